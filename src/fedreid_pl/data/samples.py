@@ -1,0 +1,104 @@
+"""The table of samples: what every dataset reader returns and everything else consumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+JUNK = -1
+"""Identity of a junk image: removed from the gallery before ranking (Market-1501's `-1`)."""
+
+DISTRACTOR = -2
+"""Identity of a distractor: stays in the gallery and is never a correct match (Market-1501's `0000`)."""
+
+TRAIN, QUERY, GALLERY = 0, 1, 2
+SPLITS = {"train": TRAIN, "query": QUERY, "gallery": GALLERY}
+
+
+@dataclass(frozen=True, eq=False)
+class SampleTable:
+    """Images of one dataset, one row each, in an order that does not depend on the file system.
+
+    Args:
+        name: the dataset's name, used in every message and table.
+        root: folder that `paths` are relative to.
+        paths: relative paths, `/`-separated.
+        identities: `[N]` int64, the dataset's own person numbers (>= 0), `JUNK` or `DISTRACTOR`.
+        cameras: `[N]` int64, the dataset's own camera numbers.
+        splits: `[N]` uint8, `TRAIN`, `QUERY` or `GALLERY`.
+
+    Raises:
+        ValueError: if the columns differ in length.
+    """
+
+    name: str
+    root: Path
+    paths: tuple[str, ...]
+    identities: np.ndarray
+    cameras: np.ndarray
+    splits: np.ndarray
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.paths), len(self.identities), len(self.cameras), len(self.splits)}
+        if len(sizes) != 1:
+            raise ValueError(f"{self.name}: columns of different lengths {sorted(sizes)}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def split(self, name: str) -> SampleTable:
+        """The rows of `"train"`, `"query"` or `"gallery"`."""
+        return self.take(np.flatnonzero(self.splits == SPLITS[name]))
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> SampleTable:
+        """The given rows, in the given order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return SampleTable(
+            self.name,
+            self.root,
+            tuple(self.paths[row] for row in rows),
+            self.identities[rows],
+            self.cameras[rows],
+            self.splits[rows],
+        )
+
+    def files(self) -> list[str]:
+        """Full path of every image, in row order."""
+        return [str(self.root / path) for path in self.paths]
+
+    def labels(self) -> np.ndarray:
+        """`[N]` int64 in `0..identities-1`: identities in ascending order of their number, gaps closed."""
+        return np.unique(self.identities, return_inverse=True)[1].astype(np.int64)
+
+    def num_identities(self) -> int:
+        """How many different persons there are; junk and distractors do not count."""
+        return int((np.unique(self.identities) >= 0).sum())
+
+
+def concatenate(tables: Sequence[SampleTable], name: str) -> SampleTable:
+    """All rows of `tables` as one table whose persons stay distinct, whatever numbers the datasets use.
+
+    Person numbers of each table are shifted past those of the tables before it; junk and distractors keep
+    their codes. Camera numbers are shifted likewise, and paths become absolute.
+
+    Raises:
+        ValueError: if `tables` is empty.
+    """
+    if not tables:
+        raise ValueError("nothing to concatenate")
+    paths: list[str] = []
+    identities, cameras, splits = [], [], []
+    first_identity = first_camera = 0
+    for table in tables:
+        paths += table.files()
+        identities.append(np.where(table.identities >= 0, table.identities + first_identity, table.identities))
+        cameras.append(table.cameras + first_camera)
+        splits.append(table.splits)
+        first_identity = int(max(identities[-1].max(initial=-1) + 1, first_identity))
+        first_camera = int(max(cameras[-1].max(initial=-1) + 1, first_camera))
+    return SampleTable(
+        name, Path("/"), tuple(paths), np.concatenate(identities), np.concatenate(cameras), np.concatenate(splits)
+    )

@@ -1,0 +1,25 @@
+"""The one exception whose text is shown to a user as it is."""
+
+from __future__ import annotations
+
+
+class FedReIDError(Exception):
+    """Something the user can mend: wrong input, missing data, a full disk.
+
+    The message is a single line that says what is wrong, where, and what to do. The command line prints it
+    and exits with code 2; a traceback is never shown for it.
+    """
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`", did you mean 'x'?"` for the closest of `known`, or the list of all when none is close.
+
+    >>> nearest("fedpaw", ["fedpav", "local"])
+    ", did you mean 'fedpav'?"
+    >>> nearest("zzz", ["fedpav", "local"])
+    '; known: fedpav, local'
+    """
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f", did you mean '{close[0]}'?" if close else "; known: " + ", ".join(sorted(known))

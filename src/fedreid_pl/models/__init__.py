@@ -1,0 +1,1 @@
+"""Backbones and the local head."""

@@ -1,0 +1,51 @@
+"""The IDE baseline: trunk, global average pooling, bottleneck; and the classifier that stays at the client."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class IDEBackbone(nn.Module):
+    """The exchanged part of the model: trunk -> global average pooling -> linear -> BatchNorm -> dropout.
+
+    The ID-discriminative embedding of Zheng et al. (2016) with the bottleneck that FedReID uses (paper,
+    Section 4.1). The bottleneck's output is the feature that is compared at test time.
+
+    Args:
+        trunk: maps `[B, 3, H, W]` to `[B, C, h, w]` and has an attribute `out_channels`.
+        feature_dim: size of the feature, 512 in the paper.
+        dropout: probability, 0.5 in the paper; it acts in training mode alone.
+
+    >>> from fedreid_pl.models.trunks import build_trunk
+    >>> backbone = IDEBackbone(build_trunk("small")).eval()
+    >>> backbone(torch.zeros(2, 3, 64, 32)).shape
+    torch.Size([2, 512])
+    """
+
+    def __init__(self, trunk: nn.Module, feature_dim: int = 512, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim
+        self.trunk = trunk
+        linear = nn.Linear(trunk.out_channels, feature_dim)  # type: ignore[arg-type]
+        norm = nn.BatchNorm1d(feature_dim)
+        nn.init.kaiming_normal_(linear.weight, mode="fan_out")
+        nn.init.zeros_(linear.bias)
+        nn.init.normal_(norm.weight, 1.0, 0.02)
+        self.bottleneck = nn.Sequential(linear, norm, nn.Dropout(dropout))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features `[B, feature_dim]` of normalised images `[B, 3, H, W]`."""
+        return self.bottleneck(self.trunk(images).mean(dim=(2, 3)))
+
+
+def build_head(feature_dim: int, identities: int, generator: torch.Generator | None = None) -> nn.Linear:
+    """The classifier over a client's own identities, `[B, feature_dim] -> [B, identities]`.
+
+    Weights are drawn from N(0, 0.001) with `generator`, the bias is zero; it never leaves its client.
+    """
+    head = nn.Linear(feature_dim, identities)
+    with torch.no_grad():
+        head.weight.normal_(0.0, 0.001, generator=generator)
+        head.bias.zero_()
+    return head
