@@ -1,1 +1,81 @@
 """Federated algorithms, one file each; the file's name is its key under `callbacks` in a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.federation.callback import FederationCallback
+
+
+def known_callbacks() -> list[str]:
+    """Names of the algorithms in this package, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find_callback(name: str) -> type[FederationCallback]:
+    """The one `FederationCallback` class that `fedreid_pl/callbacks/<name>.py` defines.
+
+    Raises:
+        FedReIDError: if there is no such file.
+    """
+    if name not in known_callbacks():
+        raise FedReIDError(f"callbacks.{name}: no such callback{nearest(name, known_callbacks())}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    classes = [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item) and issubclass(item, FederationCallback) and item.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise TypeError(f"{module.__file__}: has to define exactly one FederationCallback, found {len(classes)}")
+    return classes[0]
+
+
+def callback_factory(specs: Mapping[str, Any]) -> Callable[[], dict[str, FederationCallback]]:
+    """A function that makes the callbacks of a configuration anew at every call, in the configuration's order.
+
+    Options are held against the signature of the class: names, types (a `Literal` lists the choices).
+
+    Raises:
+        FedReIDError: for an unknown callback, an unknown option, or a value of the wrong type.
+    """
+    parts = [(name, find_callback(name)) for name in specs]
+    options = {name: _options(name, kind, specs[name]) for name, kind in parts}
+    make = lambda: {name: kind(**options[name]) for name, kind in parts}  # noqa: E731
+    make()  # a constructor may refuse a value: now rather than in the first round
+    return make
+
+
+def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise FedReIDError(f"callbacks.{name}={given}: expected options, such as callbacks.{name}.KEY=VALUE")
+    signature = inspect.signature(kind.__init__)
+    hints = get_type_hints(kind.__init__)
+    wanted = {key: item for key, item in list(signature.parameters.items())[1:] if item.kind is not item.VAR_KEYWORD}
+    if kind.__init__ is FederationCallback.__init__:
+        wanted = {}
+    for key, value in given.items():
+        if key not in wanted:
+            hint = nearest(str(key), list(wanted)) if wanted else "; it has no options"
+            raise FedReIDError(f"callbacks.{name}.{key}: no such option{hint}")
+        if get_origin(hints[key]) is Literal and value not in get_args(hints[key]):
+            raise FedReIDError(f"callbacks.{name}.{key}={value}: must be one of {', '.join(get_args(hints[key]))}")
+    fields = [
+        (key, str if get_origin(hints[key]) is Literal else hints[key], dataclasses.field(default=item.default))
+        for key, item in wanted.items()
+    ]
+    schema = OmegaConf.structured(dataclasses.make_dataclass(f"{kind.__name__}Options", fields))
+    try:
+        values = OmegaConf.to_container(OmegaConf.merge(schema, dict(given)))
+    except OmegaConfBaseException as error:
+        raise FedReIDError(f"callbacks.{name}.{error.full_key}: {str(error).splitlines()[0]}") from error
+    return {str(key): value for key, value in values.items()}  # type: ignore[union-attr]

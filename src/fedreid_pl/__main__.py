@@ -1,0 +1,7 @@
+"""`python -m fedreid_pl`."""
+
+import sys
+
+from fedreid_pl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,26 @@
+"""Typed configuration composed from YAML files and command-line words."""
+
+from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
+from fedreid_pl.config.schema import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainerConfig,
+    describe,
+)
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "TrainerConfig",
+    "available",
+    "compose",
+    "describe",
+    "differences",
+    "fingerprint",
+    "load_config",
+    "to_yaml",
+]

@@ -1,0 +1,191 @@
+"""Composition of a run's configuration: schema <- base <- data <- experiment <- command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedreid_pl.config.schema import Config, check_bounds
+from fedreid_pl.errors import FedReIDError, nearest
+
+# Keys that say where a run is kept or how fast it reads, not what it computes.
+PLACE_KEYS = ("output_dir", "resume", "logger", "data.workers", "data.cache")
+
+
+def compose(words: Iterable[str]) -> Config:
+    """The configuration that `exp=NAME data=NAME key=value ...` stands for.
+
+    `exp` and `data` choose a shipped YAML file by name or any file by its path; every other word sets one
+    dotted key. Later sources win: schema, `base.yaml`, the data file, the experiment file, the words.
+
+    Raises:
+        FedReIDError: for an unknown key, name or file, a value of the wrong type or out of bounds.
+
+    >>> compose(["exp=fedpav_rw", "rounds=3"]).rounds
+    3
+    """
+    chosen = {"exp": "fedpav", "data": "minireid"}
+    overrides: list[tuple[str, str]] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise FedReIDError(f"'{word}': expected key=value, such as rounds=30")
+        if name in chosen:
+            chosen[name] = value
+        else:
+            overrides.append((name, value))
+
+    config = OmegaConf.structured(Config)
+    config = _merge(config, _load("base.yaml"), "base.yaml")
+    data_name, data_values = _choose("data", chosen["data"])
+    config = _merge(config, {"data": {"name": data_name}}, "data=" + data_name)
+    config = _merge(config, data_values, f"data={chosen['data']}")
+    exp_name, exp_values = _choose("exp", chosen["exp"])
+    config = _merge(config, {"name": exp_name}, "exp=" + exp_name)
+    config = _merge(config, exp_values, f"exp={chosen['exp']}")
+    for name, value in overrides:
+        config = _merge(config, _nested(name, value), f"{name}={value}")
+    return _finish(config)
+
+
+def load_config(path: Path, words: Iterable[str] = ()) -> Config:
+    """A run's saved `config.yaml`, with `words` on top (`data=NAME` replaces the whole data section).
+
+    Raises:
+        FedReIDError: as `compose`, or if the file is missing or not a configuration.
+    """
+    config = OmegaConf.structured(Config)
+    saved = _read_yaml(path)
+    for word in words:
+        name, _, value = word.partition("=")
+        if name == "data":
+            data_name, values = _choose("data", value)
+            saved["data"] = {**values.get("data", {}), "name": data_name}
+    config = _merge(config, saved, str(path))
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise FedReIDError(f"'{word}': expected key=value, such as data.root=/datasets")
+        if name != "data":
+            config = _merge(config, _nested(name, value), word)
+    return _finish(config)
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that `load_config` reads back to an equal object."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """Dotted keys in which two configurations compute something different (`PLACE_KEYS` left out)."""
+    left, right = _flat(asdict(one)), _flat(asdict(other))
+    names = sorted(set(left) | set(right))
+    return [name for name in names if name not in PLACE_KEYS and left.get(name) != right.get(name)]
+
+
+def fingerprint(config: Config) -> str:
+    """Twelve hexadecimal digits that are equal for configurations that compute the same."""
+    values = {name: value for name, value in _flat(asdict(config)).items() if name not in PLACE_KEYS}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def available(kind: str) -> list[str]:
+    """Names of the shipped files of `"exp"` or `"data"`, sorted."""
+    folder = resources.files("fedreid_pl.configs") / kind
+    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def _finish(config: DictConfig) -> Config:
+    composed = OmegaConf.to_object(config)
+    assert isinstance(composed, Config)
+    composed.callbacks = {name: options or {} for name, options in composed.callbacks.items() if options is not None}
+    check_bounds(composed)
+    return composed
+
+
+def _choose(kind: str, name: str) -> tuple[str, dict[str, Any]]:
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).stem, _read_yaml(Path(name))
+    if name not in available(kind):
+        raise FedReIDError(f"{kind}={name}: no such configuration{nearest(name, available(kind))}")
+    return name, _load(f"{kind}/{name}.yaml")
+
+
+def _load(name: str) -> dict[str, Any]:
+    return _parse((resources.files("fedreid_pl.configs") / name).read_text(encoding="utf-8"), name)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise FedReIDError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise FedReIDError(f"{path}: is not a text file in UTF-8") from error
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise FedReIDError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise FedReIDError(f"{source}: expected keys and values, found {type(values).__name__}")
+    return values
+
+
+def _nested(name: str, value: str) -> dict[str, Any]:
+    parsed: Any = value
+    try:
+        parsed = yaml.safe_load(value) if value else ""
+        if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
+            parsed = float(parsed) if any(mark in parsed for mark in "0123456789") else parsed
+    except (yaml.YAMLError, ValueError):
+        pass
+    for part in reversed(name.split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def _merge(config: DictConfig, values: Mapping[str, Any], source: str) -> DictConfig:
+    _check_keys(values, Config, "", source)
+    try:
+        return OmegaConf.merge(config, values)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        where = f" at {error.full_key}" if error.full_key else ""
+        raise FedReIDError(f"{source}: {reason}{where}") from error
+
+
+def _check_keys(values: Mapping[str, Any], schema: type, prefix: str, source: str) -> None:
+    known = {item.name: item for item in fields(schema)}
+    for name, value in values.items():
+        if name not in known:
+            hint = nearest(str(name), list(known))
+            raise FedReIDError(f"{source}: unknown key '{prefix}{name}'{hint}")
+        section = known[name].default_factory
+        if isinstance(section, type) and is_dataclass(section):
+            if not isinstance(value, Mapping):
+                raise FedReIDError(f"{source}: '{prefix}{name}' is a section, set {prefix}{name}.KEY=VALUE")
+            _check_keys(value, section, f"{prefix}{name}.", source)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows |= _flat(value, f"{prefix}{name}.")
+        else:
+            rows[prefix + name] = value
+    return rows

@@ -1,0 +1,160 @@
+"""The typed configuration: every key that a YAML file or the command line may set, with its unit and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from fedreid_pl.errors import FedReIDError
+
+
+def key(
+    default: Any,
+    text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """A documented field of the schema with its bounds; a mutable default is copied."""
+    limits = {"help": text, "choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
+    if isinstance(default, list | dict) or is_dataclass(default):
+        kind = default if isinstance(default, type) else None
+        return field(default_factory=kind or (lambda: default.copy()), metadata=limits)
+    return field(default=default, metadata=limits)
+
+
+@dataclass
+class ModelConfig:
+    """The network of every client: a torchvision ResNet or the small one for MiniReID."""
+
+    name: str = key("resnet50", "backbone: small, resnet18, resnet34, resnet50 or resnet101")
+    weights: str = key("imagenet", "initial weights: imagenet, none, or the path of a state dict")
+    feature_dim: int = key(512, "size of the feature that is compared", at_least=1)
+    dropout: float = key(0.5, "dropout probability after the bottleneck", at_least=0.0, at_most=0.99)
+    last_stride: int = key(2, "stride of the last stage, 2 or 1", at_least=1, at_most=2)
+    channels_last: bool = key(True, "keep images and weights in channels-last memory order (same results, faster)")
+
+
+@dataclass
+class DataConfig:
+    """Where the pictures are and how they are read."""
+
+    name: str = key("minireid", "name of the data configuration (set by data=NAME)")
+    synthetic: bool = key(False, "the pictures are drawn, not photographed; every table says so")
+    source: str = key(
+        "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
+    )
+    root: str | None = key(None, "folder that holds one folder per dataset")
+    layout: str = key("market1501", "how a dataset folder is laid out", choices=("market1501",))
+    datasets: list[str] = key([], "dataset folders under data.root, in order; empty: every folder of that layout")
+    public: str | None = key(None, "folder of the unlabelled public set; never a client")
+    scenario: str = key(
+        "by_dataset", "one client per dataset, or one client with all of them", choices=("by_dataset", "merged")
+    )
+    height: int = key(256, "image height in pixels", at_least=8)
+    width: int = key(128, "image width in pixels", at_least=8)
+    pad: int = key(10, "black border in pixels before the random crop", at_least=0)
+    flip: float = key(0.5, "probability of a mirrored training image", at_least=0.0, at_most=1.0)
+    erasing: float = key(0.0, "probability that a rectangle of a training image is erased", at_least=0.0, at_most=1.0)
+    jitter: float = key(0.0, "strength of random brightness, contrast and saturation", at_least=0.0, at_most=1.0)
+    cache: str = key(
+        "auto", "keep decoded images in memory: auto (if they fit), memory, none", choices=("auto", "memory", "none")
+    )
+    workers: int = key(0, "loader processes per client when images are not in memory", at_least=0)
+    test_batch_size: int = key(128, "images per batch at evaluation", at_least=1)
+    probe_size: int = key(32, "training images in the probe batch of the cosine distance weight", at_least=1)
+
+
+@dataclass
+class OptimConfig:
+    """Local SGD, made anew every round (momentum starts at zero)."""
+
+    lr_backbone: float = key(0.005, "learning rate of the exchanged part", above=0.0)
+    lr_head: float = key(0.05, "learning rate of the local classifier", above=0.0)
+    momentum: float = key(0.9, "SGD momentum", at_least=0.0, at_most=0.999)
+    weight_decay: float = key(5e-4, "L2 penalty", at_least=0.0)
+    step: int = key(40, "the rates are multiplied by optim.gamma every so many epochs; 0: never", at_least=0)
+    gamma: float = key(0.1, "factor of the step schedule", above=0.0, at_most=1.0)
+    scope: str = key(
+        "run", "epochs of the schedule are counted over the run or anew in every round", choices=("run", "round")
+    )
+
+
+@dataclass
+class TrainerConfig:
+    """What is handed to each client's Lightning Trainer."""
+
+    accelerator: str = key("auto", "auto, cpu, gpu, mps, tpu")
+    devices: int = key(1, "processes (CPU) or devices per node", at_least=1)
+    num_nodes: int = key(1, "machines", at_least=1)
+    strategy: str = key("auto", "auto (ddp for several devices), ddp, or another Lightning strategy by name")
+    precision: str = key("32-true", "32-true, bf16-mixed or 16-mixed", choices=("32-true", "bf16-mixed", "16-mixed"))
+    sync_batchnorm: bool = key(False, "synchronise BatchNorm statistics over devices (GPU only)")
+    deterministic: bool = key(False, "ask torch for deterministic algorithms only")
+    benchmark: bool = key(True, "let cuDNN choose the fastest convolution for the image size")
+
+
+@dataclass
+class Config:
+    """One experiment."""
+
+    name: str = key("", "name of the experiment (set by exp=NAME)")
+    rounds: int = key(300, "rounds of the federation", at_least=1)
+    seed: int = key(0, "all randomness is derived from it", at_least=0)
+    batch_size: int = key(32, "training images per step, over all devices together", at_least=2)
+    local_epochs: int = key(1, "epochs that a client trains per round", at_least=1)
+    clients_per_round: int | None = key(None, "clients drawn per round; null: all", at_least=1)
+    min_clients: int = key(1, "a round with fewer good updates stops the run", at_least=1)
+    evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
+    output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN")
+    resume: str = key("auto", "auto: go on where the run's folder ends; never: start anew; or a checkpoint's path")
+    logger: str = key(
+        "wandb",
+        "beside metrics.csv: wandb, tensorboard, csv (nothing more) or none",
+        choices=("wandb", "tensorboard", "csv", "none"),
+    )
+    model: ModelConfig = key(ModelConfig, "network")
+    data: DataConfig = key(DataConfig, "pictures")
+    optim: OptimConfig = key(OptimConfig, "local optimisation")
+    trainer: TrainerConfig = key(TrainerConfig, "devices")
+    callbacks: dict[str, Any] = key({}, "algorithms by file name with their options; null takes one out")
+
+
+def check_bounds(config: Any, prefix: str = "") -> None:
+    """Holds every value of a config object against its field's bounds, and the fields against each other.
+
+    Raises:
+        FedReIDError: naming the key, its value and the bound.
+    """
+    for item in fields(config):
+        value, limits, name = getattr(config, item.name), item.metadata, prefix + item.name
+        if is_dataclass(value):
+            check_bounds(value, name + ".")
+            continue
+        if value is None:
+            continue
+        if limits["choices"] and value not in limits["choices"]:
+            raise FedReIDError(f"{name}={value}: must be one of {', '.join(limits['choices'])}")
+        if limits["at_least"] is not None and not value >= limits["at_least"]:
+            raise FedReIDError(f"{name}={value}: must be at least {limits['at_least']}")
+        if limits["above"] is not None and not value > limits["above"]:
+            raise FedReIDError(f"{name}={value}: must be above {limits['above']}")
+        if limits["at_most"] is not None and not value <= limits["at_most"]:
+            raise FedReIDError(f"{name}={value}: must be at most {limits['at_most']}")
+        if isinstance(value, float) and value in (float("inf"), float("-inf")):
+            raise FedReIDError(f"{name}={value}: must be finite")
+
+
+def describe(schema: type = Config, prefix: str = "") -> list[tuple[str, str, str]]:
+    """`(dotted key, default, help)` of every key, in the order of the schema."""
+    rows: list[tuple[str, str, str]] = []
+    defaults = schema()
+    for item in fields(schema):
+        value = getattr(defaults, item.name)
+        if is_dataclass(value):
+            rows += describe(type(value), f"{prefix}{item.name}.")
+        else:
+            rows.append((prefix + item.name, "null" if value is None else str(value), item.metadata["help"]))
+    return rows

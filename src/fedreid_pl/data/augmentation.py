@@ -1,0 +1,106 @@
+"""Training augmentation of whole batches, with random choices per image, on the device of the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 images `[B, 3, H, W]` as float32 with ImageNet's mean and deviation; memory order is kept."""
+    scale = torch.tensor([1 / (255 * std) for std in STD], device=images.device).view(1, 3, 1, 1)
+    shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)], device=images.device)
+    return torch.addcmul(shift.view(1, 3, 1, 1), images.float(), scale)
+
+
+def crop_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Generator) -> Tensor:
+    """Pads with black, crops back to the same size at a random place, mirrors with probability `flip`.
+
+    The paper's augmentation (pad 10, random crop, horizontal flip), each image with choices of its own.
+
+    Args:
+        images: `[B, 3, H, W]` uint8 or float.
+        pad: border in pixels.
+        flip: probability of mirroring.
+        generator: CPU generator that the choices are drawn from, whatever the device of the images.
+    """
+    batch, _, height, width = images.shape
+    top, left = torch.randint(0, 2 * pad + 1, (2, batch), generator=generator)
+    mirrored = torch.rand(batch, generator=generator) < flip
+    rows = top[:, None] + torch.arange(height)  # [B, H]
+    columns = torch.arange(width).expand(batch, width)
+    columns = left[:, None] + torch.where(mirrored[:, None], columns.flip(1), columns)  # [B, W]
+    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+    chosen = padded[
+        torch.arange(batch, device=images.device)[:, None, None],
+        rows.to(images.device, non_blocking=True)[:, :, None],
+        columns.to(images.device, non_blocking=True)[:, None, :],
+    ]
+    return chosen.permute(0, 3, 1, 2)
+
+
+def color_jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Random brightness, contrast and saturation, each with a factor from `1 - strength` to `1 + strength`.
+
+    Args:
+        images: `[B, 3, H, W]` float in 0..255.
+        strength: 0 changes nothing.
+    """
+    factors = 1 + strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
+    brightness, contrast, saturation = factors.to(images.device)
+    images = (images * brightness).clamp(0, 255)
+    luma = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    gray = (images * luma).sum(1, keepdim=True)
+    mean = gray.mean(dim=(2, 3), keepdim=True)
+    images = (mean + contrast * (images - mean)).clamp(0, 255)
+    gray = (images * luma).sum(1, keepdim=True)
+    return (gray + saturation * (images - gray)).clamp(0, 255)
+
+
+def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Random erasing (Zhong et al., AAAI 2020): a rectangle of 2 to 40 % of the area becomes zero.
+
+    The aspect ratio is drawn from 0.3 to 3.3; applied to normalised images, so zero is the mean colour.
+
+    Args:
+        images: `[B, 3, H, W]` float.
+        probability: of erasing, per image.
+    """
+    batch, _, height, width = images.shape
+    hit = torch.rand(batch, generator=generator) < probability
+    area = height * width * (0.02 + 0.38 * torch.rand(batch, generator=generator))
+    low, high = torch.log(torch.tensor([0.3, 3.3]))
+    ratio = torch.exp(low + (high - low) * torch.rand(batch, generator=generator))
+    tall = (area * ratio).sqrt().round().clamp(1, height)
+    wide = (area / ratio).sqrt().round().clamp(1, width)
+    top = (torch.rand(batch, generator=generator) * (height - tall + 1)).floor()
+    left = (torch.rand(batch, generator=generator) * (width - wide + 1)).floor()
+    rows, columns = torch.arange(height), torch.arange(width)
+    inside_rows = (rows >= top[:, None]) & (rows < (top + tall)[:, None])  # [B, H]
+    inside_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])  # [B, W]
+    erased = hit[:, None, None] & inside_rows[:, :, None] & inside_columns[:, None, :]
+    return images.masked_fill(erased[:, None].to(images.device), 0.0)
+
+
+class TrainAugmentation:
+    """The training transform of a turn: uint8 `[B, 3, H, W]` -> normalised float32, random per image.
+
+    Args:
+        pad, flip, erasing, jitter: as in the `data` section of the configuration.
+        seed: of the turn; two objects with the same seed make the same choices.
+    """
+
+    def __init__(self, pad: int, flip: float, erasing: float, jitter: float, seed: int) -> None:
+        self.pad, self.flip, self.erasing, self.jitter = pad, flip, erasing, jitter
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        images = crop_and_flip(images, self.pad, self.flip, self.generator)
+        if self.jitter:
+            images = color_jitter(images.float(), self.jitter, self.generator)
+        images = normalize(images)
+        return erase(images, self.erasing, self.generator) if self.erasing else images

@@ -1,0 +1,138 @@
+"""The loaders of one client: training batches, query and gallery, and the probe batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fedreid_pl.config import DataConfig
+from fedreid_pl.data.augmentation import TrainAugmentation, normalize
+from fedreid_pl.data.federated import ClientData, TestSet
+from fedreid_pl.data.images import ImagePool, ImageSource
+from fedreid_pl.data.sampling import BatchRows, TestBatches, TrainBatches
+from fedreid_pl.data.samples import SampleTable
+from fedreid_pl.functional.randomness import derive_seed, generator
+
+
+class TrainImages(Dataset):
+    """Training images and labels by batch: `BatchRows` -> (uint8 `[B, 3, H, W]`, int64 `[B]`, share)."""
+
+    def __init__(self, source: ImageSource, labels: Tensor) -> None:
+        self.source, self.labels = source, labels
+
+    def __getitems__(self, batch: BatchRows) -> tuple[Tensor, Tensor, float]:
+        return self.source.read(batch.rows), self.labels[list(batch.rows)], batch.share
+
+
+class TestImages(Dataset):
+    """Query or gallery by batch: rows -> (uint8 images, identities, cameras, row numbers)."""
+
+    __test__ = False  # pytest: not a test class
+
+    def __init__(self, source: ImageSource, table: SampleTable) -> None:
+        self.source = source
+        self.identities = torch.from_numpy(table.identities)
+        self.cameras = torch.from_numpy(table.cameras)
+
+    def __getitems__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        index = torch.as_tensor(rows)
+        return self.source.read(rows), self.identities[index], self.cameras[index], index
+
+
+class ReIDDataModule(pl.LightningDataModule):
+    """Data of one client, kept over the rounds; `begin_turn` sets what depends on the round.
+
+    Images travel to the device as uint8 and are augmented and normalised there
+    (`on_after_batch_transfer`). Under several processes each gets its part of every training batch and its
+    own test batches, so Lightning must not add a sampler (`use_distributed_sampler=False`).
+
+    Args:
+        client: training images and labels.
+        tests: test sets of the client by name.
+        pool: shared image sources.
+        config: the `data` section.
+        batch_size: training images per step over all processes.
+    """
+
+    def __init__(
+        self,
+        client: ClientData,
+        tests: Mapping[str, TestSet],
+        pool: ImagePool,
+        config: DataConfig,
+        batch_size: int,
+    ) -> None:
+        super().__init__()
+        self.client, self.tests, self.pool, self.config = client, dict(tests), pool, config
+        self.batch_size = batch_size
+        self.active_tests: tuple[str, ...] = tuple(tests)
+        self._labels = torch.from_numpy(client.train.labels())
+        self._seed = 0
+        self._augment: TrainAugmentation | None = None
+
+    @property
+    def num_samples(self) -> int:
+        """Training images, n_k."""
+        return len(self.client.train)
+
+    @property
+    def num_identities(self) -> int:
+        """Training identities: the size of the client's head."""
+        return self.client.train.num_identities()
+
+    def begin_turn(self, seed: int, tests: Iterable[str] | None = None) -> None:
+        """Sets the seed of shuffling, augmentation and probe batch, and which test sets are loaded."""
+        self._seed = seed
+        self._augment = None
+        self.active_tests = tuple(self.tests if tests is None else tests)
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches `(uint8 images, labels, share)`; see `TrainBatches`."""
+        rank, world = self._place()
+        source = self.pool.source(self.client.train)
+        batches = TrainBatches(self.num_samples, self.batch_size, self._seed, rank, world)
+        return self._loader(TrainImages(source, self._labels), batches, source)
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """Query and gallery loader of every active test set: `[query 0, gallery 0, query 1, ...]`."""
+        rank, world = self._place()
+        loaders = []
+        for name in self.active_tests:
+            for table in (self.tests[name].query, self.tests[name].gallery):
+                source = self.pool.source(table)
+                batches = TestBatches(len(table), self.config.test_batch_size, rank, world)
+                loaders.append(self._loader(TestImages(source, table), batches, source))
+        return loaders
+
+    def probe_batch(self, device: torch.device) -> Tensor:
+        """Normalised training images `[<= probe_size, 3, H, W]`, drawn per turn, not augmented."""
+        order = torch.randperm(self.num_samples, generator=generator(self._seed, "probe"))
+        rows = order[: self.config.probe_size].tolist()
+        return normalize(self.pool.source(self.client.train).read(rows).to(device))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augments (training) or only normalises (test) the batch's images on their device."""
+        images, *rest = batch
+        if self.trainer is not None and self.trainer.training:
+            if self._augment is None:
+                c, rank = self.config, self._place()[0]
+                seed = derive_seed(self._seed, "augment", rank)
+                self._augment = TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)
+            return self._augment(images), *rest
+        return normalize(images), *rest
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _loader(self, dataset: Dataset, batches: Any, source: ImageSource) -> DataLoader:
+        workers = 0 if source.memory else self.config.workers
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=_as_it_is, num_workers=workers)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

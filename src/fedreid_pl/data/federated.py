@@ -1,0 +1,85 @@
+"""Who trains on what and what is evaluated: clients, test sets and the public set of a federation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedreid_pl.data.samples import SampleTable
+from fedreid_pl.errors import FedReIDError
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """One party: its training images and the names of the test sets that its models are evaluated on."""
+
+    name: str
+    train: SampleTable
+    tests: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.train.num_identities() < 2:
+            raise FedReIDError(
+                f"client {self.name}: {self.train.num_identities()} training identity in {self.train.root}, a classifier "
+                "needs at least 2; add persons or leave the dataset out with data.datasets"
+            )
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Query and gallery of one dataset.
+
+    Raises:
+        FedReIDError: if a side is empty, a query carries no person, or no query has a match in another camera.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    name: str
+    query: SampleTable
+    gallery: SampleTable
+
+    def __post_init__(self) -> None:
+        if not len(self.query) or not len(self.gallery):
+            raise FedReIDError(
+                f"{self.name}: {len(self.query)} queries and {len(self.gallery)} gallery images in {self.query.root}"
+            )
+        unknown = np.flatnonzero(self.query.identities < 0)
+        if len(unknown):
+            raise FedReIDError(f"{self.query.files()[unknown[0]]}: a query has to show a known person")
+        where: dict[int, set[int]] = {}
+        for identity, camera in zip(self.gallery.identities.tolist(), self.gallery.cameras.tolist(), strict=True):
+            where.setdefault(identity, set()).add(camera)
+        pairs = zip(self.query.identities.tolist(), self.query.cameras.tolist(), strict=True)
+        if not any(where.get(identity, set()) - {camera} for identity, camera in pairs):
+            raise FedReIDError(
+                f"{self.name}: no query in {self.query.root} has a gallery image of the same person in another camera"
+            )
+
+
+@dataclass(frozen=True)
+class FederatedData:
+    """All parties, every test set once, and the unlabelled public set that the server may hold.
+
+    Args:
+        clients, tests: by name, in the order of the configuration.
+        public: images without labels, or `None`.
+    """
+
+    clients: Mapping[str, ClientData]
+    tests: Mapping[str, TestSet]
+    public: SampleTable | None = field(default=None)
+
+    def tests_of(self, client: str) -> dict[str, TestSet]:
+        """The test sets of one client, by name."""
+        return {name: self.tests[name] for name in self.clients[client].tests}
+
+    def tables(self) -> Iterable[SampleTable]:
+        """Every table that a run reads."""
+        for client in self.clients.values():
+            yield client.train
+        for test in self.tests.values():
+            yield test.query
+            yield test.gallery

@@ -1,0 +1,24 @@
+"""MiniReID, the embedded synthetic benchmark: drawn pedestrians in the folders and names of Market-1501.
+
+`ensure_minireid` returns the folder of the whole benchmark; `write_benchmark` draws chosen or miniature
+domains for tests. Nobody's picture is in it, nothing is downloaded, and nothing here imports torch.
+"""
+
+from fedreid_pl.data.minireid.contact_sheet import contact_sheet
+from fedreid_pl.data.minireid.domains import DOMAINS, PUBLIC, Domain
+from fedreid_pl.data.minireid.store import cache_folder, check_complete, ensure_minireid, verify
+from fedreid_pl.data.minireid.streams import VERSION
+from fedreid_pl.data.minireid.writer import write_benchmark
+
+__all__ = [
+    "DOMAINS",
+    "PUBLIC",
+    "VERSION",
+    "Domain",
+    "cache_folder",
+    "check_complete",
+    "contact_sheet",
+    "ensure_minireid",
+    "verify",
+    "write_benchmark",
+]

@@ -1,0 +1,129 @@
+"""The ten domains: sizes of about a tenth of the real datasets, cameras, look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fedreid_pl.data.minireid import looks
+from fedreid_pl.data.minireid.looks import Look
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Sizes and style of one domain. Persons, cameras and images are counts.
+
+    Args:
+        name: folder name; it enters every seed, so two domains never share a person or a camera.
+        cameras: number of cameras, numbered from 1.
+        train_ids, train_images: training persons and their images.
+        query_ids, query_images: test persons and their query images.
+        gallery_images: images of the test folder, junk and distractors included.
+        gallery_only_ids: persons of the gallery that were seen by one camera and are never a query; they
+            have ordinary positive numbers.
+        junk: images of the test folder numbered `-1`: badly cropped detections.
+        distractors: images of the test folder numbered `0000`: background and strangers.
+        train_single_ids: training persons seen by one camera only.
+        query_cameras: `"all"` (a person is asked for in several cameras) or `"first"` (camera 1 asks,
+            the other cameras answer).
+        size: width and height of the files, in pixels.
+        look: clothes, places and camera hardware.
+
+    Raises:
+        ValueError: if the counts cannot be met, for example more query images than person-camera pairs.
+    """
+
+    name: str
+    cameras: int
+    train_ids: int
+    train_images: int
+    query_ids: int
+    query_images: int
+    gallery_images: int
+    gallery_only_ids: int = 0
+    junk: int = 0
+    distractors: int = 0
+    train_single_ids: int = 0
+    query_cameras: str = "all"
+    size: tuple[int, int] = (32, 64)
+    look: Look = looks.CUHK02
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the training images carry person numbers; the public domain's are all `-1`."""
+        return self.query_ids > 0
+
+    @property
+    def images(self) -> int:
+        """Files of all three folders."""
+        return self.train_images + self.query_images + self.gallery_images
+
+    def __post_init__(self) -> None:
+        known = self.gallery_images - self.junk - self.distractors - self.gallery_only_ids
+        query_cells = self.query_ids * (self.cameras if self.query_cameras == "all" else 1)
+        two_cameras = self.labelled and self.query_cameras == "all"
+        checks = {
+            "train_images >= train_ids": self.train_images >= self.train_ids,
+            "train_single_ids <= train_ids": self.train_single_ids <= self.train_ids,
+            "query_images >= query_ids": self.query_images >= self.query_ids,
+            "at least two cameras": self.cameras >= 2,
+            "query_cameras is 'all' or 'first'": self.query_cameras in ("all", "first"),
+            "one query per person and camera": not two_cameras or self.query_images <= query_cells,
+            # two cameras per queried person, else a query might have no correct match in another camera
+            "enough gallery images": known >= self.query_ids * (2 if two_cameras else 1),
+        }
+        failed = [text for text, holds in checks.items() if not holds]
+        if failed:
+            raise ValueError(f"{self.name}: impossible counts, needs {failed[0]}")
+
+    def scaled(self, factor: float) -> Domain:
+        """The same domain with all persons and images multiplied by `factor`, kept large enough to be valid.
+
+        Cameras, look, file size and name stay, so a person of the miniature looks as in the full domain.
+        """
+
+        def part(count: int, least: int = 0) -> int:
+            return max(least, round(count * factor)) if count else 0
+
+        train_ids, query_ids = part(self.train_ids, 2), part(self.query_ids, 2)
+        only, junk, distractors = part(self.gallery_only_ids), part(self.junk), part(self.distractors)
+        query_images = part(self.query_images, query_ids)
+        if self.query_cameras == "all":
+            query_images = min(query_images, query_ids * self.cameras)
+        least = 2 * query_ids + only + junk + distractors
+        return replace(
+            self,
+            train_ids=train_ids,
+            train_images=part(self.train_images, 2 * train_ids),
+            train_single_ids=min(part(self.train_single_ids), train_ids),
+            query_ids=query_ids,
+            query_images=query_images,
+            gallery_images=part(self.gallery_images, least),
+            gallery_only_ids=only,
+            junk=junk,
+            distractors=distractors,
+        )
+
+
+_ALL = (
+    Domain("mini-msmt17", 15, 104, 3262, 306, 1166, 8216, size=(32, 64), look=looks.MSMT17),
+    Domain("mini-dukemtmcreid", 8, 70, 1652, 70, 223, 1766, 41, size=(36, 72), look=looks.DUKE),
+    Domain("mini-market1501", 6, 75, 1294, 75, 337, 1973, 0, 382, 280, size=(32, 64), look=looks.MARKET),
+    Domain("mini-cuhk03np", 2, 77, 737, 70, 140, 533, size=(36, 80), look=looks.CUHK03),
+    Domain(
+        "mini-prid2011", 2, 29, 374, 40, 40, 65, 25, train_single_ids=18, query_cameras="first", size=(32, 64),
+        look=looks.PRID2011,
+    ),
+    Domain("mini-cuhk01", 2, 49, 194, 49, 97, 97, query_cameras="first", size=(30, 80), look=looks.CUHK01),
+    Domain("mini-viper", 2, 32, 63, 40, 40, 40, query_cameras="first", size=(24, 64), look=looks.VIPER),
+    Domain(
+        "mini-3dpes", 2, 9, 45, 40, 110, 140, 6, train_single_ids=1, query_cameras="first", size=(28, 64),
+        look=looks.THREEDPES,
+    ),
+    Domain("mini-ilids", 2, 6, 25, 40, 65, 87, query_cameras="first", size=(32, 72), look=looks.ILIDS),
+)  # fmt: skip
+
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in _ALL}
+"""The nine labelled domains, largest first."""
+
+PUBLIC = Domain("mini-cuhk02", 10, 182, 726, 0, 0, 0, size=(30, 80), look=looks.CUHK02)
+"""The tenth domain: unlabelled images for distillation, training folder only, every file numbered `-1`."""

@@ -1,0 +1,159 @@
+"""The benchmark's folder on disk: made once, checked cheaply, verified on request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedreid_pl.data.minireid.domains import DOMAINS, PUBLIC, Domain
+from fedreid_pl.data.minireid.schedule import FOLDERS
+from fedreid_pl.data.minireid.streams import VERSION
+from fedreid_pl.data.minireid.writer import MANIFEST, digest_of, write_benchmark
+from fedreid_pl.errors import FedReIDError
+
+
+def cache_folder() -> Path:
+    """`$FEDREID_PL_CACHE`, else `$XDG_CACHE_HOME/fedreid_pl`, else `~/.cache/fedreid_pl`."""
+    if os.environ.get("FEDREID_PL_CACHE"):
+        return Path(os.environ["FEDREID_PL_CACHE"]).expanduser()
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "fedreid_pl"
+    return Path.home() / ".cache" / "fedreid_pl"
+
+
+def ensure_minireid(
+    root: str | Path | None = None,
+    processes: int | None = None,
+    progress: Callable[[str], None] | None = None,
+    domains: Sequence[Domain] | None = None,
+) -> Path:
+    """Folder of MiniReID, drawn on the first call and only checked on later ones.
+
+    The folder appears under its name in one step when it is complete; several processes may call this at
+    once, and any of them may be killed. What dead processes left is removed.
+
+    Args:
+        root: the benchmark's folder; default `cache_folder() / "minireid-v<version>"`.
+        processes: processes that draw, default all available processors.
+        progress: called with a short text while drawing.
+        domains: what to draw; default all nine and the public one. Other choices need a `root` of their own.
+
+    Raises:
+        FedReIDError: if the folder is there but incomplete or of another version, or cannot be written.
+    """
+    root = cache_folder() / f"minireid-v{VERSION}" if root is None else Path(root)
+    if domains is None:
+        domains = (*DOMAINS.values(), PUBLIC)
+    temporary = root.parent / f".{root.name}.{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        if _present(root):
+            check_complete(root, [domain.name for domain in domains])
+            return root
+        root.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(root)
+        write_benchmark(temporary, domains, processes, progress)
+        try:
+            os.rename(temporary, root)
+        except OSError:
+            if not _present(root):
+                raise
+            # another process was faster; its pictures are the same
+            check_complete(root, [domain.name for domain in domains])
+    except OSError as error:
+        raise FedReIDError(
+            f"cannot write MiniReID to {root}: {error.strerror or error}; set FEDREID_PL_CACHE or data.root to a "
+            "writable folder with 150 MB of free space"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return root
+
+
+def check_complete(root: str | Path, names: Sequence[str] = ()) -> None:
+    """Compare the version, the domains and the number of files per folder with the manifest.
+
+    Args:
+        root: the benchmark's folder.
+        names: domains that must be there; others may be.
+
+    Raises:
+        FedReIDError: naming the folder that is damaged.
+    """
+    root = Path(root)
+    manifest = _read_manifest(root)
+    for name in names:
+        if name not in manifest["domains"]:
+            raise _damaged(root, f"it has no domain {name}")
+    for name, entry in manifest["domains"].items():
+        for folder in FOLDERS:
+            place = root / name / folder
+            found = len(os.listdir(place)) if place.is_dir() else 0
+            if found != entry[folder]:
+                raise _damaged(root, f"{name}/{folder} has {found} files instead of {entry[folder]}")
+
+
+def verify(root: str | Path) -> None:
+    """Read every file again and compare with the checksums of the manifest.
+
+    Raises:
+        FedReIDError: naming the first domain that differs.
+    """
+    root = Path(root)
+    check_complete(root)
+    for name, entry in _read_manifest(root)["domains"].items():
+        files = [
+            (f"{folder}/{file}", hashlib.sha256((root / name / folder / file).read_bytes()).hexdigest())
+            for folder in FOLDERS
+            for file in os.listdir(root / name / folder)
+        ]
+        if digest_of(files) != entry["sha256"]:
+            raise _damaged(root, f"the files of {name} differ from the manifest")
+
+
+def _present(root: Path) -> bool:
+    # an empty folder counts as absent: os.rename replaces it
+    return root.exists() and (not root.is_dir() or any(root.iterdir()))
+
+
+def _read_manifest(root: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((root / MANIFEST).read_text())
+        version = manifest["version"]
+        [[entry[folder] for folder in FOLDERS] + [entry["sha256"]] for entry in manifest["domains"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(root, f"{MANIFEST} is missing or unreadable") from error
+    if version != VERSION:
+        raise _damaged(root, f"it is version {version}, this program draws version {VERSION}")
+    return manifest
+
+
+def _damaged(root: Path, what: str) -> FedReIDError:
+    return FedReIDError(f"{root} is not a complete MiniReID: {what}; delete this folder and start again")
+
+
+def _remove_stale(root: Path) -> None:
+    """Remove temporary folders of processes of this machine that are gone."""
+    start = f".{root.name}.{platform.node()}."
+    for path in root.parent.glob(f".{root.name}.*.tmp"):
+        owner = path.name.removeprefix(start).split(".")[0]
+        if path.name.startswith(start) and owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere, signal 0 is not a harmless question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,71 @@
+"""Random numbers that are the same on every machine, keyed by what they are for."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+VERSION = 1
+"""Version of the benchmark. It enters every seed: any change of the pictures needs a new number."""
+
+T = TypeVar("T")
+
+
+def seed_of(*key: str | int) -> int:
+    """128-bit seed of a key such as `("mini-viper", "camera", 2)`."""
+    text = "/".join(str(part) for part in (f"minireid-v{VERSION}", *key))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+
+
+class Stream:
+    """Scalar draws for one key. Only `random.Random.random` is used: Python promises its sequence.
+
+    Args:
+        key: strings and numbers that name the purpose; equal keys give equal streams.
+    """
+
+    def __init__(self, *key: str | int) -> None:
+        self._next = random.Random(seed_of(*key)).random
+
+    def between(self, low: float, high: float) -> float:
+        """Uniform in `[low, high)`."""
+        return low + (high - low) * self._next()
+
+    def index(self, count: int) -> int:
+        """Uniform in `0..count-1`."""
+        return int(self._next() * count)
+
+    def chance(self, probability: float) -> bool:
+        """True with the given probability."""
+        return self._next() < probability
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of `options`, all equally likely."""
+        return options[self.index(len(options))]
+
+    def weighted(self, table: Sequence[tuple[T, float]]) -> T:
+        """One of the first entries of `(option, weight)` pairs."""
+        left = self._next() * sum(weight for _, weight in table)
+        for option, weight in table:
+            left -= weight
+            if left < 0:
+                return option
+        return table[-1][0]
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        """The items in random order (Fisher-Yates)."""
+        order = list(items)
+        for last in range(len(order) - 1, 0, -1):
+            other = self.index(last + 1)
+            order[last], order[other] = order[other], order[last]
+        return order
+
+
+def noise_bytes(count: int, *key: str | int) -> np.ndarray:
+    """`[count]` uint8, uniform: the raw output of a Philox counter generator, which NumPy keeps stable."""
+    words = np.random.Philox(key=seed_of(*key)).random_raw((count + 7) // 8)
+    return words.astype("<u8").view(np.uint8)[:count]

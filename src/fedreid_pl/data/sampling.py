@@ -1,0 +1,85 @@
+"""Which images make a batch, the same for any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from fedreid_pl.functional.randomness import generator
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """Rows of one process's part of a batch.
+
+    Args:
+        rows: indices into the client's training table.
+        share: `len(rows) * processes / size of the whole batch`: the factor with which the mean loss of this
+            part has to be multiplied so that the mean over processes is the mean over the whole batch.
+    """
+
+    rows: tuple[int, ...]
+    share: float = 1.0
+
+
+class TrainBatches:
+    """Shuffled batches of a turn; `batch_size` counts the images of all processes together.
+
+    Every epoch visits each image once, in an order drawn from (seed, epoch). Parts of a batch go to the
+    processes in turn; a batch too small to give each of them the two images that BatchNorm needs is computed
+    whole by every process, which leaves its gradient and statistics right. A last batch of a single image is
+    left out.
+
+    Args:
+        size: number of images.
+        batch_size: images per step over all processes.
+        seed: of the turn.
+        rank, world: this process and how many there are.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.rank, self.world = rank, world
+        self.epoch = 0
+        self.sampler = self  # Lightning announces the epoch to `batch_sampler.sampler`
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.size, self.batch_size)
+        return full + (rest > 1)
+
+    def __iter__(self) -> Iterator[BatchRows]:
+        order = torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch)).tolist()
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            rows = order[start : start + self.batch_size]
+            if len(rows) < 2 * self.world:
+                yield BatchRows(tuple(rows))
+            else:
+                part = rows[self.rank :: self.world]
+                yield BatchRows(tuple(part), len(part) * self.world / len(rows))
+
+
+class TestBatches:
+    """Consecutive batches in row order; process `rank` takes every `world`-th batch, none twice.
+
+    Whole batches are dealt out, not images, so that the network sees the same batches, and rounds the same,
+    for any number of processes.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    def __init__(self, size: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.batches = [list(range(start, min(start + batch_size, size))) for start in range(0, size, batch_size)][
+            rank::world
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)

@@ -1,0 +1,202 @@
+"""An experiment from its configuration: checks first, then one launch, then the rounds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.config import Config, to_yaml
+from fedreid_pl.data.datamodule import ReIDDataModule
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.images import ImagePool
+from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.engine import SequentialEngine
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.storage import write_text
+from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.federation.trainer import build_trainer, check_devices, launch, quiet
+from fedreid_pl.federation.worker import ClientWorker
+from fedreid_pl.models.weights import build_backbone
+from fedreid_pl.reporting.loggers import make_observer
+from fedreid_pl.reporting.progress import ProgressLine
+from fedreid_pl.reporting.run_folder import RunFiles, RunLock
+from fedreid_pl.resume import prepare_folder
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Parts:
+    """What training and evaluation both need."""
+
+    data: FederatedData
+    pool: ImagePool
+    worker: ClientWorker
+    store: ClientStore
+
+
+def train(config: Config, folder: Path) -> FederationLoop:
+    """Runs an experiment to its end in `folder`, going on where the folder ends if `resume` allows.
+
+    Everything that can be refused is refused before the folder is touched and before other processes start.
+
+    Raises:
+        FedReIDError: for every mistake a user can mend.
+    """
+    quiet()
+    first = rank_zero_only.rank == 0
+    say: Say = (lambda text: print(text, file=sys.stderr, flush=True)) if first else (lambda text: None)
+    check_devices(config)
+    make_callbacks = callback_factory(config.callbacks)
+    data = load_federated_data(config.data, say)
+    backbone = build_backbone(config.model, config.seed)
+    _check_selection(config, data)
+    lock = prepare_folder(config, folder) if first else None
+    observers = _observers(config, folder) if first else []
+    if first:
+        write_text(folder / "config.yaml", to_yaml(config))
+        say(_introduction(config, data, folder))
+
+    trainer = launch(config)
+    parts = _parts(config, data, backbone, folder, trainer, make_callbacks)
+    kept = parts.pool.load()
+    if kept:
+        say(f"{kept} images decoded into memory")
+    loop = _loop(config, parts, trainer, make_callbacks, folder, observers)
+    state, problems = loop.checkpoints.latest()
+    for problem in problems:
+        say(f"warning: {problem}; going on from the round before")
+    trainer.strategy.barrier("checkpoint is read")
+    if state is not None:
+        loop.load_state_dict(state)
+        say(f"resumed after round {loop.round} of {config.rounds}")
+    try:
+        loop.run()
+    finally:
+        del lock
+    return loop
+
+
+def evaluate(config: Config, folder: Path, checkpoint: dict[str, Any]) -> FederationLoop:
+    """Evaluates the models of a checkpoint (of a `local` run: each client's own) on the configured data.
+
+    Nothing is written. The scores are in the returned loop's history, in the checkpoint's round.
+
+    Raises:
+        FedReIDError: for data that cannot be read or does not fit the run.
+    """
+    quiet()
+    check_devices(config)
+    make_callbacks = callback_factory(config.callbacks)
+    data = load_federated_data(config.data)
+    backbone = build_backbone(config.model, config.seed)
+    trainer = launch(config)
+    parts = _parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
+    loop = _loop(config, parts, trainer, make_callbacks, folder, [], writable=False)
+    loop.round = checkpoint["round"]
+    loop.models = checkpoint["models"]
+    loop.assignment = checkpoint["assignment"]
+    if loop.models:
+        loop.evaluate_models()
+    else:
+        _evaluate_own(loop, parts.worker)
+    return loop
+
+
+def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:
+    for client in loop.clients:
+        update = worker.evaluate(ClientJob(loop.round + 1, client))
+        for name, value in update.metrics.items():
+            test, _, metric = name.removeprefix("test/").rpartition("/")
+            loop.record("local", test, metric, value)
+
+
+def _parts(
+    config: Config,
+    data: FederatedData,
+    backbone: Any,
+    folder: Path,
+    trainer: pl.Trainer,
+    make_callbacks: Any,
+    writable: bool = True,
+) -> Parts:
+    pool = ImagePool(config.data.height, config.data.width, config.data.cache)
+    for table in data.tables():
+        pool.source(table)
+    store = ClientStore(folder / "clients", writable and trainer.is_global_zero)
+    datamodules = {
+        name: ReIDDataModule(client, data.tests_of(name), pool, config.data, config.batch_size)
+        for name, client in data.clients.items()
+    }
+    make_trainer = lambda callbacks: build_trainer(config, list(callbacks))  # noqa: E731
+    worker = ClientWorker(config, datamodules, backbone, store, make_callbacks, make_trainer, trainer.global_rank)
+    return Parts(data, pool, worker, store)
+
+
+def _loop(
+    config: Config,
+    parts: Parts,
+    trainer: pl.Trainer,
+    make_callbacks: Any,
+    folder: Path,
+    observers: list[Observer],
+    writable: bool = True,
+) -> FederationLoop:
+    data, worker = parts.data, parts.worker
+
+    def announce(phase: str, job: ClientJob) -> None:
+        for observer in observers:
+            observer.on_client(loop, phase, job)
+
+    public = None
+    if data.public is not None:
+        public = parts.pool.source(data.public)
+    loop = FederationLoop(
+        config,
+        {name: datamodule.num_samples for name, datamodule in worker.datamodules.items()},
+        {name: client.tests for name, client in data.clients.items()},
+        SequentialEngine(worker, announce, trainer.world_size),
+        make_callbacks(),
+        worker.initial,
+        frozenset(name for name, _ in worker.backbone.named_buffers()),
+        Checkpoints(folder / "checkpoints", writable and trainer.is_global_zero),
+        parts.store,
+        public,
+        observers,
+    )
+    return loop
+
+
+def _observers(config: Config, folder: Path) -> list[Observer]:
+    observers: list[Observer] = [RunFiles(folder), ProgressLine()]
+    logger = make_observer(config, folder)
+    return [*observers, logger] if logger else observers
+
+
+def _check_selection(config: Config, data: FederatedData) -> None:
+    count = len(data.clients)
+    if config.clients_per_round is not None and config.clients_per_round > count:
+        raise FedReIDError(f"clients_per_round={config.clients_per_round}: there are {count} clients")
+    present = config.clients_per_round or count
+    if config.min_clients > present:
+        raise FedReIDError(f"min_clients={config.min_clients}: only {present} clients take part in a round")
+
+
+def _introduction(config: Config, data: FederatedData, folder: Path) -> str:
+    images = sum(len(client.train) for client in data.clients.values())
+    kind = ", synthetic data" if config.data.synthetic else ""
+    return (
+        f"{config.name}: {len(data.clients)} clients, {images} training images{kind}, {config.rounds} rounds, "
+        f"seed {config.seed}, folder {folder}"
+    )

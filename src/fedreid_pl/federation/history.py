@@ -1,0 +1,111 @@
+"""Everything a run measured, and its summary."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from statistics import fmean
+from typing import NamedTuple
+
+ROUND_SECTIONS = ("global", "local", "weights", "train", "cost")
+
+
+class Record(NamedTuple):
+    """One number: `section` is global, local, weights, train or cost; `name` a test set, client or phase."""
+
+    round: int
+    section: str
+    name: str
+    metric: str
+    value: float
+
+
+class History:
+    """Records in the order they were made; the source of metrics.csv, the summary and every logger."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.records = list(records)
+
+    def add(self, round: int, section: str, name: str, metric: str, value: float) -> None:
+        """Appends one number."""
+        self.records.append(Record(round, section, name, metric, float(value)))
+
+    def series(self, section: str, name: str, metric: str) -> dict[int, float]:
+        """Values by round."""
+        wanted = (section, name, metric)
+        return {record.round: record.value for record in self.records if record[1:4] == wanted}
+
+    def mean_series(self, section: str, metric: str) -> dict[int, float]:
+        """Mean over the test sets by round, for rounds in which all test sets of the section were evaluated."""
+        by_round: dict[int, list[float]] = {}
+        for record in self.records:
+            if record.section == section and record.metric == metric:
+                by_round.setdefault(record.round, []).append(record.value)
+        names = len(self.names(section, metric))
+        return {round: fmean(values) for round, values in by_round.items() if len(values) == names}
+
+    def names(self, section: str, metric: str = "rank1") -> list[str]:
+        """Names that have values of a metric in a section, in order of appearance."""
+        seen = [record.name for record in self.records if record.section == section and record.metric == metric]
+        return list(dict.fromkeys(seen))
+
+    def of_round(self, round: int) -> list[Record]:
+        """The records of one round."""
+        return [record for record in self.records if record.round == round]
+
+    def to_csv(self) -> str:
+        """`round,section,name,metric,value` with a header; values print so that they read back equal."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Record._fields)
+        writer.writerows((*record[:4], repr(record.value)) for record in self.records)
+        return text.getvalue()
+
+    def state_dict(self) -> dict[str, list]:
+        """Columns, as a checkpoint keeps them."""
+        return {name: [getattr(record, name) for record in self.records] for name in Record._fields}
+
+    def load_state_dict(self, state: dict[str, list]) -> None:
+        """Restores the columns of a checkpoint."""
+        self.records = [Record(*row) for row in zip(*(state[name] for name in Record._fields), strict=True)]
+
+
+def summarize(history: History, section: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Last, best, best-three mean and fluctuation of every test set of `"global"` or `"local"`, and their mean.
+
+    The evaluation before training (round 0) is reported as `untrained` and takes no part in the rest.
+
+    Returns:
+        `{test set or "mean": {"rank1" | "mAP" | ...: {"last", "best", "best3", "fluctuation", "untrained"}}}`.
+    """
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for name in [*history.names(section), "mean"]:
+        for metric in ("rank1", "rank5", "rank10", "mAP", "mAP_trapezoid", "mINP"):
+            series = history.mean_series(section, metric) if name == "mean" else history.series(section, name, metric)
+            if series:
+                summary.setdefault(name, {})[metric] = statistics(series)
+    return summary
+
+
+def statistics(series: dict[int, float]) -> dict[str, float]:
+    """Summary numbers of one curve over rounds.
+
+    `best3` is the paper's mean of the three best evaluations (of fewer, if there are fewer). `fluctuation` is the
+    mean absolute change between consecutive evaluations over the second half of the run's evaluations.
+
+    >>> statistics({0: 0.1, 10: 0.5, 20: 0.3, 30: 0.7, 40: 0.6})["fluctuation"]
+    0.1
+    """
+    trained = [value for round, value in sorted(series.items()) if round > 0]
+    result = {"untrained": series[0]} if 0 in series else {}
+    if trained:
+        second = trained[len(trained) // 2 :]
+        changes = [abs(after - before) for before, after in zip(second, second[1:], strict=False)]
+        result |= {
+            "last": trained[-1],
+            "best": max(trained),
+            "best3": fmean(sorted(trained)[-3:]),
+            "fluctuation": round(fmean(changes), 12) if changes else 0.0,
+        }
+    return result

@@ -1,0 +1,273 @@
+"""The rounds: select, distribute, train, collect, weigh, aggregate, evaluate, save. No algorithm is named here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fedreid_pl.config import Config
+from fedreid_pl.data.images import ImageSource
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.costs import Costs
+from fedreid_pl.federation.engine import Engine
+from fedreid_pl.federation.history import History
+from fedreid_pl.federation.messages import (
+    ClientFailure,
+    ClientJob,
+    ClientUpdate,
+    RejectedUpdate,
+    State,
+    check_update,
+)
+from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.selection import select_clients
+from fedreid_pl.federation.store import ClientStore
+
+
+class FederationLoop:
+    """Drives the rounds of an experiment; callbacks see it as `federation`.
+
+    Args:
+        config: the experiment.
+        clients: declared number of training images by client; its order is the order of every table.
+        tests: names of the test sets of every client.
+        engine: where jobs run.
+        callbacks: server halves by name; at most one of them aggregates.
+        initial_backbone: state dict that every run with this seed starts from.
+        buffer_names: its entries that are not parameters.
+        checkpoints, store: where server and clients keep their state.
+        public: the server's unlabelled images, if there are any.
+        observers: screen, files, wandb; none on processes other than the first.
+
+    Attributes:
+        round: the round being done, or the last one done.
+        selected: clients of the round.
+        models: state dicts that the server holds, `{"global": ...}`, one per cluster, or none.
+        assignment: name of the model that a client works with, where it is not `"global"`.
+        weights: aggregation weights of the last round.
+        history: everything measured.
+        rejected: how many updates of each client were left out.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clients: Mapping[str, int],
+        tests: Mapping[str, Sequence[str]],
+        engine: Engine,
+        callbacks: Mapping[str, FederationCallback],
+        initial_backbone: State,
+        buffer_names: frozenset[str],
+        checkpoints: Checkpoints,
+        store: ClientStore,
+        public: ImageSource | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.config, self.clients, self.tests = config, dict(clients), tests
+        self.engine, self.callbacks, self.observers = engine, dict(callbacks), list(observers)
+        self.initial_backbone, self.buffer_names = initial_backbone, buffer_names
+        self.checkpoints, self.store, self.public = checkpoints, store, public
+        self.seed, self.rounds = config.seed, config.rounds
+        self.round = 0
+        self.selected: list[str] = []
+        self.models: dict[str, State] = {}
+        self.assignment: dict[str, str] = {}
+        self.weights: dict[str, float] = {}
+        self.history = History()
+        self.costs = Costs()
+        self.rejected: dict[str, int] = {}
+        if config.clients_per_round is not None and config.clients_per_round > len(self.clients):
+            raise FedReIDError(f"clients_per_round={config.clients_per_round}: there are {len(self.clients)} clients")
+        present = config.clients_per_round or len(self.clients)
+        if config.min_clients > present:
+            raise FedReIDError(f"min_clients={config.min_clients}: only {present} clients take part in a round")
+        for callback in self.callbacks.values():
+            callback.on_federation_start(self)
+
+    # for callbacks
+
+    def model_of(self, client: str) -> str:
+        """Name of the model that a client works with."""
+        return self.assignment.get(client, "global")
+
+    def record(self, section: str, name: str, metric: str, value: float) -> None:
+        """Adds a number of this round to metrics.csv and every logger."""
+        self.history.add(self.round, section, name, metric, value)
+
+    def warn(self, text: str) -> None:
+        """Says something once, in this round's name, on the screen and in the log."""
+        for observer in self.observers:
+            observer.on_warning(self, f"round {self.round}: {text}")
+
+    # the rounds
+
+    def run(self) -> None:
+        """All rounds that are not done yet.
+
+        Raises:
+            FedReIDError: if fewer than `min_clients` good updates came in, or a checkpoint cannot be written.
+        """
+        self.costs.restart()
+        for observer in self.observers:
+            observer.on_start(self)
+        if self.round == 0 and not self.history.records:
+            self.evaluate_models()
+        for round in range(self.round + 1, self.rounds + 1):
+            self.round = round
+            self._run_round()
+        for callback in self.callbacks.values():
+            callback.on_federation_end(self)
+        for observer in self.observers:
+            observer.on_end(self)
+
+    def _run_round(self) -> None:
+        config = self.config
+        evaluated = self.round % config.evaluate_every == 0 or self.round == self.rounds
+        self.selected = select_clients(list(self.clients), config.clients_per_round, self.seed, self.round)
+        for callback in self.callbacks.values():
+            callback.on_round_start(self)
+        with self.costs.phase("fit"):
+            updates = self._collect(evaluated)
+        if len(updates) < config.min_clients:
+            raise FedReIDError(
+                f"round {self.round}: {len(updates)} of {len(self.selected)} clients sent a good update, "
+                f"min_clients={config.min_clients}; the last saved round is {self.round - 1}"
+            )
+        with self.costs.phase("aggregate"):
+            self._aggregate(updates)
+        if evaluated:
+            self.evaluate_models()
+        for callback in self.callbacks.values():
+            callback.on_round_end(self)
+        with self.costs.phase("checkpoint"):
+            self._save()
+        for observer in self.observers:
+            observer.on_round_end(self, self.history.of_round(self.round))
+
+    def _collect(self, evaluated: bool) -> list[ClientUpdate]:
+        updates: list[ClientUpdate] = []
+        sent: dict[str, ClientJob] = {}
+
+        def jobs() -> Iterator[ClientJob]:
+            for client in self.selected:
+                job = ClientJob(self.round, client, {}, {"evaluate": evaluated})
+                for callback in self.callbacks.values():
+                    job = callback.on_distribute(self, job)
+                sent[client] = job
+                self._count("down", client, job.nbytes)
+                yield job
+
+        for outcome in self.engine.fit(jobs()):
+            try:
+                if isinstance(outcome, ClientFailure):
+                    raise RejectedUpdate(outcome.reason)
+                self._count("up", outcome.client, outcome.nbytes)
+                job = sent.pop(outcome.client, None)
+                if job is None:
+                    raise RejectedUpdate("was not asked for, or is sent twice")
+                check_update(outcome, job, job.backbone)
+                for callback in self.callbacks.values():
+                    callback.on_update(self, outcome)
+            except RejectedUpdate as reason:
+                self.rejected[outcome.client] = self.rejected.get(outcome.client, 0) + 1
+                self.warn(f"client {outcome.client} is left out: {reason}")
+                continue
+            updates.append(outcome)
+            self._record_update(outcome)
+        return sorted(updates, key=lambda update: self.selected.index(update.client))
+
+    def _record_update(self, update: ClientUpdate) -> None:
+        for name, value in update.metrics.items():
+            kind, _, rest = name.partition("/")
+            if kind == "train":
+                self.record("train", update.client, rest, value)
+            elif kind == "test":
+                test, _, metric = rest.rpartition("/")
+                alone = len(self.tests[update.client]) == 1  # several clients may share one test set
+                self.record("local", update.client if alone else test, metric, value)
+
+    def _aggregate(self, updates: Sequence[ClientUpdate]) -> None:
+        self.weights = {}
+        for callback in self.callbacks.values():
+            callback.on_aggregation_start(self, updates, self.weights)
+        for client, weight in self.weights.items():
+            self.record("weights", client, "weight", weight)
+        for callback in self.callbacks.values():
+            models = callback.aggregate(self, updates, self.weights)
+            if models is not None:
+                self.models = models
+                break
+        for callback in self.callbacks.values():
+            callback.on_aggregation_end(self, updates)
+
+    def evaluate_models(self) -> None:
+        """Every model the server holds, on the test sets of the clients that work with it, each set once."""
+        with self.costs.phase("evaluate"):
+            for model, backbone in self.models.items():
+                jobs, covered = [], set()
+                for client in self.clients:
+                    tests = [test for test in self.tests[client] if test not in covered]
+                    if self.model_of(client) == model and tests:
+                        covered |= set(tests)
+                        jobs.append(ClientJob(self.round, client, backbone, {"tests": ",".join(tests)}))
+                for outcome in self.engine.evaluate(jobs):
+                    if isinstance(outcome, ClientFailure):
+                        self.warn(f"client {outcome.client} could not evaluate the {model} model: {outcome.reason}")
+                        continue
+                    for name, value in outcome.metrics.items():
+                        test, _, metric = name.removeprefix("test/").rpartition("/")
+                        self.record("global", test, metric, value)
+
+    def _count(self, direction: str, client: str, size: int) -> None:
+        if direction == "down":
+            self.costs.bytes_down += size
+        else:
+            self.costs.bytes_up += size
+        self.record("cost", client, f"bytes_{direction}", size)
+
+    # checkpoints
+
+    def best_round(self) -> int | None:
+        """The evaluated round with the highest mean Rank-1 of the global models, else of the local ones."""
+        for section in ("global", "local"):
+            series = {round: value for round, value in self.history.mean_series(section, "rank1").items() if round}
+            if series:
+                return max(series, key=lambda round: (series[round], round))
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the server needs to go on after this round; tensors and plain values."""
+        return {
+            "round": self.round,
+            "models": {name: _plain(state) for name, state in self.models.items()},
+            "assignment": dict(self.assignment),
+            "rejected": dict(self.rejected),
+            "history": self.history.state_dict(),
+            "costs": self.costs.state_dict(),
+            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes back to the end of the round that `state` was taken in; later leftovers on disk are dropped."""
+        self.round = state["round"]
+        self.models = {name: dict(model) for name, model in state["models"].items()}
+        self.assignment, self.rejected = dict(state["assignment"]), dict(state["rejected"])
+        self.history.load_state_dict(state["history"])
+        self.costs.load_state_dict(state["costs"])
+        for name, callback in self.callbacks.items():
+            callback.load_state_dict(state["callbacks"].get(name, {}))
+        self.checkpoints.forget(self.round)
+        self.store.forget(self.round)
+
+    def _save(self) -> None:
+        kept = self.checkpoints.save(self.round, self.state_dict(), self.best_round())
+        for client in self.selected:
+            self.store.prune(client, kept)
+
+
+def _plain(state: Mapping[str, Tensor]) -> State:
+    return {name: value.detach().cpu() for name, value in state.items()}

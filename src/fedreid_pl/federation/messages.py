@@ -1,0 +1,147 @@
+"""What travels between server and client: tensors and plain values, nothing else."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+Plain = int | float | bool | str
+
+
+class RejectedUpdate(Exception):
+    """An update that may not touch the model; the message says why."""
+
+
+@dataclass(frozen=True)
+class ClientJob:
+    """What the server sends: train (or evaluate) this backbone.
+
+    Args:
+        round: number of the round, from 1; 0 is the evaluation before training.
+        client: name of the addressee.
+        backbone: the exchanged tensors; empty if nothing is exchanged.
+        config: plain values for the client halves of callbacks.
+    """
+
+    round: int
+    client: str
+    backbone: State = field(default_factory=dict)
+    config: dict[str, Plain] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_plain(self.config, (int, float, bool, str), "job config")
+        _check_tensors(self.backbone)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors, the part that counts on the wire."""
+        return state_bytes(self.backbone)
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """What the client sends back: its backbone, how many images it trained on, and plain numbers.
+
+    Args:
+        round, client: of the job that it answers.
+        backbone: the exchanged tensors after training; empty if nothing is exchanged.
+        num_samples: n_k, training images of the client.
+        metrics: numbers by name, e.g. `cosine_distance`, `train/loss`, `test/mini-viper/rank1`.
+    """
+
+    round: int
+    client: str
+    backbone: State
+    num_samples: int
+    metrics: dict[str, float]
+
+    def __post_init__(self) -> None:
+        _check_plain(self.metrics, (int, float), "update metric")
+        _check_tensors(self.backbone)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors, the part that counts on the wire."""
+        return state_bytes(self.backbone)
+
+
+@dataclass(frozen=True)
+class ClientFailure:
+    """In place of an update: this client could not finish its turn."""
+
+    round: int
+    client: str
+    reason: str
+
+
+def state_bytes(state: Mapping[str, Tensor]) -> int:
+    """Bytes of all tensors of a state dict."""
+    return sum(value.numel() * value.element_size() for value in state.values())
+
+
+def check_update(update: ClientUpdate, job: ClientJob, reference: Mapping[str, Tensor]) -> None:
+    """Holds an update against the job it answers before it may touch the model.
+
+    Args:
+        reference: the tensors that the job sent; the update must have the same names, shapes and dtypes.
+
+    Raises:
+        RejectedUpdate: saying what is wrong.
+    """
+    if (update.round, update.client) != (job.round, job.client):
+        raise RejectedUpdate(f"answers round {update.round} of {update.client}, not round {job.round} of {job.client}")
+    if isinstance(update.num_samples, bool) or not isinstance(update.num_samples, int) or update.num_samples < 1:
+        raise RejectedUpdate(f"claims {update.num_samples} training images")
+    if update.backbone.keys() != reference.keys():
+        odd = sorted(update.backbone.keys() ^ reference.keys())
+        raise RejectedUpdate(f"tensors differ from those sent, e.g. '{odd[0]}'")
+    for name, value in update.backbone.items():
+        expected = reference[name]
+        if value.shape != expected.shape:
+            raise RejectedUpdate(f"'{name}' has shape {tuple(value.shape)}, not {tuple(expected.shape)}")
+        if value.dtype != expected.dtype:
+            raise RejectedUpdate(f"'{name}' is {value.dtype}, not {expected.dtype}")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise RejectedUpdate(f"'{name}' holds NaN or infinite values")
+    for name, number in update.metrics.items():
+        if not math.isfinite(number):
+            raise RejectedUpdate(f"metric '{name}' is {number}")
+
+
+def to_bytes(message: ClientJob | ClientUpdate) -> bytes:
+    """The message as bytes that `from_bytes` reads without running any code."""
+    buffer = io.BytesIO()
+    torch.save({"kind": type(message).__name__, **vars(message)}, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes) -> ClientJob | ClientUpdate:
+    """Reads a message back.
+
+    Raises:
+        RejectedUpdate: if the bytes are not a message.
+    """
+    try:
+        fields = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        kind = {"ClientJob": ClientJob, "ClientUpdate": ClientUpdate}[fields.pop("kind")]
+        return kind(**fields)
+    except Exception as error:  # whatever a hostile sender makes of the bytes
+        raise RejectedUpdate(f"is not a message ({type(error).__name__})") from error
+
+
+def _check_plain(values: Mapping[str, object], kinds: tuple[type, ...], what: str) -> None:
+    for name, value in values.items():
+        if type(value) not in kinds:
+            raise TypeError(f"{what} '{name}' is {type(value).__name__}; messages carry plain values only")
+
+
+def _check_tensors(state: Mapping[str, object]) -> None:
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"'{name}' in a backbone is {type(value).__name__}, not a tensor")

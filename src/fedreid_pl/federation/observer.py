@@ -1,0 +1,30 @@
+"""Those who watch a run and never change it: the screen, files, wandb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.history import Record
+    from fedreid_pl.federation.loop import FederationLoop
+    from fedreid_pl.federation.messages import ClientJob
+
+
+class Observer:
+    """Hooks with empty bodies; only the first process has observers."""
+
+    def on_start(self, federation: FederationLoop) -> None:
+        """Before the first round of this launch; `federation.round` rounds are already done."""
+
+    def on_client(self, federation: FederationLoop, phase: str, job: ClientJob) -> None:
+        """A client is about to `fit` or `evaluate`."""
+
+    def on_warning(self, federation: FederationLoop, text: str) -> None:
+        """Something was left out or done in another way than asked."""
+
+    def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
+        """A round is done and saved; `records` are its numbers."""
+
+    def on_end(self, federation: FederationLoop) -> None:
+        """All rounds are done, or the run was interrupted after `federation.round`."""

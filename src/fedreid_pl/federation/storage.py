@@ -1,0 +1,83 @@
+"""Files that are either whole or not there, and cannot run code when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedreid_pl.errors import FedReIDError
+
+FORMAT, VERSION = "fedreid_pl", 1
+
+
+class DamagedFile(FedReIDError):
+    """A file that is truncated, altered, or not of this format."""
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file atomically: a reader, also after a kill or a power cut, finds the old or the new content.
+
+    Raises:
+        FedReIDError: if the folder cannot be written to or the disk is full; the old content is intact.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FedReIDError(
+            f"{path}: cannot be written ({error.strerror}); what was saved before is intact, make room or choose another output_dir"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values with a version and a checksum; raises as `write_bytes`."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    header = {"format": FORMAT, "version": VERSION, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    write_bytes(path, json.dumps(header).encode() + b"\n" + data)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Reads what `write_state` wrote; tensors come to the CPU and nothing in the file is executed.
+
+    Raises:
+        FedReIDError: if the file cannot be read.
+        DamagedFile: if it is truncated, altered, of another format or of a newer version.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FedReIDError(f"{path}: cannot be read ({error.strerror})") from error
+    first, _, data = content.partition(b"\n")
+    try:
+        header = json.loads(first)
+        known = header["format"] == FORMAT
+        version, size, digest = int(header["version"]), header["bytes"], header["sha256"]
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise DamagedFile(f"{path}: is not a checkpoint of fedreid_pl")
+    if version > VERSION:
+        raise DamagedFile(f"{path}: is of version {version}, this fedreid_pl reads up to {VERSION}; upgrade it")
+    if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+        raise DamagedFile(f"{path}: is damaged (checksum differs); use an earlier checkpoint")
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

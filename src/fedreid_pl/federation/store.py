@@ -1,0 +1,63 @@
+"""What each client keeps between its turns, at the client, apart from the server's checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fedreid_pl.federation.storage import read_state, write_state
+
+
+class ClientStore:
+    """One folder per client with one file per turn: head, own backbone if nothing is exchanged, callbacks' state.
+
+    Files are named by round, so that a run resumed at round r reads what the client had after its last turn up
+    to r, whatever was written later and lost. Nothing is held in memory.
+
+    Args:
+        folder: the run's `clients` folder.
+        writable: `False` on processes other than the first; they read what the first wrote.
+    """
+
+    def __init__(self, folder: Path, writable: bool = True) -> None:
+        self.folder, self.writable = folder, writable
+
+    def load(self, client: str, before: int) -> dict[str, Any] | None:
+        """The client's state after its last turn in a round below `before`, `None` if it had none."""
+        rounds = [number for number in self._rounds(client) if number < before]
+        return read_state(self._path(client, rounds[-1])) if rounds else None
+
+    def save(self, client: str, round: int, state: dict[str, Any]) -> None:
+        """Writes the client's state after its turn in `round`, atomically."""
+        if self.writable:
+            write_state(self._path(client, round), state)
+
+    def prune(self, client: str, checkpoints: Iterable[int]) -> None:
+        """Deletes the files that no resume from one of the given rounds would read."""
+        if not self.writable:
+            return
+        rounds = self._rounds(client)
+        needed = {max((number for number in rounds if number <= point), default=None) for point in checkpoints}
+        for number in rounds:
+            if number not in needed:
+                self._path(client, number).unlink(missing_ok=True)
+
+    def forget(self, after: int) -> None:
+        """Deletes every client's files of rounds above `after`, which a resumed run will write anew."""
+        if not self.writable or not self.folder.is_dir():
+            return
+        for folder in self.folder.iterdir():
+            for number in self._rounds(folder.name):
+                if number > after:
+                    self._path(folder.name, number).unlink(missing_ok=True)
+
+    def _path(self, client: str, round: int) -> Path:
+        return self.folder / client / f"round-{round:05d}.pt"
+
+    def _rounds(self, client: str) -> list[int]:
+        folder = self.folder / client
+        names = folder.iterdir() if folder.is_dir() else ()
+        matches = (re.fullmatch(r"round-(\d+)\.pt", item.name) for item in names)
+        return sorted(int(match[1]) for match in matches if match)

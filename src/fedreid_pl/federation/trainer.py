@@ -1,0 +1,117 @@
+"""The Lightning Trainer of one client's turn, and the one launch that serves all of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from fedreid_pl.config import Config
+from fedreid_pl.errors import FedReIDError
+
+
+def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+    """A Trainer that trains `local_epochs`, tests, and does nothing else: no logger, bar, checkpoint or banner.
+
+    Raises:
+        FedReIDError: if the accelerator, the number of devices or the strategy cannot be had.
+    """
+    c = config.trainer
+    try:
+        return pl.Trainer(
+            accelerator=c.accelerator,
+            devices=c.devices,
+            num_nodes=c.num_nodes,
+            strategy=_strategy(config),
+            precision=c.precision,  # type: ignore[arg-type]
+            sync_batchnorm=c.sync_batchnorm,
+            deterministic=c.deterministic or None,
+            benchmark=c.benchmark,
+            max_epochs=config.local_epochs,
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_autolog_hparams=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            log_every_n_steps=10**9,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise FedReIDError(
+            f"trainer.accelerator={c.accelerator} trainer.devices={c.devices} trainer.strategy={c.strategy}: {reason}"
+        ) from error
+
+
+def launch(config: Config) -> pl.Trainer:
+    """Starts the other processes, if the strategy has any, and joins them into one group.
+
+    Every later Trainer of this process finds the group and starts nothing. Returns a Trainer whose strategy
+    tells rank and world size.
+    """
+    trainer = build_trainer(config)
+    if trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.launch(_nothing, trainer=trainer)
+    trainer.strategy.setup_environment()
+    return trainer
+
+
+def check_devices(config: Config) -> None:
+    """Refuses what cannot run, before anything is written.
+
+    Raises:
+        FedReIDError: for devices that are not there, or a strategy that hides the weights from the callbacks.
+    """
+    c = config.trainer
+    available = torch.cuda.device_count()
+    if c.accelerator in ("gpu", "cuda") and c.devices > available:
+        raise FedReIDError(f"trainer.devices={c.devices}: this machine has {available} GPUs")
+    if c.accelerator == "auto" and available and c.devices > available:
+        raise FedReIDError(
+            f"trainer.devices={c.devices}: this machine has {available} GPUs; trainer.accelerator=cpu runs without"
+        )
+    processors = os.cpu_count() or 1
+    if c.devices > processors and (c.accelerator == "cpu" or (c.accelerator == "auto" and not available)):
+        raise FedReIDError(f"trainer.devices={c.devices}: this machine has {processors} processors")
+    if config.batch_size < 2 * c.devices * c.num_nodes:
+        raise FedReIDError(
+            f"batch_size={config.batch_size}: BatchNorm needs two images on each of {c.devices * c.num_nodes} devices"
+        )
+    if c.sync_batchnorm and not available:
+        raise FedReIDError("trainer.sync_batchnorm=true: works on GPUs only, and this machine has none")
+    if any(word in c.strategy for word in ("spawn", "fork", "notebook")):
+        raise FedReIDError(f"trainer.strategy={c.strategy}: starts processes anew for every client; use ddp")
+    trainer = build_trainer(config)
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        raise FedReIDError(f"trainer.strategy={c.strategy}: keeps no whole copy of the weights on each device; use ddp")
+
+
+def quiet() -> None:
+    """Silences Lightning's banners and hints, which would come once per client and round."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning", "lightning.pytorch", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric|torch\.utils\.data|torchmetrics")
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _strategy(config: Config) -> Any:
+    name = config.trainer.strategy
+    several = config.trainer.devices * config.trainer.num_nodes > 1
+    if name in ("auto", "ddp") and several:
+        # Every process keeps the statistics of its own images; ReIDClient averages them at the end of an epoch.
+        return DDPStrategy(broadcast_buffers=False)
+    return "auto" if name == "ddp" else name
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,118 @@
+"""What happens at a client: a job comes in, a turn of training or evaluation is done, an update goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from fedreid_pl.client import ReIDClient
+from fedreid_pl.config import Config
+from fedreid_pl.data.datamodule import ReIDDataModule
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate
+from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.functional.randomness import derive_seed, generator
+from fedreid_pl.models.ide import build_head
+
+MakeCallbacks = Callable[[], dict[str, FederationCallback]]
+MakeTrainer = Callable[[Iterable[pl.Callback]], pl.Trainer]
+
+
+class ClientWorker:
+    """Does the turns of clients, one at a time, with one backbone that is lent to whoever trains.
+
+    Args:
+        config: the experiment.
+        datamodules: each client's data, by client.
+        backbone: the network; its weights when the worker is made are the initial ones.
+        store: what clients keep between turns.
+        make_callbacks: new client halves for every turn.
+        make_trainer: a Trainer with the given callbacks.
+        rank: of this process.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        datamodules: Mapping[str, ReIDDataModule],
+        backbone: nn.Module,
+        store: ClientStore,
+        make_callbacks: MakeCallbacks,
+        make_trainer: MakeTrainer,
+        rank: int = 0,
+    ) -> None:
+        self.config, self.datamodules, self.store, self.rank = config, datamodules, store, rank
+        self.backbone = backbone
+        self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
+        self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
+
+    def fit(self, job: ClientJob) -> ClientUpdate:
+        """Trains for `local_epochs`; with `job.config["evaluate"]` evaluates the trained model as well.
+
+        Raises:
+            FedReIDError: for a mistake of the user, such as an unreadable image.
+            ValueError: if training ended in NaN or infinite weights; nothing of the turn is kept.
+        """
+        module, datamodule, callbacks = self._prepare(job)
+        trainer = self.make_trainer(callbacks.values())
+        trainer.fit(module, datamodule=datamodule)
+        if job.config.get("evaluate"):
+            trainer.test(module, datamodule=datamodule, verbose=False)
+        kept = {"head": module.head.state_dict()}
+        if not module.outbox.backbone:
+            kept["backbone"] = self.backbone.state_dict()
+        _check_finite(kept)
+        states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
+        kept["callbacks"] = {name: state for name, state in states.items() if state}
+        self.store.save(job.client, job.round, kept)
+        return self._update(job, module, trainer)
+
+    def evaluate(self, job: ClientJob) -> ClientUpdate:
+        """Evaluates the job's backbone (or the client's own) on the client's test sets, or on those that
+        `job.config["tests"]` names (comma-separated); nothing is trained or kept."""
+        module, datamodule, callbacks = self._prepare(job)
+        trainer = self.make_trainer(callbacks.values())
+        trainer.test(module, datamodule=datamodule, verbose=False)
+        return self._update(job, module, trainer)
+
+    def _prepare(self, job: ClientJob) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
+        config, datamodule = self.config, self.datamodules[job.client]
+        seed = derive_seed(config.seed, job.round, job.client)
+        torch.manual_seed(derive_seed(seed, "dropout", self.rank))
+        kept: dict[str, Any] = self.store.load(job.client, before=job.round) or {}
+        head = build_head(
+            config.model.feature_dim, datamodule.num_identities, generator(config.seed, job.client, "head")
+        )
+        if kept:
+            head.load_state_dict(kept["head"])
+        self.backbone.load_state_dict(kept.get("backbone", self.initial))
+        callbacks = self.make_callbacks()
+        for name, callback in callbacks.items():
+            if name in kept.get("callbacks", {}):
+                callback.load_client_state_dict(kept["callbacks"][name])
+        tests = job.config.get("tests")
+        datamodule.begin_turn(seed, str(tests).split(",") if tests else None)
+        epochs_before = max(job.round - 1, 0) * config.local_epochs
+        return ReIDClient(self.backbone, head, config.optim, epochs_before, job), datamodule, callbacks
+
+    def _update(self, job: ClientJob, module: ReIDClient, trainer: pl.Trainer) -> ClientUpdate:
+        metrics = dict(module.outbox.metrics)
+        for test, scores in module.scores.items():
+            metrics |= {f"test/{test}/{name}": value for name, value in scores.items()}
+        if trainer.world_size > 1:  # the ranks agree on every number, to the bit
+            metrics = trainer.strategy.broadcast(metrics)
+        samples = self.datamodules[job.client].num_samples
+        return ClientUpdate(job.round, job.client, module.outbox.backbone, samples, metrics)
+
+
+def _check_finite(states: Mapping[str, Mapping[str, Tensor]]) -> None:
+    for part, state in states.items():
+        for name, value in state.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise ValueError(
+                    f"training ended in NaN or infinite values ({part} '{name}'); try a smaller learning rate"
+                )

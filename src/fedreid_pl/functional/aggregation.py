@@ -1,0 +1,65 @@
+"""Aggregation of client backbones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+
+def normalize_weights(values: Mapping[str, float]) -> dict[str, float] | None:
+    """`v_k / sum v`, or `None` if a value is negative or not finite or the sum is zero.
+
+    >>> normalize_weights({"a": 1.0, "b": 3.0})
+    {'a': 0.25, 'b': 0.75}
+    >>> normalize_weights({"a": 0.0}) is None
+    True
+    """
+    total = math.fsum(values.values()) if all(math.isfinite(value) for value in values.values()) else math.nan
+    if not total > 0 or math.isinf(total) or any(value < 0 for value in values.values()):
+        return None
+    return {name: value / total for name, value in values.items()}
+
+
+def weighted_average(
+    states: Iterable[tuple[str, Mapping[str, Tensor]]],
+    weights: Mapping[str, float],
+    buffers: Collection[str] = (),
+    buffers_from: str | None = None,
+) -> dict[str, Tensor]:
+    """`sum_k p_k w_k` in one pass over the clients (FedPav, Algorithm 1; McMahan et al., AISTATS 2017).
+
+    Memory is two backbones, whatever the number of clients: the sum and the one being added. Floating-point
+    tensors are averaged in their own dtype (sums of half-precision ones in float32), integer ones (BatchNorm's
+    counters) become the maximum.
+
+    Args:
+        states: (client, state dict) pairs with equal names, shapes and dtypes.
+        weights: p_k by client; they should add up to one.
+        buffers: names of tensors that are not parameters.
+        buffers_from: take these buffers from this client alone instead of averaging them.
+
+    Raises:
+        ValueError: if there are no states.
+    """
+    total: dict[str, Tensor] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for client, state in states:
+        first = not total
+        for name, value in state.items():
+            dtypes.setdefault(name, value.dtype)
+            if buffers_from is not None and name in buffers:
+                if client == buffers_from:
+                    total[name] = value.clone()
+                elif first:
+                    total[name] = torch.zeros_like(value)
+            elif not value.is_floating_point():
+                total[name] = value.clone() if first else torch.maximum(total[name], value)
+            else:
+                wide = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+                total[name] = wide * weights[client] if first else total[name].add_(wide, alpha=weights[client])
+    if not total:
+        raise ValueError("no states to average")
+    return {name: value.to(dtypes[name]) for name, value in total.items()}

@@ -1,0 +1,126 @@
+"""Person retrieval over a query and a gallery set, gathered from any number of batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from fedreid_pl.functional.ranking import retrieval_results, summarize
+
+_ROLE, _INDEX, _IDENTITY, _CAMERA, _DIM = range(5)
+
+
+class ReIDRetrieval(Metric):
+    """CMC, mAP and mINP of person re-identification, exact and the same for any number of processes.
+
+    Queries and gallery are fed in any order and split. Samples that a distributed sampler repeated are
+    dropped and the others put in the order of their indices, so that a given set of features has one result,
+    to the bit. Features are kept in float32 on the metric's device, 4 bytes a value, until `reset`.
+
+    Call `update` and `compute`; `forward` would rank a single batch. What is removed, and how ties and
+    distractors are treated, is written at `fedreid_pl.functional.ranking.retrieval_results`.
+
+    Args:
+        ranks: ranks k for which `rank{k}` is returned.
+        keep_unmatched: count queries without a match in the gallery as 0, instead of leaving them out.
+        chunk: queries that are compared with the gallery at a time; bounds the memory.
+        kwargs: those of `torchmetrics.Metric`.
+
+    >>> metric = ReIDRetrieval(ranks=(1,))
+    >>> features, camera = torch.eye(3), torch.tensor([0, 0, 0])
+    >>> metric.update(features[:1], torch.tensor([4]), camera[:1], torch.tensor([0]), query=True)
+    >>> metric.update(features, torch.tensor([4, 5, 6]), camera + 1, torch.tensor([0, 1, 2]), query=False)
+    >>> metric.compute()
+    {'rank1': 1.0, 'mAP': 1.0, 'mAP_trapezoid': 1.0, 'mINP': 1.0, 'queries': 1.0}
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    # Both flat: an empty vector can be joined to any other, so a process without samples needs no shape.
+    features: list[Tensor]  # float32, samples x features
+    columns: list[Tensor]  # int64, samples x (role, index, identity, camera, feature size)
+
+    def __init__(
+        self,
+        ranks: Sequence[int] = (1, 5, 10),
+        keep_unmatched: bool = False,
+        chunk: int = 256,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if any(k < 1 for k in ranks) or chunk < 1:
+            raise ValueError(f"ranks and chunk must be at least 1, got {tuple(ranks)} and {chunk}")
+        self.ranks = tuple(ranks)
+        self.keep_unmatched = keep_unmatched
+        self.chunk = chunk
+        self.add_state("features", default=[], dist_reduce_fx="cat")
+        self.add_state("columns", default=[], dist_reduce_fx="cat")
+
+    def update(
+        self, features: Tensor, identities: Tensor, cameras: Tensor, indices: Tensor, query: bool
+    ) -> None:
+        """Add one batch of queries or of gallery images.
+
+        Args:
+            features: `[B, D]` floating point, L2-normalised for cosine similarity.
+            identities: `[B]` integers; for the gallery -1 is junk and any other negative a distractor.
+            cameras: `[B]` integers.
+            indices: `[B]` integers >= 0, each sample's position in its query or gallery list.
+            query: which of the two lists the batch belongs to.
+
+        Raises:
+            ValueError: if a shape or dtype does not fit.
+        """
+        if features.dim() != 2 or not features.is_floating_point():
+            raise ValueError(f"features must be [B, D] floating point, got {list(features.shape)}")
+        named = {"identities": identities, "cameras": cameras, "indices": indices}
+        for name, column in named.items():
+            if column.shape != features.shape[:1] or column.is_floating_point():
+                raise ValueError(f"{name} must be [{len(features)}] integers, got {list(column.shape)}")
+        role, dim = (torch.full_like(indices, value) for value in (int(not query), features.shape[1]))
+        columns = (role, indices, identities, cameras, dim)
+        self.columns.append(torch.stack([c.to(features.device, torch.int64) for c in columns], 1).flatten())
+        self.features.append(features.detach().float().flatten())
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Give a process without samples empty states of the right types, or the others would wait for it."""
+        if isinstance(self.columns, list) and not self.columns:
+            self.columns.append(torch.empty(0, dtype=torch.int64, device=self.device))
+            self.features.append(torch.empty(0, dtype=torch.float32, device=self.device))
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> dict[str, float]:
+        """`rank{k}`, `mAP`, `mAP_trapezoid`, `mINP` in [0, 1], and the number of queries with a match.
+
+        Raises:
+            ValueError: if there is no query or no gallery sample, if one index stands for two different
+                samples, if no query has a match and `keep_unmatched` is false, or for NaN features.
+        """
+        columns = dim_zero_cat(self.columns or [torch.empty(0, dtype=torch.int64)]).view(-1, 5)
+        dims = columns[:, _DIM].unique().tolist()
+        if len(dims) > 1:
+            raise ValueError(f"features of different sizes {dims}")
+        features = dim_zero_cat(self.features).view(len(columns), -1) if dims else columns.float()
+        sides = [self._side(features, columns, role) for role in (0, 1)]
+        results = retrieval_results(*sides[0], *sides[1], chunk=self.chunk)
+        return summarize(results, self.ranks, self.keep_unmatched)
+
+    @staticmethod
+    def _side(features: Tensor, columns: Tensor, role: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, identities and cameras of one list, in index order and without repeats."""
+        name = ("query", "gallery")[role]
+        rows = (columns[:, _ROLE] == role).nonzero().squeeze(1)
+        rows = rows[columns[rows, _INDEX].argsort(stable=True)]
+        sample = columns[rows][:, [_INDEX, _IDENTITY, _CAMERA]]
+        repeat = sample[1:, 0] == sample[:-1, 0]
+        if bool((repeat[:, None] & (sample[1:] != sample[:-1])).any()):
+            raise ValueError(f"two different {name} samples have the same index")
+        rows = rows[torch.cat([repeat.new_zeros(min(1, len(rows))), repeat]).logical_not()]
+        return features[rows], columns[rows, _IDENTITY], columns[rows, _CAMERA]

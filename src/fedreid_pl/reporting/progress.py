@@ -1,0 +1,86 @@
+"""What a person sees in the terminal while a run goes on."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+from fedreid_pl.federation.history import Record
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.federation.observer import Observer
+
+
+class ProgressLine(Observer):
+    """One line per round; in a terminal the line shows the client in training while the round lasts.
+
+    Args:
+        stream: where to, stderr by default; a file or pipe gets finished lines only.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self._started = time.monotonic()
+        self._first = 0
+
+    def on_start(self, federation: FederationLoop) -> None:
+        """Starts the clock that the time left is estimated from."""
+        self._started = time.monotonic()
+        self._first = federation.round
+
+    def on_client(self, federation: FederationLoop, phase: str, job: ClientJob) -> None:
+        """Shows who is at work, in a terminal only."""
+        if self.live:
+            position = ""
+            if phase == "fit":
+                position = f" {federation.selected.index(job.client) + 1}/{len(federation.selected)}"
+            verb = {"fit": "training", "evaluate": "evaluating"}[phase]
+            self._write(f"{self._head(federation)}  {verb} {job.client}{position}{self._scores(federation)}", end="")
+
+    def on_warning(self, federation: FederationLoop, text: str) -> None:
+        """A line of its own."""
+        self._write(f"warning: {text}")
+
+    def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
+        """The round's line: loss, Rank-1 where it was evaluated (else the last one), time left."""
+        losses = [record.value for record in records if record.section == "train" and record.metric == "loss"]
+        loss = f"  loss {sum(losses) / len(losses):.3f}" if losses else ""
+        done = federation.round - self._first
+        left = (time.monotonic() - self._started) / done * (federation.rounds - federation.round)
+        self._write(f"{self._head(federation)}{loss}{self._scores(federation)}  {duration(left)} left")
+
+    def _head(self, federation: FederationLoop) -> str:
+        return f"round {federation.round:>{len(str(federation.rounds))}}/{federation.rounds}"
+
+    def _scores(self, federation: FederationLoop) -> str:
+        parts = []
+        for section in ("global", "local"):
+            series = federation.history.mean_series(section, "rank1")
+            if series:
+                parts.append(f"{section} {100 * series[max(series)]:.1f}")
+        return f"  mean Rank-1: {', '.join(parts)}" if parts else ""
+
+    def _write(self, text: str, end: str = "\n") -> None:
+        if self.live:
+            width = shutil.get_terminal_size().columns - 1
+            text = "\r\x1b[K" + (text[:width] if not end else text)
+        self.stream.write(text + end)
+        self.stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as people write them.
+
+    >>> duration(42), duration(150), duration(7380)
+    ('42 s', '2 min 30 s', '2 h 3 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,144 @@
+"""The files of a run: config.yaml, metrics.csv, summary.json, and who may write them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import omegaconf
+import pytorch_lightning
+import torch
+import torchmetrics
+import torchvision
+import wandb
+
+import fedreid_pl
+from fedreid_pl.config import Config, fingerprint
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.costs import peak_memory
+from fedreid_pl.federation.history import Record, summarize
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import state_bytes
+from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.storage import write_text
+
+
+class RunFiles(Observer):
+    """Writes metrics.csv after every round and summary.json after every evaluation, each atomically.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_start(self, federation: FederationLoop) -> None:
+        """After a resume, drops what was written past the checkpoint."""
+        self._write(federation, summary=False)
+
+    def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
+        """Keeps the files as new as the checkpoint."""
+        self._write(federation, summary=any(record.metric == "rank1" for record in records))
+
+    def on_end(self, federation: FederationLoop) -> None:
+        """The final summary."""
+        self._write(federation, summary=True)
+
+    def _write(self, federation: FederationLoop, summary: bool) -> None:
+        write_text(self.folder / "metrics.csv", federation.history.to_csv())
+        if summary:
+            text = json.dumps(build_summary(federation), indent=2)
+            write_text(self.folder / "summary.json", text + "\n")
+
+
+def build_summary(federation: FederationLoop) -> dict[str, Any]:
+    """What summary.json holds: scores, weights, costs, versions and how to repeat the run.
+
+    Only `costs.seconds` and `costs.peak_memory_bytes` differ between two runs of the same configuration.
+    """
+    config, costs = federation.config, federation.costs
+    costs.tick()
+    return {
+        "name": config.name,
+        "data": config.data.name,
+        "synthetic": config.data.synthetic,
+        "seed": config.seed,
+        "rounds": federation.round,
+        "complete": federation.round == config.rounds,
+        "fingerprint": fingerprint(config),
+        "clients": federation.clients,
+        "global": summarize(federation.history, "global"),
+        "local": summarize(federation.history, "local"),
+        "best_round": federation.best_round(),
+        "weights": dict(federation.weights),
+        "rejected": dict(federation.rejected),
+        "callbacks": config.callbacks,
+        "costs": {
+            "bytes_down": costs.bytes_down,
+            "bytes_up": costs.bytes_up,
+            "backbone_bytes": state_bytes(federation.initial_backbone),
+            "seconds": costs.by_phase(),
+            "peak_memory_bytes": peak_memory(),
+        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    modules = (torch, torchvision, pytorch_lightning, torchmetrics, omegaconf, wandb, numpy)
+    return {
+        "fedreid_pl": fedreid_pl.__version__,
+        "python": platform.python_version(),
+        **{module.__name__: str(module.__version__) for module in modules},
+    }
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run, `None` if there is none that can be read."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) else None
+
+
+def find_standalone(config: Config, folder: Path) -> dict[str, Any] | None:
+    """Summary of a complete `local` run beside this one, with the same data, rounds and seed."""
+    for candidate in sorted(folder.parent.parent.glob("*/*/summary.json")):
+        found = read_summary(candidate.parent)
+        wanted = {
+            "name": "local",
+            "data": config.data.name,
+            "seed": config.seed,
+            "rounds": config.rounds,
+            "complete": True,
+        }
+        if found and all(found.get(key) == value for key, value in wanted.items()):
+            return found
+    return None
+
+
+class RunLock:
+    """Keeps two processes from writing one run folder; released when the process ends, however it ends.
+
+    Raises:
+        FedReIDError: if another process holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._file = open(folder / ".lock", "w")  # noqa: SIM115 - held as long as the process lives
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FedReIDError(
+                f"{folder}: another process is writing this run; wait for it or choose another output_dir"
+            ) from error
+        except OSError as error:
+            raise FedReIDError(f"{folder}: cannot be written ({error.strerror}); choose another output_dir") from error

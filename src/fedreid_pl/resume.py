@@ -1,0 +1,104 @@
+"""Whether and where a run goes on: what its folder holds, held against what is asked for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from fedreid_pl.config import Config, differences, load_config
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.storage import read_state
+from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.reporting.run_folder import RunLock
+
+MAY_CHANGE = ("name", "rounds", "evaluate_every", "min_clients", "data.root")
+"""Keys that a resumed run may set differently, beside where and on what it runs (`trainer.*`)."""
+
+
+def prepare_folder(config: Config, folder: Path) -> RunLock:
+    """Makes the run's folder ready and keeps other processes out of it until the returned lock is dropped.
+
+    `resume=auto` leaves a folder that the same configuration has begun as it is. `resume=never` moves an earlier
+    run aside. `resume=PATH`, a checkpoint or a run's folder, takes over that checkpoint and the clients' state.
+
+    Raises:
+        FedReIDError: if the folder cannot be written, another process writes it, or it belongs to another
+            configuration.
+    """
+    if config.resume == "never":
+        _move_aside(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FedReIDError(f"output_dir={folder}: cannot be made ({error.strerror})") from error
+    lock = RunLock(folder)
+    if config.resume not in ("auto", "never"):
+        _take_over(config, Path(config.resume).expanduser(), folder)
+    elif (folder / "config.yaml").exists():
+        _check_same(config, folder, folder)
+    done = Checkpoints(folder / "checkpoints").rounds()
+    if done and done[-1] > config.rounds:
+        raise FedReIDError(
+            f"rounds={config.rounds}: {folder} holds {done[-1]} rounds; choose another output_dir or resume=never"
+        )
+    return lock
+
+
+def run_folder_of(checkpoint: Path) -> Path:
+    """The run's folder of `RUN/checkpoints/round-N.ckpt`."""
+    return checkpoint.parent.parent
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The newest checkpoint of a run's folder, or `path` itself if it is a file.
+
+    Raises:
+        FedReIDError: if there is none.
+    """
+    if path.is_file():
+        return path
+    checkpoints = Checkpoints(path / "checkpoints")
+    if not checkpoints.rounds():
+        raise FedReIDError(f"{path}: no checkpoint there; give a run's folder or a file checkpoints/round-N.ckpt")
+    return checkpoints.path(checkpoints.rounds()[-1])
+
+
+def _take_over(config: Config, path: Path, folder: Path) -> None:
+    checkpoint = find_checkpoint(path)
+    source = run_folder_of(checkpoint)
+    _check_same(config, source, checkpoint)
+    state = read_state(checkpoint)
+    if state["round"] > config.rounds:
+        raise FedReIDError(f"resume={checkpoint}: is of round {state['round']}, rounds={config.rounds}")
+    target = Checkpoints(folder / "checkpoints")
+    if source.resolve() != folder.resolve():
+        if target.rounds():
+            raise FedReIDError(f"resume={path}: {folder} holds a run already; choose another output_dir")
+        target.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(checkpoint, target.folder / checkpoint.name)
+        shutil.copytree(source / "clients", folder / "clients", dirs_exist_ok=True)
+    target.forget(state["round"])
+    ClientStore(folder / "clients").forget(state["round"])
+
+
+def _check_same(config: Config, folder: Path, named: Path) -> None:
+    before = load_config(folder / "config.yaml")
+    changed = [key for key in differences(before, config) if key not in MAY_CHANGE and not key.startswith("trainer.")]
+    if changed:
+        raise FedReIDError(
+            f"{named}: was made with another configuration ({', '.join(changed[:3])} differ); "
+            "choose another output_dir, or resume=never to begin anew"
+        )
+
+
+def _move_aside(folder: Path) -> None:
+    if not (folder / "config.yaml").exists():
+        return
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    try:
+        folder.rename(target)
+    except OSError as error:
+        raise FedReIDError(f"output_dir={folder}: cannot be moved aside ({error.strerror})") from error
