@@ -130,7 +130,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    root = ensure_minireid(options.root)
+    chosen = [DOMAINS[name] for name in options.domains] if options.root else None
+    root = ensure_minireid(options.root, domains=chosen)
     print("| domain (synthetic) | train images | raw pixels R-1 | untrained R-1 | standalone R-1 | mAP | seconds |")
     print("|---|---|---|---|---|---|---|")
     for name in options.domains:

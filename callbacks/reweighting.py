@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.loop import FederationLoop
-from fedreid_pl.federation.messages import ClientUpdate
+from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate
 from fedreid_pl.functional.aggregation import normalize_weights
 from fedreid_pl.functional.reweighting import cosine_distance
 
@@ -27,6 +27,12 @@ class Reweighting(FederationCallback):
     """
 
     # server half
+
+    def on_update(self, federation: FederationLoop, update: ClientUpdate) -> None:
+        """An update without a distance cannot be weighed."""
+        distance = update.metrics.get("cosine_distance")
+        if distance is None or not 0 <= distance <= 2:
+            raise RejectedUpdate(f"reports a cosine distance of {distance}")
 
     def on_aggregation_start(
         self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]

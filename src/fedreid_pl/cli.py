@@ -99,9 +99,10 @@ def _evaluate(words: list[str]) -> int:
         path = folder / "checkpoints" / f"round-{best or 0:05d}.ckpt"
     state = read_state(find_checkpoint(path))
     loop = evaluate(config, folder, state)
-    scores = {section: summarize(loop.history, section) for section in ("global", "local")}
-    print(f"{_title(config, state['round'])}\n")
-    print(result_table({"name": config.name, **scores}))
+    if _first_process():
+        scores = {section: summarize(loop.history, section) for section in ("global", "local")}
+        print(f"{_title(config, state['round'])}\n")
+        print(result_table({"name": config.name, **scores}))
     return 0
 
 
@@ -170,8 +171,12 @@ def _help() -> str:
 
 
 def _complain(text: str) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if _first_process():
         print(text, file=sys.stderr, flush=True)
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

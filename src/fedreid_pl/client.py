@@ -56,7 +56,9 @@ class ReIDClient(pl.LightningModule):
         self.outbox = Outbox()
         self.scores: dict[str, dict[str, float]] = {}
         self._retrieval: dict[str, ReIDRetrieval] = {}
-        self._progress = torch.zeros(3)  # summed loss, correct, images
+        self._losses: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._images = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Flip-averaged, L2-normalised features `[B, D]` float32, as they are compared at test time."""
@@ -72,14 +74,10 @@ class ReIDClient(pl.LightningModule):
         images, labels, share = batch
         logits = self.logits(images)
         loss = F.cross_entropy(logits, labels)
-        with torch.no_grad():
-            correct = (logits.argmax(1) == labels).sum()
-            self._progress += torch.stack([loss.detach() * len(labels), correct, correct.new_tensor(len(labels))])
+        self._losses.append(loss.detach() * len(labels))
+        self._correct.append((logits.detach().argmax(1) == labels).sum())
+        self._images += len(labels)
         return loss * share if share != 1.0 else loss
-
-    def on_train_start(self) -> None:
-        """Starts the turn's own statistics."""
-        self._progress = torch.zeros(3, device=self.device)
 
     def on_train_epoch_start(self) -> None:
         """Sets the learning rates of the epoch."""
@@ -99,8 +97,11 @@ class ReIDClient(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Reports the turn's mean loss and training accuracy."""
-        total, correct, images = self.trainer.strategy.reduce(self._progress, reduce_op="sum").tolist()
+        sums = torch.stack([torch.stack(self._losses).sum(), torch.stack(self._correct).sum()])
+        sums = torch.cat([sums, sums.new_tensor([self._images])])
+        total, correct, images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         self.outbox.metrics |= {"train/loss": total / images, "train/accuracy": correct / images}
+        self._losses, self._correct, self._images = [], [], 0
 
     def on_test_start(self) -> None:
         """Makes one metric per active test set."""

@@ -95,6 +95,7 @@ def _check_same(config: Config, folder: Path, named: Path) -> None:
 def _move_aside(folder: Path) -> None:
     if not (folder / "config.yaml").exists():
         return
+    lock = RunLock(folder)  # not from under a process that writes it
     number = 1
     while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
@@ -102,3 +103,5 @@ def _move_aside(folder: Path) -> None:
         folder.rename(target)
     except OSError as error:
         raise FedReIDError(f"output_dir={folder}: cannot be moved aside ({error.strerror})") from error
+    finally:
+        del lock

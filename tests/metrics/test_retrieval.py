@@ -99,6 +99,7 @@ def test_compute_again_after_more_samples():
     assert metric.compute() == expected() != before
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_pickle_clone_and_reset():
     metric = filled()
     copies = [pickle.loads(pickle.dumps(metric)), metric.clone()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from importlib import resources
@@ -36,6 +38,7 @@ def compose(words: Iterable[str]) -> Config:
     chosen = {"exp": "fedpav", "data": "minireid"}
     overrides: list[tuple[str, str]] = []
     for word in words:
+        _check_word(word)
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise FedReIDError(f"'{word}': expected key=value, such as rounds=30")
@@ -65,7 +68,9 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
     """
     config = OmegaConf.structured(Config)
     saved = _read_yaml(path)
+    words = list(words)
     for word in words:
+        _check_word(word)
         name, _, value = word.partition("=")
         if name == "data":
             data_name, values = _choose("data", value)
@@ -105,11 +110,41 @@ def available(kind: str) -> list[str]:
 
 
 def _finish(config: DictConfig) -> Config:
-    composed = OmegaConf.to_object(config)
+    try:
+        composed = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:  # an interpolation ${...} that leads nowhere
+        raise FedReIDError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     assert isinstance(composed, Config)
-    composed.callbacks = {name: options or {} for name, options in composed.callbacks.items() if options is not None}
+    composed.callbacks = {
+        name: {} if options in ("", {}) else options
+        for name, options in composed.callbacks.items()
+        if options is not None
+    }
+    _check_plain(composed.callbacks, "callbacks")
+    if not all(isinstance(name, str) for name in composed.data.datasets):
+        raise FedReIDError("data.datasets: expected names of folders, data.datasets=[ONE,TWO]")
     check_bounds(composed)
     return composed
+
+
+def _check_word(word: str) -> None:
+    if any(unicodedata.category(mark) in ("Cc", "Zl", "Zp") for mark in word):
+        raise FedReIDError(f"{word!r}: holds a line break or another control character")
+
+
+def _check_plain(value: Any, name: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise FedReIDError(f"{name}: the key {key!r} is not text")
+            _check_plain(item, f"{name}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _check_plain(item, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise FedReIDError(f"{name}={value}: must be finite")
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise FedReIDError(f"{name}: values of type {type(value).__name__} are not taken")
 
 
 def _choose(kind: str, name: str) -> tuple[str, dict[str, Any]]:
@@ -136,7 +171,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-02-30
         raise FedReIDError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from error
     if values is None:
         return {}
@@ -151,17 +186,28 @@ def _nested(name: str, value: str) -> dict[str, Any]:
         parsed = yaml.safe_load(value) if value else ""
         if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
             parsed = float(parsed) if any(mark in parsed for mark in "0123456789") else parsed
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         pass
+    if parsed is not None and value[:1] not in ("'", '"') and _takes_text(name):
+        parsed = value  # 007 and 2026-01-31 are names there
     for part in reversed(name.split(".")):
         parsed = {part: parsed}
     return parsed
+
+
+def _takes_text(name: str) -> bool:
+    section, _, last = name.rpartition(".")
+    schema: Any = {"": Config, **{item.name: item.default_factory for item in fields(Config)}}.get(section)
+    kinds = {item.name: item.type for item in fields(schema)} if is_dataclass(schema) else {}
+    return kinds.get(last) in ("str", "str | None")
 
 
 def _merge(config: DictConfig, values: Mapping[str, Any], source: str) -> DictConfig:
     _check_keys(values, Config, "", source)
     try:
         return OmegaConf.merge(config, values)  # type: ignore[return-value]
+    except RecursionError as error:
+        raise FedReIDError(f"{source[:80]}: nested too deeply") from error
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         where = f" at {error.full_key}" if error.full_key else ""

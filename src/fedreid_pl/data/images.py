@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -97,18 +98,18 @@ class ImagePool:
 
     def __init__(self, height: int, width: int, cache: str = "auto") -> None:
         self.height, self.width, self.cache = height, width, cache
-        self._sources: dict[tuple[str, ...], ImageSource] = {}
+        self._sources: dict[tuple[Path, tuple[str, ...]], ImageSource] = {}
         self._budget = _free_memory() * MEMORY_SHARE
 
     def source(self, table: SampleTable) -> ImageSource:
         """The source for a table's rows; the same object for the same files."""
-        files = tuple(table.files())
-        if files not in self._sources:
-            size = len(files) * self.height * self.width * 3
+        key = (table.root, table.paths)
+        if key not in self._sources:
+            size = len(table) * self.height * self.width * 3
             memory = self.cache == "memory" or (self.cache == "auto" and size <= self._budget)
             self._budget -= size if memory else 0
-            self._sources[files] = ImageSource(files, self.height, self.width, memory)
-        return self._sources[files]
+            self._sources[key] = ImageSource(table.files(), self.height, self.width, memory)
+        return self._sources[key]
 
     def load(self) -> int:
         """Decodes every source that is kept in memory; returns how many images that are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class SampleTable:
 
     def files(self) -> list[str]:
         """Full path of every image, in row order."""
-        return [str(self.root / path) for path in self.paths]
+        return [os.path.join(self.root, path) for path in self.paths]
 
     def labels(self) -> np.ndarray:
         """`[N]` int64 in `0..identities-1`: identities in ascending order of their number, gaps closed."""
@@ -93,7 +94,7 @@ def concatenate(tables: Sequence[SampleTable], name: str) -> SampleTable:
     identities, cameras, splits = [], [], []
     first_identity = first_camera = 0
     for table in tables:
-        paths += table.files()
+        paths += map(os.path.abspath, table.files())
         identities.append(np.where(table.identities >= 0, table.identities + first_identity, table.identities))
         cameras.append(table.cameras + first_camera)
         splits.append(table.splits)

@@ -66,12 +66,16 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
         FedReIDError: if a named folder is missing, a name stands twice, or no folder has the layout.
     """
     if config.datasets:
-        repeated = {name for name in config.datasets if config.datasets.count(name) > 1}
-        if repeated:
-            raise FedReIDError(f"data.datasets: {sorted(repeated)[0]} is named twice; two clients may not share images")
-        if config.public in config.datasets:
-            raise FedReIDError(f"data.public={config.public}: is a client too; the public set has to be another one")
-        return {name.strip("/").replace("/", "-"): _existing(root / name, "data.datasets") for name in config.datasets}
+        public = (root / config.public).resolve() if config.public else None
+        named: dict[str, Path] = {}
+        for text in config.datasets:
+            name, folder = text.strip("/").replace("/", "-"), _existing(root / text, "data.datasets")
+            if name in named or folder.resolve() in {other.resolve() for other in named.values()}:
+                raise FedReIDError(f"data.datasets: {text} is named twice; two clients may not share images")
+            if folder.resolve() == public:
+                raise FedReIDError(f"data.public={config.public}: is a client too; the public set has to be another one")
+            named[name] = folder
+        return named
     _, recognise = LAYOUTS[config.layout]
     found = {item.name: item for item in sorted(root.iterdir()) if item.name != config.public and recognise(item)}
     if not found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,6 +35,7 @@ class ClientJob:
     config: dict[str, Plain] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_address(self.round, self.client)
         _check_plain(self.config, (int, float, bool, str), "job config")
         _check_tensors(self.backbone)
 
@@ -62,6 +63,9 @@ class ClientUpdate:
     metrics: dict[str, float]
 
     def __post_init__(self) -> None:
+        _check_address(self.round, self.client)
+        if not isinstance(self.num_samples, int):
+            raise TypeError(f"num_samples is {type(self.num_samples).__name__}, not a number of images")
         _check_plain(self.metrics, (int, float), "update metric")
         _check_tensors(self.backbone)
 
@@ -96,7 +100,7 @@ def check_update(update: ClientUpdate, job: ClientJob, reference: Mapping[str, T
     """
     if (update.round, update.client) != (job.round, job.client):
         raise RejectedUpdate(f"answers round {update.round} of {update.client}, not round {job.round} of {job.client}")
-    if isinstance(update.num_samples, bool) or not isinstance(update.num_samples, int) or update.num_samples < 1:
+    if isinstance(update.num_samples, bool) or not 1 <= update.num_samples < 2**53:
         raise RejectedUpdate(f"claims {update.num_samples} training images")
     if update.backbone.keys() != reference.keys():
         odd = sorted(update.backbone.keys() ^ reference.keys())
@@ -107,17 +111,20 @@ def check_update(update: ClientUpdate, job: ClientJob, reference: Mapping[str, T
             raise RejectedUpdate(f"'{name}' has shape {tuple(value.shape)}, not {tuple(expected.shape)}")
         if value.dtype != expected.dtype:
             raise RejectedUpdate(f"'{name}' is {value.dtype}, not {expected.dtype}")
+        if value.layout != torch.strided or value.is_meta:
+            raise RejectedUpdate(f"'{name}' is not a dense tensor")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise RejectedUpdate(f"'{name}' holds NaN or infinite values")
     for name, number in update.metrics.items():
-        if not math.isfinite(number):
+        if not abs(number) <= sys.float_info.max:
             raise RejectedUpdate(f"metric '{name}' is {number}")
 
 
 def to_bytes(message: ClientJob | ClientUpdate) -> bytes:
     """The message as bytes that `from_bytes` reads without running any code."""
     buffer = io.BytesIO()
-    torch.save({"kind": type(message).__name__, **vars(message)}, buffer)
+    backbone = {name: value.detach().clone() for name, value in message.backbone.items()}  # a view would take all along
+    torch.save({"kind": type(message).__name__, **vars(message), "backbone": backbone}, buffer)
     return buffer.getvalue()
 
 
@@ -135,13 +142,18 @@ def from_bytes(data: bytes) -> ClientJob | ClientUpdate:
         raise RejectedUpdate(f"is not a message ({type(error).__name__})") from error
 
 
+def _check_address(round: object, client: object) -> None:
+    if type(round) is not int or type(client) is not str:
+        raise TypeError(f"a message is of a round and a client, not {type(round).__name__} and {type(client).__name__}")
+
+
 def _check_plain(values: Mapping[str, object], kinds: tuple[type, ...], what: str) -> None:
     for name, value in values.items():
-        if type(value) not in kinds:
+        if type(name) is not str or type(value) not in kinds:
             raise TypeError(f"{what} '{name}' is {type(value).__name__}; messages carry plain values only")
 
 
 def _check_tensors(state: Mapping[str, object]) -> None:
     for name, value in state.items():
-        if not isinstance(value, Tensor):
+        if type(name) is not str or not isinstance(value, Tensor):
             raise TypeError(f"'{name}' in a backbone is {type(value).__name__}, not a tensor")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise FedReIDError(
-            f"{path}: cannot be written ({error.strerror}); what was saved before is intact, make room or choose another output_dir"
+            f"{path}: cannot be written ({error.strerror or error}); what was saved before is intact, "
+            "make room or choose another output_dir"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -72,7 +75,7 @@ def read_state(path: Path) -> dict[str, Any]:
         header = json.loads(first)
         known = header["format"] == FORMAT
         version, size, digest = int(header["version"]), header["bytes"], header["sha256"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         known = False
     if not known:
         raise DamagedFile(f"{path}: is not a checkpoint of fedreid_pl")
@@ -80,4 +83,7 @@ def read_state(path: Path) -> dict[str, Any]:
         raise DamagedFile(f"{path}: is of version {version}, this fedreid_pl reads up to {VERSION}; upgrade it")
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
         raise DamagedFile(f"{path}: is damaged (checksum differs); use an earlier checkpoint")
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever its writer put there
+        raise DamagedFile(f"{path}: holds more than tensors and plain values ({type(error).__name__})") from error

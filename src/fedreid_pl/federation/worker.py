@@ -65,7 +65,7 @@ class ClientWorker:
         kept = {"head": module.head.state_dict()}
         if not module.outbox.backbone:
             kept["backbone"] = self.backbone.state_dict()
-        _check_finite(kept)
+        _check_finite({**kept, "backbone": self.backbone.state_dict()})
         states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
         kept["callbacks"] = {name: state for name, state in states.items() if state}
         self.store.save(job.client, job.round, kept)
@@ -90,6 +90,7 @@ class ClientWorker:
         if kept:
             head.load_state_dict(kept["head"])
         self.backbone.load_state_dict(kept.get("backbone", self.initial))
+        self.backbone.train()  # an evaluation that raised leaves it in eval mode
         callbacks = self.make_callbacks()
         for name, callback in callbacks.items():
             if name in kept.get("callbacks", {}):

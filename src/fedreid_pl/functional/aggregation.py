@@ -17,8 +17,11 @@ def normalize_weights(values: Mapping[str, float]) -> dict[str, float] | None:
     >>> normalize_weights({"a": 0.0}) is None
     True
     """
-    total = math.fsum(values.values()) if all(math.isfinite(value) for value in values.values()) else math.nan
-    if not total > 0 or math.isinf(total) or any(value < 0 for value in values.values()):
+    try:
+        total = math.fsum(values.values()) if all(math.isfinite(value) for value in values.values()) else math.nan
+    except OverflowError:  # a sum above 1.8e308
+        return None
+    if not total > 0 or any(value < 0 for value in values.values()):
         return None
     return {name: value / total for name, value in values.items()}
 
@@ -42,12 +45,14 @@ def weighted_average(
         buffers_from: take these buffers from this client alone instead of averaging them.
 
     Raises:
-        ValueError: if there are no states.
+        ValueError: if there are no states, or none of them is `buffers_from`.
     """
     total: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
+    found = buffers_from is None
     for client, state in states:
         first = not total
+        found |= client == buffers_from
         for name, value in state.items():
             dtypes.setdefault(name, value.dtype)
             if buffers_from is not None and name in buffers:
@@ -62,4 +67,6 @@ def weighted_average(
                 total[name] = wide * weights[client] if first else total[name].add_(wide, alpha=weights[client])
     if not total:
         raise ValueError("no states to average")
+    if not found:
+        raise ValueError(f"no state of {buffers_from} to take the buffers from")
     return {name: value.to(dtypes[name]) for name, value in total.items()}

@@ -96,14 +96,12 @@ def retrieval_results(
     )
     junk = (gallery_identities.to(query.device) == _JUNK).nonzero().squeeze(1)
 
-    results = RetrievalResults(
-        torch.full_like(matches.count, torch.iinfo(torch.int64).max),
-        *(torch.zeros(len(query), dtype=torch.float64, device=query.device) for _ in range(3)),
-        matches.count > 0,
-    )
+    first_hit = torch.full_like(matches.total, torch.iinfo(torch.int64).max)
+    ap, ap_trapezoid, inp = torch.zeros(3, len(query), dtype=torch.float64, device=query.device)
+    results = RetrievalResults(first_hit, ap, ap_trapezoid, inp, matches.total > 0)
     # Queries with as many matches side by side need the least padding; those without any need no product.
-    order = matches.count.argsort(stable=True)
-    order = order[int((matches.count == 0).sum()) :]
+    order = matches.total.argsort(stable=True)
+    order = order[int((matches.total == 0).sum()) :]
     if len(order) == 0:
         return results
     width = min(_BLOCK, len(gallery))
@@ -112,11 +110,10 @@ def retrieval_results(
     buffer[:, len(gallery) :] = -torch.inf
     for part in order.split(chunk):
         scores = buffer[: len(part)]
-        with torch.autocast(query.device.type, enabled=False):  # scores must not be rounded to half precision
-            torch.mm(query[part], gallery.T, out=scores[:, : len(gallery)])
+        torch.mm(query[part], gallery.T, out=scores[:, : len(gallery)])  # autocast leaves `out` forms alone
         scores.index_fill_(1, junk, -torch.inf)
         scores[matches.removed(part)] = -torch.inf
-        rows, count = matches.rows(part), matches.count[part]
+        rows, count = matches.rows(part), matches.total[part]
         ranks = _ranks(scores.view(-1, blocks, width), rows, count)
         for column, values in zip(results[:4], _measures(ranks, count), strict=True):
             column[part] = values
@@ -160,12 +157,12 @@ class _Matches(NamedTuple):
     start: Tensor  # [Q] first place of the identity
     hole: Tensor  # [Q] first place of the identity's own camera
     hole_size: Tensor  # [Q]
-    count: Tensor  # [Q] matches
+    total: Tensor  # [Q] matches
 
     def rows(self, part: Tensor) -> Tensor:
         """Gallery rows of the matches, `[len(part), most matches]`; past a query's count, any row."""
         start, hole, hole_size = (column[part, None] for column in (self.start, self.hole, self.hole_size))
-        width = int(self.count[part].max())
+        width = int(self.total[part].max())
         place = start + torch.arange(width, device=start.device)
         place += hole_size * (place >= hole)
         return self.sorted_rows[place.clamp_(max=len(self.sorted_rows) - 1)]
@@ -186,9 +183,7 @@ def _match(
     identities *= len(known_cameras)
     keys, queries = identities + cameras, len(query_identities)
     sorted_keys, sorted_rows = keys[queries:].sort(stable=True)
-    start, end = (
-        torch.searchsorted(sorted_keys, identities[:queries] + shift) for shift in (0, len(known_cameras))
-    )
+    start, end = (torch.searchsorted(sorted_keys, identities[:queries] + shift) for shift in (0, len(known_cameras)))
     hole, hole_end = (torch.searchsorted(sorted_keys, keys[:queries] + shift) for shift in (0, 1))
     return _Matches(sorted_rows, start, hole, hole_end - hole, end - start - (hole_end - hole))
 
@@ -274,9 +269,7 @@ def _measures(ranks: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
 
 def _check_columns(name: str, features: Tensor, identities: Tensor, cameras: Tensor) -> None:
     if features.dim() != 2 or not features.is_floating_point():
-        raise ValueError(
-            f"{name} features must be [N, D] floating point, got {list(features.shape)} {features.dtype}"
-        )
+        raise ValueError(f"{name} features must be [N, D] floating point, got {list(features.shape)} {features.dtype}")
     if len(features) == 0:
         raise ValueError(f"the {name} is empty")
     for column, values in (("identities", identities), ("cameras", cameras)):

@@ -54,7 +54,8 @@ class ReIDRetrieval(Metric):
         chunk: int = 256,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # With its cache, a process without new samples would skip a synchronisation that the others wait for.
+        super().__init__(**{"compute_with_cache": False, **kwargs})
         if any(k < 1 for k in ranks) or chunk < 1:
             raise ValueError(f"ranks and chunk must be at least 1, got {tuple(ranks)} and {chunk}")
         self.ranks = tuple(ranks)
@@ -63,9 +64,7 @@ class ReIDRetrieval(Metric):
         self.add_state("features", default=[], dist_reduce_fx="cat")
         self.add_state("columns", default=[], dist_reduce_fx="cat")
 
-    def update(
-        self, features: Tensor, identities: Tensor, cameras: Tensor, indices: Tensor, query: bool
-    ) -> None:
+    def update(self, features: Tensor, identities: Tensor, cameras: Tensor, indices: Tensor, query: bool) -> None:
         """Add one batch of queries or of gallery images.
 
         Args:
@@ -103,11 +102,13 @@ class ReIDRetrieval(Metric):
             ValueError: if there is no query or no gallery sample, if one index stands for two different
                 samples, if no query has a match and `keep_unmatched` is false, or for NaN features.
         """
-        columns = dim_zero_cat(self.columns or [torch.empty(0, dtype=torch.int64)]).view(-1, 5)
+        columns = dim_zero_cat(self.columns).view(-1, 5) if len(self.columns) else torch.empty(0, 5)
+        if len(columns) == 0:
+            raise ValueError("the query is empty, and so is the gallery")
         dims = columns[:, _DIM].unique().tolist()
         if len(dims) > 1:
             raise ValueError(f"features of different sizes {dims}")
-        features = dim_zero_cat(self.features).view(len(columns), -1) if dims else columns.float()
+        features = dim_zero_cat(self.features).view(len(columns), dims[0])
         sides = [self._side(features, columns, role) for role in (0, 1)]
         results = retrieval_results(*sides[0], *sides[1], chunk=self.chunk)
         return summarize(results, self.ranks, self.keep_unmatched)

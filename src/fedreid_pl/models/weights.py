@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -63,8 +62,8 @@ def _imagenet(name: str) -> Mapping[str, Tensor]:
         raise FedReIDError("model.weights=imagenet: there are none for the small backbone; set model.weights=none")
     try:
         return get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False)
-    except (URLError, OSError, RuntimeError) as error:
-        reason = str(getattr(error, "reason", error)).splitlines()[0]
+    except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]
         raise FedReIDError(f"model.weights=imagenet: {name} could not be downloaded ({reason}); {hint}") from error
 
 
@@ -73,10 +72,12 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise FedReIDError(f"model.weights={path}: cannot be read ({error.strerror or error})") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes make the unpickler fail in any way
         raise FedReIDError(f"model.weights={path}: is not a state dict of tensors saved by torch.save") from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
+    ):
         raise FedReIDError(f"model.weights={path}: is not a state dict of tensors saved by torch.save")
     return loaded

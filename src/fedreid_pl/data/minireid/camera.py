@@ -105,9 +105,7 @@ class Studio:
         y = draw.index(scene.HEIGHT - CANVAS[1])
         return picture.crop((x, y, x + CANVAS[0], y + CANVAS[1]))
 
-    def _stage(
-        self, shot: Shot, camera: Camera, pen: ImageDraw.ImageDraw, walk: Stream, draw: Stream
-    ) -> None:
+    def _stage(self, shot: Shot, camera: Camera, pen: ImageDraw.ImageDraw, walk: Stream, draw: Stream) -> None:
         view = walk.weighted(camera.views)
         pose = Pose(view, 1 if walk.chance(0.5) else -1, draw.between(-1, 1), camera.pitch, camera.light)
         if draw.chance(0.15):
@@ -139,7 +137,8 @@ def build_camera(domain: Domain, number: int) -> Camera:
     draw, cast = Stream(domain.name, "camera", number), domain.look.cast
     warm, tint = draw.between(-0.34, 0.34) * cast, draw.between(-0.16, 0.16) * cast
     level = 1 + draw.between(-0.34, 0.26) * cast
-    main = draw.pick((FRONT, BACK, SIDE))
+    # neighbouring cameras look from different sides
+    main = (FRONT, BACK, SIDE)[(number + Stream(domain.name, "views").index(3)) % 3]
     return Camera(
         place=domain.look.scenes[(number - 1) % len(domain.look.scenes)],
         gains=(level * (1 + warm), level * (1 + tint), level * (1 - warm)),
@@ -147,9 +146,9 @@ def build_camera(domain: Domain, number: int) -> Camera:
         lift=draw.between(0, 38) * cast,
         saturation=round(64 * (1 + draw.between(-0.55, 0.1) * cast)),
         sharpness=draw.between(*domain.look.sharpness),
-        noise=round(draw.between(4, 22)),
+        noise=round(draw.between(3, 18)),
         pitch=draw.between(0.0, 0.26),
-        views=tuple((view, 0.7 if view == main else 0.15) for view in (FRONT, BACK, SIDE)),
+        views=tuple((view, 0.6 if view == main else 0.2) for view in (FRONT, BACK, SIDE)),
         light=1 if draw.chance(0.5) else -1,
     )
 

@@ -8,20 +8,26 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from fedreid_pl.data.minireid.schedule import GALLERY_FOLDER, QUERY_FOLDER, TRAIN_FOLDER
+from fedreid_pl.errors import FedReIDError
 
+PAPER = (250, 250, 248)
 TILE = (64, 128)
 """Width and height that every image is shown at, in pixels."""
 CAMERAS = 6
 """At most this many cameras of a person are shown."""
-COLUMNS = 3
-"""Persons beside each other."""
+WIDTH = 3 * (CAMERAS * (TILE[0] + 2) + 18) + 20
+"""Width of the sheet: three persons in six cameras, or eight in two."""
+TITLE = "MiniReID: synthetic pedestrians. Each group is one person as several cameras saw them."
 NAME = re.compile(r"(-?\d+)_c(\d+)")
+
+Group = tuple[str, list[tuple[int, Path]]]
+"""A label, and a file for each of some cameras."""
 
 
 def contact_sheet(root: str | Path, path: str | Path, identities: int = 6) -> Path:
     """Write a PNG with a block per domain: `identities` persons, each in up to six cameras, labelled.
 
-    Persons with the most cameras are shown first. Unlabelled images are shown in rows of their own.
+    Persons seen by the most cameras are shown. Unlabelled images fill groups of their own.
 
     Args:
         root: a folder made by `ensure_minireid` or `write_benchmark`.
@@ -30,42 +36,53 @@ def contact_sheet(root: str | Path, path: str | Path, identities: int = 6) -> Pa
 
     Returns:
         `path`.
+
+    Raises:
+        FedReIDError: if `root` holds no domain.
     """
     root, path = Path(root), Path(path)
-    wide, high, gap, text = *TILE, 4, 15
-    group = CAMERAS * (wide + 2) + 18
-    rows = -(-identities // COLUMNS)
-    block = 30 + rows * (high + text + gap)
-    names = [folder.name for folder in sorted(root.iterdir(), key=_order) if (folder / TRAIN_FOLDER).is_dir()]
-    sheet = Image.new("RGB", (COLUMNS * group + 10, 34 + block * len(names)), (250, 250, 248))
-    pen = ImageDraw.Draw(sheet)
-    small, large = ImageFont.load_default(11), ImageFont.load_default(17)
-    pen.text((10, 8), "MiniReID: synthetic pedestrians. Each group is one person in several cameras.", (90, 90, 90), large)
-    for number, name in enumerate(names):
-        y = 34 + number * block
-        pen.line((10, y, sheet.width - 10, y), fill=(200, 200, 196))
-        pen.text((10, y + 5), name, (20, 20, 20), large)
-        for place, (label, files) in enumerate(_people(root / name, identities)):
-            x0 = 10 + place % COLUMNS * group
-            y0 = y + 30 + place // COLUMNS * (high + text + gap)
-            for column, (camera, file) in enumerate(files[:CAMERAS]):
-                with Image.open(file) as picture:
-                    shown = picture.convert("RGB").resize(TILE, Image.Resampling.BICUBIC)
-                x = x0 + column * (wide + 2)
-                sheet.paste(shown, (x, y0 + text))
-                pen.text((x, y0), f"{label} c{camera}" if column == 0 else f"c{camera}", (60, 60, 60), small)
+    domains = sorted((folder.parent for folder in root.glob(f"*/{TRAIN_FOLDER}")), key=_order)
+    if not domains:
+        raise FedReIDError(f"{root}: no folder <domain>/{TRAIN_FOLDER} here, nothing to show")
+    blocks = [_block(domain, identities) for domain in domains]
+    sheet = Image.new("RGB", (WIDTH, 34 + sum(block.height for block in blocks)), PAPER)
+    ImageDraw.Draw(sheet).text((10, 8), TITLE, (90, 90, 90), ImageFont.load_default(17))
+    y = 34
+    for block in blocks:
+        sheet.paste(block, (0, y))
+        y += block.height
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
 
 
-def _order(folder: Path) -> tuple[int, str]:
-    """Largest domain first, the way the tables list them."""
-    train = folder / TRAIN_FOLDER
-    return (-sum(1 for _ in train.iterdir()) if train.is_dir() else 0, folder.name)
+def _block(domain: Path, identities: int) -> Image.Image:
+    groups = _people(domain, identities)
+    wide = max((len(files) for _, files in groups), default=1) * (TILE[0] + 2) + 18
+    columns = max(1, (WIDTH - 10) // wide)
+    line = TILE[1] + 19
+    block = Image.new("RGB", (WIDTH, 36 + -(-len(groups) // columns) * line), PAPER)
+    pen, small = ImageDraw.Draw(block), ImageFont.load_default(11)
+    pen.line((10, 0, WIDTH - 10, 0), fill=(200, 200, 196))
+    pen.text((10, 5), domain.name, (20, 20, 20), ImageFont.load_default(17))
+    for place, (label, files) in enumerate(groups):
+        x, y = 10 + place % columns * wide, 30 + place // columns * line
+        for number, (camera, file) in enumerate(files):
+            with Image.open(file) as picture:
+                shown = picture.convert("RGB").resize(TILE, Image.Resampling.BICUBIC)
+            block.paste(shown, (x, y + 15))
+            pen.text((x, y), f"c{camera}" if number else f"{label} c{camera}", (60, 60, 60), small)
+            x += TILE[0] + 2
+    return block
 
 
-def _people(domain: Path, identities: int) -> list[tuple[str, list[tuple[int, Path]]]]:
+def _order(domain: Path) -> tuple[bool, int, str]:
+    """Largest domain first, the way the tables list them; unlabelled ones last."""
+    sizes = [sum(1 for _ in (domain / folder).glob("*.jpg")) for folder in (QUERY_FOLDER, TRAIN_FOLDER)]
+    return sizes[0] == 0, -sizes[1], domain.name
+
+
+def _people(domain: Path, identities: int) -> list[Group]:
     seen: dict[str, dict[int, Path]] = {}
     loose: list[tuple[int, Path]] = []
     for folder in (QUERY_FOLDER, GALLERY_FOLDER, TRAIN_FOLDER):
@@ -78,7 +95,7 @@ def _people(domain: Path, identities: int) -> list[tuple[str, list[tuple[int, Pa
             elif folder == TRAIN_FOLDER:
                 loose.append((int(found[2]), file))
     ranked = sorted(seen.items(), key=lambda item: (-min(len(item[1]), CAMERAS), item[0]))
-    people = [(label, sorted(files.items())) for label, files in ranked[:identities]]
-    loose = loose[:: max(1, len(loose) // (identities * CAMERAS))]
+    people = [(label, sorted(files.items())[:CAMERAS]) for label, files in ranked[:identities]]
+    loose = sorted(loose)[:: max(1, len(loose) // (identities * CAMERAS))]
     groups = [("-1", loose[start : start + CAMERAS]) for start in range(0, len(loose), CAMERAS)]
     return (people + groups)[:identities]

@@ -89,11 +89,12 @@ class Domain:
         query_images = part(self.query_images, query_ids)
         if self.query_cameras == "all":
             query_images = min(query_images, query_ids * self.cameras)
-        least = 2 * query_ids + only + junk + distractors
+        answers = 2 if self.query_cameras == "all" else 1
+        least = answers * query_ids + only + junk + distractors
         return replace(
             self,
             train_ids=train_ids,
-            train_images=part(self.train_images, 2 * train_ids),
+            train_images=part(self.train_images, min(2 * train_ids, self.train_images)),
             train_single_ids=min(part(self.train_single_ids), train_ids),
             query_ids=query_ids,
             query_images=query_images,

@@ -103,14 +103,14 @@ DUKE = Look(
 )  # fmt: skip
 MARKET = Look(
     ("plaza", "campus", "shopfront"), weights(BRIGHT), weights(LIGHT_TROUSERS), SUMMER_TOPS, SUMMER_BOTTOMS,
-    bags=weights("none 4, backpack 4, shoulder 3, hand 2"), looseness=3.5,
+    bags=weights("none 4, backpack 4, shoulder 3, hand 2"), cast=0.55,
 )  # fmt: skip
 CUHK03 = Look(
-    ("corridor", "campus"), weights(MIXED), weights(LIGHT_TROUSERS), MIXED_TOPS, MIXED_BOTTOMS,
-    cast=0.65, looseness=4.5, occlusion=0.14,
+    ("corridor", "hall"), weights(BRIGHT), weights(LIGHT_TROUSERS), MIXED_TOPS, MIXED_BOTTOMS,
+    cast=0.2, sharpness=(0.8, 1.0), looseness=2.5, occlusion=0.06,
 )  # fmt: skip
 PRID2011 = Look(
-    ("crossing", "street"), weights(DARK), weights(TROUSERS), WINTER_TOPS, LONG, cast=0.9, sharpness=(0.5, 0.8),
+    ("crossing", "street"), weights(DARK), weights(TROUSERS), WINTER_TOPS, LONG, cast=0.7, sharpness=(0.5, 0.8),
 )  # fmt: skip
 CUHK01 = Look(
     ("campus", "corridor"), weights(BRIGHT), weights(TROUSERS), SUMMER_TOPS, MIXED_BOTTOMS, looseness=1.5,

@@ -92,7 +92,7 @@ def draw_pedestrian(
             pencil.shape([(-5, 18), (-14, 21), (-15, 39), (-5, 42)], person.bag_colour)
     _legs(pencil, person, pose, side)
     if not side:
-        reach = 12.2 * person.width
+        reach = 11.6 * person.width
         _arm(pencil, person, -reach, pose.swing * 1.5, 1.0 if lit < 0 else 0.8)
         _arm(pencil, person, reach, -pose.swing * 1.5, 1.0 if lit > 0 else 0.8)
     _torso(pencil, person, pose.view, lit)
@@ -150,7 +150,7 @@ def _torso(pencil: Pencil, person: Person, view: str, lit: int) -> None:
     if person.bottom == "dress":
         hem = 47.0
     scale = person.width * (0.62 if view == SIDE else 1.0)
-    top, waist, foot = 12.5 * scale, 9.8 * scale, 10.8 * scale + (hem - 50) * 0.08
+    top, waist, foot = 11.4 * scale, 9.2 * scale, 10.2 * scale + (hem - 50) * 0.08
     chest, edge = [(-top * 0.55, 14.8), (top * 0.55, 14.8), (top, 18)], [(waist, 38), (foot, hem)]
     outline = [*chest, *edge, (-foot, hem), (-waist, 38), (-top, 18)]
     pencil.shape(outline, person.upper)
@@ -226,7 +226,7 @@ def _head(pencil: Pencil, person: Person, view: str) -> None:
 
 def _bag(pencil: Pencil, person: Person, view: str, hand: int) -> None:
     bag, dark = person.bag_colour, shade(person.bag_colour, 0.7)
-    reach = 12.5 * person.width
+    reach = 11.8 * person.width
     if person.bag == "backpack":
         if view == BACK:
             pencil.shape([(-8, 19), (-6, 17), (6, 17), (8, 19), (9, 41), (-9, 41)], bag)

@@ -70,7 +70,7 @@ def draw_person(look: Look, *key: str | int) -> Person:
     accent = _apart(draw, look.upper, upper)
     socks = skin if draw.chance(0.7) else draw.pick((COLOURS["black"], COLOURS["charcoal"], COLOURS["white"]))
     return Person(
-        width=draw.between(0.82, 1.24),
+        width=draw.between(0.82, 1.2),
         legs=draw.between(0.94, 1.06),
         skin=skin,
         hair=draw.weighted(HAIR),
@@ -88,7 +88,9 @@ def draw_person(look: Look, *key: str | int) -> Person:
         socks=socks,
         shoes=_dye(draw, weights("black 5, white 4, brown 2, grey 2, navy 1, red 1, blue 1, beige 1")),
         bag=draw.weighted(look.bags),
-        bag_colour=_dye(draw, weights("black 6, charcoal 2, navy 2, brown 3, red 2, blue 2, green 1, purple 1, beige 1")),
+        bag_colour=_dye(
+            draw, weights("black 6, charcoal 2, navy 2, brown 3, red 2, blue 2, green 1, purple 1, beige 1")
+        ),
         side=1 if draw.chance(0.5) else -1,
         scarf=garment in ("jacket", "coat") and draw.chance(0.3),
     )

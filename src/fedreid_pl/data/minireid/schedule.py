@@ -10,7 +10,7 @@ from fedreid_pl.data.minireid.streams import Stream
 
 TRAIN_FOLDER, QUERY_FOLDER, GALLERY_FOLDER = "bounding_box_train", "query", "bounding_box_test"
 FOLDERS = (TRAIN_FOLDER, GALLERY_FOLDER, QUERY_FOLDER)
-TRACK = 8
+TRACK = 3
 """Images of one walk through a camera's view: they share viewpoint, place and light."""
 
 Cell = tuple[int, int]

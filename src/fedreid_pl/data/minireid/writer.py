@@ -129,9 +129,7 @@ def _manifest(domains: Sequence[Domain], digests: dict[Job, list[str]]) -> dict[
     }
 
 
-def _run(
-    root: Path, domains: Sequence[Domain], jobs: list[Job], processes: int
-) -> Iterable[tuple[Job, list[str]]]:
+def _run(root: Path, domains: Sequence[Domain], jobs: list[Job], processes: int) -> Iterable[tuple[Job, list[str]]]:
     left = dict.fromkeys(jobs)
     if processes > 1:
         for job, digests in _run_workers(root, domains, jobs, processes):

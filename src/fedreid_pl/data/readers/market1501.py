@@ -5,8 +5,8 @@
     ROOT/query/0001_c1s1_001051_00.jpg
 
 The person number stands before the first `_`, the camera (one or two digits) after `_c`. In the test folder
-`-1` marks junk (ignored by the protocol) and `0000` a distractor (ranked, never correct). Market-1501 itself
-has 751 training persons with 12,936 images, 3,368 queries and 19,732 gallery images from 6 cameras.
+`-1` marks junk (ignored by the protocol) and `0000` a distractor (ranked, never correct), unless a query shows
+person 0, as in datasets that count from 0 (converted MSMT17). Market-1501 itself has 751 training persons with 12,936 images, 3,368 queries and 19,732 gallery images from 6 cameras.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAME = re.compile(r"(-1|\d+)_c(\d{1,2})(?!\d)")
 
 def is_market1501(root: Path) -> bool:
     """Whether `root` looks like a dataset of this layout (it has a training folder)."""
-    return (root / "bounding_box_train").is_dir()
+    return os.path.isdir(root / "bounding_box_train")  # False where Path.is_dir raises: no permission
 
 
 def read_market1501(root: Path, name: str | None = None, *, train_only: bool = False) -> SampleTable:
@@ -55,23 +55,13 @@ def read_market1501(root: Path, name: str | None = None, *, train_only: bool = F
                     f"{root / folder / file}: the name does not start with a person and a camera, such as 0002_c1s1_000451_03.jpg"
                 )
             paths.append(f"{folder}/{file}")
-            identities.append(_identity(match[1], FOLDERS[folder]))
+            identities.append(JUNK if match[1] == "-1" else int(match[1]))
             cameras.append(int(match[2]))
             splits.append(FOLDERS[folder])
-    return SampleTable(
-        name or root.name,
-        root,
-        tuple(paths),
-        np.array(identities, dtype=np.int64),
-        np.array(cameras, dtype=np.int64),
-        np.array(splits, dtype=np.uint8),
-    )
-
-
-def _identity(text: str, split: int) -> int:
-    if text == "-1":
-        return JUNK
-    return DISTRACTOR if split == GALLERY and int(text) == 0 else int(text)
+    numbers, parts = np.array(identities, dtype=np.int64), np.array(splits, dtype=np.uint8)
+    if not ((numbers == 0) & (parts == QUERY)).any():
+        numbers[(numbers == 0) & (parts == GALLERY)] = DISTRACTOR
+    return SampleTable(name or root.name, root, tuple(paths), numbers, np.array(cameras, dtype=np.int64), parts)
 
 
 def _images(root: Path, folder: str) -> list[str]:

@@ -1,0 +1,65 @@
+# Everything a person does with this repository; `make help` lists it.
+#
+#   make train EXP=fedpav_rw ARGS="rounds=10 seed=1"
+#
+# PYTHON  an interpreter. One that has torch already is used as it is (an existing environment); any other one
+#         makes the virtual environment .venv. pip's own variables (PIP_INDEX_URL, ...) are honoured.
+# EXP     an experiment: a name from configs/exp or the path of a YAML file.
+# ARGS    further words for the command, key=value.
+PYTHON ?= python3
+EXP ?= fedpav_rw
+ARGS ?=
+VENV ?= .venv
+
+# 1 if PYTHON is an environment with torch that pip may write to
+HAS_TORCH := $(shell $(PYTHON) -c 'import os, sys, sysconfig, importlib.util as u; \
+  own = sys.prefix != sys.base_prefix or not os.path.exists(sysconfig.get_path("stdlib") + "/EXTERNALLY-MANAGED"); \
+  print(int(own and bool(u.find_spec("torch"))))' 2>/dev/null)
+ifeq ($(HAS_TORCH),1)
+  BIN := $(shell $(PYTHON) -c 'import sys; print(sys.executable)')
+  STAMP := .make/installed-$(shell printf '%s' "$(BIN)" | cksum | cut -d' ' -f1)
+  CONSTRAIN :=
+else
+  BIN := $(VENV)/bin/python
+  STAMP := $(VENV)/.installed
+  CONSTRAIN := -c constraints.txt
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test lint bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@echo
+	@echo '  make train EXP=fedpav_rw ARGS="rounds=10 seed=1"     PYTHON=/path/to/python uses that environment'
+
+install: $(STAMP)  ## make the environment (once; again when setup.cfg or constraints.txt change)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo 'error: $(PYTHON) is missing or older than Python 3.10; name another one with PYTHON=' >&2; exit 2; }
+ifneq ($(HAS_TORCH),1)
+	@test -x $(BIN) || $(PYTHON) -m venv $(VENV) || \
+	  { echo 'error: no virtual environment; on Debian, apt-get install python3-venv' >&2; exit 2; }
+endif
+	$(BIN) -m pip install --quiet --disable-pip-version-check $(CONSTRAIN) -e '.[dev]'
+	@mkdir -p $(dir $(STAMP)) && touch $(STAMP)
+
+train: install  ## run an experiment: EXP=name ARGS="key=value ..."
+	@$(BIN) -m fedreid_pl train exp=$(EXP) $(ARGS)
+
+test: install  ## run every test
+	$(BIN) -m pytest -n 2 $(ARGS)
+
+lint: install  ## style and types
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+	$(BIN) -m mypy
+
+bench: install  ## measure the ratios of docs/performance.md
+	$(BIN) benchmarks/turn.py $(ARGS)
+	$(BIN) benchmarks/ranking.py $(ARGS)
+
+clean:  ## remove environments, caches and build results; runs/ stays
+	rm -rf $(VENV) .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,131 @@
+"""Time of the exact ranking, as a ratio to the bare matrix product that it cannot do without.
+
+    python benchmarks/ranking.py                          # Market-1501's size
+    python benchmarks/ranking.py --size msmt17 --repeats 1
+
+Features are random around one centre per identity; the numbers of images per identity are skewed as in the
+real sets. Product and ranking alternate, so that a busy machine slows both. Peak memory is that of the whole
+process less what it held when the features were ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fedreid_pl.functional.ranking import retrieval_results, summarize
+
+
+class Size(NamedTuple):
+    queries: int
+    gallery: int
+    identities: int
+    cameras: int
+    distractors: int
+    junk: int
+
+
+SIZES = {
+    "market1501": Size(3_368, 19_732, 750, 6, 2_798, 3_819),
+    "msmt17": Size(11_659, 82_161, 3_060, 15, 0, 0),
+    "small": Size(300, 2_000, 80, 6, 200, 100),
+}
+
+
+def generate(size: Size, dim: int, noise: float, device: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Query and gallery, each `(features, identities, cameras)`."""
+    generator = torch.Generator().manual_seed(0)
+    # Log-normal: most persons have a few images, some a hundred.
+    weights = torch.randn(size.identities, generator=generator).mul(0.6).exp()
+    centres = torch.randn(size.identities, dim, generator=generator)
+    sides = []
+    for number, others in ((size.queries, (0, 0)), (size.gallery, (size.junk, size.distractors))):
+        identities = torch.multinomial(weights, number, replacement=True, generator=generator)
+        features = torch.randn(number, dim, generator=generator).mul_(noise).add_(centres[identities])
+        shuffled = torch.randperm(number, generator=generator)
+        identities[shuffled[: others[0]]] = -1
+        identities[shuffled[others[0] : sum(others)]] = -2
+        cameras = torch.randint(size.cameras, (number,), generator=generator)
+        sides.append(tuple(column.to(device) for column in (normalize(features), identities, cameras)))
+    return sides[0], sides[1]
+
+
+def seconds(function: Callable[[], object], device: str) -> float:
+    start = time.perf_counter()
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_bytes(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def processor() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def describe(name: str, values: list[float], unit: str = "s") -> str:
+    middle = statistics.median(values)
+    return f"{name:<16}median {middle:.3f} {unit}, min {min(values):.3f}, max {max(values):.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="market1501")
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--chunk", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--noise", type=float, default=2.5, help="spread of an identity's features; more: harder")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+
+    size = SIZES[args.size]
+    query, gallery = generate(size, args.dim, args.noise, args.device)
+    held = peak_bytes(args.device)
+    buffer = torch.empty(args.chunk, size.gallery, device=args.device)
+
+    def product() -> None:
+        for part in query[0].split(args.chunk):
+            torch.mm(part, gallery[0].T, out=buffer[: len(part)])
+
+    def ranking() -> None:
+        retrieval_results(*query, *gallery, chunk=args.chunk)
+
+    print(f"{processor()}, {torch.get_num_threads()} threads, {platform.system()}, torch {torch.__version__}")
+    print(f"{args.size}: {size.queries} x {size.gallery}, {args.dim} values, chunk {args.chunk}")
+    seconds(product, args.device)
+    seconds(ranking, args.device)
+    times = [(seconds(product, args.device), seconds(ranking, args.device)) for _ in range(args.repeats)]
+    print(describe("product", [bare for bare, _ in times]))
+    print(describe("ranking", [ours for _, ours in times]))
+    print(describe("ratio", [ours / bare for bare, ours in times], unit="x"))
+    features = sum(column.nbytes for side in (query, gallery) for column in side)
+    above = peak_bytes(args.device) - held
+    print(f"peak memory     {above / 2**20:.0f} MiB above {features / 2**20:.0f} MiB of features")
+    results = retrieval_results(*query, *gallery, chunk=args.chunk)
+    matches = {name: round(value, 4) for name, value in summarize(results).items()}
+    print(f"result          {matches}")
+
+
+if __name__ == "__main__":
+    main()

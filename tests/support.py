@@ -1,0 +1,52 @@
+"""What several test files need: tiny data and the words of a quick run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fedreid_pl.data.minireid import DOMAINS, PUBLIC, write_benchmark
+
+TINY = ("mini-market1501", "mini-viper", "mini-ilids")
+
+
+def write_tiny(root: Path) -> Path:
+    """Three datasets of a few dozen images each and a public one, in Market-1501's layout."""
+    domains = [DOMAINS[name].scaled(0.12) for name in TINY] + [PUBLIC.scaled(0.05)]
+    write_benchmark(root, domains, processes=1)
+    return root
+
+
+def quick(root: Path, output: Path, *words: str) -> list[str]:
+    """Words of a run of two rounds over the tiny data that takes a few seconds."""
+    return [
+        "data.source=folder",
+        f"data.root={root}",
+        f"data.datasets=[{','.join(TINY)}]",
+        "rounds=2",
+        "evaluate_every=1",
+        "batch_size=8",
+        "logger=none",
+        f"output_dir={output}",
+        *words,
+    ]
+
+
+def run_cli(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
+    """`python -m fedreid_pl WORDS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "fedreid_pl", *words],
+        cwd=cwd,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def without_times(summary: dict) -> dict:
+    """A summary without what two equal runs may differ in: seconds and memory."""
+    costs = {key: value for key, value in summary["costs"].items() if key not in ("seconds", "peak_memory_bytes")}
+    return {**summary, "costs": costs}
