@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fedreid_pl.functional.ranking import retrieval_results, summarize
+from fedreid_pl.functional.ranking import RetrievalResults, retrieval_results, summarize
 
 
 class Size(NamedTuple):
@@ -97,7 +97,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--noise", type=float, default=2.5, help="spread of an identity's features; more: harder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="for the CPU; default: torch's own choice")
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
 
     size = SIZES[args.size]
     query, gallery = generate(size, args.dim, args.noise, args.device)
@@ -108,13 +111,13 @@ def main() -> None:
         for part in query[0].split(args.chunk):
             torch.mm(part, gallery[0].T, out=buffer[: len(part)])
 
-    def ranking() -> None:
-        retrieval_results(*query, *gallery, chunk=args.chunk)
+    def ranking() -> RetrievalResults:
+        return retrieval_results(*query, *gallery, chunk=args.chunk)
 
     print(f"{processor()}, {torch.get_num_threads()} threads, {platform.system()}, torch {torch.__version__}")
     print(f"{args.size}: {size.queries} x {size.gallery}, {args.dim} values, chunk {args.chunk}")
     seconds(product, args.device)
-    seconds(ranking, args.device)
+    results = ranking()
     times = [(seconds(product, args.device), seconds(ranking, args.device)) for _ in range(args.repeats)]
     print(describe("product", [bare for bare, _ in times]))
     print(describe("ranking", [ours for _, ours in times]))
@@ -122,7 +125,6 @@ def main() -> None:
     features = sum(column.nbytes for side in (query, gallery) for column in side)
     above = peak_bytes(args.device) - held
     print(f"peak memory     {above / 2**20:.0f} MiB above {features / 2**20:.0f} MiB of features")
-    results = retrieval_results(*query, *gallery, chunk=args.chunk)
     matches = {name: round(value, 4) for name, value in summarize(results).items()}
     print(f"result          {matches}")
 

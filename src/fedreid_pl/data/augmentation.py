@@ -83,7 +83,7 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
     inside_rows = (rows >= top[:, None]) & (rows < (top + tall)[:, None])  # [B, H]
     inside_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])  # [B, W]
     erased = hit[:, None, None] & inside_rows[:, :, None] & inside_columns[:, None, :]
-    return images.masked_fill(erased[:, None].to(images.device), 0.0)
+    return images.clone().masked_fill_(erased[:, None].to(images.device), 0.0)  # clone keeps the memory order
 
 
 class TrainAugmentation:

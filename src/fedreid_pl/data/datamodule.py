@@ -14,8 +14,8 @@ from fedreid_pl.config import DataConfig
 from fedreid_pl.data.augmentation import TrainAugmentation, normalize
 from fedreid_pl.data.federated import ClientData, TestSet
 from fedreid_pl.data.images import ImagePool, ImageSource
-from fedreid_pl.data.sampling import BatchRows, TestBatches, TrainBatches
 from fedreid_pl.data.samples import SampleTable
+from fedreid_pl.data.sampling import BatchRows, TestBatches, TrainBatches
 from fedreid_pl.functional.randomness import derive_seed, generator
 
 

@@ -22,8 +22,8 @@ class ClientData:
     def __post_init__(self) -> None:
         if self.train.num_identities() < 2:
             raise FedReIDError(
-                f"client {self.name}: {self.train.num_identities()} training identity in {self.train.root}, a classifier "
-                "needs at least 2; add persons or leave the dataset out with data.datasets"
+                f"client {self.name}: {self.train.num_identities()} training identity in {self.train.root}, "
+                "a classifier needs at least 2; add persons or leave the dataset out with data.datasets"
             )
 
 

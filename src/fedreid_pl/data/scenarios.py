@@ -73,7 +73,7 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
             if name in named or folder.resolve() in {other.resolve() for other in named.values()}:
                 raise FedReIDError(f"data.datasets: {text} is named twice; two clients may not share images")
             if folder.resolve() == public:
-                raise FedReIDError(f"data.public={config.public}: is a client too; the public set has to be another one")
+                raise FedReIDError(f"data.public={config.public}: is a client too; the public set must be another one")
             named[name] = folder
         return named
     _, recognise = LAYOUTS[config.layout]

@@ -242,13 +242,16 @@ def _count_equal_before(scores: Tensor, own: Tensor, block: Tensor, place: Tenso
     queries, blocks, width = scores.shape
     block = block + torch.arange(queries, device=block.device)[:, None] * blocks
     before = scores.new_ones(width, width).tril_(-1)  # [place, other place]
-    step = max(1, (_GPU_TILE if scores.is_cuda else _CPU_TILE // 16) // width)
+    step = min(own.numel(), max(1, (_GPU_TILE if scores.is_cuda else _CPU_TILE) // width))
+    buffers = scores.new_empty(2, step, width)
     counts = torch.empty(own.numel(), dtype=torch.int64, device=own.device)
     columns = (column.flatten().split(step) for column in (block, own, place, counts))
     for these, value, at, out in zip(*columns, strict=True):
-        equal = scores.view(-1, width)[these]
+        equal, mask = buffers[:, : len(these)]
+        torch.index_select(scores.view(-1, width), 0, these, out=equal)
+        torch.index_select(before, 0, at, out=mask)
         torch.eq(equal, value[:, None], out=equal)
-        out.copy_(equal.mul_(before[at]).sum(1))
+        out.copy_(equal.mul_(mask).sum(1))
     return counts.view(own.shape)
 
 

@@ -61,7 +61,7 @@ def _imagenet(name: str) -> Mapping[str, Tensor]:
     if name == "small":
         raise FedReIDError("model.weights=imagenet: there are none for the small backbone; set model.weights=none")
     try:
-        return get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False)
+        return get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]
         raise FedReIDError(f"model.weights=imagenet: {name} could not be downloaded ({reason}); {hint}") from error

@@ -14,7 +14,7 @@ from typing import Any
 import wandb
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from fedreid_pl.config import Config, fingerprint
+from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.history import Record
 from fedreid_pl.federation.loop import FederationLoop
@@ -110,7 +110,7 @@ def _wandb(config: Config, folder: Path) -> WandbLogger:
 
 
 def _start_wandb(config: Config, folder: Path, offline: bool) -> WandbLogger:
-    run_id = hashlib.sha256(f"{folder.resolve()} {fingerprint(config)}".encode()).hexdigest()[:8]
+    run_id = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     if offline:  # the history is sent whole, so an earlier part of this run would only stand there twice
         for old in (folder / "wandb").glob(f"offline-run-*-{run_id}"):
             shutil.rmtree(old, ignore_errors=True)

@@ -107,7 +107,7 @@ MARKET = Look(
 )  # fmt: skip
 CUHK03 = Look(
     ("corridor", "hall"), weights(BRIGHT), weights(LIGHT_TROUSERS), MIXED_TOPS, MIXED_BOTTOMS,
-    cast=0.2, sharpness=(0.8, 1.0), looseness=2.5, occlusion=0.06,
+    cast=0.15, sharpness=(0.85, 1.0), looseness=1.5, occlusion=0.05,
 )  # fmt: skip
 PRID2011 = Look(
     ("crossing", "street"), weights(DARK), weights(TROUSERS), WINTER_TOPS, LONG, cast=0.7, sharpness=(0.5, 0.8),

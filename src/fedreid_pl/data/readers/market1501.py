@@ -6,7 +6,8 @@
 
 The person number stands before the first `_`, the camera (one or two digits) after `_c`. In the test folder
 `-1` marks junk (ignored by the protocol) and `0000` a distractor (ranked, never correct), unless a query shows
-person 0, as in datasets that count from 0 (converted MSMT17). Market-1501 itself has 751 training persons with 12,936 images, 3,368 queries and 19,732 gallery images from 6 cameras.
+person 0, as in datasets that count from 0 (converted MSMT17). Market-1501 itself has 751 training persons with
+12,936 images, 3,368 queries and 19,732 gallery images from 6 cameras.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def read_market1501(root: Path, name: str | None = None, *, train_only: bool = F
             match = NAME.match(file)
             if match is None:
                 raise FedReIDError(
-                    f"{root / folder / file}: the name does not start with a person and a camera, such as 0002_c1s1_000451_03.jpg"
+                    f"{root / folder / file}: the name does not start with a person and a camera, "
+                    "such as 0002_c1s1_000451_03.jpg"
                 )
             paths.append(f"{folder}/{file}")
             identities.append(JUNK if match[1] == "-1" else int(match[1]))
