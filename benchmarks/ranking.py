@@ -4,17 +4,15 @@
     python benchmarks/ranking.py --size msmt17 --repeats 1
 
 Features are random around one centre per identity; the numbers of images per identity are skewed as in the
-real sets. Product and ranking alternate, so that a busy machine slows both. Peak memory is that of the whole
-process less what it held when the features were ready.
+real sets. Product and ranking alternate, so that a busy machine slows both. Peak memory is the
+process's resident size during a first ranking, less what it held when the features were ready.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,11 +67,23 @@ def seconds(function: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def peak_bytes(device: str) -> int:
+def extra_peak(function: Callable[[], RetrievalResults], device: str) -> tuple[RetrievalResults, float | None]:
+    """The function's result, and the most bytes it held above what was held before; None where unknown."""
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
-    return peak if sys.platform == "darwin" else peak * 1024
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        return function(), torch.cuda.max_memory_allocated() - held
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not reset.exists():
+        return function(), None
+    reset.write_text("5", encoding="utf-8")  # sets the peak of the resident size back to its present value
+
+    def peak() -> float:
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+    held = peak()
+    return function(), peak() - held
 
 
 def processor() -> str:
@@ -104,7 +114,6 @@ def main() -> None:
 
     size = SIZES[args.size]
     query, gallery = generate(size, args.dim, args.noise, args.device)
-    held = peak_bytes(args.device)
     buffer = torch.empty(args.chunk, size.gallery, device=args.device)
 
     def product() -> None:
@@ -116,15 +125,15 @@ def main() -> None:
 
     print(f"{processor()}, {torch.get_num_threads()} threads, {platform.system()}, torch {torch.__version__}")
     print(f"{args.size}: {size.queries} x {size.gallery}, {args.dim} values, chunk {args.chunk}")
+    results, peak = extra_peak(ranking, args.device)
     seconds(product, args.device)
-    results = ranking()
     times = [(seconds(product, args.device), seconds(ranking, args.device)) for _ in range(args.repeats)]
     print(describe("product", [bare for bare, _ in times]))
     print(describe("ranking", [ours for _, ours in times]))
     print(describe("ratio", [ours / bare for bare, ours in times], unit="x"))
     features = sum(column.nbytes for side in (query, gallery) for column in side)
-    above = peak_bytes(args.device) - held
-    print(f"peak memory     {above / 2**20:.0f} MiB above {features / 2**20:.0f} MiB of features")
+    above = "unknown" if peak is None else f"{peak / 2**20:.0f} MiB"
+    print(f"peak memory     {above} above {features / 2**20:.0f} MiB of features")
     matches = {name: round(value, 4) for name, value in summarize(results).items()}
     print(f"result          {matches}")
 

@@ -166,7 +166,7 @@ def _help() -> str:
     rows = describe()
     width = max(len(name) for name, _, _ in rows)
     lines = [f"  {name:<{width}}  {text} [{default}]" for name, default, text in rows]
-    chosen = f"  exp   {', '.join(available('exp'))}, or a YAML file\n  data  {', '.join(available('data'))}, or a YAML file\n"
+    chosen = "".join(f"  {kind:<5} {', '.join(available(kind))}, or a YAML file\n" for kind in ("exp", "data"))
     return USAGE + "\n" + chosen + "\nkeys [schema default; the chosen files set others]:\n" + "\n".join(lines) + "\n"
 
 

@@ -30,7 +30,7 @@ from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
-from fedreid_pl.reporting.run_folder import RunFiles, RunLock
+from fedreid_pl.reporting.run_folder import RunFiles
 from fedreid_pl.resume import prepare_folder
 
 Say = Callable[[str], None]
@@ -55,7 +55,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
         FedReIDError: for every mistake a user can mend.
     """
     quiet()
-    first = rank_zero_only.rank == 0
+    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     say: Say = (lambda text: print(text, file=sys.stderr, flush=True)) if first else (lambda text: None)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)

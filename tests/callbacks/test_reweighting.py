@@ -114,12 +114,13 @@ def test_the_mode_comes_back_after_an_error() -> None:
 
 
 def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Path) -> None:
-    words = support.quick(tiny_root, tmp_path, "trainer.accelerator=cpu", "data.probe_size=5", "rounds=1", "seed=3")
-    config = compose(["exp=fedpav_rw", *words])
+    clients = support.TINY[1:]
+    words = ("trainer.accelerator=cpu", "data.probe_size=5", "rounds=1", "seed=3", f"data.datasets=[{','.join(clients)}]")
+    config = compose(["exp=fedpav_rw", *support.quick(tiny_root, tmp_path, *words)])
     loop = train(config, tmp_path)
     distances = loop.history
     worker: Any = loop.engine.worker  # type: ignore[attr-defined]
-    for client in support.TINY:
+    for client in clients:
         folder = tiny_root / client / "bounding_box_train"
         names = sorted(os.listdir(folder))
         seed = derive_seed(3, 1, client)
@@ -145,7 +146,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
         wanted = angle_by_loop(*logits)
         assert update.metrics["cosine_distance"] == pytest.approx(wanted, rel=1e-3)
         assert distances.series("weights", client, "cosine_distance") == {1: update.metrics["cosine_distance"]}
-    measured = {client: distances.series("weights", client, "cosine_distance")[1] for client in support.TINY}
+    measured = {client: distances.series("weights", client, "cosine_distance")[1] for client in clients}
     for client, distance in measured.items():
         assert loop.weights[client] == pytest.approx(distance / sum(measured.values()), rel=1e-12)
 

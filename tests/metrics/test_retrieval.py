@@ -208,7 +208,7 @@ def worker(rank: int, folder: str) -> None:
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=2,
-        timeout=timedelta(seconds=30),  # a process that waits for the other fails instead of hanging
+        timeout=timedelta(seconds=120),  # a process that waits for the other fails instead of hanging
     )
     results = {split.__name__: split(rank).compute() for split in SPLITS}
     # A process whose state was empty at one synchronisation gets samples before the next one.

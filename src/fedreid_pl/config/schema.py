@@ -17,11 +17,10 @@ def key(
     above: float | None = None,
     at_most: float | None = None,
 ) -> Any:
-    """A documented field of the schema with its bounds; a mutable default is copied."""
+    """A documented field of the schema with its bounds; a type stands for what it makes."""
     limits = {"help": text, "choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
-    if isinstance(default, list | dict) or is_dataclass(default):
-        kind = default if isinstance(default, type) else None
-        return field(default_factory=kind or (lambda: default.copy()), metadata=limits)
+    if isinstance(default, type):  # a section, or an empty list or dict
+        return field(default_factory=default, metadata=limits)
     return field(default=default, metadata=limits)
 
 
@@ -48,7 +47,7 @@ class DataConfig:
     )
     root: str | None = key(None, "folder that holds one folder per dataset")
     layout: str = key("market1501", "how a dataset folder is laid out", choices=("market1501",))
-    datasets: list[str] = key([], "dataset folders under data.root, in order; empty: every folder of that layout")
+    datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     scenario: str = key(
         "by_dataset", "one client per dataset, or one client with all of them", choices=("by_dataset", "merged")
@@ -119,7 +118,7 @@ class Config:
     data: DataConfig = key(DataConfig, "pictures")
     optim: OptimConfig = key(OptimConfig, "local optimisation")
     trainer: TrainerConfig = key(TrainerConfig, "devices")
-    callbacks: dict[str, Any] = key({}, "algorithms by file name with their options; null takes one out")
+    callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
 
 
 def check_bounds(config: Any, prefix: str = "") -> None:

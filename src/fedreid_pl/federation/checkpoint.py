@@ -44,7 +44,7 @@ class Checkpoints:
             return []
         write_state(self.path(round), state)
         rounds = [number for number in self.rounds() if number <= round]
-        kept = sorted({*rounds[-self.keep :], *({best} & set(rounds))})
+        kept = [number for number in rounds if number in rounds[-self.keep :] or number == best]
         for number in rounds:
             if number not in kept:
                 self.path(number).unlink(missing_ok=True)

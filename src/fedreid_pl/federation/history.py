@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
+from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
-
-ROUND_SECTIONS = ("global", "local", "weights", "train", "cost")
 
 
 class Record(NamedTuple):
@@ -25,34 +24,41 @@ class History:
     """Records in the order they were made; the source of metrics.csv, the summary and every logger."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self.records = list(records)
+        self._take(records)
+
+    def _take(self, records: Iterable[Record]) -> None:
+        self.records: list[Record] = []
+        self._series: dict[tuple[str, str], dict[str, dict[int, float]]] = {}  # (section, metric), name, round
+        self._rounds: dict[int, list[Record]] = {}
+        for record in records:
+            self.add(*record)
 
     def add(self, round: int, section: str, name: str, metric: str, value: float) -> None:
         """Appends one number."""
-        self.records.append(Record(round, section, name, metric, float(value)))
+        record = Record(round, section, name, metric, float(value))
+        self.records.append(record)
+        self._series.setdefault((section, metric), {}).setdefault(name, {})[round] = record.value
+        self._rounds.setdefault(round, []).append(record)
 
     def series(self, section: str, name: str, metric: str) -> dict[int, float]:
         """Values by round."""
-        wanted = (section, name, metric)
-        return {record.round: record.value for record in self.records if record[1:4] == wanted}
+        return dict(self._series.get((section, metric), {}).get(name, {}))
 
     def mean_series(self, section: str, metric: str) -> dict[int, float]:
         """Mean over the test sets by round, for rounds in which all test sets of the section were evaluated."""
-        by_round: dict[int, list[float]] = {}
-        for record in self.records:
-            if record.section == section and record.metric == metric:
-                by_round.setdefault(record.round, []).append(record.value)
-        names = len(self.names(section, metric))
-        return {round: fmean(values) for round, values in by_round.items() if len(values) == names}
+        curves = list(self._series.get((section, metric), {}).values())
+        if not curves:
+            return {}
+        complete = set(curves[0]).intersection(*curves[1:])
+        return {round: fmean(curve[round] for curve in curves) for round in sorted(complete)}
 
     def names(self, section: str, metric: str = "rank1") -> list[str]:
         """Names that have values of a metric in a section, in order of appearance."""
-        seen = [record.name for record in self.records if record.section == section and record.metric == metric]
-        return list(dict.fromkeys(seen))
+        return list(self._series.get((section, metric), {}))
 
     def of_round(self, round: int) -> list[Record]:
         """The records of one round."""
-        return [record for record in self.records if record.round == round]
+        return list(self._rounds.get(round, []))
 
     def to_csv(self) -> str:
         """`round,section,name,metric,value` with a header; values print so that they read back equal."""
@@ -68,7 +74,7 @@ class History:
 
     def load_state_dict(self, state: dict[str, list]) -> None:
         """Restores the columns of a checkpoint."""
-        self.records = [Record(*row) for row in zip(*(state[name] for name in Record._fields), strict=True)]
+        self._take(Record(*row) for row in zip(*(state[name] for name in Record._fields), strict=True))
 
 
 def summarize(history: History, section: str) -> dict[str, dict[str, dict[str, float]]]:
@@ -101,7 +107,7 @@ def statistics(series: dict[int, float]) -> dict[str, float]:
     result = {"untrained": series[0]} if 0 in series else {}
     if trained:
         second = trained[len(trained) // 2 :]
-        changes = [abs(after - before) for before, after in zip(second, second[1:], strict=False)]
+        changes = [abs(after - before) for before, after in pairwise(second)]
         result |= {
             "last": trained[-1],
             "best": max(trained),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torchvision.models import resnet
@@ -74,12 +75,10 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 TRUNKS: dict[str, Callable[[int], nn.Module]] = {
-    "small": lambda last_stride: SmallResNet(last_stride),
-    **{
-        name: (lambda last_stride, name=name: ResNetTrunk(name, last_stride))
-        for name in ("resnet18", "resnet34", "resnet50", "resnet101")
-    },
+    "small": SmallResNet,
+    **{name: partial(ResNetTrunk, name) for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
 }
+"""What `model.name` may be: a function of the last stride."""
 
 
 def build_trunk(name: str, last_stride: int = 2) -> nn.Module:

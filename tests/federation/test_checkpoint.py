@@ -1,0 +1,166 @@
+"""Which checkpoints stay, and what is read when some are damaged or a folder is taken over."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedreid_pl.config import Config, compose, to_yaml
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.storage import DamagedFile
+from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.reporting.run_folder import RunLock
+from fedreid_pl.resume import find_checkpoint, prepare_folder
+
+
+def state(round: int) -> dict[str, Any]:
+    return {"round": round, "models": {"global": {"w": torch.full((3,), float(round))}}}
+
+
+def rounds_on_disk(folder: Path) -> list[int]:
+    return sorted(int(name[6:11]) for name in os.listdir(folder) if name.endswith(".ckpt"))
+
+
+def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "new")
+    assert checkpoints.rounds() == [] and checkpoints.latest() == (None, [])
+    history: list[tuple[int, float]] = []
+    draws = random.Random(3)
+    for round in range(1, 25):
+        if round % 3 == 0:
+            history.append((round, draws.random()))
+        best = max(history, key=lambda item: item[1])[0] if history else None
+        kept = checkpoints.save(round, state(round), best)
+        wanted = {round, round - 1} - {0} | ({best} if best else set())
+        assert set(rounds_on_disk(tmp_path / "new")) == set(kept) == wanted
+        assert checkpoints.rounds() == sorted(wanted)
+    latest, problems = checkpoints.latest()
+    assert latest is not None and latest["round"] == 24 and problems == []
+
+
+def test_a_best_round_that_is_gone_does_no_harm(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.save(7, state(7), best=2) == [7]
+    assert checkpoints.save(8, state(8), best=None) == [7, 8]
+
+
+def test_latest_falls_back_past_damaged_ones(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=4)
+    for round in (1, 2, 3, 4):
+        checkpoints.save(round, state(round), None)
+    (tmp_path / ".round-00005.ckpt.77.tmp").write_bytes(b"cut")
+    for damaged, left in ((4, 3), (3, 2)):
+        path = checkpoints.path(damaged)
+        path.write_bytes(path.read_bytes()[: -damaged * 10])
+        latest, problems = checkpoints.latest()
+        assert latest is not None and latest["round"] == left
+        assert torch.equal(latest["models"]["global"]["w"], torch.full((3,), float(left)))
+        assert len(problems) == 4 - left and str(checkpoints.path(4)) in problems[0]
+    for round in (1, 2):
+        checkpoints.path(round).write_bytes(b"")
+    with pytest.raises(DamagedFile, match="no checkpoint can be read.*resume=never"):
+        checkpoints.latest()
+
+
+def test_a_failed_write_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for round in (1, 2):
+        checkpoints.save(round, state(round), None)
+
+    def fail(*parts: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(FedReIDError, match="No space left"):
+        checkpoints.save(3, state(3), None)
+    assert sorted(os.listdir(tmp_path)) == ["round-00001.ckpt", "round-00002.ckpt"]
+
+
+def test_forget_and_processes_that_do_not_write(tmp_path: Path) -> None:
+    first, second = Checkpoints(tmp_path, keep=5), Checkpoints(tmp_path, writable=False)
+    for round in (1, 2, 3):
+        first.save(round, state(round), None)
+    assert second.save(4, state(4), None) == []
+    second.forget(0)
+    assert rounds_on_disk(tmp_path) == [1, 2, 3]
+    first.forget(1)
+    assert rounds_on_disk(tmp_path) == [1]
+
+
+# a run's folder that is gone on with
+
+
+def make_run(folder: Path, *words: str, rounds: int = 3) -> Config:
+    config = compose(["exp=fedpav", "rounds=5", f"output_dir={folder}", *words])
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    for round in range(1, rounds + 1):
+        Checkpoints(folder / "checkpoints", keep=9).save(round, state(round), None)
+        ClientStore(folder / "clients").save("a", round, {"head": {}})
+    return config
+
+
+def test_the_same_configuration_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    config = make_run(folder)
+    lock = prepare_folder(config, folder)
+    with pytest.raises(FedReIDError, match="another process"):
+        prepare_folder(config, folder)
+    del lock
+    longer = compose(["exp=fedpav", "rounds=9", "trainer.devices=2", "data.root=/elsewhere", "logger=none"])
+    del_me = prepare_folder(longer, folder)
+    del del_me
+    with pytest.raises(FedReIDError, match=r"seed differ"):
+        prepare_folder(compose(["exp=fedpav", "rounds=5", "seed=1"]), folder)
+    with pytest.raises(FedReIDError, match="holds 3 rounds"):
+        prepare_folder(compose(["exp=fedpav", "rounds=2"]), folder)
+    assert rounds_on_disk(folder / "checkpoints") == [1, 2, 3]
+
+
+def test_never_moves_an_earlier_run_aside_unless_somebody_writes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    config = make_run(folder, "resume=never")
+    lock = RunLock(folder)
+    with pytest.raises(FedReIDError, match="another process"):
+        prepare_folder(config, folder)
+    assert os.listdir(tmp_path) == ["run"] and rounds_on_disk(folder / "checkpoints") == [1, 2, 3]
+    del lock
+    prepare_folder(config, folder)
+    assert sorted(os.listdir(tmp_path)) == ["run", "run.old-1"]
+    assert os.listdir(folder) == [".lock"] and rounds_on_disk(tmp_path / "run.old-1" / "checkpoints") == [1, 2, 3]
+
+
+def test_a_checkpoint_of_another_folder_is_taken_over_with_the_clients(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    make_run(source)
+    checkpoint = source / "checkpoints" / "round-00002.ckpt"
+    config = compose(["exp=fedpav", "rounds=5", f"resume={checkpoint}"])
+    lock = prepare_folder(config, target)
+    assert rounds_on_disk(target / "checkpoints") == [2]
+    assert sorted(os.listdir(target / "clients" / "a")) == ["round-00001.pt", "round-00002.pt"]
+    assert rounds_on_disk(source / "checkpoints") == [1, 2, 3], "the source stays as it is"
+    assert len(os.listdir(source / "clients" / "a")) == 3
+    del lock
+    with pytest.raises(FedReIDError, match="holds a run already"):
+        prepare_folder(config, target)
+    for words, wanted in (
+        (["seed=4"], "seed differ"),
+        (["rounds=1"], "is of round 2, rounds=1"),
+        ([f"resume={tmp_path / 'nowhere'}"], "no checkpoint there"),
+    ):
+        with pytest.raises(FedReIDError, match=wanted):
+            prepare_folder(compose(["exp=fedpav", "rounds=5", f"resume={checkpoint}", *words]), tmp_path / "third")
+
+
+def test_find_checkpoint(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "round-00003.ckpt"
+    assert find_checkpoint(tmp_path / "run") == newest and find_checkpoint(newest) == newest
+    with pytest.raises(FedReIDError, match="no checkpoint there"):
+        find_checkpoint(tmp_path)
