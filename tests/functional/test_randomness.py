@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -41,17 +38,9 @@ def test_parts_are_not_run_together(first, second):
 
 
 def test_a_seed_by_hand():
-    """This value must never change: it would change every result ever published with a seed."""
+    """The number stays for ever, in every process and on every machine: results published with a seed hang on it."""
     digest = hashlib.sha256(b"int:0\x1fint:1\x1fstr:viper").hexdigest()
     assert derive_seed(0, 1, "viper") == int(digest[:16], 16) // 2 == 1971778616501015594
-
-
-def test_seeds_do_not_depend_on_the_process():
-    code = "from fedreid_pl.functional.randomness import derive_seed; print(derive_seed(3, 'mini-viper', 'order'))"
-    for salt in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": salt}
-        output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
-        assert int(output) == derive_seed(3, "mini-viper", "order")
 
 
 def test_bits_are_spread_evenly():

