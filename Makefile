@@ -49,7 +49,7 @@ train: install  ## run an experiment: EXP=name ARGS="key=value ..."
 	@$(BIN) -m fedreid_pl train exp=$(EXP) $(ARGS)
 
 test: install  ## run every test
-	$(BIN) -m pytest -n 2 $(ARGS)
+	$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: install  ## style and types
 	$(BIN) -m ruff check .

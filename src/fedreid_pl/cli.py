@@ -111,17 +111,22 @@ def _data(words: list[str]) -> int:
     options, rest = _take(words[show:], "out")
     config = compose(rest)
     from fedreid_pl.data.scenarios import load_federated_data, locate_root
+    from fedreid_pl.reporting.progress import Status
     from fedreid_pl.reporting.tables import text_table
+
+    status = Status()
 
     if show:
         from fedreid_pl.data.minireid import contact_sheet
 
         if config.data.source != "minireid":
             raise FedReIDError(f"data show: draws the embedded benchmark only, not data={config.data.name}")
-        root = locate_root(config.data, _complain)
+        root = locate_root(config.data, status)
+        status.done()
         print(contact_sheet(root, Path(options.get("out", "minireid.png"))))
         return 0
-    data = load_federated_data(config.data, _complain)
+    data = load_federated_data(config.data, status)
+    status.done()
     rows = []
     for client in data.clients.values():
         tests = data.tests_of(client.name).values()

@@ -7,8 +7,11 @@ class FedReIDError(Exception):
     """Something the user can mend: wrong input, missing data, a full disk.
 
     The message is a single line that says what is wrong, where, and what to do. The command line prints it
-    and exits with code 2; a traceback is never shown for it.
+    and exits with code 2; a traceback is never shown for it. Line breaks in the message become spaces.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -29,7 +29,7 @@ from fedreid_pl.federation.trainer import build_trainer, check_devices, launch, 
 from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.loggers import make_observer
-from fedreid_pl.reporting.progress import ProgressLine
+from fedreid_pl.reporting.progress import ProgressLine, Status
 from fedreid_pl.reporting.run_folder import RunFiles
 from fedreid_pl.resume import prepare_folder
 
@@ -59,7 +59,10 @@ def train(config: Config, folder: Path) -> FederationLoop:
     say: Say = (lambda text: print(text, file=sys.stderr, flush=True)) if first else (lambda text: None)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
-    data = load_federated_data(config.data, say)
+    status = Status() if first else None
+    data = load_federated_data(config.data, status)
+    if status is not None:
+        status.done()
     backbone = build_backbone(config.model, config.seed)
     _check_selection(config, data)
     lock = prepare_folder(config, folder) if first else None
@@ -131,7 +134,7 @@ def _parts(
     make_callbacks: Any,
     writable: bool = True,
 ) -> Parts:
-    pool = ImagePool(config.data.height, config.data.width, config.data.cache)
+    pool = ImagePool(config.data.height, config.data.width, config.data.cache, config.trainer.devices)
     for table in data.tables():
         pool.source(table)
     store = ClientStore(folder / "clients", writable and trainer.is_global_zero)

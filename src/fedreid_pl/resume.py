@@ -8,7 +8,7 @@ from pathlib import Path
 from fedreid_pl.config import Config, differences, load_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.checkpoint import Checkpoints
-from fedreid_pl.federation.storage import read_state
+from fedreid_pl.federation.storage import read_state, write_bytes
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.reporting.run_folder import RunLock
 
@@ -73,11 +73,16 @@ def _take_over(config: Config, path: Path, folder: Path) -> None:
         raise FedReIDError(f"resume={checkpoint}: is of round {state['round']}, rounds={config.rounds}")
     target = Checkpoints(folder / "checkpoints")
     if source.resolve() != folder.resolve():
-        if target.rounds():
-            raise FedReIDError(f"resume={path}: {folder} holds a run already; choose another output_dir")
-        target.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(checkpoint, target.folder / checkpoint.name)
-        shutil.copytree(source / "clients", folder / "clients", dirs_exist_ok=True)
+        if target.rounds():  # the same command again, after a kill: go on from what it has done
+            _check_same(config, folder, folder)
+            return
+        try:
+            shutil.copytree(source / "clients", folder / "clients", dirs_exist_ok=True)
+            target.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(target.folder / checkpoint.name, checkpoint.read_bytes())  # last: it makes the folder a run
+        except (OSError, shutil.Error) as error:
+            reason = getattr(error, "strerror", None) or "copying failed"
+            raise FedReIDError(f"resume={path}: cannot be taken over into {folder} ({reason})") from error
     target.forget(state["round"])
     ClientStore(folder / "clients").forget(state["round"])
 

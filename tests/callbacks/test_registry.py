@@ -40,7 +40,9 @@ def test_every_file_is_known_and_defines_one_class() -> None:
         kind = find_callback(name)
         assert issubclass(kind, FederationCallback) and kind.__module__ == f"fedreid_pl.callbacks.{name}"
         assert kind.__name__.lower() == name.replace("_", "")
-        classes = [node for node in ast.parse((FOLDER / f"{name}.py").read_text()).body if isinstance(node, ast.ClassDef)]
+        classes = [
+            node for node in ast.parse((FOLDER / f"{name}.py").read_text()).body if isinstance(node, ast.ClassDef)
+        ]
         derived = [node for node in classes if any("FederationCallback" in ast.unparse(base) for base in node.bases)]
         assert [node.name for node in derived] == [kind.__name__]
         assert callback_factory({name: {}})()[name].__class__ is kind, "every option has a default"
@@ -75,7 +77,10 @@ def test_every_call_makes_new_ones_in_the_order_of_the_configuration() -> None:
         ({"zzz": {}}, "known: backbone_sync"),
         ({"__init__": {}}, "no such callback"),
         ({"backbone_sync": {"batchnorm": "first"}}, "did you mean 'batch_norm'?"),
-        ({"backbone_sync": {"batch_norm": "frist"}}, "callbacks.backbone_sync.batch_norm=frist: must be one of average"),
+        (
+            {"backbone_sync": {"batch_norm": "frist"}},
+            "callbacks.backbone_sync.batch_norm=frist: must be one of average",
+        ),
         ({"backbone_sync": {"batch_norm": None}}, "must be one of average"),
         ({"backbone_sync": {"batch_norm": ["first"]}}, "must be one of average"),
         ({"backbone_sync": 5}, "callbacks.backbone_sync=5: expected options"),

@@ -115,7 +115,13 @@ def test_the_mode_comes_back_after_an_error() -> None:
 
 def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Path) -> None:
     clients = support.TINY[1:]
-    words = ("trainer.accelerator=cpu", "data.probe_size=5", "rounds=1", "seed=3", f"data.datasets=[{','.join(clients)}]")
+    words = (
+        "trainer.accelerator=cpu",
+        "data.probe_size=5",
+        "rounds=1",
+        "seed=3",
+        f"data.datasets=[{','.join(clients)}]",
+    )
     config = compose(["exp=fedpav_rw", *support.quick(tiny_root, tmp_path, *words)])
     loop = train(config, tmp_path)
     distances = loop.history

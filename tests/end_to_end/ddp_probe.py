@@ -1,6 +1,6 @@
 """Run by test_ddp.py in every process: an experiment, then what this process holds and what it wrote.
 
-    python ddp_probe.py REPORT_FOLDER exp=... key=value ...
+python ddp_probe.py REPORT_FOLDER exp=... key=value ...
 """
 
 import hashlib
@@ -16,9 +16,11 @@ written: list[str] = []
 
 
 def watch(event: str, arguments: tuple) -> None:
-    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
-        written.append(str(arguments[0]))
-    elif event in ("os.rename", "os.remove", "os.mkdir"):
+    if (event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")) or event in (
+        "os.rename",
+        "os.remove",
+        "os.mkdir",
+    ):
         written.append(str(arguments[0]))
 
 

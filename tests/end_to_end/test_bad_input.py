@@ -119,9 +119,7 @@ def spoil_folder(folder: Path) -> None:
         (spoil_folder, ["mini-viper/bounding_box_test", "no such folder"]),
     ],
 )
-def test_spoiled_data(
-    spoil, hints: list[str], tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_spoiled_data(spoil, hints: list[str], tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = tmp_path / "data"
     shutil.copytree(tiny_root, root)
     spoil(root / "mini-viper")

@@ -74,9 +74,7 @@ def test_clients_per_round_trains_only_those_drawn(tiny_root: Path, tmp_path: Pa
     assert all(float(row["value"]) == 1.0 for row in rows)
 
 
-def test_evaluate_repeats_the_scores_of_the_run(
-    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_evaluate_repeats_the_scores_of_the_run(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for exp, section in (("fedpav", "global"), ("local", "local")):
         folder = tmp_path / exp
         assert main(["train", f"exp={exp}", *support.quick(tiny_root, folder)]) == 0

@@ -64,7 +64,7 @@ def test_latest_falls_back_past_damaged_ones(tmp_path: Path) -> None:
         assert len(problems) == 4 - left and str(checkpoints.path(4)) in problems[0]
     for round in (1, 2):
         checkpoints.path(round).write_bytes(b"")
-    with pytest.raises(DamagedFile, match="no checkpoint can be read.*resume=never"):
+    with pytest.raises(DamagedFile, match=r"no checkpoint can be read.*resume=never"):
         checkpoints.latest()
 
 

@@ -69,7 +69,7 @@ def test_statistics_of_any_curve(values: list[float], untrained: bool) -> None:
     if trained:
         low, high = sorted(trained)[0], sorted(trained)[-1]
         assert low <= result["last"] <= result["best"] == high
-        assert stats.fmean(trained) - 1e-9 <= result["best3"] <= high
+        assert stats.fmean(trained) - 1e-9 <= result["best3"] <= high + 1e-9
         assert 0 <= result["fluctuation"] <= high - low + 1e-9
     else:
         assert set(result) == {"untrained"}
@@ -85,7 +85,7 @@ def test_the_summary_holds_every_test_set_and_the_mean_of_the_curves() -> None:
     assert summarize(make_history(), "local") == {}
 
 
-NAMES = st.text(max_size=8)
+NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=8)
 
 
 @settings(deadline=None, max_examples=60)

@@ -264,6 +264,19 @@ def test_the_head_is_kept_from_turn_to_turn(tiny_root: Path, tmp_path: Path) -> 
     assert worker.store.load(B, before=3) is None
 
 
+@pytest.mark.parametrize("exp", ["fedpav", "local"])
+def test_a_turn_that_is_done_again_ends_the_same(tiny_root: Path, tmp_path: Path, exp: str) -> None:
+    worker = build(tiny_root, tmp_path, exp=exp)
+    jobs = [ClientJob(round, A, worker.initial if exp == "fedpav" else {}) for round in (1, 2)]
+    worker.fit(jobs[0])
+    first, kept = worker.fit(jobs[1]), worker.store.load(A, before=3)
+    again, kept_again = worker.fit(jobs[1]), worker.store.load(A, before=3)  # the run was killed before it was saved
+    assert kept and kept_again and first.metrics == again.metrics
+    assert_same(first.backbone, again.backbone)
+    for part in ("head", "backbone")[: len(kept) - 1]:
+        assert_same(kept[part], kept_again[part])
+
+
 def test_alone_every_client_goes_on_with_its_own_backbone(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path, *HAND, exp="local")
     hand = ByHand(worker.config, A, exact=True)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.functional.schedule import step_factor
 
-PART = st.one_of(st.integers(-(2**70), 2**70), st.text(st.characters(blacklist_characters="\x1f"), max_size=12))
+PART = st.one_of(
+    st.integers(-(2**70), 2**70), st.text(st.characters(codec="utf-8", exclude_characters="\x1f"), max_size=12)
+)
 PARTS = st.lists(PART, min_size=1, max_size=5)
 
 

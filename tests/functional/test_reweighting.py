@@ -81,7 +81,8 @@ def test_the_order_of_the_images_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [((2, 3), (2, 4)), ((2, 3), (3, 3)), ((2, 3), (3,)), ((3,), (3,)), ((0, 3), (0, 3)), ((2, 3, 1),) * 2]
+    ("one", "other"),
+    [((2, 3), (2, 4)), ((2, 3), (3, 3)), ((2, 3), (3,)), ((3,), (3,)), ((0, 3), (0, 3)), ((2, 3, 1),) * 2],
 )
 def test_other_shapes_are_refused(one: tuple[int, ...], other: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"two equal \[B, C\] tensors"):

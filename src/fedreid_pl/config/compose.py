@@ -208,9 +208,9 @@ def _merge(config: DictConfig, values: Mapping[str, Any], source: str) -> DictCo
         return OmegaConf.merge(config, values)  # type: ignore[return-value]
     except RecursionError as error:
         raise FedReIDError(f"{source[:80]}: nested too deeply") from error
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list where keys are expected
         reason = str(error).splitlines()[0]
-        where = f" at {error.full_key}" if error.full_key else ""
+        where = f" at {key}" if (key := getattr(error, "full_key", None)) else ""
         raise FedReIDError(f"{source}: {reason}{where}") from error
 
 
@@ -221,9 +221,9 @@ def _check_keys(values: Mapping[str, Any], schema: type, prefix: str, source: st
             hint = nearest(str(name), list(known))
             raise FedReIDError(f"{source}: unknown key '{prefix}{name}'{hint}")
         section = known[name].default_factory
+        if (section is dict or is_dataclass(section)) and not isinstance(value, Mapping):
+            raise FedReIDError(f"{source}: '{prefix}{name}' is a section, set {prefix}{name}.KEY=VALUE")
         if isinstance(section, type) and is_dataclass(section):
-            if not isinstance(value, Mapping):
-                raise FedReIDError(f"{source}: '{prefix}{name}' is a section, set {prefix}{name}.KEY=VALUE")
             _check_keys(value, section, f"{prefix}{name}.", source)
 
 

@@ -94,12 +94,13 @@ class ImagePool:
         height, width: size in pixels.
         cache: `"memory"`, `"none"`, or `"auto"`: in memory while all tables asked for so far stay below
             a quarter of the memory that was free at the start.
+        processes: how many processes of this machine keep a pool.
     """
 
-    def __init__(self, height: int, width: int, cache: str = "auto") -> None:
+    def __init__(self, height: int, width: int, cache: str = "auto", processes: int = 1) -> None:
         self.height, self.width, self.cache = height, width, cache
         self._sources: dict[tuple[Path, tuple[str, ...]], ImageSource] = {}
-        self._budget = _free_memory() * MEMORY_SHARE
+        self._budget = _free_memory() * MEMORY_SHARE / processes
 
     def source(self, table: SampleTable) -> ImageSource:
         """The source for a table's rows; the same object for the same files."""

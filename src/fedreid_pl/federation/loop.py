@@ -149,8 +149,9 @@ class FederationLoop:
             observer.on_round_end(self, self.history.of_round(self.round))
 
     def _collect(self, evaluated: bool) -> list[ClientUpdate]:
-        updates: list[ClientUpdate] = []
+        updates: dict[str, ClientUpdate] = {}
         sent: dict[str, ClientJob] = {}
+        received: dict[str, int] = {}
 
         def jobs() -> Iterator[ClientJob]:
             for client in self.selected:
@@ -163,10 +164,10 @@ class FederationLoop:
 
         for outcome in self.engine.fit(jobs()):
             try:
+                job = sent.pop(outcome.client, None)
                 if isinstance(outcome, ClientFailure):
                     raise RejectedUpdate(outcome.reason)
-                self._count("up", outcome.client, outcome.nbytes)
-                job = sent.pop(outcome.client, None)
+                received[outcome.client] = received.get(outcome.client, 0) + outcome.nbytes
                 if job is None:
                     raise RejectedUpdate("was not asked for, or is sent twice")
                 check_update(outcome, job, job.backbone)
@@ -176,9 +177,14 @@ class FederationLoop:
                 self.rejected[outcome.client] = self.rejected.get(outcome.client, 0) + 1
                 self.warn(f"client {outcome.client} is left out: {reason}")
                 continue
-            updates.append(outcome)
-            self._record_update(outcome)
-        return sorted(updates, key=lambda update: self.selected.index(update.client))
+            updates[outcome.client] = outcome
+        # in the order of selection, whatever the order of arrival, so that equal runs write equal files
+        for client in sorted(received, key=[*self.selected, *sorted(received)].index):
+            self._count("up", client, received[client])
+        in_order = [updates[client] for client in self.selected if client in updates]
+        for update in in_order:
+            self._record_update(update)
+        return in_order
 
     def _record_update(self, update: ClientUpdate) -> None:
         for name, value in update.metrics.items():
@@ -213,7 +219,7 @@ class FederationLoop:
                     tests = [test for test in self.tests[client] if test not in covered]
                     if self.model_of(client) == model and tests:
                         covered |= set(tests)
-                        jobs.append(ClientJob(self.round, client, backbone, {"tests": ",".join(tests)}))
+                        jobs.append(ClientJob(self.round, client, backbone, {"tests": "/".join(tests)}))
                 for outcome in self.engine.evaluate(jobs):
                     if isinstance(outcome, ClientFailure):
                         self.warn(f"client {outcome.client} could not evaluate the {model} model: {outcome.reason}")
@@ -245,6 +251,7 @@ class FederationLoop:
             "round": self.round,
             "models": {name: _plain(state) for name, state in self.models.items()},
             "assignment": dict(self.assignment),
+            "weights": dict(self.weights),
             "rejected": dict(self.rejected),
             "history": self.history.state_dict(),
             "costs": self.costs.state_dict(),
@@ -256,6 +263,7 @@ class FederationLoop:
         self.round = state["round"]
         self.models = {name: dict(model) for name, model in state["models"].items()}
         self.assignment, self.rejected = dict(state["assignment"]), dict(state["rejected"])
+        self.weights = dict(state.get("weights", {}))
         self.history.load_state_dict(state["history"])
         self.costs.load_state_dict(state["costs"])
         for name, callback in self.callbacks.items():

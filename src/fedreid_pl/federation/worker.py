@@ -73,7 +73,7 @@ class ClientWorker:
 
     def evaluate(self, job: ClientJob) -> ClientUpdate:
         """Evaluates the job's backbone (or the client's own) on the client's test sets, or on those that
-        `job.config["tests"]` names (comma-separated); nothing is trained or kept."""
+        `job.config["tests"]` names (separated by `/`); nothing is trained or kept."""
         module, datamodule, callbacks = self._prepare(job)
         trainer = self.make_trainer(callbacks.values())
         trainer.test(module, datamodule=datamodule, verbose=False)
@@ -96,7 +96,7 @@ class ClientWorker:
             if name in kept.get("callbacks", {}):
                 callback.load_client_state_dict(kept["callbacks"][name])
         tests = job.config.get("tests")
-        datamodule.begin_turn(seed, str(tests).split(",") if tests else None)
+        datamodule.begin_turn(seed, str(tests).split("/") if tests else None)
         epochs_before = max(job.round - 1, 0) * config.local_epochs
         return ReIDClient(self.backbone, head, config.optim, epochs_before, job), datamodule, callbacks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -57,12 +58,13 @@ class ProgressLine(Observer):
         return f"round {federation.round:>{len(str(federation.rounds))}}/{federation.rounds}"
 
     def _scores(self, federation: FederationLoop) -> str:
-        parts = []
+        parts, when = [], 0
         for section in ("global", "local"):
             series = federation.history.mean_series(section, "rank1")
             if series:
+                when = when or max(series)
                 parts.append(f"{section} {100 * series[max(series)]:.1f}")
-        return f"  mean Rank-1: {', '.join(parts)}" if parts else ""
+        return f"  mean Rank-1 (round {when}): {', '.join(parts)}" if parts else ""
 
     def _write(self, text: str, end: str = "\n") -> None:
         if self.live:
@@ -70,6 +72,34 @@ class ProgressLine(Observer):
             text = "\r\x1b[K" + (text[:width] if not end else text)
         self.stream.write(text + end)
         self.stream.flush()
+
+
+class Status:
+    """Calls with a short text come often; a terminal shows the newest, a file gets one every ten seconds.
+
+    Args:
+        stream: where to, stderr by default.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self._said = -math.inf
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if self.live:
+            self.stream.write(f"\r\x1b[K{text}")
+        elif now - self._said > 10:
+            self._said = now
+            self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def done(self) -> None:
+        """Clears the line that was shown last."""
+        if self.live:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
 
 
 def duration(seconds: float) -> str:

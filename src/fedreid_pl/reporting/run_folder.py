@@ -6,6 +6,7 @@ import fcntl
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torchvision
 import wandb
 
 import fedreid_pl
-from fedreid_pl.config import Config, fingerprint
+from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.costs import peak_memory
 from fedreid_pl.federation.history import Record, summarize
@@ -72,6 +73,7 @@ def build_summary(federation: FederationLoop) -> dict[str, Any]:
         "rounds": federation.round,
         "complete": federation.round == config.rounds,
         "fingerprint": fingerprint(config),
+        "setting": setting(config),
         "clients": federation.clients,
         "global": summarize(federation.history, "global"),
         "local": summarize(federation.history, "local"),
@@ -88,6 +90,23 @@ def build_summary(federation: FederationLoop) -> dict[str, Any]:
         },
         "versions": versions(),
     }
+
+
+def setting(config: Config) -> str:
+    """A fingerprint of all but the algorithm and the devices: runs that share it can be compared."""
+    data = replace(config.data, scenario="by_dataset", public=None)
+    return fingerprint(
+        replace(
+            config,
+            name="",
+            callbacks={},
+            data=data,
+            trainer=TrainerConfig(),
+            evaluate_every=1,
+            clients_per_round=None,
+            min_clients=1,
+        )
+    )
 
 
 def versions() -> dict[str, str]:
@@ -110,16 +129,10 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def find_standalone(config: Config, folder: Path) -> dict[str, Any] | None:
-    """Summary of a complete `local` run beside this one, with the same data, rounds and seed."""
+    """Summary of a complete `local` run beside this one that differs in nothing but the algorithm."""
     for candidate in sorted(folder.parent.parent.glob("*/*/summary.json")):
         found = read_summary(candidate.parent)
-        wanted = {
-            "name": "local",
-            "data": config.data.name,
-            "seed": config.seed,
-            "rounds": config.rounds,
-            "complete": True,
-        }
+        wanted = {"name": "local", "setting": setting(config), "complete": True}
         if found and all(found.get(key) == value for key, value in wanted.items()):
             return found
     return None

@@ -68,7 +68,9 @@ def read_market1501(root: Path, name: str | None = None, *, train_only: bool = F
 
 def _images(root: Path, folder: str) -> list[str]:
     try:
-        names = sorted(name for name in os.listdir(root / folder) if name.lower().endswith(EXTENSIONS))
+        listed = os.listdir(root / folder)
+        # hidden files are not images: macOS leaves ._0002_c1s1_000451_03.jpg beside the real one
+        names = sorted(name for name in listed if name.lower().endswith(EXTENSIONS) and name[0] != ".")
     except FileNotFoundError as error:
         raise FedReIDError(
             f"{root / folder}: no such folder; expected Market-1501's layout ({', '.join(FOLDERS)})"

@@ -1,0 +1,119 @@
+"""What is printed while a run goes on: whole lines into a file, one living line in a terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fedreid_pl.federation.history import History
+from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.reporting.progress import ProgressLine, Status, duration
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def federation(round: int = 0, rounds: int = 20, **scores: float) -> Any:
+    history = History()
+    for name, value in scores.items():
+        history.add(round, "global", name, "rank1", value)
+    return SimpleNamespace(round=round, rounds=rounds, history=history, selected=["a", "b", "c"])
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr("fedreid_pl.reporting.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_file_gets_one_line_per_round(clock: list[float]) -> None:
+    stream, run = io.StringIO(), federation()
+    line = ProgressLine(stream)
+    clock[0] += 500
+    line.on_start(run)
+    for round in (1, 2):
+        clock[0] += 30
+        run.round = round
+        for client in "abc":
+            line.on_client(run, "fit", ClientJob(round, client))
+            run.history.add(round, "train", client, "loss", {"a": 1.0, "b": 2.0, "c": 6.0}[client] / round)
+        line.on_client(run, "evaluate", ClientJob(round, "a"))
+        if round == 2:
+            run.history.add(round, "global", "a", "rank1", 0.25)
+            run.history.add(round, "global", "b", "rank1", 0.5)
+            run.history.add(round, "local", "b", "rank1", 1.0)
+        line.on_round_end(run, run.history.of_round(round))
+    line.on_warning(run, "round 2: client b is left out")
+    assert stream.getvalue().splitlines() == [
+        "round  1/20  loss 3.000  9 min 30 s left",
+        "round  2/20  loss 1.500  mean Rank-1 (round 2): global 37.5, local 100.0  9 min 0 s left",
+        "warning: round 2: client b is left out",
+    ]
+    assert stream.getvalue().endswith("\n")
+
+
+def test_the_time_left_counts_from_where_the_run_was_resumed(clock: list[float]) -> None:
+    stream, run = io.StringIO(), federation(round=15)
+    line = ProgressLine(stream)
+    line.on_start(run)
+    clock[0] += 10
+    run.round = 16
+    line.on_round_end(run, [])
+    assert stream.getvalue() == "round 16/20  40 s left\n"
+    run.round, clock[0] = 20, clock[0] + 100
+    line.on_round_end(run, [])
+    assert stream.getvalue().splitlines()[1] == "round 20/20  0 s left"
+
+
+def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedreid_pl.reporting.progress.shutil.get_terminal_size", lambda: os.terminal_size((40, 20)))
+    stream, run = Terminal(), federation(round=3, x=0.5)
+    line = ProgressLine(stream)
+    line.on_start(run)
+    line.on_client(run, "fit", ClientJob(3, "b"))
+    assert stream.getvalue() == "\r\x1b[Kround  3/20  training b 2/3  mean Rank-1 (round 3): global 50.0"[: 4 + 39]
+    stream.truncate(0), stream.seek(0)
+    line.on_client(run, "evaluate", ClientJob(3, "c" * 100))
+    shown = stream.getvalue()
+    assert shown.startswith("\r\x1b[Kround  3/20  evaluating ccc") and len(shown) == 4 + 39 and "\n" not in shown
+    stream.truncate(0), stream.seek(0)
+    line.on_warning(run, "w" * 60)
+    assert stream.getvalue() == "\r\x1b[Kwarning: " + "w" * 60 + "\n", "a warning is never cut"
+
+
+def test_a_status_is_one_line_in_a_terminal_and_rare_in_a_file(clock: list[float]) -> None:
+    terminal, file = Terminal(), io.StringIO()
+    shown, written = Status(terminal), Status(file)
+    for number in range(25):
+        shown(f"{number} of 25 images")
+        written(f"{number} of 25 images")
+        clock[0] += 1.0
+    assert "\n" not in terminal.getvalue() and terminal.getvalue().endswith("\r\x1b[K24 of 25 images")
+    assert file.getvalue().splitlines() == [f"{number} of 25 images" for number in (0, 11, 22)]
+    shown.done()
+    written.done()
+    assert terminal.getvalue().endswith("images\r\x1b[K") and file.getvalue().endswith("22 of 25 images\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (60, "1 min 0 s"),
+        (3599, "59 min 59 s"),
+        (3599.7, "1 h 0 min"),
+        (3661, "1 h 1 min"),
+        (100 * 3600, "100 h 0 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

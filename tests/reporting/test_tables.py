@@ -1,0 +1,75 @@
+"""Tables in plain text: alignment, and which number stands where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedreid_pl.reporting.tables import percent, result_table, text_table
+
+
+def scores(**curves: float) -> dict[str, dict[str, float]]:
+    return {metric: {"last": value, "best": 0.99, "untrained": value / 10} for metric, value in curves.items()}
+
+
+def summary(name: str = "fedpav", **sections: Any) -> dict[str, Any]:
+    return {"name": name, "global": {}, "local": {}, **sections}
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in table.splitlines()]
+
+
+GLOBAL = {"viper": scores(rank1=0.5, mAP=0.25), "ilids": scores(rank1=0.125, mAP=1.0), "mean": scores(rank1=0.3125)}
+LOCAL = {"viper": scores(rank1=0.6, mAP=0.3), "mean": scores(rank1=0.6, mAP=0.3)}
+
+
+def test_columns_are_aligned() -> None:
+    table = text_table(["client", "n", "Rank-1"], [["a long name", "1", "5.0"], ["b", "12345", "100.0"]])
+    assert table.splitlines() == [
+        "client           n  Rank-1",
+        "--------------------------",
+        "a long name      1     5.0",
+        "b            12345   100.0",
+    ]
+    assert text_table(["only"], []).splitlines() == ["only", "----"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (0.0, "0.0"), (1.0, "100.0"), (0.41549, "41.5"), (1 / 3, "33.3")]
+)
+def test_percent(value: float | None, text: str) -> None:
+    assert percent(value) == text
+
+
+def test_global_and_local_stand_side_by_side_with_the_mean_last() -> None:
+    reordered = {"mean": GLOBAL["mean"], **{name: GLOBAL[name] for name in ("viper", "ilids")}}
+    header, _, *rows = cells(result_table(summary(**{"global": reordered, "local": LOCAL})))
+    assert header == ["test set", "untrained R1", "global R1", "global mAP", "local R1", "local mAP"]
+    assert rows == [
+        ["viper", "5.0", "50.0", "25.0", "60.0", "30.0"],
+        ["ilids", "1.2", "12.5", "100.0", "-", "-"],
+        ["mean", "3.1", "31.2", "-", "60.0", "30.0"],
+    ]
+
+
+def test_the_difference_to_training_alone() -> None:
+    alone = summary("local", local={"viper": scores(rank1=0.45), "ilids": scores(rank1=0.2)})
+    header, _, *rows = cells(result_table(summary(**{"global": GLOBAL, "local": LOCAL}), alone))
+    assert header[-2:] == ["alone R1", "local-alone"]
+    assert [row[-2:] for row in rows] == [["45.0", "+15.0"], ["20.0", "-"], ["-", "-"]]
+    worse = summary(local={"viper": scores(rank1=0.2)})
+    assert cells(result_table(worse, alone))[2][-1] == "-25.0"
+
+
+@pytest.mark.parametrize(("name", "label"), [("local", "alone"), ("centralized", "central"), ("fedpav", "local")])
+def test_labels_of_runs_without_a_global_model(name: str, label: str) -> None:
+    own = summary(name, local=LOCAL)
+    header, _, *rows = cells(result_table(own, own))
+    assert header == ["test set", f"{label} R1", f"{label} mAP"]
+    assert rows == [["viper", "60.0", "30.0"], ["mean", "60.0", "30.0"]]
+
+
+def test_a_run_without_scores_has_an_empty_table() -> None:
+    assert result_table(summary()).splitlines() == ["test set", "--------"]

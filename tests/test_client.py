@@ -1,0 +1,177 @@
+"""The client's module: features, loss, statistics of a turn, optimizer and schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fedreid_pl.client import ReIDClient
+from fedreid_pl.config import OptimConfig
+from fedreid_pl.federation.trainer import quiet
+
+quiet()
+
+
+class Mean(nn.Module):
+    """Image -> the mean of its left and of its right half, and two more numbers; no symmetry by accident."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        half = images.shape[3] // 2
+        parts = [images[..., :half], images[..., half:], images[:, :1], images[..., :1]]
+        return torch.stack([part.mean(dim=(1, 2, 3)) for part in parts], dim=1) * self.scale
+
+
+class Batches(pl.LightningDataModule):
+    """Given training batches `(images, labels, share)`, the same in every epoch."""
+
+    def __init__(self, batches: list[tuple[Tensor, Tensor, float]]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.batches, batch_size=None)  # type: ignore[arg-type]
+
+
+def make_client(**optim: Any) -> ReIDClient:
+    torch.manual_seed(0)
+    return ReIDClient(Mean(), nn.Linear(4, 3), OptimConfig(**optim))
+
+
+def make_batches(*sizes: int, share: float = 1.0) -> list[tuple[Tensor, Tensor, float]]:
+    draws = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(size, 3, 4, 6, generator=draws), torch.randint(0, 3, (size,), generator=draws), share)
+        for size in sizes
+    ]
+
+
+def fit(client: ReIDClient, batches: list[tuple[Tensor, Tensor, float]], epochs: int = 1, **hooks: Any) -> None:
+    kind = type("Hooks", (pl.Callback,), {name: staticmethod(hook) for name, hook in hooks.items()})
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[kind()],
+    )
+    trainer.fit(client, datamodule=Batches(batches))
+
+
+def test_features_are_flip_averaged_and_of_length_one() -> None:
+    client = make_client()
+    images = torch.randn(5, 3, 4, 6)
+    client.requires_grad_(False)
+    features = client(images)
+    mirrored = torch.flip(images, dims=[-1])
+    for row, image, mirror in zip(features, images, mirrored, strict=True):
+        sums = [
+            float(client.backbone(image[None])[0, column]) + float(client.backbone(mirror[None])[0, column])
+            for column in range(4)
+        ]
+        wanted = [value / math.hypot(*sums) for value in sums]
+        assert row.tolist() == pytest.approx(wanted, abs=1e-5)
+    torch.testing.assert_close(client(mirrored), features)
+    assert client(images.bfloat16().float()).dtype == torch.float32
+
+
+def test_the_loss_is_cross_entropy_times_the_share() -> None:
+    client = make_client()
+    ((images, labels, _),) = make_batches(6)
+    logits = client.logits(images)
+    by_hand = []
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        by_hand.append(math.log(sum(math.exp(value) for value in row)) - row[label])
+    mean = sum(by_hand) / len(by_hand)
+    assert client.training_step((images, labels, 1.0), 0).item() == pytest.approx(mean, rel=1e-5)
+    assert client.training_step((images, labels, 0.25), 1).item() == pytest.approx(mean / 4, rel=1e-5)
+
+
+def test_the_turn_reports_loss_and_accuracy_over_images_not_batches() -> None:
+    client = make_client(lr_backbone=1e-30, lr_head=1e-30)
+    batches = make_batches(7, 2, 1, share=0.5)
+    fit(client, batches, epochs=2)
+    images, labels = torch.cat([batch[0] for batch in batches]), torch.cat([batch[1] for batch in batches])
+    with torch.no_grad():
+        logits = client.logits(images)
+    chosen = logits.log_softmax(1)[torch.arange(10), labels]
+    assert client.outbox.metrics == {
+        "train/loss": pytest.approx(-float(chosen.mean()), rel=1e-5),
+        "train/accuracy": pytest.approx(float((logits.argmax(1) == labels).float().mean())),
+    }
+    assert all(type(value) is float for value in client.outbox.metrics.values())
+    assert client.outbox.backbone == {}, "what is exchanged is a matter of the callbacks"
+
+
+def test_sgd_has_one_rate_for_the_backbone_and_one_for_the_head() -> None:
+    client = make_client(lr_backbone=0.01, lr_head=0.2, momentum=0.7, weight_decay=0.003)
+    optimizer = client.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.SGD) and not optimizer.state
+    backbone, head = optimizer.param_groups
+    assert [id(value) for value in backbone["params"]] == [id(client.backbone.scale)]
+    assert {id(value) for value in head["params"]} == {id(value) for value in client.head.parameters()}
+    assert (backbone["lr"], head["lr"]) == (0.01, 0.2)
+    for group in (backbone, head):
+        assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.7, 0.003, False)
+
+
+def rates(scope: str, before: int) -> Iterator[tuple[float, float]]:
+    seen: list[tuple[float, float]] = []
+
+    def note(trainer: pl.Trainer, *rest: Any) -> None:
+        backbone, head = trainer.optimizers[0].param_groups
+        seen.append((backbone["lr"], head["lr"]))
+
+    optim = OptimConfig(lr_backbone=0.5, lr_head=2.0, step=3, gamma=0.1, scope=scope)
+    client = ReIDClient(Mean(), nn.Linear(4, 3), optim, epochs_before=before)
+    fit(client, make_batches(4, 4), epochs=5, on_train_batch_start=note)
+    yield from seen[::2]
+    assert seen[::2] == seen[1::2], "the rate is the same for all batches of an epoch"
+
+
+def test_the_schedule_counts_the_epochs_of_the_run_or_of_the_round() -> None:
+    wanted = [(0.5 * 0.1 ** (epoch // 3), 2.0 * 0.1 ** (epoch // 3)) for epoch in range(20)]
+    for before in (0, 2, 7):
+        assert list(rates("run", before)) == [pytest.approx(pair) for pair in wanted[before : before + 5]]
+        assert list(rates("round", before)) == [pytest.approx(pair) for pair in wanted[:5]]
+
+
+class Flat(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :2]
+
+
+def test_loaders_alternate_between_query_and_gallery_of_each_test_set() -> None:
+    client = ReIDClient(Flat(), nn.Linear(2, 2), OptimConfig())
+    client._trainer = SimpleNamespace(datamodule=SimpleNamespace(active_tests=("near", "far")))  # type: ignore[assignment]
+    client.on_test_start()
+    right, up = [1.0, 0.0], [0.0, 1.0]
+
+    def feed(loader: int, rows: list[list[float]], persons: list[int], camera: int) -> None:
+        images = torch.tensor(rows).view(-1, 1, 1, 2).expand(-1, 1, 1, 2)
+        images = torch.cat([images, images.flip(3)], dim=3)  # mirror images of themselves
+        index = torch.arange(len(rows))
+        client.test_step((images, torch.tensor(persons), torch.full((len(rows),), camera), index), 0, loader)
+
+    feed(0, [right], [1], 0)
+    feed(1, [right, up], [1, 2], 1)
+    feed(2, [right], [2], 0)
+    feed(3, [right, up], [1, 2], 1)
+    client.on_test_epoch_end()
+    assert list(client.scores) == ["near", "far"]
+    assert client.scores["near"]["rank1"] == 1.0 and client.scores["far"]["rank1"] == 0.0
+    assert client.scores["far"]["mAP"] == 0.5 and client.scores["near"]["queries"] == 1.0
+    assert all(type(value) is float for scores in client.scores.values() for value in scores.values())
