@@ -74,7 +74,8 @@ def _take_over(config: Config, path: Path, folder: Path) -> None:
     target = Checkpoints(folder / "checkpoints")
     if source.resolve() != folder.resolve():
         if target.rounds():  # the same command again, after a kill: go on from what it has done
-            _check_same(config, folder, folder)
+            if (folder / "config.yaml").exists():
+                _check_same(config, folder, folder)
             return
         try:
             shutil.copytree(source / "clients", folder / "clients", dirs_exist_ok=True)

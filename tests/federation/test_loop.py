@@ -69,7 +69,7 @@ class FakeEngine:
                 continue
             total = float(sum(value.double().sum() for value in job.backbone.values()))
             metrics = {
-                f"test/{test}/rank1": 1 / (1 + abs(total) + len(test)) for test in job.config["tests"].split(",")
+                f"test/{test}/rank1": 1 / (1 + abs(total) + len(test)) for test in job.config["tests"].split("/")
             }
             yield ClientUpdate(job.round, job.client, {}, self.sizes[job.client], metrics)
 
@@ -337,7 +337,7 @@ def test_shared_test_sets_are_evaluated_once(tmp_path: Path) -> None:
     tests = {"a": ("x", "y"), "b": ("y", "z"), "c": ("z", "x")}
     loop = make_loop(tmp_path, "rounds=1", engine=engine, tests=tests)
     loop.evaluate_models()
-    assert [(job.client, job.config["tests"]) for job in engine.evaluations] == [("a", "x,y"), ("b", "z")]
+    assert [(job.client, job.config["tests"]) for job in engine.evaluations] == [("a", "x/y"), ("b", "z")]
     assert sorted(r.name for r in loop.history.records) == ["x", "y", "z"]
 
 

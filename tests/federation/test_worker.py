@@ -307,7 +307,7 @@ def test_scores_after_training_are_those_of_the_uploaded_backbone(tiny_root: Pat
 def test_only_the_named_test_sets_are_evaluated(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path, exp="centralized")
     (client,) = worker.datamodules
-    update = worker.evaluate(job(worker, client, 0, tests=f"{support.TINY[2]},{support.TINY[1]}"))
+    update = worker.evaluate(job(worker, client, 0, tests=f"{support.TINY[2]}/{support.TINY[1]}"))
     assert {name.split("/")[1] for name in update.metrics} == {support.TINY[1], support.TINY[2]}
     everything = worker.evaluate(job(worker, client, 0))
     assert {name.split("/")[1] for name in everything.metrics} == set(support.TINY)

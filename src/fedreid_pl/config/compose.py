@@ -207,7 +207,7 @@ def _merge(config: DictConfig, values: Mapping[str, Any], source: str) -> DictCo
     try:
         return OmegaConf.merge(config, values)  # type: ignore[return-value]
     except RecursionError as error:
-        raise FedReIDError(f"{source[:80]}: nested too deeply") from error
+        raise FedReIDError(f"{source[:300]}: nested too deeply") from error
     except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list where keys are expected
         reason = str(error).splitlines()[0]
         where = f" at {key}" if (key := getattr(error, "full_key", None)) else ""

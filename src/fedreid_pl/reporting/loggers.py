@@ -21,6 +21,9 @@ from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.observer import Observer
 
 
+INIT_TIMEOUT = 30  # seconds that an online run may take to start before the offline one takes its place
+
+
 class LoggerObserver(Observer):
     """Sends every round's numbers to a Lightning logger under `section/name/metric` with `round` as the step.
 
@@ -106,6 +109,7 @@ def _wandb(config: Config, folder: Path) -> WandbLogger:
     except Exception:
         if mode != "online":
             raise
+        wandb.teardown()  # the attempt still holds the run's id
         return _start_wandb(config, folder, offline=True)  # a wrong key or no network: keep it on disk
 
 
@@ -114,19 +118,20 @@ def _start_wandb(config: Config, folder: Path, offline: bool) -> WandbLogger:
     if offline:  # the history is sent whole, so an earlier part of this run would only stand there twice
         for old in (folder / "wandb").glob(f"offline-run-*-{run_id}"):
             shutil.rmtree(old, ignore_errors=True)
-    logger = WandbLogger(
-        name=f"{config.name}-seed{config.seed}",
+    run = wandb.init(
         project=f"fedreid_pl-{config.data.name}",
+        name=f"{config.name}-seed{config.seed}",
         group=config.name,
         id=run_id,
-        save_dir=str(folder),
-        offline=offline,
-        settings=wandb.Settings(silent=True, console="off", init_timeout=30),
+        dir=str(folder),
+        mode="offline" if offline else "online",
+        resume=None if offline else "allow",
         config=asdict(config),
+        settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_TIMEOUT),
     )
-    logger.experiment.define_metric("round")
-    logger.experiment.define_metric("*", step_metric="round")
-    return logger
+    run.define_metric("round")
+    run.define_metric("*", step_metric="round")
+    return WandbLogger(experiment=run)
 
 
 def _logged_in() -> bool:
