@@ -85,10 +85,9 @@ def test_a_logger_that_fails_does_not_stop_the_run(tiny_root: Path, tmp_path: Pa
     assert (tmp_path / "summary.json").exists()
 
 
-def test_without_network_a_key_only_costs_the_attempt(tiny_root: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setattr("fedreid_pl.reporting.loggers.INIT_TIMEOUT", 3)
-    assert main(["train", *support.quick(tiny_root, tmp_path, "exp=fedpav", "logger=wandb", "rounds=1")]) == 0
+def test_without_network_a_key_only_costs_the_attempt(tiny_root: Path, tmp_path: Path) -> None:
+    words = support.quick(tiny_root, tmp_path, "exp=fedpav", "logger=wandb", "rounds=1")
+    nobody = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}
+    done = support.run_cli("train", *words, **nobody, WANDB_INIT_TIMEOUT="3")
+    assert done.returncode == 0, done.stderr
     assert_complete(tmp_path)

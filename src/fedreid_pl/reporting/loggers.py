@@ -21,9 +21,6 @@ from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.observer import Observer
 
 
-INIT_TIMEOUT = 30  # seconds that an online run may take to start before the offline one takes its place
-
-
 class LoggerObserver(Observer):
     """Sends every round's numbers to a Lightning logger under `section/name/metric` with `round` as the step.
 
@@ -127,11 +124,15 @@ def _start_wandb(config: Config, folder: Path, offline: bool) -> WandbLogger:
         mode="offline" if offline else "online",
         resume=None if offline else "allow",
         config=asdict(config),
-        settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_TIMEOUT),
+        settings=wandb.Settings(silent=True, console="off", init_timeout=_timeout()),
     )
     run.define_metric("round")
     run.define_metric("*", step_metric="round")
     return WandbLogger(experiment=run)
+
+
+def _timeout() -> float:
+    return float(os.environ.get("WANDB_INIT_TIMEOUT", 30))  # seconds until the offline run takes the online one's place
 
 
 def _logged_in() -> bool:
