@@ -35,11 +35,12 @@ def quick(root: Path, output: Path, *words: str) -> list[str]:
 
 
 def run_cli(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
-    """`python -m fedreid_pl WORDS` in a process of its own."""
+    """`python -m fedreid_pl WORDS` in a process of its own, apart from the wandb service of this one."""
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     return subprocess.run(
         [sys.executable, "-m", "fedreid_pl", *words],
         cwd=cwd,
-        env={**os.environ, **env},
+        env={**inherited, **env},
         capture_output=True,
         text=True,
         timeout=300,
