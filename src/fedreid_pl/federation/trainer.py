@@ -40,7 +40,6 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            enable_autolog_hparams=False,
             num_sanity_val_steps=0,
             limit_val_batches=0,
             log_every_n_steps=10**9,
