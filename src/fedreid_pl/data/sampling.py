@@ -75,6 +75,7 @@ class TestBatches:
     __test__ = False  # pytest: not a test class
 
     def __init__(self, size: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.sampler = range(size)  # some versions of Lightning look for `batch_sampler.sampler`
         batches = [list(range(start, min(start + batch_size, size))) for start in range(0, size, batch_size)]
         self.batches = batches[rank::world] or batches[-1:]
 
