@@ -36,11 +36,12 @@ class ProgressLine(Observer):
     def on_client(self, federation: FederationLoop, phase: str, job: ClientJob) -> None:
         """Shows who is at work, in a terminal only."""
         if self.live:
-            position = ""
             if phase == "fit":
-                position = f" {federation.selected.index(job.client) + 1}/{len(federation.selected)}"
-            verb = {"fit": "training", "evaluate": "evaluating"}[phase]
-            self._write(f"{self._head(federation)}  {verb} {job.client}{position}{self._scores(federation)}", end="")
+                place = f" {federation.selected.index(job.client) + 1}/{len(federation.selected)}"
+                text = f"training {job.client}{place}{self._scores(federation)}"
+            else:  # the means are not complete yet
+                text = f"evaluating {job.client}"
+            self._write(f"{self._head(federation)}  {text}", end="")
 
     def on_warning(self, federation: FederationLoop, text: str) -> None:
         """A line of its own."""
