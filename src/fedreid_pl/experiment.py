@@ -17,12 +17,12 @@ from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.checkpoint import Checkpoints
 from fedreid_pl.federation.engine import SequentialEngine
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.selection import check_selection
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.trainer import build_trainer, check_devices, launch, quiet
@@ -64,7 +64,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
     if status is not None:
         status.done()
     backbone = build_backbone(config.model, config.seed)
-    _check_selection(config, data)
+    check_selection(config, len(data.clients))
     lock = prepare_folder(config, folder) if first else None
     observers = _observers(config, folder) if first else []
     if first:
@@ -119,10 +119,7 @@ def evaluate(config: Config, folder: Path, checkpoint: dict[str, Any]) -> Federa
 
 def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:
     for client in loop.clients:
-        update = worker.evaluate(ClientJob(loop.round + 1, client))
-        for name, value in update.metrics.items():
-            test, _, metric = name.removeprefix("test/").rpartition("/")
-            loop.record("local", test, metric, value)
+        loop.record_local(worker.evaluate(ClientJob(loop.round + 1, client)))
 
 
 def _parts(
@@ -185,15 +182,6 @@ def _observers(config: Config, folder: Path) -> list[Observer]:
     observers: list[Observer] = [RunFiles(folder), ProgressLine()]
     logger = make_observer(config, folder)
     return [*observers, logger] if logger else observers
-
-
-def _check_selection(config: Config, data: FederatedData) -> None:
-    count = len(data.clients)
-    if config.clients_per_round is not None and config.clients_per_round > count:
-        raise FedReIDError(f"clients_per_round={config.clients_per_round}: there are {count} clients")
-    present = config.clients_per_round or count
-    if config.min_clients > present:
-        raise FedReIDError(f"min_clients={config.min_clients}: only {present} clients take part in a round")
 
 
 def _introduction(config: Config, data: FederatedData, folder: Path) -> str:

@@ -24,7 +24,7 @@ from fedreid_pl.federation.messages import (
     check_update,
 )
 from fedreid_pl.federation.observer import Observer
-from fedreid_pl.federation.selection import select_clients
+from fedreid_pl.federation.selection import check_selection, select_clients
 from fedreid_pl.federation.store import ClientStore
 
 
@@ -80,11 +80,7 @@ class FederationLoop:
         self.history = History()
         self.costs = Costs()
         self.rejected: dict[str, int] = {}
-        if config.clients_per_round is not None and config.clients_per_round > len(self.clients):
-            raise FedReIDError(f"clients_per_round={config.clients_per_round}: there are {len(self.clients)} clients")
-        present = config.clients_per_round or len(self.clients)
-        if config.min_clients > present:
-            raise FedReIDError(f"min_clients={config.min_clients}: only {present} clients take part in a round")
+        check_selection(config, len(self.clients))
         for callback in self.callbacks.values():
             callback.on_federation_start(self)
 
@@ -183,18 +179,17 @@ class FederationLoop:
             self._count("up", client, received[client])
         in_order = [updates[client] for client in self.selected if client in updates]
         for update in in_order:
-            self._record_update(update)
+            self.record_local(update)
         return in_order
 
-    def _record_update(self, update: ClientUpdate) -> None:
+    def record_local(self, update: ClientUpdate) -> None:
+        """Adds the training statistics and the local model's scores that an update brings."""
         for name, value in update.metrics.items():
-            kind, _, rest = name.partition("/")
-            if kind == "train":
-                self.record("train", update.client, rest, value)
-            elif kind == "test":
-                test, _, metric = rest.rpartition("/")
-                alone = len(self.tests[update.client]) == 1  # several clients may share one test set
-                self.record("local", update.client if alone else test, metric, value)
+            if name.startswith("train/"):
+                self.record("train", update.client, name.removeprefix("train/"), value)
+        alone = len(self.tests[update.client]) == 1  # several clients may share one test set
+        for test, metric, value in update.scores():
+            self.record("local", update.client if alone else test, metric, value)
 
     def _aggregate(self, updates: Sequence[ClientUpdate]) -> None:
         self.weights = {}
@@ -224,8 +219,7 @@ class FederationLoop:
                     if isinstance(outcome, ClientFailure):
                         self.warn(f"client {outcome.client} could not evaluate the {model} model: {outcome.reason}")
                         continue
-                    for name, value in outcome.metrics.items():
-                        test, _, metric = name.removeprefix("test/").rpartition("/")
+                    for test, metric, value in outcome.scores():
                         self.record("global", test, metric, value)
 
     def _count(self, direction: str, client: str, size: int) -> None:

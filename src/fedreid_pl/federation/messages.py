@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -73,6 +73,13 @@ class ClientUpdate:
     def nbytes(self) -> int:
         """Bytes of the tensors, the part that counts on the wire."""
         return state_bytes(self.backbone)
+
+    def scores(self) -> Iterator[tuple[str, str, float]]:
+        """(test set, metric, value) of every number under `test/`."""
+        for name, value in self.metrics.items():
+            if name.startswith("test/"):
+                test, _, metric = name.removeprefix("test/").rpartition("/")
+                yield test, metric, value
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,22 @@ from collections.abc import Sequence
 
 import torch
 
+from fedreid_pl.config import Config
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.randomness import generator
+
+
+def check_selection(config: Config, clients: int) -> None:
+    """Holds `clients_per_round` and `min_clients` against the number of clients.
+
+    Raises:
+        FedReIDError: if a round could never have that many.
+    """
+    if config.clients_per_round is not None and config.clients_per_round > clients:
+        raise FedReIDError(f"clients_per_round={config.clients_per_round}: there are {clients} clients")
+    present = config.clients_per_round or clients
+    if config.min_clients > present:
+        raise FedReIDError(f"min_clients={config.min_clients}: only {present} clients take part in a round")
 
 
 def select_clients(clients: Sequence[str], count: int | None, seed: int, round: int) -> list[str]:
