@@ -46,13 +46,25 @@ def callback_factory(specs: Mapping[str, Any]) -> Callable[[], dict[str, Federat
     Options are held against the signature of the class: names, types (a `Literal` lists the choices).
 
     Raises:
-        FedReIDError: for an unknown callback, an unknown option, or a value of the wrong type.
+        FedReIDError: for an unknown callback, an unknown option, a value of the wrong type, or callbacks that do
+            not combine.
     """
     parts = [(name, find_callback(name)) for name in specs]
+    _check_combination(dict(parts))
     options = {name: _options(name, kind, specs[name]) for name, kind in parts}
     make = lambda: {name: kind(**options[name]) for name, kind in parts}  # noqa: E731
     make()  # a constructor may refuse a value: now rather than in the first round
     return make
+
+
+def _check_combination(parts: Mapping[str, type[FederationCallback]]) -> None:
+    for name, kind in parts.items():
+        for other in kind.requires:
+            if other not in parts:
+                raise FedReIDError(f"callbacks.{name}: does nothing without callbacks.{other}; add it")
+        for other, reason in kind.conflicts.items():
+            if other in parts:
+                raise FedReIDError(f"callbacks.{name} and callbacks.{other} do not combine: {reason}")
 
 
 def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str, Any]:

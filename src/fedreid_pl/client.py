@@ -22,6 +22,7 @@ class Outbox:
 
     backbone: dict[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
 
 class ReIDClient(pl.LightningModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.observer import Observer
 from fedreid_pl.federation.selection import check_selection
+from fedreid_pl.federation.server import ServerNetwork
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.trainer import build_trainer, check_devices, launch, quiet
@@ -65,6 +67,8 @@ def train(config: Config, folder: Path) -> FederationLoop:
         status.done()
     backbone = build_backbone(config.model, config.seed)
     check_selection(config, len(data.clients))
+    for callback in make_callbacks().values():
+        callback.check(config, data)
     lock = prepare_folder(config, folder) if first else None
     observers = _observers(config, folder) if first else []
     if first:
@@ -119,7 +123,7 @@ def evaluate(config: Config, folder: Path, checkpoint: dict[str, Any]) -> Federa
 
 def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:
     for client in loop.clients:
-        loop.record_local(worker.evaluate(ClientJob(loop.round + 1, client)))
+        loop.record_local(worker.evaluate(ClientJob(loop.round, client)))
 
 
 def _parts(
@@ -159,9 +163,7 @@ def _loop(
         for observer in observers:
             observer.on_client(loop, phase, job)
 
-    public = None
-    if data.public is not None:
-        public = parts.pool.source(data.public)
+    public = parts.pool.source(data.public) if data.public is not None else None
     loop = FederationLoop(
         config,
         {name: datamodule.num_samples for name, datamodule in worker.datamodules.items()},
@@ -172,7 +174,7 @@ def _loop(
         frozenset(name for name, _ in worker.backbone.named_buffers()),
         Checkpoints(folder / "checkpoints", writable and trainer.is_global_zero),
         parts.store,
-        public,
+        ServerNetwork(lambda: copy.deepcopy(worker.backbone), public, trainer.strategy.root_device),
         observers,
     )
     return loop

@@ -32,14 +32,16 @@ def updates_of(sizes: dict[str, int]) -> list[ClientUpdate]:
 
 
 def server(**more: Any) -> Any:
-    return SimpleNamespace(seed=0, round=2, buffer_names=BUFFERS, models={}, **more)
+    return SimpleNamespace(
+        seed=0, round=2, buffer_names=BUFFERS, models={}, initial_backbone={}, model_of=lambda client: "global", **more
+    )
 
 
 def average(updates: list[ClientUpdate], callback: BackboneSync, round: int = 2) -> tuple[State, dict[str, float]]:
     federation, weights = server(), {}
     federation.round = round
     callback.on_aggregation_start(federation, updates, weights)
-    models = callback.aggregate(federation, updates, weights)
+    models = callback.aggregate(federation, updates, weights, {})
     assert models is not None and set(models) == {"global"}
     return models["global"], weights
 

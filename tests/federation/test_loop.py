@@ -104,10 +104,14 @@ class Recorder(FederationCallback, Observer):
         self._note("aggregation_start", *(update.client for update in updates))
 
     def aggregate(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: Mapping[str, float]
-    ) -> dict[str, State] | None:
+        self,
+        federation: FederationLoop,
+        updates: Sequence[ClientUpdate],
+        weights: Mapping[str, float],
+        models: dict[str, State],
+    ) -> dict[str, State]:
         self._note("aggregate", dict(weights))
-        return None
+        return models
 
     def on_aggregation_end(self, federation: FederationLoop, updates: Sequence[ClientUpdate]) -> None:
         self._note("aggregation_end", len(updates))

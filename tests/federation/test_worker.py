@@ -188,7 +188,8 @@ def test_an_update_holds_the_backbone_and_numbers_and_nothing_else(tiny_root: Pa
     update = worker.fit(job(worker, B, evaluate=True))
     kept = worker.store.load(B, before=2)
     assert kept is not None
-    assert set(vars(update)) == {"round", "client", "backbone", "num_samples", "metrics"}
+    assert set(vars(update)) == {"round", "client", "backbone", "num_samples", "metrics", "extras"}
+    assert update.extras == {}
     assert (update.round, update.client) == (1, B)
     assert update.num_samples == len(os.listdir(tiny_root / B / "bounding_box_train"))
     scores = {"rank1", "rank5", "rank10", "mAP", "mAP_trapezoid", "mINP", "queries"}

@@ -4,6 +4,7 @@ from fedreid_pl.config.compose import available, compose, differences, fingerpri
 from fedreid_pl.config.schema import (
     Config,
     DataConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
     TrainerConfig,
@@ -13,6 +14,7 @@ from fedreid_pl.config.schema import (
 __all__ = [
     "Config",
     "DataConfig",
+    "LossConfig",
     "ModelConfig",
     "OptimConfig",
     "TrainerConfig",

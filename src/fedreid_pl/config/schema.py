@@ -33,6 +33,11 @@ class ModelConfig:
     feature_dim: int = key(512, "size of the feature that is compared", at_least=1)
     dropout: float = key(0.5, "dropout probability after the bottleneck", at_least=0.0, at_most=0.99)
     last_stride: int = key(2, "stride of the last stage, 2 or 1", at_least=1, at_most=2)
+    neck: str = key(
+        "bottleneck",
+        "bottleneck: linear layer and BatchNorm (the paper); bnneck: BatchNorm without bias, the trunk's own size",
+        choices=("bottleneck", "bnneck"),
+    )
     channels_last: bool = key(True, "keep images and weights in channels-last memory order (same results, faster)")
 
 
@@ -62,6 +67,14 @@ class DataConfig:
         "auto", "keep decoded images in memory: auto (if they fit), memory, none", choices=("auto", "memory", "none")
     )
     workers: int = key(0, "loader processes per client when images are not in memory", at_least=0)
+    instances: int | None = key(
+        None, "images per identity in a batch (P x K sampling); null: batches of shuffled images", at_least=2
+    )
+    hold_out: str = key(
+        "none",
+        "first: the first image of every identity is not trained on (the published code without --train_all)",
+        choices=("none", "first"),
+    )
     test_batch_size: int = key(128, "images per batch at evaluation", at_least=1)
     probe_size: int = key(32, "training images in the probe batch of the cosine distance weight", at_least=1)
 
@@ -74,11 +87,25 @@ class OptimConfig:
     lr_head: float = key(0.05, "learning rate of the local classifier", above=0.0)
     momentum: float = key(0.9, "SGD momentum", at_least=0.0, at_most=0.999)
     weight_decay: float = key(5e-4, "L2 penalty", at_least=0.0)
-    step: int = key(40, "the rates are multiplied by optim.gamma every so many epochs; 0: never", at_least=0)
+    schedule: str = key("step", "step, or cosine: the rates fall to zero over all rounds", choices=("step", "cosine"))
+    warmup: int = key(0, "epochs in which the rates rise to their value", at_least=0)
+    step: int = key(40, "step schedule: rates times optim.gamma every so many epochs; 0: never", at_least=0)
     gamma: float = key(0.1, "factor of the step schedule", above=0.0, at_most=1.0)
     scope: str = key(
         "run", "epochs of the schedule are counted over the run or anew in every round", choices=("run", "round")
     )
+    bottleneck: str = key(
+        "backbone", "whose rate the bottleneck has (the published code: the head's)", choices=("backbone", "head")
+    )
+
+
+@dataclass
+class LossConfig:
+    """What a client minimises: cross-entropy over its identities, and options that practitioners expect."""
+
+    label_smoothing: float = key(0.0, "share of the target spread over all identities", at_least=0.0, at_most=0.99)
+    triplet: float = key(0.0, "weight of the batch-hard triplet loss; wants data.instances", at_least=0.0)
+    margin: float | None = key(0.3, "triplet margin; null: soft margin", at_least=0.0)
 
 
 @dataclass
@@ -100,6 +127,9 @@ class Config:
     """One experiment."""
 
     name: str = key("", "name of the experiment (set by exp=NAME)")
+    fidelity: str = key(
+        "paper", "paper, or code: all in which the published code departs from it", choices=("paper", "code")
+    )
     rounds: int = key(300, "rounds of the federation", at_least=1)
     seed: int = key(0, "all randomness is derived from it", at_least=0)
     batch_size: int = key(32, "training images per step, over all devices together", at_least=2)
@@ -117,6 +147,7 @@ class Config:
     model: ModelConfig = key(ModelConfig, "network")
     data: DataConfig = key(DataConfig, "pictures")
     optim: OptimConfig = key(OptimConfig, "local optimisation")
+    loss: LossConfig = key(LossConfig, "what is minimised")
     trainer: TrainerConfig = key(TrainerConfig, "devices")
     callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
 
 if TYPE_CHECKING:
+    from fedreid_pl.config import Config
+    from fedreid_pl.data.federated import FederatedData
     from fedreid_pl.federation.loop import FederationLoop
     from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 
@@ -24,7 +26,17 @@ class FederationCallback(pl.Callback):
 
     The halves share nothing but the message: every turn of a client gets a new instance, made from the same
     options, so the same class works when the client is another process or another company.
+
+    Attributes:
+        requires: names of callbacks that this one cannot do without.
+        conflicts: names of callbacks that it does not combine with, and why.
     """
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    conflicts: ClassVar[Mapping[str, str]] = {}
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Before anything is written: raises `FedReIDError` if this experiment cannot work with the callback."""
 
     # server half
 
@@ -44,13 +56,23 @@ class FederationCallback(pl.Callback):
     def on_aggregation_start(
         self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
-        """Sets the weights of the clients, in place."""
+        """Sets the weights of the clients, in place; may change `federation.assignment`."""
 
     def aggregate(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: Mapping[str, float]
-    ) -> dict[str, State] | None:
-        """New models by name (`"global"`, or one per cluster), or `None` to leave it to another callback."""
-        return None
+        self,
+        federation: FederationLoop,
+        updates: Sequence[ClientUpdate],
+        weights: Mapping[str, float],
+        models: dict[str, State],
+    ) -> dict[str, State]:
+        """The new models by name (`"global"`, or one per cluster), made from those of the callbacks before.
+
+        Args:
+            weights: of the clients; those that share a model add up to one.
+            models: what the callbacks before this one made of the updates, empty for the first. The models that
+                the round began with are in `federation.models` until all callbacks are done.
+        """
+        return models
 
     def on_aggregation_end(self, federation: FederationLoop, updates: Sequence[ClientUpdate]) -> None:
         """Refines `federation.models` after aggregation."""

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from fedreid_pl.config import Config
-from fedreid_pl.data.images import ImageSource
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.checkpoint import Checkpoints
@@ -25,7 +24,9 @@ from fedreid_pl.federation.messages import (
 )
 from fedreid_pl.federation.observer import Observer
 from fedreid_pl.federation.selection import check_selection, select_clients
+from fedreid_pl.federation.server import ServerNetwork
 from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.functional.aggregation import normalize_weights
 
 
 class FederationLoop:
@@ -36,11 +37,11 @@ class FederationLoop:
         clients: declared number of training images by client; its order is the order of every table.
         tests: names of the test sets of every client.
         engine: where jobs run.
-        callbacks: server halves by name; at most one of them aggregates.
+        callbacks: server halves by name.
         initial_backbone: state dict that every run with this seed starts from.
         buffer_names: its entries that are not parameters.
         checkpoints, store: where server and clients keep their state.
-        public: the server's unlabelled images, if there are any.
+        server: the server's network and its unlabelled images.
         observers: screen, files, wandb; none on processes other than the first.
 
     Attributes:
@@ -64,13 +65,14 @@ class FederationLoop:
         buffer_names: frozenset[str],
         checkpoints: Checkpoints,
         store: ClientStore,
-        public: ImageSource | None = None,
+        server: ServerNetwork | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.config, self.clients, self.tests = config, dict(clients), tests
         self.engine, self.callbacks, self.observers = engine, dict(callbacks), list(observers)
         self.initial_backbone, self.buffer_names = initial_backbone, buffer_names
-        self.checkpoints, self.store, self.public = checkpoints, store, public
+        self.checkpoints, self.store = checkpoints, store
+        self._server = server
         self.seed, self.rounds = config.seed, config.rounds
         self.round = 0
         self.selected: list[str] = []
@@ -85,6 +87,17 @@ class FederationLoop:
             callback.on_federation_start(self)
 
     # for callbacks
+
+    @property
+    def server(self) -> ServerNetwork:
+        """The server's network and its public images.
+
+        Raises:
+            RuntimeError: if the loop was made without one.
+        """
+        if self._server is None:
+            raise RuntimeError("this federation has no network at the server")
+        return self._server
 
     def model_of(self, client: str) -> str:
         """Name of the model that a client works with."""
@@ -166,7 +179,7 @@ class FederationLoop:
                 received[outcome.client] = received.get(outcome.client, 0) + outcome.nbytes
                 if job is None:
                     raise RejectedUpdate("was not asked for, or is sent twice")
-                check_update(outcome, job, job.backbone)
+                check_update(outcome, job)
                 for callback in self.callbacks.values():
                     callback.on_update(self, outcome)
             except RejectedUpdate as reason:
@@ -192,18 +205,34 @@ class FederationLoop:
             self.record("local", update.client if alone else test, metric, value)
 
     def _aggregate(self, updates: Sequence[ClientUpdate]) -> None:
-        self.weights = {}
+        weights: dict[str, float] = {}
         for callback in self.callbacks.values():
-            callback.on_aggregation_start(self, updates, self.weights)
+            callback.on_aggregation_start(self, updates, weights)
+        self.weights = self._within_models(updates, weights)
         for client, weight in self.weights.items():
             self.record("weights", client, "weight", weight)
+        models: dict[str, State] = {}
         for callback in self.callbacks.values():
-            models = callback.aggregate(self, updates, self.weights)
-            if models is not None:
-                self.models = models
-                break
+            models = callback.aggregate(self, updates, self.weights, models)
+        self.models = models
         for callback in self.callbacks.values():
             callback.on_aggregation_end(self, updates)
+
+    def _within_models(self, updates: Sequence[ClientUpdate], weights: Mapping[str, float]) -> dict[str, float]:
+        """The weights so that those of the clients that share a model add up to one."""
+        members: dict[str, list[ClientUpdate]] = {}
+        for update in updates:
+            members.setdefault(self.model_of(update.client), []).append(update)
+        if not weights or len(members) == 1:
+            return dict(weights)
+        result: dict[str, float] = {}
+        for model, group in members.items():
+            shares = normalize_weights({update.client: weights[update.client] for update in group})
+            if shares is None:
+                self.warn(f"every weight of the {model} model is zero; it is averaged by number of images")
+                shares = normalize_weights({update.client: update.num_samples for update in group}) or {}
+            result |= shares
+        return {update.client: result[update.client] for update in updates}
 
     def evaluate_models(self) -> None:
         """Every model the server holds, on the test sets of the clients that work with it, each set once."""

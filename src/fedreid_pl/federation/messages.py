@@ -27,22 +27,25 @@ class ClientJob:
         client: name of the addressee.
         backbone: the exchanged tensors; empty if nothing is exchanged.
         config: plain values for the client halves of callbacks.
+        extras: further tensors that an algorithm exchanges, such as SCAFFOLD's control variates.
     """
 
     round: int
     client: str
     backbone: State = field(default_factory=dict)
     config: dict[str, Plain] = field(default_factory=dict)
+    extras: State = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_address(self.round, self.client)
         _check_plain(self.config, (int, float, bool, str), "job config")
-        _check_tensors(self.backbone)
+        _check_tensors(self.backbone, "a backbone")
+        _check_tensors(self.extras, "extras")
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors, the part that counts on the wire."""
-        return state_bytes(self.backbone)
+        return state_bytes(self.backbone) + state_bytes(self.extras)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class ClientUpdate:
         backbone: the exchanged tensors after training; empty if nothing is exchanged.
         num_samples: n_k, training images of the client.
         metrics: numbers by name, e.g. `cosine_distance`, `train/loss`, `test/mini-viper/rank1`.
+        extras: the answer to the job's extras: as many tensors, of the same names, shapes and dtypes.
     """
 
     round: int
@@ -61,18 +65,20 @@ class ClientUpdate:
     backbone: State
     num_samples: int
     metrics: dict[str, float]
+    extras: State = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_address(self.round, self.client)
         if not isinstance(self.num_samples, int):
             raise TypeError(f"num_samples is {type(self.num_samples).__name__}, not a number of images")
         _check_plain(self.metrics, (int, float), "update metric")
-        _check_tensors(self.backbone)
+        _check_tensors(self.backbone, "a backbone")
+        _check_tensors(self.extras, "extras")
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors, the part that counts on the wire."""
-        return state_bytes(self.backbone)
+        return state_bytes(self.backbone) + state_bytes(self.extras)
 
     def scores(self) -> Iterator[tuple[str, str, float]]:
         """(test set, metric, value) of every number under `test/`."""
@@ -96,11 +102,10 @@ def state_bytes(state: Mapping[str, Tensor]) -> int:
     return sum(value.numel() * value.element_size() for value in state.values())
 
 
-def check_update(update: ClientUpdate, job: ClientJob, reference: Mapping[str, Tensor]) -> None:
+def check_update(update: ClientUpdate, job: ClientJob) -> None:
     """Holds an update against the job it answers before it may touch the model.
 
-    Args:
-        reference: the tensors that the job sent; the update must have the same names, shapes and dtypes.
+    Its tensors must have the names, shapes and dtypes of those that the job sent.
 
     Raises:
         RejectedUpdate: saying what is wrong.
@@ -109,11 +114,19 @@ def check_update(update: ClientUpdate, job: ClientJob, reference: Mapping[str, T
         raise RejectedUpdate(f"answers round {update.round} of {update.client}, not round {job.round} of {job.client}")
     if isinstance(update.num_samples, bool) or not 1 <= update.num_samples < 2**53:
         raise RejectedUpdate(f"claims {update.num_samples} training images")
-    if update.backbone.keys() != reference.keys():
-        odd = sorted(update.backbone.keys() ^ reference.keys())
+    _check_answer(update.backbone, job.backbone)
+    _check_answer(update.extras, job.extras)
+    for name, number in update.metrics.items():
+        if not abs(number) <= sys.float_info.max:
+            raise RejectedUpdate(f"metric '{name}' is {number}")
+
+
+def _check_answer(answer: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> None:
+    if answer.keys() != sent.keys():
+        odd = sorted(answer.keys() ^ sent.keys())
         raise RejectedUpdate(f"tensors differ from those sent, e.g. '{odd[0]}'")
-    for name, value in update.backbone.items():
-        expected = reference[name]
+    for name, value in answer.items():
+        expected = sent[name]
         if value.shape != expected.shape:
             raise RejectedUpdate(f"'{name}' has shape {tuple(value.shape)}, not {tuple(expected.shape)}")
         if value.dtype != expected.dtype:
@@ -122,16 +135,15 @@ def check_update(update: ClientUpdate, job: ClientJob, reference: Mapping[str, T
             raise RejectedUpdate(f"'{name}' is not a dense tensor")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise RejectedUpdate(f"'{name}' holds NaN or infinite values")
-    for name, number in update.metrics.items():
-        if not abs(number) <= sys.float_info.max:
-            raise RejectedUpdate(f"metric '{name}' is {number}")
 
 
 def to_bytes(message: ClientJob | ClientUpdate) -> bytes:
     """The message as bytes that `from_bytes` reads without running any code."""
     buffer = io.BytesIO()
-    backbone = {name: value.detach().clone() for name, value in message.backbone.items()}  # a view would take all along
-    torch.save({"kind": type(message).__name__, **vars(message), "backbone": backbone}, buffer)
+    fields = {"kind": type(message).__name__, **vars(message)}
+    for part in ("backbone", "extras"):  # cloned: a view would take all along
+        fields[part] = {name: value.detach().clone() for name, value in fields[part].items()}
+    torch.save(fields, buffer)
     return buffer.getvalue()
 
 
@@ -160,7 +172,7 @@ def _check_plain(values: Mapping[str, object], kinds: tuple[type, ...], what: st
             raise TypeError(f"{what} '{name}' is {type(value).__name__}; messages carry plain values only")
 
 
-def _check_tensors(state: Mapping[str, object]) -> None:
+def _check_tensors(state: Mapping[str, object], where: str) -> None:
     for name, value in state.items():
         if type(name) is not str or not isinstance(value, Tensor):
-            raise TypeError(f"'{name}' in a backbone is {type(value).__name__}, not a tensor")
+            raise TypeError(f"'{name}' in {where} is {type(value).__name__}, not a tensor")

@@ -57,7 +57,7 @@ class ClientWorker:
             FedReIDError: for a mistake of the user, such as an unreadable image.
             ValueError: if training ended in NaN or infinite weights; nothing of the turn is kept.
         """
-        module, datamodule, callbacks = self._prepare(job)
+        module, datamodule, callbacks = self._prepare(job, before=job.round)
         trainer = self.make_trainer(callbacks.values())
         trainer.fit(module, datamodule=datamodule)
         if job.config.get("evaluate"):
@@ -73,17 +73,18 @@ class ClientWorker:
 
     def evaluate(self, job: ClientJob) -> ClientUpdate:
         """Evaluates the job's backbone (or the client's own) on the client's test sets, or on those that
-        `job.config["tests"]` names (separated by `/`); nothing is trained or kept."""
-        module, datamodule, callbacks = self._prepare(job)
+        `job.config["tests"]` names (separated by `/`); nothing is trained or kept. What the client kept in its
+        last turn up to the job's round is there."""
+        module, datamodule, callbacks = self._prepare(job, before=job.round + 1)
         trainer = self.make_trainer(callbacks.values())
         trainer.test(module, datamodule=datamodule, verbose=False)
         return self._update(job, module, trainer)
 
-    def _prepare(self, job: ClientJob) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
+    def _prepare(self, job: ClientJob, before: int) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
         config, datamodule = self.config, self.datamodules[job.client]
         seed = derive_seed(config.seed, job.round, job.client)
         torch.manual_seed(derive_seed(seed, "dropout", self.rank))
-        kept: dict[str, Any] = self.store.load(job.client, before=job.round) or {}
+        kept: dict[str, Any] = self.store.load(job.client, before) or {}
         head = build_head(
             config.model.feature_dim, datamodule.num_identities, generator(config.seed, job.client, "head")
         )
@@ -107,7 +108,8 @@ class ClientWorker:
         if trainer.world_size > 1:  # the ranks agree on every number, to the bit
             metrics = trainer.strategy.broadcast(metrics)
         samples = self.datamodules[job.client].num_samples
-        return ClientUpdate(job.round, job.client, module.outbox.backbone, samples, metrics)
+        outbox = module.outbox
+        return ClientUpdate(job.round, job.client, outbox.backbone, samples, metrics, outbox.extras)
 
 
 def _check_finite(states: Mapping[str, Mapping[str, Tensor]]) -> None:

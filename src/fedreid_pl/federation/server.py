@@ -1,0 +1,63 @@
+"""What the server computes with: a network of its own and unlabelled public images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fedreid_pl.data.augmentation import normalize
+from fedreid_pl.data.images import ImageSource
+from fedreid_pl.federation.messages import State
+
+
+class ServerNetwork:
+    """Networks that the server may load a client's or its own backbone into, and the images to run them on.
+
+    Networks are made at the first use and kept; an algorithm that only averages needs none.
+
+    Args:
+        make: builds a backbone.
+        public: the server's unlabelled images, or `None`.
+        device: where networks and images go.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], nn.Module],
+        public: ImageSource | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.make, self.public, self.device = make, public, torch.device(device)
+        self._networks: list[nn.Module] = []
+
+    def network(self, index: int = 0) -> nn.Module:
+        """Network number `index`, in eval mode, with whatever weights it was left with."""
+        while len(self._networks) <= index:
+            network = self.make().to(self.device)
+            network.zero_grad(set_to_none=True)
+            self._networks.append(network)
+        return self._networks[index].eval()
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """The public images in row order, normalised, on the device; a last batch of one joins the one before.
+
+        Raises:
+            RuntimeError: if there is no public set.
+        """
+        if self.public is None:
+            raise RuntimeError("this federation has no public images")
+        bounds = list(range(0, max(len(self.public) - 1, 1), size))
+        for start, end in zip(bounds, [*bounds[1:], len(self.public)], strict=True):
+            yield normalize(self.public.read(range(start, end)).to(self.device))
+
+    def agree(self, state: Mapping[str, Tensor]) -> State:
+        """The first process's copy of `state`, on the CPU, in every process: equal bits whatever the devices."""
+        result = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for name, value in result.items():
+                shared = value.to(self.device)
+                torch.distributed.broadcast(shared, 0)
+                result[name] = shared.cpu()
+        return result
