@@ -6,9 +6,18 @@
 #         makes the virtual environment .venv. pip's own variables (PIP_INDEX_URL, ...) are honoured.
 # EXP     an experiment: a name from configs/exp or the path of a YAML file.
 # ARGS    further words for the command, key=value.
+#
+#   make compare EXPS="local fedpav fedpav_rw" SEEDS="0 1 2" JOBS=2 ARGS="rounds=10"
+#
+# EXPS    experiments to compare, each with +KEY=VALUE for overrides of its own. SEEDS: seeds of each.
+# JOBS    runs that are trained at once.
 PYTHON ?= python3
 EXP ?= fedpav_rw
 ARGS ?=
+EXPS ?=
+SEEDS ?= 0
+JOBS ?= 1
+export EXPS SEEDS JOBS  # the recipe reads them as the shell's variables: no mark in them is taken for the shell's
 VENV ?= .venv
 
 # 1 if PYTHON is an environment with torch that pip may write to
@@ -26,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint bench clean
+.PHONY: help install train compare test lint bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -47,6 +56,9 @@ endif
 
 train: install  ## run an experiment: EXP=name ARGS="key=value ..."
 	@$(BIN) -m fedreid_pl train exp=$(EXP) $(ARGS)
+
+compare: install  ## tabulate experiments over seeds: EXPS="local fedpav" SEEDS="0 1" JOBS=2 ARGS="key=value ..."
+	@$(BIN) -m fedreid_pl compare "exps=$$EXPS" "seeds=$$SEEDS" "jobs=$$JOBS" $(ARGS)
 
 test: install  ## run every test
 	$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)

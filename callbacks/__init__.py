@@ -58,10 +58,16 @@ def callback_factory(specs: Mapping[str, Any]) -> Callable[[], dict[str, Federat
 
 
 def _check_combination(parts: Mapping[str, type[FederationCallback]]) -> None:
+    order = list(parts)
     for name, kind in parts.items():
         for other in kind.requires:
             if other not in parts:
                 raise FedReIDError(f"callbacks.{name}: does nothing without callbacks.{other}; add it")
+        for other in (*kind.requires, *kind.after):
+            if other in parts and order.index(other) > order.index(name):
+                raise FedReIDError(
+                    f"callbacks.{name}: works on what callbacks.{other} makes; list it after callbacks.{other}"
+                )
         for other, reason in kind.conflicts.items():
             if other in parts:
                 raise FedReIDError(f"callbacks.{name} and callbacks.{other} do not combine: {reason}")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from fedreid_pl.data.minireid import DOMAINS, PUBLIC, write_benchmark
 
 TINY = ("mini-market1501", "mini-viper", "mini-ilids")
@@ -25,6 +27,7 @@ def quick(root: Path, output: Path, *words: str) -> list[str]:
         "data.source=folder",
         f"data.root={root}",
         f"data.datasets=[{','.join(TINY)}]",
+        "data.public=mini-cuhk02",
         "rounds=2",
         "evaluate_every=1",
         "batch_size=8",
@@ -51,3 +54,15 @@ def without_times(summary: dict) -> dict:
     """A summary without what two equal runs may differ in: seconds and memory."""
     costs = {key: value for key, value in summary["costs"].items() if key not in ("seconds", "peak_memory_bytes")}
     return {**summary, "costs": costs}
+
+
+def assert_equal(left: object, right: object, where: str = "") -> None:
+    """Equal to the last bit: nested dicts of tensors and plain values."""
+    if isinstance(left, torch.Tensor):
+        assert isinstance(right, torch.Tensor) and torch.equal(left, right), where
+    elif isinstance(left, dict):
+        assert isinstance(right, dict) and left.keys() == right.keys(), where
+        for key in left:
+            assert_equal(left[key], right[key], f"{where}/{key}")
+    else:
+        assert left == right, where

@@ -1,4 +1,4 @@
-"""The client's module: features, loss, statistics of a turn, optimizer and schedule."""
+"""The client's module: features, losses, statistics of a turn, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fedreid_pl.client import ReIDClient
-from fedreid_pl.config import OptimConfig
+from fedreid_pl.config import LossConfig, OptimConfig
 from fedreid_pl.federation.trainer import quiet
+from fedreid_pl.models.bnneck import BNNeckBackbone
+from fedreid_pl.models.ide import IDEBackbone, build_head
 
 quiet()
 
@@ -147,6 +149,127 @@ def test_the_schedule_counts_the_epochs_of_the_run_or_of_the_round() -> None:
     for before in (0, 2, 7):
         assert list(rates("run", before)) == [pytest.approx(pair) for pair in wanted[before : before + 5]]
         assert list(rates("round", before)) == [pytest.approx(pair) for pair in wanted[:5]]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_the_cosine_falls_over_the_run_or_over_the_round(before: int) -> None:
+    def given(**options: Any) -> list[float]:
+        seen: list[float] = []
+        optim = OptimConfig(lr_backbone=0.5, schedule="cosine", **options)
+        client = ReIDClient(Mean(), nn.Linear(4, 3), optim, epochs_before=before, total_epochs=20)
+        note = lambda trainer, *rest: seen.append(trainer.optimizers[0].param_groups[0]["lr"])  # noqa: E731
+        fit(client, make_batches(4), epochs=5, on_train_batch_start=note)
+        return seen
+
+    run = [0.25 * (1 + math.cos(math.pi * epoch / 20)) for epoch in range(before, before + 5)]
+    assert given() == pytest.approx(run)
+    warm = [0.5 * epoch / 4 for epoch in (1, 2, 3, 4)]
+    warm += [0.25 * (1 + math.cos(math.pi * epoch / 16)) for epoch in range(5)]
+    assert given(warmup=4) == pytest.approx(warm[before : before + 5])
+    anew = [0.25 * (1 + math.cos(math.pi * epoch / 5)) for epoch in range(5)]
+    assert given(scope="round") == pytest.approx(anew)
+
+
+class Pooled(nn.Module):
+    """A trunk of one convolution."""
+
+    out_channels = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 6, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images)
+
+
+def make_reid_client(neck: str, loss: LossConfig, **optim: Any) -> ReIDClient:
+    torch.manual_seed(0)
+    backbone = BNNeckBackbone(Pooled()) if neck == "bnneck" else IDEBackbone(Pooled(), feature_dim=5, dropout=0.0)
+    head = build_head(backbone.feature_dim, 3, bias=backbone.head_bias)
+    return ReIDClient(backbone, head, OptimConfig(**optim), loss=loss)
+
+
+NECKS = pytest.mark.parametrize("neck", ["bottleneck", "bnneck"])
+
+
+@NECKS
+def test_the_bottleneck_s_rate_can_be_the_head_s(neck: str) -> None:
+    rates = {"lr_backbone": 0.01, "lr_head": 0.2}
+    client = make_reid_client(neck, LossConfig(), **rates, bottleneck="head")
+    names = {id(value): name for name, value in client.named_parameters()}
+    backbone, head, bottleneck = client.configure_optimizers().param_groups
+    assert (backbone["lr"], head["lr"], bottleneck["lr"]) == (0.01, 0.2, 0.2)
+    members = [{names[id(value)] for value in group["params"]} for group in (backbone, head, bottleneck)]
+    assert members[0] == {"backbone.trunk.layer.weight", "backbone.trunk.layer.bias"}
+    assert all(name.startswith("head.") for name in members[1])
+    assert all(name.startswith("backbone.bottleneck.") for name in members[2])
+    assert set().union(*members) == set(names.values()) and sum(map(len, members)) == len(names)
+    assert len(make_reid_client(neck, LossConfig(), **rates).configure_optimizers().param_groups) == 2
+
+
+def smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy with the target (1 - e) at the label and e / n everywhere (Szegedy et al., 2016)."""
+    total = logits.new_zeros(())
+    for row, label in zip(logits, labels.tolist(), strict=True):
+        chances = [value - torch.log(torch.exp(row).sum()) for value in row]
+        targets = [smoothing / len(row) + (1 - smoothing) * (place == label) for place in range(len(row))]
+        total = total - sum(target * chance for target, chance in zip(targets, chances, strict=True))
+    return total / len(labels)
+
+
+def hardest(features: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """The batch-hard triplet loss as a loop over anchors; every one has its pairs here."""
+    losses = []
+    for a, (anchor, label) in enumerate(zip(features, labels, strict=True)):
+        apart = [((anchor - other) ** 2).sum().sqrt() for other in features[labels != label]]
+        mates = [b for b in range(len(labels)) if b != a and labels[b] == label]
+        losses.append(margin + max(((anchor - features[b]) ** 2).sum().sqrt() for b in mates) - min(apart))
+    return torch.stack([loss.clamp(min=0) for loss in losses]).mean()
+
+
+def test_label_smoothing_by_hand() -> None:
+    client = make_client()
+    client.loss = LossConfig(label_smoothing=0.3)
+    ((images, labels, _),) = make_batches(6)
+    wanted = smoothed(client.logits(images), labels, 0.3).item()
+    assert client.training_step((images, labels, 0.5), 0).item() == pytest.approx(wanted / 2, rel=1e-5)
+
+
+@NECKS
+def test_a_turn_with_every_option_equals_a_plain_loop(neck: str) -> None:
+    """Also the weight of the triplet loss, the share, the rates of three groups, and what is reported."""
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    batches = [(images, labels, share) for share in (1.0, 0.5) for images, _, _ in make_batches(6)]
+    loss = LossConfig(label_smoothing=0.2, triplet=0.7, margin=0.4)
+    optim = {"lr_backbone": 0.02, "lr_head": 0.1, "schedule": "cosine", "warmup": 2, "bottleneck": "head"}
+    client, hand = (make_reid_client(neck, loss, **optim) for _ in range(2))
+    fit(client, batches, epochs=4)
+
+    rates = {name: 0.02 if ".trunk." in name else 0.1 for name, _ in hand.named_parameters()}
+    speed = {name: torch.zeros_like(value) for name, value in hand.named_parameters()}
+    totals, triplets = [], []
+    for factor in (1 / 2, 1.0, 1.0, 1 / 2):  # two epochs of warm-up, then half a cosine over the two that are left
+        for images, _, share in batches:
+            pooled = hand.backbone.trunk(images).flatten(2).mean(2)
+            metric = pooled if neck == "bnneck" else hand.backbone.bottleneck[0](pooled)
+            norm = hand.backbone.bottleneck if neck == "bnneck" else hand.backbone.bottleneck[1]
+            scaled = (metric - metric.mean(0)) / (metric.var(0, unbiased=False) + 1e-5).sqrt() * norm.weight
+            logits = hand.head(scaled if norm.bias is None else scaled + norm.bias)
+            triplets.append(hardest(metric, labels, 0.4))
+            total = smoothed(logits, labels, 0.2) + 0.7 * triplets[-1]
+            totals.append(total.item())
+            grads = torch.autograd.grad(total * share, list(hand.parameters()))
+            for (name, value), grad in zip(hand.named_parameters(), grads, strict=True):
+                speed[name] = 0.9 * speed[name] + grad + 5e-4 * value.detach()
+                value.data -= rates[name] * factor * speed[name]
+    for (name, value), other in zip(client.named_parameters(), hand.parameters(), strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-3, atol=1e-5, msg=name)
+    metrics = client.outbox.metrics
+    assert set(metrics) == {"train/loss", "train/accuracy", "train/triplet"}
+    assert metrics["train/loss"] == pytest.approx(sum(totals) / len(totals), rel=1e-4)
+    assert metrics["train/triplet"] == pytest.approx(sum(map(float, triplets)) / len(triplets), rel=1e-4)
+    assert 0.05 < metrics["train/triplet"] < metrics["train/loss"]
 
 
 class Flat(nn.Module):

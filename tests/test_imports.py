@@ -29,6 +29,7 @@ BELOW["federation"] = {"client", *BELOW["client"]}
 BELOW["callbacks"] = {"federation", *BELOW["federation"]}
 BELOW["reporting"] = {"federation", *BELOW["federation"]}
 BELOW["resume"] = {"reporting", *BELOW["reporting"]}
+BELOW["comparison"] = {"callbacks", "reporting", *BELOW["reporting"]}
 """Every part of the package and the parts that it may import. What is not here is at the top."""
 
 

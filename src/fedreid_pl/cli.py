@@ -1,4 +1,4 @@
-"""The command line: `fedreid-pl train | evaluate | data`."""
+"""The command line: `fedreid-pl train | compare | evaluate | data`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from fedreid_pl.errors import FedReIDError, nearest
 
 USAGE = """\
 fedreid-pl train [exp=NAME|PATH.yaml] [data=NAME|PATH.yaml] [KEY=VALUE ...]   run an experiment
+fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [jobs=N] [statistic=last|best3|best] [out=FOLDER]
+                   [KEY=VALUE ...]                              train what is missing, print tables over seeds
 fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
 fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             count (show: draw) the pictures
 fedreid-pl train --help                                                       every key with its default
@@ -44,7 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    commands: dict[str, Callable[[list[str]], int]] = {"train": _train, "evaluate": _evaluate, "data": _data}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "compare": _compare,
+        "evaluate": _evaluate,
+        "data": _data,
+    }
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -75,6 +82,16 @@ def _train(words: list[str]) -> int:
         print(
             f"\nRank-1 and mAP in percent; curves in {folder / 'metrics.csv'}, all numbers in {folder / 'summary.json'}"
         )
+    return 0
+
+
+def _compare(words: list[str]) -> int:
+    from fedreid_pl.comparison.plan import OPTIONS, make_plan
+
+    plan = make_plan(*_take(words, *OPTIONS), run_folder)
+    from fedreid_pl.comparison.compare import compare
+
+    compare(plan)
     return 0
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedreid_pl.config import OptimConfig
-from fedreid_pl.functional.schedule import step_factor
+from fedreid_pl.config import LossConfig, OptimConfig
+from fedreid_pl.functional.schedule import rate_factor
+from fedreid_pl.functional.triplet import batch_hard_triplet
 from fedreid_pl.metrics.retrieval import ReIDRetrieval
 
 
@@ -29,15 +30,19 @@ class ReIDClient(pl.LightningModule):
     """One client's model during one turn.
 
     The backbone is lent for the turn; the head is the client's own. Training is cross-entropy over the
-    client's identities (the IDE baseline); testing fills one retrieval metric per test set from loaders in
-    the order query 0, gallery 0, query 1, gallery 1, ...
+    client's identities (the IDE baseline), plus the batch-hard triplet loss if `loss.triplet` is not zero;
+    testing fills one retrieval metric per test set from loaders in the order query 0, gallery 0, query 1,
+    gallery 1, ...
 
     Args:
-        backbone: maps normalised images `[B, 3, H, W]` to features `[B, D]`.
+        backbone: maps normalised images `[B, 3, H, W]` to features `[B, D]`. The triplet loss wants its method
+            `embeddings`, a bottleneck with the head's learning rate its module `bottleneck`.
         head: maps features to logits `[B, identities]`.
         optim: SGD and its schedule.
         epochs_before: epochs this run has trained before the turn, for the schedule.
         job: what the server sent, read by the client halves of callbacks (round, client, backbone, config).
+        loss: what is added to plain cross-entropy.
+        total_epochs: epochs of the whole run, for the cosine schedule; `None`: the run ends with this turn.
     """
 
     def __init__(
@@ -47,17 +52,22 @@ class ReIDClient(pl.LightningModule):
         optim: OptimConfig,
         epochs_before: int = 0,
         job: Any = None,
+        loss: LossConfig | None = None,
+        total_epochs: int | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.optim = optim
+        self.loss = loss or LossConfig()
         self.epochs_before = epochs_before if optim.scope == "run" else 0
+        self.total_epochs = total_epochs if optim.scope == "run" else None
         self.job = job
         self.outbox = Outbox()
         self.scores: dict[str, dict[str, float]] = {}
         self._retrieval: dict[str, ReIDRetrieval] = {}
         self._losses: list[Tensor] = []
+        self._triplets: list[Tensor] = []
         self._correct: list[Tensor] = []
         self._images = 0
 
@@ -71,10 +81,20 @@ class ReIDClient(pl.LightningModule):
         return self.head(self.backbone(images))
 
     def training_step(self, batch: tuple[Tensor, Tensor, float], batch_idx: int) -> Tensor:
-        """Mean cross-entropy of this process's part, times its share of the whole batch."""
+        """Mean loss of this process's part, times its share of the whole batch.
+
+        Triplets are mined within the part.
+        """
         images, labels, share = batch
-        logits = self.logits(images)
-        loss = F.cross_entropy(logits, labels)
+        if self.loss.triplet:
+            metric, features = self.backbone.embeddings(images)  # type: ignore[operator]
+            logits = self.head(features)
+            triplet = batch_hard_triplet(metric, labels, self.loss.margin)
+            loss = self._cross_entropy(logits, labels) + self.loss.triplet * triplet
+            self._triplets.append(triplet.detach() * len(labels))
+        else:
+            logits = self.logits(images)
+            loss = self._cross_entropy(logits, labels)
         self._losses.append(loss.detach() * len(labels))
         self._correct.append((logits.detach().argmax(1) == labels).sum())
         self._images += len(labels)
@@ -83,7 +103,9 @@ class ReIDClient(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Sets the learning rates of the epoch."""
         optimizer = self.optimizers()
-        factor = step_factor(self.epochs_before + self.current_epoch, self.optim.step, self.optim.gamma)
+        optim, epoch = self.optim, self.epochs_before + self.current_epoch
+        total = self.total_epochs or self.epochs_before + (self.trainer.max_epochs or 0)
+        factor = rate_factor(epoch, optim.schedule, optim.step, optim.gamma, optim.warmup, total)
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = group["base_lr"] * factor
 
@@ -97,12 +119,14 @@ class ReIDClient(pl.LightningModule):
                 value.copy_(part.view_as(value))
 
     def on_train_end(self) -> None:
-        """Reports the turn's mean loss and training accuracy."""
-        sums = torch.stack([torch.stack(self._losses).sum(), torch.stack(self._correct).sum()])
+        """Reports the turn's mean loss, training accuracy and, if there is one, the triplet loss without its weight."""
+        parts = [self._losses, self._correct] + ([self._triplets] if self.loss.triplet else [])
+        sums = torch.stack([torch.stack(part).sum() for part in parts])
         sums = torch.cat([sums, sums.new_tensor([self._images])])
-        total, correct, images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        self.outbox.metrics |= {"train/loss": total / images, "train/accuracy": correct / images}
-        self._losses, self._correct, self._images = [], [], 0
+        *totals, images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        names = ("train/loss", "train/accuracy", "train/triplet")
+        self.outbox.metrics |= {name: total / images for name, total in zip(names, totals, strict=False)}
+        self._losses, self._triplets, self._correct, self._images = [], [], [], 0
 
     def on_test_start(self) -> None:
         """Makes one metric per active test set."""
@@ -122,12 +146,27 @@ class ReIDClient(pl.LightningModule):
         self._retrieval = {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """New SGD with one rate for the backbone and one for the head."""
-        groups = [
-            {"params": list(self.backbone.parameters()), "lr": self.optim.lr_backbone},
+        """New SGD with one rate for the backbone and one for the head.
+
+        With `optim.bottleneck=head` a third group holds the backbone's bottleneck, at the head's rate.
+        """
+        bottleneck: list[nn.Parameter] = []
+        if self.optim.bottleneck == "head":
+            bottleneck = list(self.backbone.bottleneck.parameters())  # type: ignore[union-attr]
+        apart = set(bottleneck)
+        backbone = [value for value in self.backbone.parameters() if value not in apart]
+        groups: list[dict[str, Any]] = [
+            {"params": backbone, "lr": self.optim.lr_backbone},
             {"params": list(self.head.parameters()), "lr": self.optim.lr_head},
         ]
+        if bottleneck:
+            groups.append({"params": bottleneck, "lr": self.optim.lr_head})
         for group in groups:
             group["base_lr"] = group["lr"]
-        fused = self.device.type in ("cpu", "cuda")
+        # A step that 16-bit scaling skips leaves fused SGD's momentum uninitialised.
+        scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
+        fused = self.device.type in ("cpu", "cuda") and not scaled
         return torch.optim.SGD(groups, momentum=self.optim.momentum, weight_decay=self.optim.weight_decay, fused=fused)
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=self.loss.label_smoothing)

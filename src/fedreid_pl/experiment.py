@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from fedreid_pl.callbacks import callback_factory
-from fedreid_pl.config import Config, to_yaml
+from fedreid_pl.config import Config, departures, to_yaml
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
@@ -33,6 +33,7 @@ from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine, Status
 from fedreid_pl.reporting.run_folder import RunFiles
+from fedreid_pl.reporting.tables import text_table
 from fedreid_pl.resume import prepare_folder
 
 Say = Callable[[str], None]
@@ -74,6 +75,9 @@ def train(config: Config, folder: Path) -> FederationLoop:
     if first:
         write_text(folder / "config.yaml", to_yaml(config))
         say(_introduction(config, data, folder))
+        if rows := departures(config):
+            header = ["where the run follows the published code", "is", "paper", "meaning"]
+            say(text_table(header, rows, left=4))
 
     trainer = launch(config)
     parts = _parts(config, data, backbone, folder, trainer, make_callbacks)

@@ -90,6 +90,11 @@ def _take_over(config: Config, path: Path, folder: Path) -> None:
 
 def _check_same(config: Config, folder: Path, named: Path) -> None:
     before = load_config(folder / "config.yaml")
+    if before.rounds != config.rounds and config.optim.schedule == "cosine" and config.optim.scope == "run":
+        raise FedReIDError(
+            f"{named}: was made with rounds={before.rounds}, over which optim.schedule=cosine spreads its rates; "
+            "keep that number, choose another output_dir, or resume=never to begin anew"
+        )
     changed = [key for key in differences(before, config) if key not in MAY_CHANGE and not key.startswith("trainer.")]
     if changed:
         raise FedReIDError(

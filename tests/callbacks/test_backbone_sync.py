@@ -12,6 +12,7 @@ from torch import nn
 from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.client import Outbox
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.federation.server import ServerNetwork
 
 BUFFERS = frozenset({"1.running_mean", "1.running_var", "1.num_batches_tracked"})
 
@@ -32,9 +33,8 @@ def updates_of(sizes: dict[str, int]) -> list[ClientUpdate]:
 
 
 def server(**more: Any) -> Any:
-    return SimpleNamespace(
-        seed=0, round=2, buffer_names=BUFFERS, models={}, initial_backbone={}, model_of=lambda client: "global", **more
-    )
+    own = {"seed": 0, "round": 2, "buffer_names": BUFFERS, "models": {}, "initial_backbone": {}}
+    return SimpleNamespace(**{**own, "model_of": lambda client: "global", **more})
 
 
 def average(updates: list[ClientUpdate], callback: BackboneSync, round: int = 2) -> tuple[State, dict[str, float]]:
@@ -124,3 +124,78 @@ def test_the_client_half_loads_before_and_copies_after() -> None:
     module.outbox = Outbox()
     callback.on_test_start(trainer, module)
     assert torch.equal(module.backbone[0].weight, sent["0.weight"])
+
+
+def test_clients_that_share_a_model_are_averaged_apart_from_the_others() -> None:
+    updates = updates_of({"a": 10, "b": 30, "c": 60})
+    federation = server(model_of=lambda client: "left" if client in "ac" else "right")
+    models = BackboneSync().aggregate(federation, updates, {"a": 0.25, "b": 1.0, "c": 0.75}, {"kept": {}})
+    assert set(models) == {"left", "right", "kept"}
+    a, b, c = (update.backbone["0.weight"].double() for update in updates)
+    torch.testing.assert_close(models["left"]["0.weight"].double(), a / 4 + 3 * c / 4)
+    assert torch.equal(models["right"]["0.weight"].double(), b)
+
+
+NORM = {"1.weight", "1.bias", *BUFFERS}
+
+
+def fedbn_server(**more: Any) -> Any:
+    return server(server=SimpleNamespace(network=lambda: make_net(9)), **more)
+
+
+def test_fedbn_sends_and_averages_everything_but_batch_norm() -> None:
+    initial, callback = make_net(4).state_dict(), BackboneSync(batch_norm="local")
+    federation = fedbn_server(initial_backbone=initial)
+    callback.on_federation_start(federation)
+    job = callback.on_distribute(federation, ClientJob(1, "a"))
+    assert set(job.backbone) == {"0.weight", "0.bias"}
+    states = [{name: make_net(number).state_dict()[name] for name in job.backbone} for number in (1, 2)]
+    updates = [ClientUpdate(1, client, state, 5, {}) for client, state in zip("ab", states, strict=True)]
+    model = callback.aggregate(federation, updates, {"a": 0.5, "b": 0.5}, {})["global"]
+    assert list(model) == list(initial)
+    torch.testing.assert_close(model["0.weight"], (states[0]["0.weight"] + states[1]["0.weight"]) / 2)
+    assert all(torch.equal(model[name], initial[name]) for name in NORM)
+
+
+def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -> None:
+    sent = {name: value for name, value in make_net(3).state_dict().items() if name not in NORM}
+    trained = make_net(5)
+    first: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(1, "a", sent), outbox=Outbox())
+    callback = BackboneSync(batch_norm="local")
+    callback.on_fit_start(None, first)  # type: ignore[arg-type]
+    for name, value in first.backbone.state_dict().items():
+        assert torch.equal(value, sent[name] if name in sent else make_net(1).state_dict()[name]), name
+    first.backbone = trained
+    callback.on_fit_end(None, first)  # type: ignore[arg-type]
+    assert set(first.outbox.backbone) == {"0.weight", "0.bias"}
+    again = BackboneSync(batch_norm="local")
+    again.load_client_state_dict(callback.client_state_dict())
+    whole = make_net(6).state_dict()  # the server's evaluation job carries some BatchNorm; the client has its own
+    second: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(2, "a", whole), outbox=Outbox())
+    again.on_test_start(None, second)  # type: ignore[arg-type]
+    for name, value in second.backbone.state_dict().items():
+        assert torch.equal(value, (trained.state_dict() if name in NORM else whole)[name]), name
+
+
+def test_a_job_with_a_missing_tensor_is_an_error_at_the_client() -> None:
+    sent = {name: value for name, value in make_net(3).state_dict().items() if name != "1.running_mean"}
+    module: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(1, "a", sent), outbox=Outbox())
+    with pytest.raises(RuntimeError, match="running_mean"):
+        BackboneSync().on_fit_start(None, module)  # type: ignore[arg-type]
+
+
+def test_recalibrate_estimates_the_statistics_of_the_public_images_and_nothing_else() -> None:
+    images = [torch.randn(8, 3, generator=torch.Generator().manual_seed(number)) for number in range(3)]
+    network = ServerNetwork(lambda: make_net(9))
+    network.batches = lambda size: iter(images)  # type: ignore[method-assign]
+    model = make_net(2).state_dict()
+    config = SimpleNamespace(data=SimpleNamespace(test_batch_size=8))
+    federation = server(server=network, config=config)
+    federation.models["global"] = model
+    BackboneSync(batch_norm="recalibrate").on_aggregation_end(federation, [])
+    after = federation.models["global"]
+    hidden = [batch.double() @ model["0.weight"].double().T + model["0.bias"].double() for batch in images]
+    torch.testing.assert_close(after["1.running_mean"].double(), torch.stack([h.mean(0) for h in hidden]).mean(0))
+    torch.testing.assert_close(after["1.running_var"].double(), torch.stack([h.var(0) for h in hidden]).mean(0))
+    for name in ("0.weight", "0.bias", "1.weight", "1.bias", "1.num_batches_tracked"):
+        assert torch.equal(after[name], model[name]), name

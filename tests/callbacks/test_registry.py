@@ -45,7 +45,8 @@ def test_every_file_is_known_and_defines_one_class() -> None:
         ]
         derived = [node for node in classes if any("FederationCallback" in ast.unparse(base) for base in node.bases)]
         assert [node.name for node in derived] == [kind.__name__]
-        assert callback_factory({name: {}})()[name].__class__ is kind, "every option has a default"
+        specs: dict[str, dict] = {needed: {} for needed in [*kind.requires, name]}
+        assert callback_factory(specs)()[name].__class__ is kind, "every option has a default"
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -62,9 +63,9 @@ def test_a_file_with_another_number_of_classes_is_a_mistake(
 
 
 def test_every_call_makes_new_ones_in_the_order_of_the_configuration() -> None:
-    make = callback_factory({"reweighting": {}, "backbone_sync": {"batch_norm": "first"}})
+    make = callback_factory({"backbone_sync": {"batch_norm": "first"}, "reweighting": {}, "fedprox": {}})
     one, other = make(), make()
-    assert list(one) == ["reweighting", "backbone_sync"]
+    assert list(one) == ["backbone_sync", "reweighting", "fedprox"]
     assert not {id(callback) for callback in one.values()} & {id(callback) for callback in other.values()}
     assert isinstance(one["backbone_sync"], BackboneSync) and one["backbone_sync"].batch_norm == "first"
     assert callback_factory({})() == {}
@@ -85,7 +86,16 @@ def test_every_call_makes_new_ones_in_the_order_of_the_configuration() -> None:
         ({"backbone_sync": {"batch_norm": ["first"]}}, "must be one of average"),
         ({"backbone_sync": 5}, "callbacks.backbone_sync=5: expected options"),
         ({"backbone_sync": False}, "expected options"),
-        ({"reweighting": {"power": 2}}, "callbacks.reweighting.power: no such option; it has no options"),
+        ({"backbone_sync": {}, "reweighting": {"tempo": 2}}, "callbacks.reweighting.tempo: no such option"),
+        ({"reweighting": {}}, "callbacks.reweighting: does nothing without callbacks.backbone_sync; add it"),
+        (
+            {"reweighting": {}, "backbone_sync": {}},
+            "callbacks.reweighting: works on what callbacks.backbone_sync makes",
+        ),
+        (
+            {"backbone_sync": {}, "clustering": {}, "distillation": {}},
+            "callbacks.clustering and callbacks.distillation do not combine: there is no single global model",
+        ),
         ({"picky": {"rate": "fast"}}, "callbacks.picky.rate: "),
         ({"picky": {"steps": 1.5}}, "callbacks.picky.steps: "),
         ({"picky": {"on": [1]}}, "callbacks.picky.on: "),

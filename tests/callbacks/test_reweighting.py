@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from pathlib import Path
@@ -15,12 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.callbacks.reweighting import Reweighting
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import OptimConfig, compose
-from fedreid_pl.data.augmentation import MEAN, STD
+from fedreid_pl.data.augmentation import MEAN, STD, TrainAugmentation
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.models.ide import IDEBackbone, build_head
 from fedreid_pl.models.trunks import SmallResNet
@@ -30,27 +33,28 @@ class Probe:
     """A datamodule with nothing but a probe batch, another one each time it is asked."""
 
     def __init__(self, size: int = 5) -> None:
-        self.size, self.asked = size, 0
+        self.size, self.asked, self.augmented = size, 0, False
 
-    def probe_batch(self, device: torch.device) -> Tensor:
+    def probe_batch(self, device: torch.device, augmented: bool = False) -> Tensor:
         self.asked += 1
+        self.augmented = augmented
         return torch.randn(self.size, 3, 32, 16, generator=generator("probe", self.asked)).to(device)
 
 
-def make_client(seed: int = 0) -> ReIDClient:
+def make_client(seed: int = 0, dropout: float = 0.5, probe_seed: int = 1) -> ReIDClient:
     torch.manual_seed(seed)
-    backbone = IDEBackbone(SmallResNet(width=4), feature_dim=8)
+    backbone = IDEBackbone(SmallResNet(width=4), feature_dim=8, dropout=dropout)
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
     head = build_head(8, 6)
     head.weight.data.normal_()
-    return ReIDClient(backbone, head, OptimConfig())
+    return ReIDClient(backbone, head, OptimConfig(), job=ClientJob(1, "a", {}, {"probe_seed": probe_seed}))
 
 
-def run_hooks(client: ReIDClient, between: Any = lambda: None) -> tuple[float, Probe]:
-    callback, datamodule = Reweighting(), Probe()
-    trainer: Any = SimpleNamespace(datamodule=datamodule)
+def run_hooks(client: ReIDClient, between: Any = lambda: None, **options: Any) -> tuple[float, Probe]:
+    callback, datamodule = Reweighting(**options), Probe()
+    trainer: Any = SimpleNamespace(datamodule=datamodule, world_size=1)
     callback.on_train_start(trainer, client)
     between()
     callback.on_train_end(trainer, client)
@@ -113,6 +117,78 @@ def test_the_mode_comes_back_after_an_error() -> None:
     assert client.training and client.backbone.training
 
 
+@pytest.mark.parametrize(("options", "forwards"), [({}, 2), ({"probe": "train"}, 2), ({"by": "uniform"}, 0)])
+def test_a_turn_costs_two_forwards_of_one_batch(options: dict[str, str], forwards: int) -> None:
+    client, batches = make_client(), []
+    client.backbone.register_forward_hook(lambda module, arguments, output: batches.append(len(arguments[0])))
+    if forwards:
+        run_hooks(client, **options)
+    else:
+        callback: Any = Reweighting(**options)  # type: ignore[arg-type]
+        callback.on_train_start(None, client)
+        callback.on_train_end(None, client)
+        assert client.outbox.metrics == {}
+    assert batches == [5] * forwards
+
+
+def test_a_probe_in_train_mode_has_dropout_and_repeats_with_its_seed() -> None:
+    distance, datamodule = run_hooks(make_client(), probe="train")
+    assert datamodule.augmented and datamodule.asked == 1
+    assert 0.05 < distance < 1.5, "two masks differ, though nothing was trained"
+    assert run_hooks(make_client(), torch.seed, probe="train")[0] == distance
+    assert run_hooks(make_client(probe_seed=2), probe="train")[0] != distance
+    assert run_hooks(make_client(dropout=0.0), probe="train")[0] == 0.0, "both passes see the batch's statistics"
+    assert not run_hooks(make_client())[1].augmented
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_probe_in_train_mode_adds_its_statistics_once_and_nothing_else(training: bool) -> None:
+    client = make_client().train(training)
+    reference = copy.deepcopy(client.backbone).train()
+    at_start: dict[str, Tensor] = {}
+
+    def note() -> None:
+        at_start.update({name: value.clone() for name, value in client.backbone.named_buffers()})
+
+    before = {name: value.clone() for name, value in client.backbone.named_buffers()}
+    state, modes = torch.get_rng_state(), [module.training for module in client.modules()]
+    run_hooks(client, note, probe="train")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in client.modules()] == modes
+    with torch.no_grad():
+        reference(torch.randn(5, 3, 32, 16, generator=generator("probe", 1)))
+    for name, value in reference.named_buffers():
+        assert torch.equal(at_start[name], before[name]), "the pass before training leaves no trace"
+        assert not torch.equal(value, before[name])
+        assert torch.equal(dict(client.backbone.named_buffers())[name], value), name
+    for value, wanted in zip(client.backbone.parameters(), reference.parameters(), strict=True):
+        assert torch.equal(value, wanted) and value.grad is None
+
+
+def test_the_probe_in_train_mode_does_not_disturb_training(tiny_root: Path, tmp_path: Path) -> None:
+    clients = support.TINY[1:]
+    words = ("trainer.accelerator=cpu", "rounds=1", f"data.datasets=[{','.join(clients)}]", "data.probe_size=6")
+    loops = []
+    for probe in ("eval", "train"):
+        folder = tmp_path / probe
+        config = compose(
+            ["exp=fedpav_rw", f"callbacks.reweighting.probe={probe}", *support.quick(tiny_root, folder, *words)]
+        )
+        loops.append(train(config, folder))
+    for client in clients:
+        one, other = (loop.store.load(client, before=2)["head"] for loop in loops)  # type: ignore[index]
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        measured = [loop.history.series("weights", client, "cosine_distance")[1] for loop in loops]
+        assert measured[0] != measured[1]
+    datamodule = loops[0].engine.worker.datamodules[clients[0]]  # type: ignore[attr-defined]
+    datamodule.begin_turn(11)
+    plain, *images = (datamodule.probe_batch(torch.device("cpu"), augmented) for augmented in (False, True, True))
+    assert torch.equal(*images) and images[0].shape == plain.shape
+    c, rows = datamodule.config, torch.randperm(datamodule.num_samples, generator=generator(11, "probe"))[:6].tolist()
+    augment = TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, derive_seed(11, "probe", "augment"))
+    assert torch.equal(images[0], augment(datamodule.pool.source(datamodule.client.train).read(rows)))
+
+
 def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Path) -> None:
     clients = support.TINY[1:]
     words = (
@@ -171,8 +247,8 @@ class Server:
         self.warnings.append(text)
 
 
-def update_of(client: str, distance: float | None) -> ClientUpdate:
-    return ClientUpdate(1, client, {}, 10, {} if distance is None else {"cosine_distance": distance})
+def update_of(client: str, distance: float | None, images: int = 10) -> ClientUpdate:
+    return ClientUpdate(1, client, {}, images, {} if distance is None else {"cosine_distance": distance})
 
 
 def test_the_server_weighs_by_distance() -> None:
@@ -203,3 +279,90 @@ def test_an_update_without_a_proper_distance_is_left_out(distance: float | None)
     with pytest.raises(RejectedUpdate, match="cosine distance"):
         Reweighting().on_update(server, update_of("a", distance))
     Reweighting().on_update(server, update_of("a", 2.0))
+
+
+def weigh(options: dict[str, Any], **updates: tuple[float | None, int]) -> tuple[dict[str, float], Server]:
+    server: Any = Server()
+    weights = {client: 0.0 for client in updates}
+    sent = [update_of(client, distance, images) for client, (distance, images) in updates.items()]
+    callback = Reweighting(**options)
+    for update in sent:
+        callback.on_update(server, update)
+    callback.on_aggregation_start(server, sent, weights)
+    assert server.warnings == [] and sum(weights.values()) == pytest.approx(1.0)
+    return weights, server
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, (0.25, 0.75)),
+        ({"mix": 0.0}, (0.9, 0.1)),
+        ({"mix": 0.5}, (0.575, 0.425)),
+        ({"temperature": 0.2}, (1 / (1 + math.e), math.e / (1 + math.e))),
+        ({"temperature": 0.2, "mix": 0.5}, (0.45 + 0.5 / (1 + math.e), 0.05 + 0.5 * math.e / (1 + math.e))),
+        ({"by": "data_volume"}, (0.9, 0.1)),
+        ({"by": "data_volume", "temperature": 0.8}, (math.e / (1 + math.e), 1 / (1 + math.e))),
+        ({"by": "uniform"}, (0.5, 0.5)),
+        ({"by": "uniform", "mix": 0.25}, (0.8, 0.2)),
+        ({"by": "uniform", "temperature": 3.0}, (0.5, 0.5)),
+    ],
+)
+def test_options_by_hand(options: dict[str, Any], wanted: tuple[float, float]) -> None:
+    weights, _ = weigh(options, a=(0.1, 90), b=(0.3, 10))
+    assert weights == pytest.approx({"a": wanted[0], "b": wanted[1]})
+
+
+def test_a_softmax_has_an_answer_to_clients_that_did_not_move() -> None:
+    assert weigh({"temperature": 0.1}, a=(0.0, 90), b=(0.0, 10))[0] == {"a": 0.5, "b": 0.5}
+
+
+@pytest.mark.parametrize("by", ["data_volume", "uniform"])
+def test_other_scores_need_no_distance(by: str) -> None:
+    weights, server = weigh({"by": by}, a=(None, 30), b=(math.nan, 10))
+    assert weights["a"] == {"data_volume": 0.75, "uniform": 0.5}[by]
+    assert server.records == []
+
+
+def test_only_a_probe_in_train_mode_sends_a_seed() -> None:
+    federation: Any = SimpleNamespace(seed=3, round=2)
+    job = ClientJob(2, "a", {}, {"evaluate": True})
+    for options in ({}, {"by": "uniform", "probe": "train"}):
+        assert Reweighting(**options).on_distribute(federation, job) is job
+    callback, seeds = Reweighting(probe="train"), set()
+    for seed, round, client in ((3, 2, "a"), (3, 2, "b"), (3, 1, "a"), (4, 2, "a")):
+        federation = SimpleNamespace(seed=seed, round=round)
+        sent = callback.on_distribute(federation, ClientJob(round, client, {}, {"evaluate": True}))
+        assert sent.config.pop("evaluate") is True
+        seeds.add(sent.config["probe_seed"])
+    assert len(seeds) == 4
+    assert sent == callback.on_distribute(federation, ClientJob(2, "a"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("temperature", value) for value in (0.0, -1.0, math.inf, math.nan)),
+        *(("mix", value) for value in (-0.1, 1.1, math.nan)),
+        ("by", "distance"),
+        ("probe", "test"),
+    ],
+)
+def test_values_out_of_bounds_are_refused(key: str, value: Any) -> None:
+    with pytest.raises(FedReIDError, match=rf"^callbacks.reweighting.{key}={value}: must be"):
+        callback_factory({"backbone_sync": {}, "reweighting": {key: value}})
+
+
+def test_a_null_temperature_is_the_default() -> None:
+    made: Any = callback_factory({"backbone_sync": {}, "reweighting": {"temperature": None}})()["reweighting"]
+    assert made.temperature is None
+    made = callback_factory({"backbone_sync": {}, "reweighting": {"temperature": 2, "mix": 1}})()["reweighting"]
+    assert (made.temperature, made.mix) == (2.0, 1.0)
+
+
+def test_batch_statistics_need_two_images() -> None:
+    config, data = compose(["exp=fedpav_rw", "data.probe_size=1"]), SimpleNamespace()
+    Reweighting().check(config, data)  # type: ignore[arg-type]
+    Reweighting(by="uniform", probe="train").check(config, data)  # type: ignore[arg-type]
+    with pytest.raises(FedReIDError, match=r"data.probe_size=1: .* at least 2"):
+        Reweighting(probe="train").check(config, data)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import os
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from support import TINY
@@ -253,3 +254,37 @@ def test_junk_images_are_not_trained_on(root, scenario):
 def test_the_public_set_keeps_its_unlabelled_images(root):
     public = load_federated_data(config(root, datasets=["viper"], public="public")).public
     assert [Path(path).name for path in public.paths] == ["-1_c1.jpg", "-1_c2.jpg"]
+
+
+@pytest.mark.parametrize("scenario", ["by_camera", "by_identity"])
+def test_a_dataset_dealt_out_to_several_clients_keeps_every_image_and_one_test_set(
+    tiny_root: Path, scenario: str
+) -> None:
+    whole = load_federated_data(config(tiny_root, datasets=list(TINY[:2])))
+    data = load_federated_data(config(tiny_root, datasets=list(TINY[:2]), scenario=scenario, parts=2))
+    assert list(data.tests) == list(TINY[:2])
+    for name in TINY[:2]:
+        train = whole.clients[name].train
+        parts = [client for client in data.clients.values() if client.tests == (name,)]
+        assert len(parts) == (len(set(train.cameras.tolist())) if scenario == "by_camera" else 2)
+        assert sorted(path for part in parts for path in part.train.paths) == sorted(train.paths)
+        for part in parts:
+            column = part.train.cameras if scenario == "by_camera" else part.train.identities
+            others = [other for other in parts if other is not part]
+            values = [other.train.cameras if scenario == "by_camera" else other.train.identities for other in others]
+            assert not set(column.tolist()) & set(np.concatenate(values).tolist())
+
+
+def test_more_groups_than_identities_are_refused(tiny_root: Path) -> None:
+    with pytest.raises(FedReIDError, match=r"mini-viper: .* cannot be dealt out to 500 clients"):
+        load_federated_data(config(tiny_root, datasets=["mini-viper"], scenario="by_identity", parts=500))
+
+
+def test_the_first_image_of_every_identity_is_held_out_when_asked(tiny_root: Path) -> None:
+    whole, less = (
+        load_federated_data(config(tiny_root, datasets=[TINY[0]], hold_out=what)).clients[TINY[0]].train
+        for what in ("none", "first")
+    )
+    counts = np.unique(whole.identities, return_counts=True)[1]
+    assert len(less) == len(whole) - (counts > 1).sum()
+    assert less.num_identities() == whole.num_identities()

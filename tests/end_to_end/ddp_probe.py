@@ -1,6 +1,8 @@
-"""Run by test_ddp.py in every process: an experiment, then what this process holds and what it wrote.
+"""Run by tests in every process: experiments one after the other, then what this process holds and what it wrote.
 
-python ddp_probe.py REPORT_FOLDER exp=... key=value ...
+python ddp_probe.py REPORT_FOLDER EXPERIMENTS.json
+
+The second file maps a name to the words of an experiment.
 """
 
 import hashlib
@@ -24,17 +26,22 @@ def watch(event: str, arguments: tuple) -> None:
         written.append(str(arguments[0]))
 
 
-report, *words = sys.argv[1:]
-config = compose(words)
-folder = Path(str(config.output_dir))
+report, experiments = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
 sys.addaudithook(watch)
-loop = train(config, folder)
-touched = [path for path in written if str(folder) in path]
-digest = hashlib.sha256()
-for name, value in sorted(loop.models["global"].items()):
-    digest.update(name.encode() + value.numpy().tobytes())
-for name, value in sorted(loop.engine.worker.backbone.state_dict().items()):
-    digest.update(name.encode() + value.numpy().tobytes())
+facts = {}
+for name, words in experiments.items():
+    config = compose(words)
+    folder = str(config.output_dir)
+    loop = train(config, Path(folder))
+    digest = hashlib.sha256()
+    for model, state in [*sorted(loop.models.items()), ("lent", loop.engine.worker.backbone.state_dict())]:
+        for key, value in sorted(state.items()):
+            digest.update(f"{model} {key}".encode() + value.numpy().tobytes())
+    facts[name] = {
+        "digest": digest.hexdigest(),
+        "history": loop.history.to_csv(),
+        "rounds": loop.round,
+        "written": [path for path in written if folder in path],
+    }
 rank = int(os.environ.get("LOCAL_RANK", "0"))
-facts = {"digest": digest.hexdigest(), "history": loop.history.to_csv(), "written": touched}
-(Path(report) / f"rank{rank}.json").write_text(json.dumps(facts))
+(report / f"rank{rank}.json").write_text(json.dumps(facts))

@@ -24,8 +24,10 @@ def ddp_run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ddp")
     words = support.quick(tiny_root, folder / "run", "exp=fedpav_rw", *DDP)
     probe = Path(__file__).with_name("ddp_probe.py")
+    experiments = folder / "experiments.json"
+    experiments.write_text(json.dumps({"fedpav_rw": words}))
     done = subprocess.run(
-        [sys.executable, str(probe), str(folder), *words],
+        [sys.executable, str(probe), str(folder), str(experiments)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -37,7 +39,7 @@ def ddp_run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_ranks_end_with_identical_bits_and_only_the_first_writes(ddp_run: Path) -> None:
-    first, second = (json.loads((ddp_run / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    first, second = (json.loads((ddp_run / f"rank{rank}.json").read_text())["fedpav_rw"] for rank in (0, 1))
     assert first["digest"] == second["digest"]
     assert first["history"] == second["history"]
     assert first["written"] and not second["written"]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import support
-import torch
 
 from fedreid_pl.cli import main
 from fedreid_pl.federation.checkpoint import Checkpoints
@@ -52,19 +51,8 @@ def assert_same_run(one: Path, other: Path) -> None:
         for name in names:
             left, right = read_state(one / name), read_state(other / name)
             left.pop("costs", None), right.pop("costs", None)
-            assert_equal(left, right, str(name))
+            support.assert_equal(left, right, str(name))
     assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
-
-
-def assert_equal(left: object, right: object, where: str) -> None:
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left, right), where
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys(), where
-        for key in left:
-            assert_equal(left[key], right[key], f"{where}/{key}")
-    else:
-        assert left == right, where
 
 
 # one kill in the middle of a round, one between a client's own file and the checkpoint, one right after a checkpoint

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
+from fedreid_pl.functional.aggregation import normalize_weights, normalize_within, weighted_average
 
 State = dict[str, Tensor]
 
@@ -166,3 +166,19 @@ def test_shares_do_not_depend_on_scale_or_order() -> None:
 def test_no_shares_of_bad_values(bad: dict[str, float]) -> None:
     assert normalize_weights(bad) is None
     assert normalize_weights({"a": 1e308, "b": 1e308}) is None, "a sum that overflows"
+
+
+def test_weights_within_groups_keep_their_ratios_and_add_up_to_one() -> None:
+    weights = {"a": 0.2, "b": 0.1, "c": 0.4, "d": 0.3}
+    groups = {"a": "x", "b": "y", "c": "x", "d": "y"}
+    shares, empty = normalize_within(weights, groups, {})
+    assert list(shares) == list("abcd") and empty == []
+    assert shares == pytest.approx({"a": 1 / 3, "b": 1 / 4, "c": 2 / 3, "d": 3 / 4})
+
+
+def test_a_single_group_keeps_its_weights_to_the_bit_and_an_empty_one_goes_by_size() -> None:
+    weights = {"a": 0.1 + 0.2, "b": 0.7}
+    assert normalize_within(weights, {"a": "x", "b": "x"}, {}) == (weights, [])
+    shares, empty = normalize_within({"a": 0.0, "b": 0.0, "c": 1.0}, {"a": "x", "b": "x", "c": "y"}, {"a": 1, "b": 3})
+    assert shares == {"a": 0.25, "b": 0.75, "c": 1.0} and empty == ["x"]
+    assert normalize_within({}, {"a": "x", "b": "y"}, {}) == ({}, [])

@@ -1,4 +1,4 @@
-"""The cosine distance against a Python loop and its invariances."""
+"""The cosine distance against a Python loop, weights against scipy and by hand, and invariances."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.metrics.pairwise import paired_cosine_distances
 
-from fedreid_pl.functional.reweighting import cosine_distance
+from fedreid_pl.functional.aggregation import normalize_weights
+from fedreid_pl.functional.reweighting import client_weights, cosine_distance, mix_weights
 
 
 def draw(batch: int, classes: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -87,3 +89,52 @@ def test_the_order_of_the_images_does_not_matter() -> None:
 def test_other_shapes_are_refused(one: tuple[int, ...], other: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"two equal \[B, C\] tensors"):
         cosine_distance(torch.ones(one), torch.ones(other))
+
+
+SCORES = {"a": 0.1, "b": 0.7, "c": 0.0, "d": 0.25}
+
+
+def test_without_a_temperature_weights_are_shares() -> None:
+    assert client_weights(SCORES) == pytest.approx({"a": 2 / 21, "b": 14 / 21, "c": 0.0, "d": 5 / 21})
+    assert client_weights({client: 7 * score for client, score in SCORES.items()}) == pytest.approx(
+        client_weights(SCORES)
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.2, 1.0, 50.0])
+def test_with_a_temperature_weights_are_the_softmax(temperature: float) -> None:
+    weights = client_weights(SCORES, temperature)
+    assert weights is not None and list(weights) == list(SCORES)
+    wanted = softmax([score / temperature for score in SCORES.values()])
+    assert list(weights.values()) == pytest.approx(wanted.tolist(), rel=1e-12)
+    shifted = client_weights({client: score - 5 for client, score in SCORES.items()}, temperature)
+    assert shifted == pytest.approx(weights), "adding a constant changes nothing"
+    group = client_weights({client: SCORES[client] for client in "ad"}, temperature)
+    assert group == pytest.approx(normalize_weights({client: weights[client] for client in "ad"}))
+
+
+def test_extreme_temperatures_choose_one_or_none() -> None:
+    assert client_weights(SCORES, 1e-320) == {"a": 0.0, "b": 1.0, "c": 0.0, "d": 0.0}
+    assert client_weights(SCORES, 1e300) == dict.fromkeys(SCORES, 0.25)
+    assert client_weights({"a": 1e300, "b": -1e300}, 1e-300) == {"a": 1.0, "b": 0.0}
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("temperature", [None, 1.0])
+def test_no_weights_without_proper_scores(odd: float, temperature: float | None) -> None:
+    assert client_weights({"a": 1.0, "b": odd}, temperature) is None
+    assert client_weights({}, temperature) is None
+
+
+def test_all_zero_scores_have_no_shares_but_a_softmax() -> None:
+    assert client_weights({"a": 0.0, "b": 0.0}) is None
+    assert client_weights({"a": 0.0, "b": 0.0}, 0.1) == {"a": 0.5, "b": 0.5}
+
+
+def test_mixing_is_linear_and_exact_at_the_ends() -> None:
+    weights, others = {"a": 0.1, "b": 0.2, "c": 0.7}, {"c": 0.3, "b": 0.3, "a": 0.4}
+    assert mix_weights(weights, others, 1.0) == weights
+    assert mix_weights(weights, others, 0.0) == others
+    mixed = mix_weights(weights, others, 0.25)
+    assert mixed == pytest.approx({"a": 0.325, "b": 0.275, "c": 0.4})
+    assert math.fsum(mixed.values()) == pytest.approx(1.0, rel=1e-15)

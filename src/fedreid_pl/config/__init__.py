@@ -1,6 +1,7 @@
 """Typed configuration composed from YAML files and command-line words."""
 
 from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
+from fedreid_pl.config.fidelity import departures
 from fedreid_pl.config.schema import (
     Config,
     DataConfig,
@@ -20,6 +21,7 @@ __all__ = [
     "TrainerConfig",
     "available",
     "compose",
+    "departures",
     "describe",
     "differences",
     "fingerprint",

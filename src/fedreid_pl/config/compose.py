@@ -16,6 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.schema import Config, check_bounds
 from fedreid_pl.errors import FedReIDError, nearest
 
@@ -27,7 +28,8 @@ def compose(words: Iterable[str]) -> Config:
     """The configuration that `exp=NAME data=NAME key=value ...` stands for.
 
     `exp` and `data` choose a shipped YAML file by name or any file by its path; every other word sets one
-    dotted key. Later sources win: schema, `base.yaml`, the data file, the experiment file, the words.
+    dotted key. Later sources win: schema, `base.yaml`, the data file, the experiment file, what `fidelity=code`
+    stands for, the words.
 
     Raises:
         FedReIDError: for an unknown key, name or file, a value of the wrong type or out of bounds.
@@ -55,9 +57,13 @@ def compose(words: Iterable[str]) -> Config:
     exp_name, exp_values = _choose("exp", chosen["exp"])
     config = _merge(config, {"name": exp_name}, "exp=" + exp_name)
     config = _merge(config, exp_values, f"exp={chosen['exp']}")
-    for name, value in overrides:
-        config = _merge(config, _nested(name, value), f"{name}={value}")
-    return _finish(config)
+    composed = _override(config, overrides)
+    if composed.fidelity == "code":  # below the words, which may take single settings back
+        callbacks = OmegaConf.to_container(composed.callbacks)
+        for name, setting in code_settings(callbacks).items():  # type: ignore[arg-type]
+            config = _merge(config, _under(name, setting), "fidelity=code")
+        composed = _override(config, overrides)
+    return _finish(composed)
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:
@@ -127,6 +133,12 @@ def _finish(config: DictConfig) -> Config:
     return composed
 
 
+def _override(config: DictConfig, words: Iterable[tuple[str, str]]) -> DictConfig:
+    for name, value in words:
+        config = _merge(config, _nested(name, value), f"{name}={value}")
+    return config
+
+
 def _check_word(word: str) -> None:
     if any(unicodedata.category(mark) in ("Cc", "Zl", "Zp") for mark in word):
         raise FedReIDError(f"{word!r}: holds a line break or another control character")
@@ -190,9 +202,13 @@ def _nested(name: str, value: str) -> dict[str, Any]:
         pass
     if parsed is not None and value[:1] not in ("'", '"') and _takes_text(name):
         parsed = value  # 007 and 2026-01-31 are names there
+    return _under(name, parsed)
+
+
+def _under(name: str, value: Any) -> Any:
     for part in reversed(name.split(".")):
-        parsed = {part: parsed}
-    return parsed
+        value = {part: value}
+    return value
 
 
 def _takes_text(name: str) -> bool:

@@ -51,11 +51,18 @@ class DataConfig:
         "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
     )
     root: str | None = key(None, "folder that holds one folder per dataset")
-    layout: str = key("market1501", "how a dataset folder is laid out", choices=("market1501",))
+    layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
+    split: int = key(0, "which split of a dataset that has several, official or drawn", at_least=0)
+    split_seed: int = key(0, "seed of drawn splits and of groups of identities", at_least=0)
     datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     scenario: str = key(
-        "by_dataset", "one client per dataset, or one client with all of them", choices=("by_dataset", "merged")
+        "by_dataset",
+        "clients: one per dataset, per camera, per group of identities, or one with everything",
+        choices=("by_dataset", "by_camera", "by_identity", "merged"),
+    )
+    parts: int | None = key(
+        None, "groups of identities per dataset under by_identity; null: as many as it has cameras", at_least=1
     )
     height: int = key(256, "image height in pixels", at_least=8)
     width: int = key(128, "image width in pixels", at_least=8)
@@ -175,6 +182,22 @@ def check_bounds(config: Any, prefix: str = "") -> None:
             raise FedReIDError(f"{name}={value}: must be at most {limits['at_most']}")
         if isinstance(value, float) and value in (float("inf"), float("-inf")):
             raise FedReIDError(f"{name}={value}: must be finite")
+    if isinstance(config, Config):
+        _check_together(config)
+
+
+def _check_together(config: Config) -> None:
+    instances, most = config.data.instances, config.batch_size // 2
+    if instances is not None and instances > most:
+        raise FedReIDError(
+            f"data.instances={instances}: must be at most half of batch_size={config.batch_size}, "
+            "so that a batch holds two identities"
+        )
+    if config.optim.scope == "round" and config.optim.warmup > config.local_epochs:
+        raise FedReIDError(
+            f"optim.warmup={config.optim.warmup}: must be at most local_epochs={config.local_epochs} where "
+            "optim.scope=round begins anew in every round, or the rates never rise to their value"
+        )
 
 
 def describe(schema: type = Config, prefix: str = "") -> list[tuple[str, str, str]]:

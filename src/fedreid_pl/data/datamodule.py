@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.augmentation import TrainAugmentation, normalize
 from fedreid_pl.data.federated import ClientData, TestSet
+from fedreid_pl.data.identity_sampling import IdentityBatches
 from fedreid_pl.data.images import ImagePool, ImageSource
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.data.sampling import BatchRows, TestBatches, TrainBatches
@@ -92,10 +93,15 @@ class ReIDDataModule(pl.LightningDataModule):
         self.active_tests = tuple(self.tests if tests is None else tests)
 
     def train_dataloader(self) -> DataLoader:
-        """Batches `(uint8 images, labels, share)`; see `TrainBatches`."""
+        """Batches `(uint8 images, labels, share)`; see `TrainBatches` and, for `data.instances`, `IdentityBatches`."""
         rank, world = self._place()
         source = self.pool.source(self.client.train)
-        batches = TrainBatches(self.num_samples, self.batch_size, self._seed, rank, world)
+        batches: TrainBatches | IdentityBatches
+        if self.config.instances is None:
+            batches = TrainBatches(self.num_samples, self.batch_size, self._seed, rank, world)
+        else:
+            labels = self._labels.tolist()
+            batches = IdentityBatches(labels, self.batch_size, self.config.instances, self._seed, rank, world)
         return self._loader(TrainImages(source, self._labels), batches, source)
 
     def test_dataloader(self) -> list[DataLoader]:
@@ -109,11 +115,16 @@ class ReIDDataModule(pl.LightningDataModule):
                 loaders.append(self._loader(TestImages(source, table), batches, source))
         return loaders
 
-    def probe_batch(self, device: torch.device) -> Tensor:
-        """Normalised training images `[<= probe_size, 3, H, W]`, drawn per turn, not augmented."""
+    def probe_batch(self, device: torch.device, augmented: bool = False) -> Tensor:
+        """Normalised training images `[<= probe_size, 3, H, W]`, drawn per turn; `augmented` as in training, from
+        a seed of their own."""
         order = torch.randperm(self.num_samples, generator=generator(self._seed, "probe"))
         rows = order[: self.config.probe_size].tolist()
-        return normalize(self.pool.source(self.client.train).read(rows).to(device))
+        images = self.pool.source(self.client.train).read(rows).to(device)
+        if not augmented:
+            return normalize(images)
+        c, seed = self.config, derive_seed(self._seed, "probe", "augment")
+        return TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)(images)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augments (training) or only normalises (test) the batch's images on their device."""

@@ -28,11 +28,13 @@ class FederationCallback(pl.Callback):
     options, so the same class works when the client is another process or another company.
 
     Attributes:
-        requires: names of callbacks that this one cannot do without.
+        requires: names of callbacks that this one works on; they have to be listed before it.
+        after: names of callbacks that, where they are there, have to be listed before it as well.
         conflicts: names of callbacks that it does not combine with, and why.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
+    after: ClassVar[tuple[str, ...]] = ()
     conflicts: ClassVar[Mapping[str, str]] = {}
 
     def check(self, config: Config, data: FederatedData) -> None:

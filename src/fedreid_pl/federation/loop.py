@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from fedreid_pl.federation.observer import Observer
 from fedreid_pl.federation.selection import check_selection, select_clients
 from fedreid_pl.federation.server import ServerNetwork
 from fedreid_pl.federation.store import ClientStore
-from fedreid_pl.functional.aggregation import normalize_weights
+from fedreid_pl.functional.aggregation import normalize_within
 
 
 class FederationLoop:
@@ -208,7 +209,11 @@ class FederationLoop:
         weights: dict[str, float] = {}
         for callback in self.callbacks.values():
             callback.on_aggregation_start(self, updates, weights)
-        self.weights = self._within_models(updates, weights)
+        models_of = {update.client: self.model_of(update.client) for update in updates}
+        sizes = {update.client: update.num_samples for update in updates}
+        self.weights, empty = normalize_within(weights, models_of, sizes)
+        for model in empty:
+            self.warn(f"every weight of the {model} model is zero; it is averaged by number of images")
         for client, weight in self.weights.items():
             self.record("weights", client, "weight", weight)
         models: dict[str, State] = {}
@@ -218,30 +223,20 @@ class FederationLoop:
         for callback in self.callbacks.values():
             callback.on_aggregation_end(self, updates)
 
-    def _within_models(self, updates: Sequence[ClientUpdate], weights: Mapping[str, float]) -> dict[str, float]:
-        """The weights so that those of the clients that share a model add up to one."""
-        members: dict[str, list[ClientUpdate]] = {}
-        for update in updates:
-            members.setdefault(self.model_of(update.client), []).append(update)
-        if not weights or len(members) == 1:
-            return dict(weights)
-        result: dict[str, float] = {}
-        for model, group in members.items():
-            shares = normalize_weights({update.client: weights[update.client] for update in group})
-            if shares is None:
-                self.warn(f"every weight of the {model} model is zero; it is averaged by number of images")
-                shares = normalize_weights({update.client: update.num_samples for update in group}) or {}
-            result |= shares
-        return {update.client: result[update.client] for update in updates}
-
     def evaluate_models(self) -> None:
-        """Every model the server holds, on the test sets of the clients that work with it, each set once."""
+        """Every model the server holds, on the test sets of the clients that work with it, each set once.
+
+        A test set that clients with different models share gets the mean over these clients.
+        """
+        scores: dict[tuple[str, str], list[tuple[int, float]]] = {}  # (test set, metric): (clients, value) by model
         with self.costs.phase("evaluate"):
             for model, backbone in self.models.items():
+                clients = [client for client in self.clients if self.model_of(client) == model]
+                members = Counter(test for client in clients for test in self.tests[client])
                 jobs, covered = [], set()
-                for client in self.clients:
+                for client in clients:
                     tests = [test for test in self.tests[client] if test not in covered]
-                    if self.model_of(client) == model and tests:
+                    if tests:
                         covered |= set(tests)
                         jobs.append(ClientJob(self.round, client, backbone, {"tests": "/".join(tests)}))
                 for outcome in self.engine.evaluate(jobs):
@@ -249,7 +244,11 @@ class FederationLoop:
                         self.warn(f"client {outcome.client} could not evaluate the {model} model: {outcome.reason}")
                         continue
                     for test, metric, value in outcome.scores():
-                        self.record("global", test, metric, value)
+                        scores.setdefault((test, metric), []).append((members[test], value))
+        for (test, metric), values in scores.items():
+            total = sum(count for count, _ in values)
+            mean = values[0][1] if len(values) == 1 else sum(count * value for count, value in values) / total
+            self.record("global", test, metric, mean)
 
     def _count(self, direction: str, client: str, size: int) -> None:
         if direction == "down":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import Config
@@ -17,6 +17,7 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.models.ide import build_head
+from fedreid_pl.models.weights import Backbone
 
 MakeCallbacks = Callable[[], dict[str, FederationCallback]]
 MakeTrainer = Callable[[Iterable[pl.Callback]], pl.Trainer]
@@ -39,7 +40,7 @@ class ClientWorker:
         self,
         config: Config,
         datamodules: Mapping[str, ReIDDataModule],
-        backbone: nn.Module,
+        backbone: Backbone,
         store: ClientStore,
         make_callbacks: MakeCallbacks,
         make_trainer: MakeTrainer,
@@ -81,17 +82,16 @@ class ClientWorker:
         return self._update(job, module, trainer)
 
     def _prepare(self, job: ClientJob, before: int) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
-        config, datamodule = self.config, self.datamodules[job.client]
+        config, datamodule, backbone = self.config, self.datamodules[job.client], self.backbone
         seed = derive_seed(config.seed, job.round, job.client)
         torch.manual_seed(derive_seed(seed, "dropout", self.rank))
         kept: dict[str, Any] = self.store.load(job.client, before) or {}
-        head = build_head(
-            config.model.feature_dim, datamodule.num_identities, generator(config.seed, job.client, "head")
-        )
+        draws = generator(config.seed, job.client, "head")
+        head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
         if kept:
             head.load_state_dict(kept["head"])
-        self.backbone.load_state_dict(kept.get("backbone", self.initial))
-        self.backbone.train()  # an evaluation that raised leaves it in eval mode
+        backbone.load_state_dict(kept.get("backbone", self.initial))
+        backbone.train()  # an evaluation that raised leaves it in eval mode
         callbacks = self.make_callbacks()
         for name, callback in callbacks.items():
             if name in kept.get("callbacks", {}):
@@ -99,7 +99,9 @@ class ClientWorker:
         tests = job.config.get("tests")
         datamodule.begin_turn(seed, str(tests).split("/") if tests else None)
         epochs_before = max(job.round - 1, 0) * config.local_epochs
-        return ReIDClient(self.backbone, head, config.optim, epochs_before, job), datamodule, callbacks
+        total_epochs = config.rounds * config.local_epochs
+        module = ReIDClient(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs)
+        return module, datamodule, callbacks
 
     def _update(self, job: ClientJob, module: ReIDClient, trainer: pl.Trainer) -> ClientUpdate:
         metrics = dict(module.outbox.metrics)

@@ -26,6 +26,36 @@ def normalize_weights(values: Mapping[str, float]) -> dict[str, float] | None:
     return {name: value / total for name, value in values.items()}
 
 
+def normalize_within(
+    weights: Mapping[str, float], groups: Mapping[str, str], sizes: Mapping[str, float]
+) -> tuple[dict[str, float], list[str]]:
+    """Weights that add up to one within every group; a single group's stay as they are.
+
+    Args:
+        weights: by client; all or none of the clients have one.
+        groups: the group of each client.
+        sizes: by client, taken in groups whose weights are all zero.
+
+    Returns:
+        The weights in the order of `groups`, and the groups that were weighed by size.
+
+    >>> normalize_within({"a": 0.125, "b": 0.375, "c": 0.5}, {"a": "x", "b": "x", "c": "y"}, {})
+    ({'a': 0.25, 'b': 0.75, 'c': 1.0}, [])
+    """
+    if not weights or len(set(groups.values())) == 1:
+        return dict(weights), []
+    result: dict[str, float] = {}
+    empty = []
+    for group in dict.fromkeys(groups.values()):
+        members = [client for client, name in groups.items() if name == group]
+        shares = normalize_weights({client: weights[client] for client in members})
+        if shares is None:
+            empty.append(group)
+            shares = normalize_weights({client: sizes[client] for client in members}) or {}
+        result |= shares
+    return {client: result[client] for client in groups}, empty
+
+
 def weighted_average(
     states: Iterable[tuple[str, Mapping[str, Tensor]]],
     weights: Mapping[str, float],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -21,4 +23,6 @@ def derive_seed(*parts: int | str) -> int:
 
 def generator(*parts: int | str) -> torch.Generator:
     """A CPU generator seeded with `derive_seed(*parts)`."""
+    import torch  # not above: reading a folder of pictures needs seeds and no torch, which takes seconds to import
+
     return torch.Generator().manual_seed(derive_seed(*parts))

@@ -1,9 +1,14 @@
-"""The cosine distance that reweighting is based on."""
+"""The cosine distance that reweighting is based on, and weights from scores."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
+
+from fedreid_pl.functional.aggregation import normalize_weights
 
 
 def cosine_distance(before: Tensor, after: Tensor) -> Tensor:
@@ -28,3 +33,38 @@ def cosine_distance(before: Tensor, after: Tensor) -> Tensor:
     cosine = (first * second).sum(1) / norms.clamp_min(torch.finfo(torch.float64).tiny)
     distance = (1 - cosine).clamp(0, 2)
     return torch.where((first == second).all(1), 0.0, distance).mean().float()
+
+
+def client_weights(scores: Mapping[str, float], temperature: float | None = None) -> dict[str, float] | None:
+    """Weights that add up to one: `s_k / sum s` (TOMM 2023, Eq. 2), or `softmax(s / temperature)`.
+
+    The softmax of a subset is the softmax of all, taken of the subset and divided by its sum: where clusters of
+    clients are normalised on their own afterwards, each has the softmax over its members.
+
+    Args:
+        scores: s_k by client; without a temperature they must not be negative.
+        temperature: positive; a low one prefers the highest score, a high one makes the weights equal.
+
+    Returns:
+        `None` if there are no scores, one is not finite, or, without a temperature, they are all zero.
+
+    >>> client_weights({"a": 1.0, "b": 3.0})
+    {'a': 0.25, 'b': 0.75}
+    >>> client_weights({"a": 0.0, "b": 0.0}, temperature=0.5)
+    {'a': 0.5, 'b': 0.5}
+    """
+    if temperature is None:
+        return normalize_weights(scores)
+    if not scores or not all(math.isfinite(score) for score in scores.values()):
+        return None
+    highest = max(scores.values())
+    return normalize_weights({client: math.exp((score - highest) / temperature) for client, score in scores.items()})
+
+
+def mix_weights(weights: Mapping[str, float], others: Mapping[str, float], mix: float) -> dict[str, float]:
+    """`mix * weights + (1 - mix) * others`, exactly `weights` at 1 and `others` at 0.
+
+    >>> mix_weights({"a": 1.0, "b": 0.0}, {"a": 0.5, "b": 0.5}, mix=0.5)
+    {'a': 0.75, 'b': 0.25}
+    """
+    return {client: mix * weight + (1 - mix) * others[client] for client, weight in weights.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def step_factor(epoch: int, step: int, gamma: float) -> float:
     """`gamma ** (epoch // step)`, the paper's step schedule (40, 0.1); `step=0` never decays.
@@ -13,3 +15,54 @@ def step_factor(epoch: int, step: int, gamma: float) -> float:
     [1.0, 1.0, 0.1]
     """
     return gamma ** (epoch // step) if step else 1.0
+
+
+def warmup_factor(epoch: int, warmup: int) -> float:
+    """`(epoch + 1) / warmup` in the first `warmup` epochs, 1 from then on.
+
+    The linear warm-up of Luo et al. (CVPRW 2019, Eq. 1): the first epoch has `1 / warmup` of the rate, the last
+    epoch of the warm-up has all of it, so that `warmup` 0 and 1 are the same.
+
+    >>> [warmup_factor(epoch, 4) for epoch in range(6)]
+    [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    """
+    return (epoch + 1) / warmup if epoch < warmup else 1.0
+
+
+def cosine_factor(epoch: int, total: int) -> float:
+    """`(1 + cos(pi * epoch / total)) / 2`, and 0 from `total` on.
+
+    Loshchilov and Hutter (ICLR 2017, Eq. 5) without restarts. The first of `total` epochs has the whole rate; zero
+    would be reached by the one after the last.
+
+    >>> [round(cosine_factor(epoch, 4), 2) for epoch in range(5)]
+    [1.0, 0.85, 0.5, 0.15, 0.0]
+    """
+    return (1.0 + math.cos(math.pi * epoch / total)) / 2.0 if epoch < total else 0.0
+
+
+def rate_factor(epoch: int, schedule: str, step: int, gamma: float, warmup: int, total: int) -> float:
+    """The factor of all learning rates in an epoch.
+
+    The step schedule counts its epochs from the beginning, warm-up included; the cosine begins after the warm-up
+    and spans the epochs that are left.
+
+    Args:
+        epoch: epochs trained before this one, counted from 0.
+        schedule: `step` or `cosine`.
+        step, gamma: of `step_factor`; the cosine has no use for them.
+        warmup: epochs of `warmup_factor`.
+        total: epochs of the whole training; only the cosine needs them.
+
+    Raises:
+        ValueError: for another schedule.
+
+    >>> [rate_factor(epoch, "step", 2, 0.5, 2, 6) for epoch in range(6)]
+    [0.5, 1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+    if schedule not in ("step", "cosine"):
+        raise ValueError(f"no schedule is called {schedule!r}")
+    rise = warmup_factor(epoch, warmup)
+    if schedule == "step":
+        return rise * step_factor(epoch, step, gamma)
+    return rise if epoch < warmup else cosine_factor(epoch - warmup, total - warmup)

@@ -17,11 +17,16 @@ class IDEBackbone(nn.Module):
         feature_dim: size of the feature, 512 in the paper.
         dropout: probability, 0.5 in the paper; it acts in training mode alone.
 
+    Attributes:
+        head_bias: whether the classifier over the feature has a bias.
+
     >>> from fedreid_pl.models.trunks import build_trunk
     >>> backbone = IDEBackbone(build_trunk("small")).eval()
     >>> backbone(torch.zeros(2, 3, 64, 32)).shape
     torch.Size([2, 512])
     """
+
+    head_bias = True
 
     def __init__(self, trunk: nn.Module, feature_dim: int = 512, dropout: float = 0.5) -> None:
         super().__init__()
@@ -38,14 +43,28 @@ class IDEBackbone(nn.Module):
         """Features `[B, feature_dim]` of normalised images `[B, 3, H, W]`."""
         return self.bottleneck(self.trunk(images).mean(dim=(2, 3)))
 
+    def embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(metric features `[B, feature_dim]`, features `[B, feature_dim]`) of normalised images `[B, 3, H, W]`.
 
-def build_head(feature_dim: int, identities: int, generator: torch.Generator | None = None) -> nn.Linear:
+        The metric features are the linear layer's output: like the BNNeck's they lie before the BatchNorm, and a
+        loss on them trains all that the compared feature is made of. On the pooled feature it would leave out the
+        linear layer, after dropout it would compare two random masks.
+        """
+        linear, norm, dropout = self.bottleneck
+        metric = linear(self.trunk(images).mean(dim=(2, 3)))
+        return metric, dropout(norm(metric))
+
+
+def build_head(
+    feature_dim: int, identities: int, generator: torch.Generator | None = None, bias: bool = True
+) -> nn.Linear:
     """The classifier over a client's own identities, `[B, feature_dim] -> [B, identities]`.
 
-    Weights are drawn from N(0, 0.001) with `generator`, the bias is zero; it never leaves its client.
+    Weights are drawn from N(0, 0.001) with `generator`, the bias, if it has one, is zero; it never leaves its client.
     """
-    head = nn.Linear(feature_dim, identities)
+    head = nn.Linear(feature_dim, identities, bias)
     with torch.no_grad():
         head.weight.normal_(0.0, 0.001, generator=generator)
-        head.bias.zero_()
+        if bias:
+            head.bias.zero_()
     return head

@@ -14,19 +14,29 @@ from torchvision.models import get_model_weights
 from fedreid_pl.config import ModelConfig
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.randomness import derive_seed
+from fedreid_pl.models.bnneck import BNNeckBackbone
 from fedreid_pl.models.ide import IDEBackbone
 from fedreid_pl.models.trunks import build_trunk
 
+Backbone = IDEBackbone | BNNeckBackbone
 
-def build_backbone(config: ModelConfig, seed: int = 0) -> IDEBackbone:
+
+def build_backbone(config: ModelConfig, seed: int = 0) -> Backbone:
     """The backbone of a configuration with its initial weights; equal for equal seeds.
+
+    With `model.neck=bnneck` the trunk sets the size of the feature: `feature_dim` and `dropout` have no effect.
 
     Raises:
         FedReIDError: if the weights cannot be had; the message says how to give a file or go without.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "backbone"))
-        backbone = IDEBackbone(build_trunk(config.name, config.last_stride), config.feature_dim, config.dropout)
+        trunk = build_trunk(config.name, config.last_stride)
+        backbone: Backbone
+        if config.neck == "bnneck":
+            backbone = BNNeckBackbone(trunk)
+        else:
+            backbone = IDEBackbone(trunk, config.feature_dim, config.dropout)
     if config.weights == "imagenet":
         load_trunk(backbone.trunk, _imagenet(config.name), "model.weights=imagenet")
     elif config.weights != "none":

@@ -94,7 +94,8 @@ def build_summary(federation: FederationLoop) -> dict[str, Any]:
 
 def setting(config: Config) -> str:
     """A fingerprint of all but the algorithm and the devices: runs that share it can be compared."""
-    data = replace(config.data, scenario="by_dataset", public=None)
+    scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
+    data = replace(config.data, scenario=scenario, public=None)
     return fingerprint(
         replace(
             config,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned by spaces, the first to the left and the others to the right, a rule below the header.
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns aligned by spaces, the first `left` to the left and the others to the right, a rule below the header.
 
     >>> print(text_table(["client", "Rank-1"], [["viper", "41.5"]]))
     client  Rank-1
@@ -18,7 +18,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = []
     for row in [header, *rows]:
         cells = [
-            cell.ljust(width) if not column else cell.rjust(width)
+            cell.ljust(width) if column < left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())

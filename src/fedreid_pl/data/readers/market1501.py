@@ -6,29 +6,38 @@
 
 The person number stands before the first `_`, the camera (one or two digits) after `_c`. In the test folder
 `-1` marks junk (ignored by the protocol) and `0000` a distractor (ranked, never correct), unless a query shows
-person 0, as in datasets that count from 0 (converted MSMT17). Market-1501 itself has 751 training persons with
-12,936 images, 3,368 queries and 19,732 gallery images from 6 cameras.
+person 0, as in datasets that count from 0 (converted MSMT17).
+
+Distributed in this layout (training persons / images, queries, gallery images, cameras):
+
+- Market-1501: 751 / 12,936, 3,368, 19,732 (3,819 of them junk), 6.
+- DukeMTMC-reID (`0005_c2_f0046985.jpg`): 702 / 16,522, 2,228, 17,661, 8; neither junk nor distractors by name, the
+  408 persons seen by one camera stand in the gallery under their own numbers.
+- CUHK03-NP (`cuhk03-np/{detected,labeled}`, `0001_c1_301.png`): 767 / 7,365, 1,400, 5,332 detected and 767 / 7,368,
+  1,400, 5,328 labeled, 2.
+- MSMT17, converted (`0000_c12_0000.jpg`): 1,041 / 32,621, 11,659, 82,161, 15.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 
+from fedreid_pl.data.readers.layout import Layout, ReadOptions
+from fedreid_pl.data.readers.listing import has_folders, image_names
 from fedreid_pl.data.samples import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
 
 FOLDERS = {"bounding_box_train": TRAIN, "query": QUERY, "bounding_box_test": GALLERY}
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
-NAME = re.compile(r"(-1|\d+)_c(\d{1,2})(?!\d)")
+EXPECTS = "bounding_box_train, query and bounding_box_test with images such as 0002_c1s1_000451_03.jpg"
+NAME = re.compile(r"(-1|\d{1,18})_c(\d{1,2})(?!\d)")
 
 
 def is_market1501(root: Path) -> bool:
     """Whether `root` looks like a dataset of this layout (it has a training folder)."""
-    return os.path.isdir(root / "bounding_box_train")  # False where Path.is_dir raises: no permission
+    return has_folders(root, "bounding_box_train")
 
 
 def read_market1501(root: Path, name: str | None = None, *, train_only: bool = False) -> SampleTable:
@@ -48,8 +57,7 @@ def read_market1501(root: Path, name: str | None = None, *, train_only: bool = F
     cameras: list[int] = []
     splits: list[int] = []
     for folder in folders:
-        names = _images(root, folder)
-        for file in names:
+        for file in image_names(root / folder, f"Market-1501's layout ({', '.join(FOLDERS)})"):
             match = NAME.match(file)
             if match is None:
                 raise FedReIDError(
@@ -66,17 +74,8 @@ def read_market1501(root: Path, name: str | None = None, *, train_only: bool = F
     return SampleTable(name or root.name, root, tuple(paths), numbers, np.array(cameras, dtype=np.int64), parts)
 
 
-def _images(root: Path, folder: str) -> list[str]:
-    try:
-        listed = os.listdir(root / folder)
-        # hidden files are not images: macOS leaves ._0002_c1s1_000451_03.jpg beside the real one
-        names = sorted(name for name in listed if name.lower().endswith(EXTENSIONS) and name[0] != ".")
-    except FileNotFoundError as error:
-        raise FedReIDError(
-            f"{root / folder}: no such folder; expected Market-1501's layout ({', '.join(FOLDERS)})"
-        ) from error
-    except OSError as error:
-        raise FedReIDError(f"{root / folder}: cannot be read ({error.strerror})") from error
-    if not names:
-        raise FedReIDError(f"{root / folder}: holds no image ({', '.join(EXTENSIONS)})")
-    return names
+def _read(folder: Path, name: str, options: ReadOptions) -> SampleTable:
+    return read_market1501(folder, name, train_only=options.train_only)
+
+
+LAYOUT = Layout("market1501", "Market-1501 and converted datasets", EXPECTS, is_market1501, _read)

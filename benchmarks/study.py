@@ -1,0 +1,60 @@
+"""The study of docs/results.md: every run that is missing, then the tables into the document.
+
+    python benchmarks/study.py [jobs=2] [KEY=VALUE ...]
+
+It calls `fedreid-pl compare` with the experiments below and three seeds, and puts its tables between the two marks in
+docs/results.md; the text around them is written by hand. Runs that are there are not repeated.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fedreid_pl.cli import main
+
+EXPERIMENTS = (
+    "local",
+    "centralized",
+    "fedpav",
+    "fedpav_rw",
+    "fedpav_kd",
+    "fedpav_kd_rw",
+    "fedpav_cc",
+    "fedpav_cc_rw",
+    "fedprox",
+    "fednova",
+    "fedpav+callbacks.backbone_sync.batch_norm=first",
+    "fedpav+callbacks.backbone_sync.batch_norm=recalibrate",
+    "fedpav+callbacks.backbone_sync.batch_norm=local",
+    "fedpav+fidelity=code",
+    "fedpav_kd_rw+fidelity=code",
+    *(
+        f"{exp}+data.datasets=[{dataset}]+data.scenario={scenario}"
+        for dataset in ("mini-cuhk03np", "mini-market1501")
+        for exp, scenario in (("fedpav", "by_camera"), ("fedpav", "by_identity"), ("centralized", "merged"))
+    ),
+)
+SEEDS = "0 1 2"
+EVERY = 3  # rounds between evaluations: ten of them, four changes in the second half
+DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
+BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
+
+
+def study(words: list[str]) -> int:
+    """Runs the comparison and writes its tables into the document; returns the exit code."""
+    out = Path("runs/minireid/study")
+    command = ["compare", f"exps={' '.join(EXPERIMENTS)}", f"seeds={SEEDS}", f"evaluate_every={EVERY}", "logger=csv"]
+    code = main([*command, f"out={out}", *words])
+    if not (out / "tables.md").exists():
+        return code
+    head, _, tables = (out / "tables.md").read_text(encoding="utf-8").partition("\n")
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    body = f"{BEGIN}\n\n{head.removeprefix('# ')}.\n{tables.replace('## ', '### ')}\n{END}"
+    DOCUMENT.write_text(before + body + after, encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(study(sys.argv[1:] or ["jobs=2"]))

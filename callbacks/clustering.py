@@ -1,0 +1,105 @@
+"""Client clustering (CC): clients whose models see the public images alike share a model.
+
+Zhuang et al., ACM TOMM 19(1s), 2023, Section 5.1 and Algorithm 2; the clustering is one step of FINCH (Sarfraz et
+al., CVPR 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedreid_pl.config import Config
+from fedreid_pl.data.augmentation import normalize
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.functional.clustering import first_neighbor_clusters
+from fedreid_pl.functional.randomness import generator
+
+_ONE_MODEL = "it needs one global model"
+
+
+class Clustering(FederationCallback):
+    """Groups the clients of a round by the mean feature that their models give one batch of public images.
+
+    Each cluster has a model of its own, averaged by `backbone_sync` over its members of the round, whose weights
+    add up to one; they start their next round from it. Clients that did not take part keep the model they had.
+    A model is named after the first client, in the order of the configuration, that works with it
+    (`cluster-CLIENT`). Before the first round all are at `global`, the initial backbone.
+
+    There is no state to restore: assignment and models are in the loop's, the batch depends on the run's seed.
+
+    Args:
+        images: public images in the batch, drawn once per run; all of them if there are fewer.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    conflicts: ClassVar[Mapping[str, str]] = {
+        "distillation": "there is no single global model to distil into",
+        "fedopt": _ONE_MODEL,
+        "fednova": _ONE_MODEL,
+        "scaffold": _ONE_MODEL,
+        "robust": _ONE_MODEL,
+    }
+
+    def __init__(self, images: int = 32) -> None:
+        if images < 1:
+            raise FedReIDError(f"callbacks.clustering.images={images}: must be at least 1")
+        self.images = images
+        self._batch: Tensor | None = None
+        self._kept: dict[str, str] = {}
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """There must be public images, and clients that send whole backbones."""
+        if data.public is None:
+            raise FedReIDError("callbacks.clustering: needs a public set; set data.public")
+        if config.callbacks["backbone_sync"].get("batch_norm") == "local":
+            raise FedReIDError(
+                "callbacks.backbone_sync.batch_norm=local: clustering runs the clients' models at the server, "
+                "which needs their BatchNorm; choose average, first or recalibrate"
+            )
+
+    def on_aggregation_start(
+        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+    ) -> None:
+        """Assigns every client to a model of the new round."""
+        features = torch.stack([self._mean_feature(federation, update.backbone) for update in updates])
+        features = federation.server.agree({"features": features})["features"]
+        found = dict(zip([update.client for update in updates], first_neighbor_clusters(features), strict=True))
+        for client, number in found.items():
+            federation.record("weights", client, "cluster", number)
+        # a group is a cluster of this round (its number) or those left with a model of before (its name)
+        groups = {client: found.get(client, federation.model_of(client)) for client in federation.clients}
+        names: dict[int | str, str] = {}
+        for client, group in groups.items():
+            names.setdefault(group, f"cluster-{client}")
+        federation.assignment = {client: names[group] for client, group in groups.items()}
+        self._kept = {name: group for group, name in names.items() if isinstance(group, str)}
+
+    def aggregate(
+        self,
+        federation: FederationLoop,
+        updates: Sequence[ClientUpdate],
+        weights: Mapping[str, float],
+        models: dict[str, State],
+    ) -> dict[str, State]:
+        """Adds the models of clients that did not take part, under their new names."""
+        return models | {name: federation.models[before] for name, before in self._kept.items()}
+
+    @torch.no_grad()
+    def _mean_feature(self, federation: FederationLoop, backbone: State) -> Tensor:
+        server = federation.server
+        if self._batch is None:
+            public = server.public
+            assert public is not None  # `check` has seen to it
+            order = torch.randperm(len(public), generator=generator(federation.seed, "clustering"))
+            self._batch = normalize(public.read(order[: self.images].tolist()).to(server.device))
+        network = server.network()
+        network.load_state_dict(backbone)
+        return network(self._batch).float().mean(0)

@@ -1,0 +1,187 @@
+"""Knowledge distillation (KD): the server fine-tunes the global model to the mean feature of the clients' models.
+
+Zhuang et al., ACM TOMM 19(1s), 2023, Algorithm 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from fedreid_pl.config import Config
+from fedreid_pl.data.augmentation import crop_and_flip, normalize
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.images import ImageSource
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientUpdate
+from fedreid_pl.functional.distillation import distillation_loss, mean_feature
+from fedreid_pl.functional.randomness import derive_seed, generator
+
+CHUNK = 512
+"""Public images (uint8) held at a time; every teacher is loaded once for all of them."""
+
+
+class Batch(NamedTuple):
+    """One step: the student's and the teachers' input.
+
+    Args:
+        number: of the step within its pass.
+        rows: `[B]` int64, of the public set.
+        images: `[B, 3, H, W]` uint8, cropped and flipped already if that is asked for.
+    """
+
+    number: int
+    rows: Tensor
+    images: Tensor
+
+
+class Distillation(FederationCallback):
+    """Fine-tunes the aggregated model on the unlabelled public images, with all uploaded backbones as teachers.
+
+    Two networks are in the server's memory, the student and one teacher at a time. The result does not depend
+    on the order of the clients or on `CHUNK`.
+
+    Args:
+        every_n_rounds: distil in every n-th round (the paper 1, the published code 10).
+        normalize: `teachers`: L2-normalise each teacher's feature before the mean (the published code's
+            "regularization"); `both`: the student's output too.
+        lr, momentum, nesterov, weight_decay: of SGD, made anew every time; the published code has `nesterov`.
+        batch_size: public images per step; a last batch of one joins the one before.
+        passes: over the public images, each in an order of its own.
+        augment: new random crops and flips (`data.pad`, `data.flip`) in each pass, the same for teachers and student.
+        mode: `eval`: no dropout, and BatchNorm's running statistics are used and stay as they are. `train`: what
+            the published code does: dropout and batch statistics in student and teachers; the student's running
+            statistics move.
+    """
+
+    requires = ("backbone_sync",)
+    conflicts = {"clustering": "there is no single global model to distil into"}
+
+    def __init__(
+        self,
+        every_n_rounds: int = 1,
+        normalize: Literal["none", "teachers", "both"] = "none",
+        lr: float = 0.0005,
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        weight_decay: float = 5e-4,
+        batch_size: int = 32,
+        passes: int = 1,
+        augment: bool = False,
+        mode: Literal["eval", "train"] = "eval",
+    ) -> None:
+        self.every_n_rounds, self.normalize, self.augment, self.mode = every_n_rounds, normalize, augment, mode
+        self.lr, self.momentum, self.nesterov, self.weight_decay = lr, momentum, nesterov, weight_decay
+        self.batch_size, self.passes = batch_size, passes
+        _require(every_n_rounds >= 1, "every_n_rounds", every_n_rounds, "at least 1")
+        _require(0 < lr < math.inf, "lr", lr, "above 0 and finite")
+        _require(0 <= momentum < 1, "momentum", momentum, "at least 0 and below 1")
+        _require(momentum > 0 or not nesterov, "nesterov", nesterov, "false where momentum is 0")
+        _require(0 <= weight_decay < math.inf, "weight_decay", weight_decay, "at least 0 and finite")
+        least = 2 if mode == "train" else 1  # batch statistics of one image are not defined
+        _require(batch_size >= least, "batch_size", batch_size, f"at least {least} with mode={mode}")
+        _require(passes >= 1, "passes", passes, "at least 1")
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Public images are needed, and updates that are whole models."""
+        if data.public is None:
+            raise FedReIDError("callbacks.distillation: needs unlabelled public images; set data.public")
+        if self.mode == "train" and len(data.public) < 2:
+            raise FedReIDError("callbacks.distillation.mode=train: needs two public images at least, data.public has 1")
+        if config.callbacks.get("backbone_sync", {}).get("batch_norm") == "local":
+            raise FedReIDError(
+                "callbacks.distillation: updates without BatchNorm (callbacks.backbone_sync.batch_norm=local) cannot "
+                "teach; choose another batch_norm"
+            )
+
+    def on_aggregation_end(self, federation: FederationLoop, updates: Sequence[ClientUpdate]) -> None:
+        """The global model learns from the updates; if that ends in NaN it stays as it was aggregated."""
+        if federation.round % self.every_n_rounds:
+            return
+        server = federation.server
+        student = server.network(0)
+        student.load_state_dict(federation.models["global"])
+        with torch.random.fork_rng(devices=[server.device] if server.device.type == "cuda" else []):
+            loss = float(server.agree({"loss": self._distil(federation, student, updates)})["loss"])
+        state = server.agree(student.state_dict())
+        student.zero_grad(set_to_none=True)
+        if not math.isfinite(loss) or not all(bool(torch.isfinite(value).all()) for value in state.values()):
+            federation.warn("distillation ended in NaN or infinite values; the aggregated model is kept")
+            return
+        federation.models["global"] = state
+        federation.record("train", "server", "distillation_loss", loss)
+
+    def _distil(self, federation: FederationLoop, student: nn.Module, updates: Sequence[ClientUpdate]) -> Tensor:
+        """Trains the student in place; returns the mean loss over all images and passes."""
+        device, public = federation.server.device, len(_public(federation))
+        fixed = self.mode == "eval" and not self.augment
+        targets = torch.empty(0)  # [public, D], by row of the public set
+        optimizer = SGD(student.parameters(), self.lr, self.momentum, 0.0, self.weight_decay, self.nesterov)
+        student.train(self.mode == "train")
+        total = torch.zeros((), device=device)
+        for number in range(self.passes):
+            for chunk in self._chunks(federation, number):
+                if number == 0 or not fixed:
+                    teachers = (self._teach(federation, update, chunk, number) for update in updates)
+                    mean = mean_feature(teachers, self.normalize != "none")
+                    targets = targets if len(targets) else mean.new_empty(public, mean.shape[1])
+                    targets[torch.cat([batch.rows for batch in chunk])] = mean
+                for batch in chunk:
+                    output = self._forward(federation, student, batch, number, "student")
+                    loss = distillation_loss(output, targets[batch.rows].to(device), self.normalize == "both")
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    total += loss.detach() * len(batch.rows)
+        return total / (public * self.passes)
+
+    @torch.no_grad()
+    def _teach(self, federation: FederationLoop, update: ClientUpdate, chunk: Sequence[Batch], number: int) -> Tensor:
+        """One teacher's features `[images of the chunk, D]`."""
+        teacher = federation.server.network(1)
+        teacher.load_state_dict(update.backbone)
+        teacher.train(self.mode == "train")
+        return torch.cat(
+            [self._forward(federation, teacher, batch, number, "teacher", update.client) for batch in chunk]
+        )
+
+    def _forward(self, federation: FederationLoop, network: nn.Module, batch: Batch, number: int, *who: str) -> Tensor:
+        """Features of a batch; dropout depends on what it is for, not on what was drawn before."""
+        if self.mode == "train":
+            seed = derive_seed(federation.seed, federation.round, "distillation", number, batch.number, *who)
+            torch.manual_seed(seed)
+        return network(normalize(batch.images))
+
+    def _chunks(self, federation: FederationLoop, number: int) -> Iterator[list[Batch]]:
+        """The batches of one pass, shuffled, some at a time; every image is read once."""
+        public, data = _public(federation), federation.config.data
+        draws = generator(federation.seed, federation.round, "distillation", number)
+        steps = list(torch.randperm(len(public), generator=draws).split(self.batch_size))
+        if len(steps) > 1 and len(steps[-1]) == 1:
+            steps[-2:] = [torch.cat(steps[-2:])]
+        size = max(CHUNK // self.batch_size, 1)
+        for start in range(0, len(steps), size):
+            rows = steps[start : start + size]
+            pixels = public.read(torch.cat(rows).tolist()).to(federation.server.device)
+            images = list(pixels.split([len(step) for step in rows]))
+            if self.augment:
+                images = [crop_and_flip(batch, data.pad, data.flip, draws) for batch in images]
+            yield [Batch(start + k, *pair) for k, pair in enumerate(zip(rows, images, strict=True))]
+
+
+def _public(federation: FederationLoop) -> ImageSource:
+    if federation.server.public is None:
+        raise RuntimeError("this federation has no public images")
+    return federation.server.public
+
+
+def _require(holds: bool, key: str, value: object, bound: str) -> None:
+    if not holds:
+        raise FedReIDError(f"callbacks.distillation.{key}={value}: must be {bound}")

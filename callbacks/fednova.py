@@ -1,0 +1,88 @@
+"""FedNova: each client's change is divided by the local steps that it took.
+
+Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS 2020,
+Section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+from torch.optim import Optimizer
+
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.local_steps import LocalSteps
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
+from fedreid_pl.functional.fednova import normalized_average
+from fedreid_pl.functional.local_steps import effective_steps
+
+
+class FedNova(FederationCallback):
+    """w^{t+1} = w^t + tau_eff * sum_k p_k (w_k - w^t) / a_k, with tau_eff = sum_k p_k a_k.
+
+    a_k is the number of effective local steps, in which momentum and a rate that changes within the turn are
+    accounted for; only this number travels besides the backbone. Plain averaging favours clients with many images
+    twice, by their weight and by the number of their steps. What other callbacks add to the gradients, such as
+    FedProx's term, counts as part of them. Buffers stay what `backbone_sync` made of them, and weights are
+    whatever other callbacks set. Clients that take equally many steps make it FedPav.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    conflicts: ClassVar[Mapping[str, str]] = {
+        "scaffold": "each sets the server's step in its own way",
+        "robust": "both replace the average",
+        "clustering": "it needs one global model",
+    }
+
+    # server half
+
+    def on_update(self, federation: FederationLoop, update: ClientUpdate) -> None:
+        """An update without a possible number of steps cannot be averaged."""
+        config, steps = federation.config, update.metrics.get("effective_steps")
+        # One image per step at least, momentum adds up to 1 / (1 - rho), and a warmup over the epochs of the
+        # turn raises the rate by their number at most.
+        most = federation.clients[update.client] * config.local_epochs**2 / (1 - config.optim.momentum)
+        if steps is None or not 1 <= steps <= most:
+            raise RejectedUpdate(f"reports {steps} effective steps; 1 to {most:.0f} are possible")
+
+    def aggregate(
+        self,
+        federation: FederationLoop,
+        updates: Sequence[ClientUpdate],
+        weights: Mapping[str, float],
+        models: dict[str, State],
+    ) -> dict[str, State]:
+        """The parameters of the global model anew; its buffers as they are."""
+        exchanged = updates[0].backbone.keys() - federation.buffer_names  # FedBN's updates hold no BatchNorm
+        start = {name: value for name, value in federation.models["global"].items() if name in exchanged}
+        steps = {update.client: update.metrics["effective_steps"] for update in updates}
+        for client, count in steps.items():
+            federation.record("weights", client, "effective_steps", count)
+        states = ((update.client, update.backbone) for update in updates)
+        average = normalized_average(start, states, weights, steps)
+        return {**models, "global": {**models["global"], **average}}
+
+    # client half
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """No step is taken yet."""
+        self._steps = LocalSteps()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Counts a step."""
+        self._steps.before_step(trainer, optimizer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
+        """Takes it back if it was skipped."""
+        self._steps.after_step(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reports a_k: the same for every exchanged parameter, as their rates change by one factor."""
+        exchanged = (value for name, value in pl_module.backbone.named_parameters() if name in pl_module.job.backbone)
+        counts = (effective_steps(*self._steps.of(value)) for value in exchanged)
+        pl_module.outbox.metrics["effective_steps"] = max(counts, default=0.0)  # a frozen one takes no steps

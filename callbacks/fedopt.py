@@ -1,0 +1,109 @@
+"""Server optimizers: the averaged update is a pseudo-gradient, and the server takes a step of its own along it.
+
+FedAvgM: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
+2019. FedAdagrad, FedAdam, FedYogi: Reddi et al., "Adaptive Federated Optimization", ICLR 2021, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.functional.fedopt import adaptive_step, momentum_step
+
+
+class FedOpt(FederationCallback):
+    """Steps from the round's old model along `w^t - w`, where w is what the callbacks before made of the updates.
+
+    Parameters only: running statistics and counters stay as they were averaged. They belong to the average and not
+    to the stepped model; `backbone_sync.batch_norm=recalibrate` estimates them for the model that is sent.
+
+    Args:
+        optimizer: `momentum` (FedAvgM), `adam`, `yogi` or `adagrad`. FedAvgM with `lr=1 beta1=0` is FedPav.
+        lr: of the server; `null`: 1 for momentum, 0.01 for the others, where a parameter moves by at most about
+            `lr` in a round.
+        beta1: decay of the first moment. A constant pseudo-gradient is enlarged 1 / (1 - beta1) times by momentum
+            and not at all by the others. The paper runs FedAdagrad with 0.
+        beta2: decay of the second moment of adam and yogi.
+        tau: degree of adaptivity of all but momentum: the smaller, the more alike the steps of all parameters. The
+            second moment starts at tau^2.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    after: ClassVar[tuple[str, ...]] = ("fednova", "robust")
+    conflicts: ClassVar[Mapping[str, str]] = {
+        "clustering": "the moments belong to one model, and clusters change from round to round",
+        "scaffold": "both step the global model",
+    }
+
+    def __init__(
+        self,
+        optimizer: Literal["momentum", "adam", "yogi", "adagrad"] = "momentum",
+        lr: float | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        tau: float = 1e-3,
+    ) -> None:
+        if lr is not None and not lr > 0:
+            raise FedReIDError(f"callbacks.fedopt.lr={lr}: must be above 0")
+        for name, value in (("beta1", beta1), ("beta2", beta2)):
+            if not 0 <= value < 1:
+                raise FedReIDError(f"callbacks.fedopt.{name}={value}: must be at least 0 and below 1")
+        if not tau > 0:
+            raise FedReIDError(f"callbacks.fedopt.tau={tau}: must be above 0")
+        self.optimizer = optimizer
+        self.lr = lr if lr is not None else (1.0 if optimizer == "momentum" else 0.01)
+        self.beta1, self.beta2, self.tau = beta1, beta2, tau
+        self._first: dict[str, State] = {}  # by model, by parameter
+        self._second: dict[str, State] = {}
+
+    def aggregate(
+        self,
+        federation: FederationLoop,
+        updates: Sequence[ClientUpdate],
+        weights: Mapping[str, float],
+        models: dict[str, State],
+    ) -> dict[str, State]:
+        """w^{t+1} = w^t - lr * direction(w^t - w)."""
+        return {
+            model: {
+                name: mean
+                if name in federation.buffer_names or not mean.is_floating_point()
+                else self._step(model, name, federation.models[model][name], mean)
+                for name, mean in state.items()
+            }
+            for model, state in models.items()
+        }
+
+    def _step(self, model: str, name: str, old: Tensor, mean: Tensor) -> Tensor:
+        dtype = torch.float64 if mean.dtype == torch.float64 else torch.float32
+        first, second = self._first.setdefault(model, {}), self._second.setdefault(model, {})
+        moment = first[name] if name in first else torch.zeros_like(mean, dtype=dtype)
+        gradient = old.double() - mean.double()
+        if self.optimizer == "momentum":
+            weight, first[name] = momentum_step(old, gradient, moment, self.lr, self.beta1)
+            return weight
+        variance = second[name] if name in second else torch.full_like(mean, self.tau**2, dtype=dtype)
+        weight, first[name], second[name] = adaptive_step(
+            old, gradient, moment, variance, self.optimizer, self.lr, self.beta1, self.beta2, self.tau
+        )
+        return weight
+
+    def state_dict(self) -> dict[str, Any]:
+        """First and second moments by model and parameter."""
+        return {"first": _copy(self._first), "second": _copy(self._second)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes the moments back."""
+        self._first, self._second = _copy(state.get("first", {})), _copy(state.get("second", {}))
+
+
+def _copy(moments: Mapping[str, State]) -> dict[str, State]:
+    return {model: dict(state) for model, state in moments.items()}  # the tensors are never changed in place

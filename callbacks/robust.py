@@ -1,0 +1,114 @@
+"""Robust aggregation: a few clients that send anything at all cannot move the global model far.
+
+Coordinate-wise median and trimmed mean: Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal
+Statistical Rates", ICML 2018. Krum and multi-Krum: Blanchard et al., "Machine Learning with Adversaries: Byzantine
+Tolerant Gradient Descent", NeurIPS 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+from fedreid_pl.config import Config
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.functional.aggregation import weighted_average
+from fedreid_pl.functional.robust import krum, number_cut, trimmed_mean
+
+
+class Robust(FederationCallback):
+    """Replaces the average of `backbone_sync` by one that outliers cannot set.
+
+    Unweighted by design: a client's number of images is its own claim, and one that lies would weigh the most. The
+    recorded weights are equal for the median and the trimmed mean, and those of the chosen clients under Krum.
+
+    Running statistics of BatchNorm are aggregated and, by Krum, compared like parameters: a client could spoil the
+    model through them as well. So `backbone_sync.batch_norm=first` has no effect on them. Counters are the lower
+    median, under Krum the largest among the chosen.
+
+    Args:
+        rule: `median` or `trimmed_mean` of every coordinate; `krum`, the one model with the nearest neighbours;
+            `multi_krum`, the mean of the n - byzantine models that Krum ranks best.
+        trim: share of the clients that the trimmed mean cuts at each end, below 0.5, rounded down to whole clients.
+        byzantine: f, the number of hostile clients in a round that Krum withstands; wants 2 f + 3 clients. A round
+            with fewer updates, because some were refused, goes on with the largest f that it allows.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    conflicts: ClassVar[Mapping[str, str]] = {
+        "fednova": "robust aggregation replaces the average that FedNova mends",
+        "scaffold": "its control variates are averaged without protection",
+        "clustering": "a cluster has too few clients to tell the hostile ones",
+        "reweighting": "robust aggregation ignores weights",
+    }
+
+    def __init__(
+        self,
+        rule: Literal["median", "trimmed_mean", "krum", "multi_krum"] = "median",
+        trim: float = 0.2,
+        byzantine: int = 1,
+    ) -> None:
+        if not 0 <= trim < 0.5:
+            raise FedReIDError(f"callbacks.robust.trim={trim}: must be at least 0 and below 0.5")
+        if byzantine < 0:
+            raise FedReIDError(f"callbacks.robust.byzantine={byzantine}: must be at least 0")
+        self.rule, self.trim, self.byzantine = rule, trim, byzantine
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Krum wants enough clients in a round."""
+        present, wanted = config.clients_per_round or len(data.clients), 2 * self.byzantine + 3
+        if self.rule in ("krum", "multi_krum") and present < wanted:
+            raise FedReIDError(
+                f"callbacks.robust.byzantine={self.byzantine}: {self.rule} needs {wanted} clients in a round, there "
+                f"are {present}; set byzantine to at most (clients - 3) / 2 or take rule=median"
+            )
+
+    def on_aggregation_start(
+        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+    ) -> None:
+        """Equal weights, under Krum of the chosen clients and zero for the others."""
+        chosen: Sequence[int] = range(len(updates))
+        if self.rule in ("krum", "multi_krum"):
+            chosen = self._choose(federation, [update.backbone for update in updates])
+        for number, update in enumerate(updates):
+            weights[update.client] = 1 / len(chosen) if number in chosen else 0.0
+
+    def aggregate(
+        self,
+        federation: FederationLoop,
+        updates: Sequence[ClientUpdate],
+        weights: Mapping[str, float],
+        models: dict[str, State],
+    ) -> dict[str, State]:
+        """The rule over all exchanged tensors; what stays at the clients is as the callbacks before left it."""
+        if self.rule in ("krum", "multi_krum"):
+            result = weighted_average(
+                ((update.client, update.backbone) for update in updates if weights[update.client]), weights
+            )
+        else:
+            result = trimmed_mean([update.backbone for update in updates], self._cut(federation, len(updates)))
+        return {model: {**state, **result} for model, state in models.items()}
+
+    def _cut(self, federation: FederationLoop, count: int) -> int:
+        if self.rule == "median":
+            return (count - 1) // 2
+        cut = number_cut(count, self.trim)
+        if self.trim and not cut and count > 1:
+            federation.warn(f"trim={self.trim:g} of {count} updates cuts none; this round takes their plain mean")
+        return cut
+
+    def _choose(self, federation: FederationLoop, states: Sequence[State]) -> Sequence[int]:
+        count = len(states)
+        if count < 3:
+            federation.warn(f"{self.rule} cannot choose among {count} updates; this round takes their plain mean")
+            return range(count)
+        byzantine = min(self.byzantine, (count - 3) // 2)
+        if byzantine < self.byzantine:
+            federation.warn(
+                f"{self.rule} withstands {byzantine} instead of {self.byzantine} hostile clients: {count} updates"
+            )
+        return krum(states, byzantine, 1 if self.rule == "krum" else count - byzantine)

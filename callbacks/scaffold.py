@@ -1,0 +1,136 @@
+"""SCAFFOLD: control variates correct the drift of local training.
+
+Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, Algorithm 1 with
+option II.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.local_steps import LocalSteps, gradient_scale
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.functional.scaffold import control_change, move_control
+
+PREFIX = "scaffold."
+
+
+class Scaffold(FederationCallback):
+    """Adds c - c_k to the gradients of the exchanged parameters: the direction of all for that of client k.
+
+    c is kept and sent by the server, c_k stays at the client, both begin with zeros and hold no buffers. After
+    its turn a client sets c_k+ = c_k - c + (w^t - w_k) / d and sends the change. d is what a gradient of one in
+    every step would have moved: K * lr for the paper's plain SGD, and what momentum and changing rates make of
+    it otherwise. The server adds 1/N of every change to c, N being the number of all clients.
+
+    Weight decay is added by the optimizer, after the correction, and so belongs to the local gradient that c_k
+    estimates. The average is that of the callbacks before, by number of images unless one says otherwise; the
+    paper's is unweighted. Messages are twice as long as FedPav's. An update that the server leaves out does
+    not change c, though its client has a new c_k.
+
+    Args:
+        server_lr: the server's step eta_g: w^t + server_lr * (average - w^t).
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    conflicts: ClassVar[Mapping[str, str]] = {
+        "fednova": "each sets the server's step in its own way",
+        "robust": "one bad client's control variate would undo what it protects",
+        "clustering": "it needs one global model",
+    }
+
+    def __init__(self, server_lr: float = 1.0) -> None:
+        if not 0 < server_lr < math.inf:
+            raise FedReIDError(f"callbacks.scaffold.server_lr={server_lr}: must be a finite number above 0")
+        self.server_lr = server_lr
+        self._control: State = {}  # c at the server, c_k at a client
+
+    # server half
+
+    def on_distribute(self, federation: FederationLoop, job: ClientJob) -> ClientJob:
+        """c of the parameters that are exchanged."""
+        for name, value in job.backbone.items():
+            if name not in federation.buffer_names:
+                self._control.setdefault(name, torch.zeros_like(value))
+        control = {PREFIX + name: value for name, value in self._control.items() if name in job.backbone}
+        return replace(job, extras={**job.extras, **control})
+
+    def aggregate(
+        self,
+        federation: FederationLoop,
+        updates: Sequence[ClientUpdate],
+        weights: Mapping[str, float],
+        models: dict[str, State],
+    ) -> dict[str, State]:
+        """c from the changes of the clients that count, and the server's step from w^t to the average."""
+        changes = ({name: update.extras[PREFIX + name] for name in self._control} for update in updates)
+        self._control = move_control(self._control, changes, len(federation.clients))
+        start, average = federation.models["global"], models["global"]
+        stepped = {name: torch.lerp(start[name], average[name], self.server_lr) for name in self._control}
+        return {**models, "global": {**average, **stepped}}
+
+    def state_dict(self) -> dict[str, Any]:
+        """c."""
+        return {"control": dict(self._control)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes c back."""
+        self._control = dict(state.get("control", {}))
+
+    # client half
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps w^t and c - c_k, on the device."""
+        self._steps = LocalSteps()
+        self._weights: dict[str, Tensor] = {}
+        self._start: State = {}
+        self._correction: State = {}
+        for name, weight in pl_module.backbone.named_parameters():
+            if PREFIX + name not in pl_module.job.extras:
+                continue
+            sent = pl_module.job.extras[PREFIX + name]
+            own = self._control.setdefault(name, torch.zeros_like(sent))
+            self._weights[name], self._start[name] = weight, weight.detach().clone()
+            self._correction[name] = torch.empty_like(weight).copy_(sent - own)  # in the weight's memory order
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Adds c - c_k to the gradients."""
+        self._steps.before_step(trainer, optimizer)
+        scale = gradient_scale(trainer, optimizer)
+        for name, weight in self._weights.items():
+            if weight.grad is not None:
+                weight.grad.add_(self._correction[name], alpha=scale)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
+        """A skipped step does not count."""
+        self._steps.after_step(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """c_k+ stays, its change goes into the update."""
+        for name, weight in self._weights.items():
+            sent, distance = pl_module.job.extras[PREFIX + name], self._steps.displacement(weight)
+            change = control_change(self._start[name].cpu(), weight.detach().cpu(), sent, distance)
+            self._control[name] = self._control[name] + change
+            pl_module.outbox.extras[PREFIX + name] = change
+        self._weights, self._start, self._correction = {}, {}, {}
+
+    def client_state_dict(self) -> dict[str, Any]:
+        """c_k."""
+        return {"control": self._control} if self._control else {}
+
+    def load_client_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes c_k back."""
+        self._control = dict(state["control"])

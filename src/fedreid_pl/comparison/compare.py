@@ -1,0 +1,121 @@
+"""A comparison from its plan: checks, the runs that are missing, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+
+from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.comparison.accuracy import Experiments, table2, table3, table4
+from fedreid_pl.comparison.course import communication_table, fluctuation_table, weight_tables
+from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun
+from fedreid_pl.comparison.results import Result, read_result
+from fedreid_pl.comparison.runner import train_runs
+from fedreid_pl.comparison.tables import Table, tidy_csv
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.selection import check_selection
+from fedreid_pl.federation.storage import write_text
+from fedreid_pl.federation.trainer import check_devices, quiet
+from fedreid_pl.reporting.progress import Status
+
+
+def compare(plan: Plan) -> None:
+    """Trains what is missing, prints the tables and writes them to `plan.out`.
+
+    Raises:
+        FedReIDError: for what can be refused, before anything runs; and at the end, with the tables of the others
+            made, if a run is missing.
+    """
+    quiet()
+    results = {run: result for run in plan.runs if (result := read_result(run))}
+    missing = [run for run in plan.runs if run not in results]
+    check_runs(missing)
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FedReIDError(f"out={plan.out}: cannot be made ({error.strerror})") from error
+    if missing:
+        there = f"{len(results)} of {len(plan.runs)} runs are there, " if results else ""
+        print(f"{there}{len(missing)} to train", file=sys.stderr, flush=True)
+        train_runs(missing, plan.jobs)
+        results |= {run: result for run in missing if (result := read_result(run))}
+        missing = [run for run in plan.runs if run not in results]
+    _report(plan, results)
+    if missing:
+        names = ", ".join(f"{run.name} ({run.folder})" for run in missing)
+        raise FedReIDError(
+            f"{len(missing)} of {len(plan.runs)} runs are missing: {names}; mend them and repeat the command"
+        )
+
+
+def check_runs(runs: Sequence[PlannedRun]) -> None:
+    """Refuses what `train` would refuse, so that no run is trained beside one that cannot be.
+
+    Raises:
+        FedReIDError: for devices, callbacks or data that do not fit.
+    """
+    data: dict[str, FederatedData] = {}
+    checked: set[str] = set()
+    status = Status()
+    for run in runs:
+        if run.experiment in checked:  # seeds differ in nothing that is checked
+            continue
+        checked.add(run.experiment)
+        config = run.config
+        check_devices(config)
+        make_callbacks = callback_factory(config.callbacks)
+        key = repr(config.data)
+        if key not in data:
+            data[key] = load_federated_data(config.data, status)
+            status.done()
+        check_selection(config, len(data[key].clients))
+        for callback in make_callbacks().values():
+            callback.check(config, data[key])
+
+
+def make_tables(plan: Plan, results: Mapping[PlannedRun, Result]) -> list[Table]:
+    """All tables that the results allow, without those that would be empty."""
+    experiments: Experiments = {
+        label: found
+        for label in plan.experiments
+        if (found := [results[run] for run in plan.runs if run.experiment == label and run in results])
+    }
+    kind = ", synthetic data" if plan.synthetic else ""
+    paper = not plan.synthetic
+    tables = [table3(experiments, metric, plan.statistic, kind, paper) for metric in ("rank1", "mAP")]
+    tables += [table for make in (table4, table2) if (table := make(experiments, plan.statistic, kind, paper))]
+    tables += [fluctuation_table(experiments, kind), communication_table(experiments, kind)]
+    return [table for table in (*tables, *weight_tables(experiments, kind)) if table.rows]
+
+
+def _report(plan: Plan, results: Mapping[PlannedRun, Result]) -> None:
+    tables = make_tables(plan, results)
+    head = _head(plan, results)
+    write_text(plan.out / "runs.csv", _runs_csv(plan, results))
+    write_text(plan.out / "tables.csv", tidy_csv(tables))
+    write_text(plan.out / "tables.md", "\n\n".join([f"# {head}", *(table.to_markdown() for table in tables)]) + "\n")
+    if tables:
+        print("\n\n".join([head, *(table.to_text() for table in tables)]))
+        print(f"\nThese tables are in {plan.out / 'tables.md'} and tables.csv, where they come from in runs.csv")
+
+
+def _head(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:
+    data = plan.runs[0].config.data.name + (" (synthetic data)" if plan.synthetic else "")
+    seeds = f"seed{'s' * (len(plan.seeds) > 1)} {', '.join(map(str, plan.seeds))}"
+    deviation = "; mean ± sample standard deviation over seeds" if len(plan.seeds) > 1 else ""
+    absent = [run.name for run in plan.runs if run not in results]
+    without = f"; WITHOUT {', '.join(absent)}" if absent else ""
+    return f"Comparison on {data}, {seeds}{deviation}; {STATISTICS[plan.statistic]}{without}"
+
+
+def _runs_csv(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["experiment", "seed", "folder", "complete", "rounds"])
+    for run in plan.runs:
+        writer.writerow([run.experiment, run.seed, run.folder, run in results, run.config.rounds])
+    return text.getvalue()

@@ -1,0 +1,120 @@
+"""Trains the runs of a comparison, each in a process of its own, several at once if asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedreid_pl.comparison.plan import PlannedRun
+from fedreid_pl.reporting.progress import duration
+
+PAUSE = 0.1  # seconds between two looks at the children
+PATIENCE = 60.0  # seconds that an interrupted child has to end by itself
+LOG = "train.log"
+
+
+@dataclass(eq=False)
+class Child:
+    """A run that is being trained.
+
+    Attributes:
+        log: where its output goes, `None` if that is the terminal.
+        offset: size of the log before.
+    """
+
+    run: PlannedRun
+    number: int
+    process: subprocess.Popen
+    started: float
+    log: Path | None = None
+    offset: int = 0
+
+
+def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
+    """Trains `runs` in their order, at most `jobs` at once, and says when each starts and how it ends.
+
+    With one job the output of a run goes to stderr as it is, with several into `train.log` in its folder. A run
+    that fails does not stop the others. When this process is interrupted, the runs are too, and waited for.
+    """
+    waiting = list(enumerate(runs, 1))
+    children: list[Child] = []
+    try:
+        while waiting or children:
+            while waiting and len(children) < jobs:
+                number, run = waiting.pop(0)
+                _say(f"run {number} of {len(runs)}: {run.name} starts, folder {run.folder}")
+                try:
+                    children.append(_start(run, number, jobs))
+                except OSError as error:
+                    _say(f"run {number} of {len(runs)}: {run.name} failed: {run.folder}: {error.strerror or error}")
+            ended = [child for child in children if child.process.poll() is not None]
+            for child in ended:
+                children.remove(child)
+                _say(f"run {child.number} of {len(runs)}: {child.run.name} {_outcome(child)}")
+            if not ended:
+                time.sleep(PAUSE)
+    finally:
+        _stop(children)
+
+
+def last_error(text: str) -> str:
+    """The last line that starts with `error: `, without that, else the last line that says anything.
+
+    >>> last_error("round 1\\nerror: no room\\nbye\\n"), last_error("Killed\\n\\n"), last_error("")
+    ('no room', 'Killed', 'it said nothing')
+    """
+    lines = [line.rpartition("\r")[2].strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["it said nothing"])[-1]
+
+
+def _start(run: PlannedRun, number: int, jobs: int) -> Child:
+    command = [sys.executable, "-m", "fedreid_pl", "train", *run.words, "resume=auto"]
+    started = time.monotonic()
+    if jobs == 1:
+        return Child(run, number, subprocess.Popen(command, stdout=2), started)  # our stdout is for the tables
+    environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **os.environ}
+    run.folder.mkdir(parents=True, exist_ok=True)
+    path = run.folder / LOG
+    with open(path, "ab") as log:
+        offset = log.tell()
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+    return Child(run, number, process, started, path, offset)
+
+
+def _outcome(child: Child) -> str:
+    took = duration(time.monotonic() - child.started)
+    if child.process.returncode == 0:
+        return f"is done after {took}"
+    if child.log is None:
+        return f"failed after {took}, with the error above"
+    with open(child.log, "rb") as log:
+        log.seek(child.offset)
+        return f"failed after {took}: {last_error(log.read().decode(errors='replace'))}; see {child.log}"
+
+
+def _stop(children: Sequence[Child]) -> None:
+    for child in children:
+        child.process.terminate()  # saves, as after Ctrl-C
+    limit = time.monotonic() + PATIENCE
+    for child in children:
+        try:
+            child.process.wait(max(0.0, limit - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,96 @@
+"""Tables with a mean and a deviation in every cell, as text, Markdown and tidy rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fedreid_pl.comparison.results import Cell
+from fedreid_pl.reporting.tables import text_table
+
+
+class Column(NamedTuple):
+    """Heading, what is measured (for the tidy rows), and how a number is written."""
+
+    name: str
+    metric: str
+    form: str = ".1f"
+
+
+@dataclass
+class Table:
+    """A table of cells.
+
+    Attributes:
+        key: name in the tidy rows.
+        title: first line; says what the numbers are.
+        lead: headings of the columns of text that name a row.
+        rows: `(texts of the lead columns, one cell or None per column)`.
+        notes: sentences below it.
+    """
+
+    key: str
+    title: str
+    lead: tuple[str, ...]
+    columns: list[Column]
+    rows: list[tuple[tuple[str, ...], list[Cell | None]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, lead: str | tuple[str, ...], cells: Iterable[Cell | None]) -> None:
+        """Appends a row, unless nothing in it is known."""
+        values = list(cells)
+        if any(cell is not None for cell in values):
+            self.rows.append(((lead,) if isinstance(lead, str) else lead, values))
+
+    def body(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows as text."""
+        header = [*self.lead, *(column.name for column in self.columns)]
+        rows = [
+            [*lead, *(cell_text(cell, column.form) for cell, column in zip(cells, self.columns, strict=True))]
+            for lead, cells in self.rows
+        ]
+        return header, rows
+
+    def to_text(self) -> str:
+        """Title, aligned columns, notes."""
+        return "\n".join([self.title, "", text_table(*self.body()), *(["", *self.notes] if self.notes else [])])
+
+    def to_markdown(self) -> str:
+        """The same as a section of a Markdown file."""
+        header, rows = self.body()
+        rule = ["---"] * len(self.lead) + ["---:"] * len(self.columns)
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *rows)]
+        return "\n".join([f"## {self.title}", "", *lines, *(f"\n{note}" for note in self.notes)])
+
+
+def cell_text(cell: Cell | None, form: str = ".1f") -> str:
+    """A cell as it is printed.
+
+    >>> cell_text(Cell(41.23, 0.56, 3)), cell_text(Cell(2.0, None, 1), "+.1f"), cell_text(None)
+    ('41.2 ± 0.6', '+2.0', '-')
+    """
+    if cell is None:
+        return "-"
+    own = form.replace("+", "")
+    return f"{cell.mean:{form}}" + ("" if cell.deviation is None else f" ± {cell.deviation:{own}}")
+
+
+def tidy_csv(tables: Sequence[Table]) -> str:
+    """Every cell of every table as a line `table,row,column,metric,mean,deviation,seeds`.
+
+    The deviation is empty where there is one seed, and so are the seeds of a printed figure that is quoted.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["table", "row", "column", "metric", *Cell._fields])
+    for table in tables:
+        for lead, cells in table.rows:
+            for column, cell in zip(table.columns, cells, strict=True):
+                if cell is not None:
+                    deviation = "" if cell.deviation is None else f"{cell.deviation:.10g}"
+                    numbers = (f"{cell.mean:.10g}", deviation, cell.seeds or "")
+                    writer.writerow([table.key, ", ".join(lead), column.name, column.metric, *numbers])
+    return text.getvalue()

@@ -1,0 +1,59 @@
+"""CAVIAR4REID (Cheng, Cristani, Stoppa, Bazzani and Murino, BMVC 2011).
+
+    CAVIAR4REID/CAVIARa/0001001.jpg ... 0072010.jpg
+
+72 persons, 1,220 images of many sizes: 50 persons with 20 images, 22 with 10. A name is the person (four digits, from
+1) and the image (three digits).
+
+The camera is not in the name. By convention images 1 to 10 of a person are of the first camera and 11 to 20 of the
+second, which makes 50 persons seen by both cameras and 22 by the first alone.
+
+Protocol: the persons seen by both cameras are halved (25 / 25; rounded down for training), camera 1 of the tested ones
+is the query and camera 2 the gallery, with all images: 500 training, 250 query and 250 gallery images. Persons of one
+camera are not used. Every `split` is another half, drawn from (seed, split).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fedreid_pl.data.readers.drawn_split import draw_halves, random_state
+from fedreid_pl.data.readers.layout import Layout, ReadOptions
+from fedreid_pl.data.readers.listing import make_table
+from fedreid_pl.data.readers.original import Image, flat_folder, holds, is_original, parse_names, two_camera_rows
+from fedreid_pl.data.samples import SampleTable
+from fedreid_pl.errors import FedReIDError
+
+EXPECTS = "CAVIARa with images such as 0001011.jpg (person 1, image 11 of 1 to 20)"
+NAME = re.compile(r"([0-9]{4})([0-9]{3})\.[^.]+")
+IMAGES_PER_CAMERA = 10
+
+
+def is_caviar(root: Path) -> bool:
+    """Whether `root` looks like CAVIAR4REID: a folder `CAVIARa`, or that folder itself, with names of seven digits."""
+    return is_original(root, "caviar") and holds(root / flat_folder(root, "caviar"), NAME)
+
+
+def read_caviar(root: Path, name: str, options: ReadOptions) -> SampleTable:
+    """A drawn half of the persons of both cameras for training, the others as query and gallery.
+
+    Raises:
+        FedReIDError: if the folder is missing, a name has no person or no image from 1 to 20, or fewer than two persons
+            are seen by both cameras.
+    """
+    images: list[Image] = []
+    for path, match in parse_names(root, flat_folder(root, "caviar"), NAME, EXPECTS):
+        number = int(match[2])
+        if not 1 <= number <= 2 * IMAGES_PER_CAMERA:
+            raise FedReIDError(f"{root / path}: image {number} belongs to neither camera; expected {EXPECTS}")
+        images.append((path, int(match[1]), 1 if number <= IMAGES_PER_CAMERA else 2))
+    both = {person for _, person, camera in images if camera == 1} & {
+        person for _, person, camera in images if camera == 2
+    }
+    train, _ = draw_halves(both, random_state(options.seed, options.split, "caviar"), root)
+    seen = [image for image in images if image[1] in both]
+    return make_table(name, root, two_camera_rows(seen, train, train_only=options.train_only))
+
+
+LAYOUT = Layout("caviar", "CAVIAR4REID", EXPECTS, is_caviar, read_caviar)

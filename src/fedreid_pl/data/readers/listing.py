@@ -1,0 +1,147 @@
+"""Names below a dataset's folder, listed once, and the table made of what the names say."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedreid_pl.data.samples import SampleTable
+from fedreid_pl.errors import FedReIDError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
+
+Row = tuple[str, int, int, int]
+"""Path relative to the dataset's folder, identity, camera, split."""
+
+
+def has_folders(folder: Path, *names: str) -> bool:
+    """Whether `folder` holds folders of all these names; `False` where it may not be looked into."""
+    return all(os.path.isdir(folder / name) for name in names)
+
+
+def has_files(folder: Path, *names: str) -> bool:
+    """Whether `folder` holds files of all these names; `False` where it may not be looked into."""
+    return all(os.path.isfile(folder / name) for name in names)
+
+
+def image_names(folder: Path, expects: str) -> list[str]:
+    """Sorted base names of the images in `folder`; hidden files and folders are none.
+
+    Args:
+        folder: is listed, not what is below it.
+        expects: what the whole dataset should hold, for the message about a missing folder.
+
+    Raises:
+        FedReIDError: if the folder is missing, cannot be read or holds no image.
+    """
+    # hidden files are not images: macOS leaves ._0002_c1s1_000451_03.jpg beside the real one
+    files, _ = _entries(folder, expects)
+    names = sorted(name for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS))
+    if not names:
+        raise FedReIDError(f"{folder}: holds no image ({', '.join(EXTENSIONS)})")
+    return names
+
+
+def person_folders(folder: Path, expects: str) -> dict[str, list[str]]:
+    """Images per person of `folder/PERSON/IMAGE`, sorted; folders without an image are left out.
+
+    Raises:
+        FedReIDError: if a folder is missing or cannot be read, or no image is in a person's folder.
+    """
+    _, folders = _entries(folder, expects)
+    persons = {}
+    for person in sorted(name for name in folders if name[0] != "."):
+        files, _ = _entries(folder / person, expects)
+        names = sorted(name for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS))
+        if names:
+            persons[person] = names
+    if not persons:
+        raise FedReIDError(f"{folder}: holds no image in a folder of its person, such as 0001/NAME.jpg")
+    return persons
+
+
+def person_numbers(folder: Path, persons: Iterable[str]) -> dict[str, int]:
+    """The number that each folder name of one split is: `0012`, `12` or `-1`.
+
+    Raises:
+        FedReIDError: for a name that is no number, and two names of one number.
+    """
+    numbers: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for person in persons:
+        if re.fullmatch(r"-1|[0-9]{1,18}", person) is None:
+            raise FedReIDError(f"{folder / person}: the folder's name is not a person's number, such as 0001 or -1")
+        numbers[person] = int(person)
+        first = names.setdefault(int(person), person)
+        if first != person:
+            raise FedReIDError(f"{folder}: the folders {first} and {person} are one number; give the person one folder")
+    return numbers
+
+
+def missing_files(folder: Path, paths: Sequence[str]) -> list[int]:
+    """Positions of those of `paths` (relative to `folder`) that are no file, in ascending order.
+
+    Every directory is listed once instead of asking for every file.
+    """
+    known: dict[str, frozenset[str]] = {}
+    missing = []
+    for position, path in enumerate(paths):
+        place, name = posixpath.split(path)
+        if place not in known:
+            try:
+                known[place] = frozenset(_entries(folder / place, "")[0])
+            except (FedReIDError, ValueError):  # ValueError: a null byte in the path
+                known[place] = frozenset()
+        # a file system may take names for equal that differ in case or composition: ask before complaining
+        if name not in known[place] and not os.path.isfile(folder / path):
+            missing.append(position)
+    return missing
+
+
+def read_text(path: Path, expects: str) -> str:
+    """A text file of the dataset, in UTF-8 with or without a byte order mark.
+
+    Raises:
+        FedReIDError: if it is missing, cannot be read or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise FedReIDError(f"{path}: no such file; expected {expects}") from error
+    except OSError as error:
+        raise FedReIDError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise FedReIDError(f"{path}: is not a text file in UTF-8") from error
+
+
+def make_table(name: str, root: Path, rows: Iterable[Row]) -> SampleTable:
+    """The table of `rows`, sorted by split and path."""
+    rows = sorted(rows, key=lambda row: (row[3], row[0]))
+    return SampleTable(
+        name,
+        root,
+        tuple(row[0] for row in rows),
+        np.array([row[1] for row in rows], dtype=np.int64),
+        np.array([row[2] for row in rows], dtype=np.int64),
+        np.array([row[3] for row in rows], dtype=np.uint8),
+    )
+
+
+def _entries(folder: Path, expects: str) -> tuple[list[str], list[str]]:
+    """Names of the files and of the folders in `folder`, in no order."""
+    files: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:  # knows what is a folder without asking for each name
+            for entry in entries:
+                (folders if entry.is_dir() else files).append(entry.name)
+    except FileNotFoundError as error:
+        raise FedReIDError(f"{folder}: no such folder; expected {expects}") from error
+    except OSError as error:
+        raise FedReIDError(f"{folder}: cannot be read ({error.strerror})") from error
+    return files, folders

@@ -1,0 +1,86 @@
+"""MSMT17 as distributed (Wei et al., CVPR 2018), V1 and V2 (faces blurred).
+
+    MSMT17_V1/train/0000/0000_000_01_0303morning_0015_0.jpg          test/...
+    MSMT17_V2/mask_train_v2/...                                      mask_test_v2/...
+    list_train.txt  list_val.txt  list_query.txt  list_gallery.txt   lines: 0000/0000_000_01_0303morning_0015_0.jpg 0
+
+The lists say what is used: train and val (both are trained on) relative to the training folder, query and gallery
+relative to the test folder. The camera, 01 to 15, is the third `_` field of the base name. The persons of train and
+of test are others but both are counted from 0: those of test are shifted past the last one of train, so that they never
+collide. Person 0 is a person, and there is neither junk nor a distractor.
+
+1,041 training persons with 32,621 images, 11,659 queries and 82,161 gallery images of 3,060 persons, 15 cameras.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fedreid_pl.data.readers.layout import Layout, ReadOptions
+from fedreid_pl.data.readers.listing import Row, has_files, has_folders, make_table, missing_files, read_text
+from fedreid_pl.data.readers.market1501 import is_market1501
+from fedreid_pl.data.samples import GALLERY, QUERY, TRAIN, SampleTable
+from fedreid_pl.errors import FedReIDError
+
+LISTS = {"list_train.txt": TRAIN, "list_val.txt": TRAIN, "list_query.txt": QUERY, "list_gallery.txt": GALLERY}
+EXPECTS = f"train and test (V1) or mask_train_v2 and mask_test_v2 (V2), and {', '.join(LISTS)}"
+LINE = re.compile(r"(?P<path>(?:[^/]+/)*[0-9]+_[0-9]+_(?P<camera>[0-9]{2})_[^/]*)\s+(?P<label>[0-9]{1,9})", re.ASCII)
+
+
+def is_msmt17(root: Path) -> bool:
+    """Whether `root` looks like MSMT17: a training folder and one of the lists, not converted in place."""
+    trains = [folder for folder in ("train", "mask_train_v2") if has_folders(root, folder)]
+    return bool(trains) and any(has_files(root, name) for name in LISTS) and not is_market1501(root)
+
+
+def read_msmt17(root: Path, name: str, options: ReadOptions) -> SampleTable:
+    """What the lists name, sorted by split and path.
+
+    Raises:
+        FedReIDError: if a list is missing or a line of it malformed, named twice or without its image.
+    """
+    version = ("mask_train_v2", "mask_test_v2") if has_folders(root, "mask_train_v2") else ("train", "test")
+    rows: list[Row] = []
+    seen: set[str] = set()
+    first_test = 0  # one past the last person of train
+    for file, split in LISTS.items():
+        if options.train_only and split != TRAIN:
+            continue
+        listed = _read_list(root / file, version[split != TRAIN], split, first_test if split != TRAIN else 0, seen)
+        rows += listed
+        if split == TRAIN:
+            first_test = max([first_test, *(row[1] + 1 for row in listed)])
+    return make_table(name, root, rows)
+
+
+def _read_list(file: Path, folder: str, split: int, shift: int, seen: set[str]) -> list[Row]:
+    rows: list[Row] = []
+    numbers: list[int] = []  # of the rows' lines
+    for number, line in enumerate(read_text(file, EXPECTS).splitlines(), start=1):
+        if not (line := line.strip()):
+            continue
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise FedReIDError(
+                f"{file}, line {number}: {line[:200]!r} is not an image and a person, "
+                "such as 0000/0000_000_01_0303morning_0015_0.jpg 0"
+            )
+        path = f"{folder}/{match['path']}"
+        if path in seen:
+            raise FedReIDError(f"{file}, line {number}: {match['path']} is listed a second time")
+        seen.add(path)
+        rows.append((path, int(match["label"]) + shift, int(match["camera"]), split))
+        numbers.append(number)
+    if not rows:
+        raise FedReIDError(f"{file}: names no image")
+    missing = missing_files(file.parent, [row[0] for row in rows])
+    if missing:
+        raise FedReIDError(
+            f"{file}, line {numbers[missing[0]]}: there is no image {file.parent / rows[missing[0]][0]}; "
+            "extract the archive again"
+        )
+    return rows
+
+
+LAYOUT = Layout("msmt17", "MSMT17 (V1, V2)", EXPECTS, is_msmt17, read_msmt17)

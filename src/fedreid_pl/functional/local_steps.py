@@ -1,0 +1,49 @@
+"""How far local SGD goes: the sum that FedNova normalises by and SCAFFOLD reads the gradient from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def displacement(rates: Sequence[float], momentum: float = 0.0) -> float:
+    """How far SGD moves a weight whose gradient is one in every step: `sum_t lr_t * b_t`, `b_t = rho * b_{t-1} + 1`.
+
+    For a constant rate and no momentum it is K * lr, the divisor of SCAFFOLD's option II. The momentum buffer
+    starts at zero and takes the whole gradient (torch's SGD without dampening).
+
+    Args:
+        rates: learning rate of each step, in order.
+        momentum: rho.
+
+    >>> displacement([0.5, 0.5, 0.5])
+    1.5
+    >>> displacement([1.0, 1.0, 1.0], momentum=0.5)  # 1 + 1.5 + 1.75
+    4.25
+    """
+    total = buffer = 0.0
+    for rate in rates:
+        buffer = momentum * buffer + 1.0
+        total += rate * buffer
+    return total
+
+
+def effective_steps(rates: Sequence[float], momentum: float = 0.0) -> float:
+    """a_k, the L1 norm of FedNova's vector a_i: local steps, each weighed by how much its gradient moves the model.
+
+    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS
+    2020, Section 4. For a constant rate it is `(tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`, which is tau
+    without momentum; a changing rate counts relative to the first one. At least one if there is a step.
+
+    Args:
+        rates: learning rate of each step, in order; leading zeros move nothing and are ignored.
+        momentum: rho.
+
+    >>> effective_steps([0.1] * 7)
+    7.0
+    >>> effective_steps([0.5, 0.5, 0.25])  # the last step goes half as far
+    2.5
+    """
+    moving = list(rates)
+    while moving and moving[0] == 0:
+        del moving[0]
+    return displacement([rate / moving[0] for rate in moving], momentum)

@@ -1,0 +1,48 @@
+"""The BNNeck: the feature for the triplet loss before a BatchNorm, the feature for the classifier after it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class BNNeckBackbone(nn.Module):
+    """The exchanged part of the model with a BNNeck: trunk -> global average pooling -> BatchNorm without bias.
+
+    Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification" (CVPRW 2019, Section 3.5):
+    metric losses act before the BatchNorm, the classifier (without bias) after it, and what is compared at test
+    time is the feature after it. The paper holds the BatchNorm's bias at zero; here it has none, so that nothing
+    that works on weights (a server's optimizer, noise, an average) can move it.
+
+    The feature has the trunk's size; there is no linear layer and no dropout.
+
+    Args:
+        trunk: maps `[B, 3, H, W]` to `[B, C, h, w]` and has an attribute `out_channels`.
+
+    Attributes:
+        feature_dim: C.
+        head_bias: whether the classifier over the feature has a bias.
+
+    >>> import torch
+    >>> from fedreid_pl.models.trunks import build_trunk
+    >>> backbone = BNNeckBackbone(build_trunk("small")).eval()
+    >>> backbone(torch.zeros(2, 3, 64, 32)).shape
+    torch.Size([2, 64])
+    """
+
+    head_bias = False
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.feature_dim: int = trunk.out_channels  # type: ignore[assignment]
+        self.trunk = trunk
+        self.bottleneck = nn.BatchNorm1d(self.feature_dim)
+        self.bottleneck.register_parameter("bias", None)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features `[B, C]` of normalised images `[B, 3, H, W]`."""
+        return self.embeddings(images)[1]
+
+    def embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(pooled trunk features `[B, C]` for a metric loss, features `[B, C]`) of normalised images."""
+        pooled = self.trunk(images).mean(dim=(2, 3))
+        return pooled, self.bottleneck(pooled)

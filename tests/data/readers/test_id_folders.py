@@ -1,0 +1,116 @@
+"""The reader of one folder per person."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fedreid_pl.data.federated import TestSet
+from fedreid_pl.data.readers.id_folders import LAYOUT
+from fedreid_pl.data.readers.layout import ReadOptions
+from fedreid_pl.data.samples import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN
+from fedreid_pl.errors import FedReIDError
+
+WITH_CAMERAS = [
+    "train/12/IMG_c1_0007.jpg",
+    "train/12/door_c02.png",
+    "train/3/c103_0001.bmp",
+    "query/0/a_c1s1.jpeg",
+    "gallery/0/b_c2 (copy).JPG",
+    "gallery/-1/x_c2.jpg",
+]
+NAMES = ["train/berta/1.jpg", "train/007/1.jpg", "query/carl/1.jpg", "gallery/carl/2.jpg", "gallery/anna/1.jpg"]
+
+
+def write(root: Path, names) -> Path:
+    stream = BytesIO()
+    Image.new("RGB", (2, 4), (9, 30, 20)).save(stream, "PNG")
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(stream.getvalue())
+    return root
+
+
+def read(root: Path, **options):
+    return LAYOUT.read(root, "mine", ReadOptions(**options))
+
+
+def rows_of(table):
+    columns = (table.paths, table.identities.tolist(), table.cameras.tolist(), table.splits.tolist())
+    return list(zip(*columns, strict=True))
+
+
+def message(root: Path, **options) -> str:
+    with pytest.raises(FedReIDError) as caught:
+        read(root, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_numbers_and_cameras(tmp_path):
+    assert rows_of(read(write(tmp_path / "set_c7", WITH_CAMERAS))) == [
+        ("train/12/IMG_c1_0007.jpg", 12, 1, TRAIN),
+        ("train/12/door_c02.png", 12, 2, TRAIN),
+        ("train/3/c103_0001.bmp", 3, 103, TRAIN),
+        ("query/0/a_c1s1.jpeg", 0, 1, QUERY),
+        ("gallery/-1/x_c2.jpg", JUNK, 2, GALLERY),
+        ("gallery/0/b_c2 (copy).JPG", 0, 2, GALLERY),
+    ]
+
+
+def test_names_without_cameras(tmp_path):
+    """007, anna, berta, carl are 0 to 3; all gallery images of a person are matches of the query."""
+    table = read(write(tmp_path, NAMES))
+    assert rows_of(table) == [
+        ("train/007/1.jpg", 0, 0, TRAIN),
+        ("train/berta/1.jpg", 2, 0, TRAIN),
+        ("query/carl/1.jpg", 3, 0, QUERY),
+        ("gallery/anna/1.jpg", 1, 1, GALLERY),
+        ("gallery/carl/2.jpg", 3, 1, GALLERY),
+    ]
+    assert TestSet("mine", table.split("query"), table.split("gallery"))
+
+
+def test_junk_and_distractors_by_name(tmp_path):
+    root = write(tmp_path, [*NAMES, "gallery/junk/1.jpg", "gallery/distractor/1.jpg", "gallery/-1/1.jpg"])
+    table = read(root)
+    who = dict(zip(table.paths, table.identities.tolist(), strict=True))
+    assert (who["gallery/junk/1.jpg"], who["gallery/-1/1.jpg"]) == (JUNK, JUNK)
+    assert (who["gallery/distractor/1.jpg"], who["gallery/carl/2.jpg"]) == (DISTRACTOR, 3)
+
+
+def test_junk_does_not_turn_numbers_into_names(tmp_path):
+    root = write(tmp_path, [*WITH_CAMERAS, "gallery/junk/1_c1.jpg", "gallery/distractor/1_c1.jpg"])
+    assert set(read(root).identities.tolist()) == {12, 3, 0, JUNK, DISTRACTOR}
+
+
+def test_cameras_in_some_names_only(tmp_path):
+    root = write(tmp_path, [*WITH_CAMERAS, "query/3/cat.jpg"])
+    assert f"{root / 'query/3/cat.jpg'}: the name holds no camera" in message(root)
+
+
+@pytest.mark.parametrize("image", ["cat.jpg", "x_c.jpg", "x_c1234.jpg", "xc1.jpg"])
+def test_what_is_no_camera(tmp_path, image):
+    root = write(tmp_path, [f"{place}/{image}" for place in ("train/1", "query/2", "gallery/2")])
+    assert read(root).cameras.tolist() == [0, 0, 1]
+
+
+def test_padded_and_unpadded_names_of_one_number(tmp_path):
+    root = write(tmp_path, ["train/1/1.jpg", "query/02/1.jpg", "gallery/2/1.jpg"])
+    assert f"{root}: the folders 02 and 2 are one number" in message(root)
+
+
+def test_training_images_alone(tmp_path):
+    root = write(tmp_path, WITH_CAMERAS[:3])
+    assert read(root, train_only=True).identities.tolist() == [12, 12, 3]
+    assert f"{root / 'query'}: no such folder; expected train, query and gallery" in message(root)
+
+
+def test_an_empty_side(tmp_path):
+    root = write(tmp_path, [*WITH_CAMERAS[:3], "query/1/readme.txt", "query/1_c1.jpg", "gallery/1/.hidden_c1.jpg"])
+    assert f"{root / 'query'}: holds no image in a folder of its person" in message(root)
+    write(root, ["query/1/1_c1.jpg"])
+    assert f"{root / 'gallery'}: holds no image in a folder of its person" in message(root)

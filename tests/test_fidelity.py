@@ -1,0 +1,43 @@
+"""`fidelity=code`: what it sets, what it leaves alone, and that a word takes a single setting back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedreid_pl.config import compose, departures, load_config, to_yaml
+
+
+def test_code_sets_what_concerns_the_experiment() -> None:
+    config = compose(["exp=fedpav_rw", "fidelity=code"])
+    assert (config.optim.scope, config.optim.bottleneck, config.data.hold_out) == ("round", "head", "first")
+    assert config.callbacks == {"backbone_sync": {"batch_norm": "first"}, "reweighting": {"probe": "train"}}
+    alone = compose(["exp=local", "fidelity=code"])
+    assert alone.callbacks == {} and alone.optim.scope == "round"
+
+
+def test_callbacks_added_or_taken_out_by_words_count() -> None:
+    words = ["exp=fedpav_rw", "fidelity=code", "callbacks.reweighting=null", "callbacks.distillation={}"]
+    config = compose(words)
+    assert set(config.callbacks) == {"backbone_sync", "distillation"}
+    assert config.callbacks["distillation"] == {"every_n_rounds": 10, "mode": "train", "augment": True}
+
+
+def test_words_win_over_the_preset(tmp_path: Path) -> None:
+    words = ["exp=fedpav", "fidelity=code", "optim.scope=run", "callbacks.backbone_sync.batch_norm=average"]
+    config = compose(words)
+    assert config.optim.scope == "run" and config.callbacks["backbone_sync"]["batch_norm"] == "average"
+    assert [key for key, *_ in departures(config)] == ["data.hold_out", "optim.bottleneck"]
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("exp", ["local", "fedpav", "fedpav_rw"])
+def test_the_default_departs_in_nothing_and_code_in_everything_that_concerns_it(exp: str) -> None:
+    assert departures(compose([f"exp={exp}"])) == []
+    assert compose([f"exp={exp}"]) == compose([f"exp={exp}", "fidelity=paper"])
+    rows = departures(compose([f"exp={exp}", "fidelity=code"]))
+    assert len(rows) == {"local": 3, "fedpav": 4, "fedpav_rw": 5}[exp]
+    for key, value, paper, text in rows:
+        assert value != paper and text and key.count(".") in (1, 2)
