@@ -35,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare test lint bench clean
+.PHONY: help install train compare study test lint bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ train: install  ## run an experiment: EXP=name ARGS="key=value ..."
 
 compare: install  ## tabulate experiments over seeds: EXPS="local fedpav" SEEDS="0 1" JOBS=2 ARGS="key=value ..."
 	@$(BIN) -m fedreid_pl compare "exps=$$EXPS" "seeds=$$SEEDS" "jobs=$$JOBS" $(ARGS)
+
+study: install  ## rerun the study of docs/results.md: three seeds, some hours on two cores
+	@$(BIN) benchmarks/study.py jobs=2 $(ARGS)
 
 test: install  ## run every test
 	$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)

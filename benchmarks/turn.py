@@ -44,7 +44,7 @@ def bare_turn(worker: ClientWorker, client: str, seed: int) -> None:
     """The batches of a turn and nothing else: load, augment, forward, backward, step."""
     config, datamodule = worker.config, worker.datamodules[client]
     datamodule.begin_turn(seed)
-    backbone, head = worker.backbone.train(), build_head(config.model.feature_dim, datamodule.num_identities)
+    backbone, head = worker.backbone.train(), build_head(worker.backbone.feature_dim, datamodule.num_identities)
     c, optim = config.data, config.optim
     augment = TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)
     groups = [

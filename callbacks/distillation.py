@@ -62,7 +62,10 @@ class Distillation(FederationCallback):
     """
 
     requires = ("backbone_sync",)
-    conflicts = {"clustering": "there is no single global model to distil into"}
+    conflicts = {
+        "clustering": "there is no single global model to distil into",
+        "robust": "every update is a teacher, a hostile one too",
+    }
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Comparisons: which runs are planned, what is read from their folders, and the statistics of the tables."""
+"""Comparisons: what is read from the runs' folders, and the statistics of the tables."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import csv
 import io
 import json
 import statistics
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from fedreid_pl.cli import main, run_folder
-from fedreid_pl.comparison import runner
+from fedreid_pl.cli import run_folder
 from fedreid_pl.comparison.compare import make_tables
 from fedreid_pl.comparison.plan import Plan, PlannedRun, make_plan
 from fedreid_pl.comparison.results import Result, read_result
 from fedreid_pl.comparison.tables import Table, tidy_csv
-from fedreid_pl.config import compose, to_yaml
-from fedreid_pl.errors import FedReIDError
-from fedreid_pl.reporting.paper import NINE, TABLE2, TABLE3, TABLE4, TABLE5, paper_name
+from fedreid_pl.config import to_yaml
 
 Curves = Mapping[str, Mapping[str, list[float]]]
 """Rank-1 by section and name, one value per round from round 1."""
@@ -79,82 +74,6 @@ def cells(table: Table) -> dict[tuple[str, str], tuple[float, float | None, int]
         )
         for row in rows
     }
-
-
-# the plan
-
-
-def test_runs_are_those_of_train_with_the_same_words() -> None:
-    found = plan("local fedpav+rounds=9+optim.lr_head=1e+1", "rounds=7", seeds="3 5", jobs="2")
-    assert [run.name for run in found.runs] == [
-        "local seed 3",
-        "fedpav+rounds=9+optim.lr_head=1e+1 seed 3",
-        "local seed 5",
-        "fedpav+rounds=9+optim.lr_head=1e+1 seed 5",
-    ]
-    local, fedpav = found.runs[2], found.runs[1]
-    assert local.config == compose(["exp=local", "rounds=7", "seed=5"])
-    assert fedpav.config == compose(["exp=fedpav", "rounds=9", "optim.lr_head=10", "seed=3"])
-    for run in found.runs:  # what `train` makes of the words that it is called with
-        words = [*run.words, "resume=auto"]
-        assert run.folder == run_folder(compose(words), words)
-    assert (found.jobs, found.statistic, found.out) == (2, "last", Path("runs/minireid/compare"))
-    assert (found.experiments, found.seeds) == ([run.experiment for run in found.runs[:2]], [3, 5])
-
-
-def test_roles_are_seen_in_the_configuration_not_in_the_name(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("callbacks: {}\n")
-    text = "mine.yaml mine.yaml+data.scenario=merged fedpav fedpav+callbacks.backbone_sync=null"
-    assert [run.role for run in plan(text).runs] == ["standalone", "centralized", "federated", "standalone"]
-
-
-@pytest.mark.parametrize(
-    ("words", "hints"),
-    [
-        ([], ["exps="]),
-        (["exps= "], ["exps="]),
-        (["exps=fedpaw"], ["exp=fedpaw", "did you mean 'fedpav'"]),
-        (["exps=local", "rouds=3"], ["rouds", "did you mean 'rounds'"]),
-        (["exps=local fedpav+round=3"], ["round", "did you mean 'rounds'"]),
-        (["exps=local", "seeds=0 x"], ["seeds=0 x"]),
-        (["exps=local", "seeds="], ["seeds="]),
-        (["exps=local", "seeds=1 2 1"], ["seeds=1 2 1", "twice"]),
-        (["exps=local", "jobs=0"], ["jobs=0"]),
-        (["exps=local", "statistic=best4"], ["best4", "did you mean 'best"]),
-        (["exps=local fedpav local"], ["local", "twice"]),
-        (["exps=local", "output_dir=x"], ["output_dir=x"]),
-        (["exps=local+output_dir=x"], ["output_dir=x"]),
-        (["exps=local", "resume=never"], ["resume=never"]),
-        (["exps=local+seed=3"], ["seed=3", "seeds="]),
-        (["exps=local fedpav+data=market_layout"], ["minireid, market_layout"]),
-        (["exps=local one/local.yaml"], ["local", "twice"]),
-        (["exps=local fedpav+callbacks.backbone_sync.batch_norm=median"], ["batch_norm=median", "average, first"]),
-        (["exps=local", "data=market_layout", "data.root=/does/not/exist"], ["/does/not/exist"]),
-        (["exps=local", "trainer.strategy=ddp_spawn"], ["ddp_spawn"]),
-    ],
-)
-def test_what_cannot_be_meant_is_refused_before_anything_runs(
-    words: list[str], hints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fedreid_pl.comparison.compare.load_federated_data", refuse_or_none)
-    monkeypatch.setattr("fedreid_pl.comparison.compare.train_runs", lambda runs, jobs: pytest.fail("a run started"))
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "local.yaml").write_text("callbacks: {}\n")
-    assert main(["compare", *words]) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ") and all(hint in line for hint in hints), line
-    assert captured.out == "" and not (tmp_path / "runs").exists()
-
-
-def refuse_or_none(config, status):
-    """In place of reading the data: the benchmark is not drawn for a test of words."""
-    from fedreid_pl.data.federated import FederatedData
-    from fedreid_pl.data.scenarios import locate_root
-
-    if config.source == "folder":
-        locate_root(config)
-    return FederatedData(dict.fromkeys("ab"), {}, None)
 
 
 # what is read
@@ -369,150 +288,3 @@ def test_table_2_is_of_scenarios_over_one_dataset() -> None:
     assert rank1 == [pytest.approx(value) for value in (60.0, 90.0, 61.13, 85.69, 88.93, 20.0)]
     assert "table2" not in tables_of(plan("fedpav", *REAL))
     assert [column.name for column in tables["table3"].columns] == [MARKET, "x", "mean"], "no camera among them"
-
-
-# the paper's figures
-
-
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    [
-        ("MSMT17_V1", "MSMT17"),
-        ("DukeMTMC-reID", "Duke"),
-        ("Market-1501-v15.09.15", "Market"),
-        ("market1501", "Market"),
-        ("cuhk03-np-detected", "CUHK03"),
-        ("prid_2011", "PRID"),
-        ("CUHK01", "CUHK01"),
-        ("VIPeR.v1.0", "VIPeR"),
-        ("3DPeS", "3DPeS"),
-        ("QMUL-iLIDS", "iLIDS"),
-        ("DukeMTMC-VideoReID", None),
-        ("Occluded_Duke", None),
-        ("cuhk03-np-labeled", None),
-        ("prid450s", None),
-        ("iLIDS-VID", None),
-        ("mini-viper", None),
-    ],
-)
-def test_folders_are_matched_to_the_papers_nine(folder: str, name: str | None) -> None:
-    assert paper_name(folder) == name
-
-
-def test_the_papers_tables_agree_with_each_other() -> None:
-    assert all(paper_name(name) == name for name in NINE) and len(NINE) == 9
-    assert all(len(row) == 9 for row in (*TABLE3.values(), *TABLE4.values()))
-    for index in range(9):  # printed figures are rounded
-        difference = TABLE3["FedPav, local models"][index] - TABLE3["standalone"][index]
-        assert difference == pytest.approx(TABLE4["FedPav"][index], abs=0.11)
-    assert all(rank1 < rank5 < rank10 for rank1, rank5, rank10, _ in TABLE2.values())
-    assert all(row["GRID"] < row["CAVIAR4REID"] for row in TABLE5.values())
-
-
-# the runner, with a script in place of `python -m fedreid_pl train`
-
-
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
-    """Makes the runner call a shell script; returns the file that it may note things in."""
-    script, notes = tmp_path / "python", tmp_path / "notes"
-    script.write_text(f"#!/bin/sh\nnotes='{notes}'\n{body}\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.setattr(runner, "PAUSE", 0.01)
-    return notes
-
-
-def test_no_more_than_jobs_at_once_and_a_failure_does_not_stop_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(runner, "_cores", lambda: 7)
-    notes = stub(
-        tmp_path,
-        monkeypatch,
-        'echo "start $OMP_NUM_THREADS" >> $notes; sleep 0.2; echo end >> $notes; echo "seen $*"\n'
-        'case "$*" in *seed=1*) echo "error: no room" >&2; exit 2;; esac',
-    )
-    runs = plan("local", *WORDS, seeds="0 1 2 3").runs
-    runner.train_runs(runs, jobs=2)
-    lines = notes.read_text().split("\n")[:-1]
-    assert lines.count("start 3") == lines.count("end") == 4, "seven cores for two"
-    running = [sum(1 if line != "end" else -1 for line in lines[: index + 1]) for index in range(len(lines))]
-    assert max(running) == 2
-    for run in runs:
-        assert (run.folder / "train.log").read_text().startswith(f"seen -m fedreid_pl train {' '.join(run.words)}")
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("run 2 of 4: local seed 1 ")]
-    assert len(said) == 2 and "failed" in said[1] and "no room" in said[1] and "train.log" in said[1]
-
-
-def test_a_second_attempt_shows_its_own_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    (run,) = plan("local", *WORDS).runs
-    run.folder.mkdir(parents=True)
-    (run.folder / "train.log").write_text("error: of the first attempt\n")
-    stub(tmp_path, monkeypatch, "echo Killed; exit 9")
-    runner.train_runs([run], jobs=2)
-    said = capsys.readouterr().err
-    assert "Killed" in said and "first attempt" not in said
-    assert (run.folder / "train.log").read_text() == "error: of the first attempt\nKilled\n"
-
-
-def test_one_job_writes_to_the_terminal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-) -> None:
-    stub(tmp_path, monkeypatch, "echo table; echo progress >&2")
-    (run,) = plan("local", *WORDS).runs
-    runner.train_runs([run], jobs=1)
-    captured = capfd.readouterr()
-    assert captured.out == "" and "table\nprogress\n" in captured.err
-    assert not run.folder.exists()
-
-
-def test_a_folder_that_cannot_be_made_is_one_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    notes = stub(tmp_path, monkeypatch, "echo ran >> $notes")
-    runs = plan("local", *WORDS, seeds="0 1").runs
-    runs[0].folder.parent.mkdir(parents=True)
-    runs[0].folder.write_text("a file")
-    runner.train_runs(runs, jobs=2)
-    assert "local seed 0 failed" in capsys.readouterr().err and notes.read_text() == "ran\n"
-
-
-def test_an_interrupt_stops_the_children_and_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notes = stub(
-        tmp_path,
-        monkeypatch,
-        "trap 'sleep 0.2; echo saved >> $notes; exit 130' TERM\n"
-        "echo ready >> $notes; i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done",
-    )
-
-    class Stop(BaseException):
-        pass
-
-    stopped: list[Stop] = []
-    sleep = time.sleep
-
-    def pause(seconds: float) -> None:
-        if not stopped and notes.exists() and notes.read_text().count("ready") == 2:
-            stopped.append(Stop())
-            raise stopped[0]
-        sleep(seconds)
-
-    monkeypatch.setattr(runner.time, "sleep", pause)
-    with pytest.raises(Stop):
-        runner.train_runs(plan("local", *WORDS, seeds="0 1 2").runs, jobs=2)
-    assert notes.read_text().split() == ["ready", "ready", "saved", "saved"]
-
-
-def test_the_folder_of_the_tables_is_checked_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    from fedreid_pl.comparison import compare
-
-    monkeypatch.setattr(compare, "load_federated_data", refuse_or_none)
-    monkeypatch.setattr(compare, "train_runs", lambda runs, jobs: pytest.fail("a run started"))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FedReIDError, match="out=file/tables"):
-        compare.compare(plan("local", *WORDS, out="file/tables"))

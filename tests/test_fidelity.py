@@ -21,14 +21,19 @@ def test_callbacks_added_or_taken_out_by_words_count() -> None:
     words = ["exp=fedpav_rw", "fidelity=code", "callbacks.reweighting=null", "callbacks.distillation={}"]
     config = compose(words)
     assert set(config.callbacks) == {"backbone_sync", "distillation"}
-    assert config.callbacks["distillation"] == {"every_n_rounds": 10, "mode": "train", "augment": True}
+    assert config.callbacks["distillation"] == {
+        "every_n_rounds": 10,
+        "mode": "train",
+        "nesterov": True,
+        "augment": True,
+    }
 
 
 def test_words_win_over_the_preset(tmp_path: Path) -> None:
     words = ["exp=fedpav", "fidelity=code", "optim.scope=run", "callbacks.backbone_sync.batch_norm=average"]
     config = compose(words)
     assert config.optim.scope == "run" and config.callbacks["backbone_sync"]["batch_norm"] == "average"
-    assert [key for key, *_ in departures(config)] == ["data.hold_out", "optim.bottleneck"]
+    assert [key for key, *_ in departures(config)] == ["data.hold_out", "optim.bottleneck", "optim.nesterov"]
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_config(tmp_path / "config.yaml") == config
 
@@ -38,6 +43,6 @@ def test_the_default_departs_in_nothing_and_code_in_everything_that_concerns_it(
     assert departures(compose([f"exp={exp}"])) == []
     assert compose([f"exp={exp}"]) == compose([f"exp={exp}", "fidelity=paper"])
     rows = departures(compose([f"exp={exp}", "fidelity=code"]))
-    assert len(rows) == {"local": 3, "fedpav": 4, "fedpav_rw": 5}[exp]
+    assert len(rows) == {"local": 4, "fedpav": 5, "fedpav_rw": 6}[exp]
     for key, value, paper, text in rows:
         assert value != paper and text and key.count(".") in (1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [jobs=N] [statis
                    [KEY=VALUE ...]                              train what is missing, print tables over seeds
 fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
 fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             count (show: draw) the pictures
+fedreid-pl data check [data=NAME] [data.root=FOLDER] [json=FILE.json]         are the datasets there and readable
 fedreid-pl train --help                                                       every key with its default
 """
 
@@ -124,11 +126,13 @@ def _evaluate(words: list[str]) -> int:
 
 
 def _data(words: list[str]) -> int:
+    if words[:1] == ["check"]:
+        return _check_data(words[1:])
     show = bool(words) and words[0] == "show"
     options, rest = _take(words[show:], "out")
     config = compose(rest)
     from fedreid_pl.data.scenarios import load_federated_data, locate_root
-    from fedreid_pl.reporting.progress import Status
+    from fedreid_pl.reporting.status import Status
     from fedreid_pl.reporting.tables import text_table
 
     status = Status()
@@ -161,6 +165,28 @@ def _data(words: list[str]) -> int:
     print(text_table(header, rows))
     if data.public is not None:
         print(f"\npublic set {data.public.name}: {len(data.public):,} images, labels are not used")
+    return 0
+
+
+def _check_data(words: list[str]) -> int:
+    options, rest = _take(words, "json")
+    if "json" in options and not Path(options["json"]).name:
+        raise FedReIDError("data check: json= names no file, give json=FILE.json")
+    config = compose(rest)
+    from fedreid_pl.data.check import check_data
+    from fedreid_pl.federation.storage import write_text
+    from fedreid_pl.reporting.data_check import check_text, verdict
+    from fedreid_pl.reporting.status import Status
+
+    status = Status()
+    check = check_data(config.data, status)
+    status.done()
+    print(check_text(check), flush=True)
+    if "json" in options:
+        write_text(Path(options["json"]).expanduser(), json.dumps(check.as_dict(), indent=2) + "\n")
+    if not check.ok:
+        raise FedReIDError(verdict(check))
+    print(f"\n{verdict(check)}")
     return 0
 
 

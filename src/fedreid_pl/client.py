@@ -166,7 +166,10 @@ class ReIDClient(pl.LightningModule):
         # A step that 16-bit scaling skips leaves fused SGD's momentum uninitialised.
         scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
         fused = self.device.type in ("cpu", "cuda") and not scaled
-        return torch.optim.SGD(groups, momentum=self.optim.momentum, weight_decay=self.optim.weight_decay, fused=fused)
+        o = self.optim
+        return torch.optim.SGD(
+            groups, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=o.nesterov, fused=fused
+        )
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, label_smoothing=self.loss.label_smoothing)

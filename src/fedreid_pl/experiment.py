@@ -31,8 +31,9 @@ from fedreid_pl.federation.trainer import build_trainer, check_devices, launch, 
 from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.loggers import make_observer
-from fedreid_pl.reporting.progress import ProgressLine, Status
+from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles
+from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.tables import text_table
 from fedreid_pl.resume import prepare_folder
 

@@ -28,9 +28,9 @@ def test_every_parameter_has_the_rates_of_its_group() -> None:
         one.grad = other.grad = torch.ones(2)
         optimizer.step()
         steps.after_step(trainer_with())
-    assert steps.of(one) == ([0.1, 0.1, pytest.approx(0.01)], 0.5)
-    assert steps.of(other) == ([1.0, 1.0, 0.1], 0.0)
-    assert steps.of(unknown) == ([], 0.0) and steps.displacement(unknown) == 0.0
+    assert steps.of(one) == ([0.1, 0.1, pytest.approx(0.01)], 0.5, False)
+    assert steps.of(other) == ([1.0, 1.0, 0.1], 0.0, False)
+    assert steps.of(unknown) == ([], 0.0, False) and steps.displacement(unknown) == 0.0
     for parameter in (one, other):
         assert parameter.tolist() == pytest.approx([-steps.displacement(parameter)] * 2, rel=1e-6)
 
@@ -50,7 +50,7 @@ def test_a_skipped_step_does_not_count(fused: bool) -> None:
         steps.after_step(trainer)
     assert [scale for scale, _ in scales] == [16, 16, 32, 16, 16, 32], "it grows and falls"
     assert [scale for _, scale in scales] == [scale if fused else 1.0 for scale, _ in scales]
-    assert steps.of(weight) == ([0.1] * 5, 0.9)
+    assert steps.of(weight) == ([0.1] * 5, 0.9, False)
     assert steps.displacement(weight) == pytest.approx(-weight.item(), rel=1e-5)
 
 

@@ -10,16 +10,20 @@ from fedreid_pl.functional.local_steps import displacement, effective_steps
 RATES = [[0.1], [0.1] * 7, [0.1, 0.2, 0.3, 0.3, 0.03], [0.0, 0.0, 0.1], []]
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize(
+    ("momentum", "nesterov"), [(0.0, False), (0.5, False), (0.9, False), (0.999, False), (0.5, True), (0.9, True)]
+)
 @pytest.mark.parametrize("rates", RATES)
-def test_the_displacement_is_that_of_torch_sgd_under_a_gradient_of_one(rates: list[float], momentum: float) -> None:
+def test_the_displacement_is_that_of_torch_sgd_under_a_gradient_of_one(
+    rates: list[float], momentum: float, nesterov: bool
+) -> None:
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    optimizer = torch.optim.SGD([weight], lr=1.0, momentum=momentum)
+    optimizer = torch.optim.SGD([weight], lr=1.0, momentum=momentum, nesterov=nesterov)
     for rate in rates:
         optimizer.param_groups[0]["lr"] = rate
         weight.grad = torch.ones_like(weight)
         optimizer.step()
-    assert displacement(rates, momentum) == pytest.approx(-weight.item(), rel=1e-12)
+    assert displacement(rates, momentum, nesterov) == pytest.approx(-weight.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.9])

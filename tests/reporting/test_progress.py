@@ -11,7 +11,8 @@ import pytest
 
 from fedreid_pl.federation.history import History
 from fedreid_pl.federation.messages import ClientJob
-from fedreid_pl.reporting.progress import ProgressLine, Status, duration
+from fedreid_pl.reporting.progress import ProgressLine
+from fedreid_pl.reporting.status import Status, duration
 
 
 class Terminal(io.StringIO):

@@ -20,7 +20,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.selection import check_selection
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.federation.trainer import check_devices, quiet
-from fedreid_pl.reporting.progress import Status
+from fedreid_pl.reporting.status import Status
 
 
 def compare(plan: Plan) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedreid_pl.comparison.plan import PlannedRun
-from fedreid_pl.reporting.progress import duration
+from fedreid_pl.reporting.status import duration
 
 PAUSE = 0.1  # seconds between two looks at the children
 PATIENCE = 60.0  # seconds that an interrupted child has to end by itself

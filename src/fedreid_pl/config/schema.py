@@ -30,8 +30,8 @@ class ModelConfig:
 
     name: str = key("resnet50", "backbone: small, resnet18, resnet34, resnet50 or resnet101")
     weights: str = key("imagenet", "initial weights: imagenet, none, or the path of a state dict")
-    feature_dim: int = key(512, "size of the feature that is compared", at_least=1)
-    dropout: float = key(0.5, "dropout probability after the bottleneck", at_least=0.0, at_most=0.99)
+    feature_dim: int = key(512, "size of the feature that is compared (bnneck has the trunk's)", at_least=1)
+    dropout: float = key(0.5, "dropout probability after the bottleneck (bnneck has none)", at_least=0.0, at_most=0.99)
     last_stride: int = key(2, "stride of the last stage, 2 or 1", at_least=1, at_most=2)
     neck: str = key(
         "bottleneck",
@@ -56,6 +56,11 @@ class DataConfig:
     split_seed: int = key(0, "seed of drawn splits and of groups of identities", at_least=0)
     datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
+    public_overlap: str = key(
+        "refuse",
+        "public images of persons whom a client is tested on (CUHK02's P1 and CUHK01): refuse, drop or keep them",
+        choices=("refuse", "drop", "keep"),
+    )
     scenario: str = key(
         "by_dataset",
         "clients: one per dataset, per camera, per group of identities, or one with everything",
@@ -93,6 +98,7 @@ class OptimConfig:
     lr_backbone: float = key(0.005, "learning rate of the exchanged part", above=0.0)
     lr_head: float = key(0.05, "learning rate of the local classifier", above=0.0)
     momentum: float = key(0.9, "SGD momentum", at_least=0.0, at_most=0.999)
+    nesterov: bool = key(False, "Nesterov's momentum (the published code)")
     weight_decay: float = key(5e-4, "L2 penalty", at_least=0.0)
     schedule: str = key("step", "step, or cosine: the rates fall to zero over all rounds", choices=("step", "cosine"))
     warmup: int = key(0, "epochs in which the rates rise to their value", at_least=0)
@@ -193,6 +199,8 @@ def _check_together(config: Config) -> None:
             f"data.instances={instances}: must be at most half of batch_size={config.batch_size}, "
             "so that a batch holds two identities"
         )
+    if config.optim.nesterov and not config.optim.momentum:
+        raise FedReIDError("optim.nesterov=true: needs optim.momentum above 0")
     if config.optim.scope == "round" and config.optim.warmup > config.local_epochs:
         raise FedReIDError(
             f"optim.warmup={config.optim.warmup}: must be at most local_epochs={config.local_epochs} where "

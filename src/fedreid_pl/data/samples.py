@@ -30,6 +30,7 @@ class SampleTable:
         identities: `[N]` int64, the dataset's own person numbers (>= 0), `JUNK` or `DISTRACTOR`.
         cameras: `[N]` int64, the dataset's own camera numbers.
         splits: `[N]` uint8, `TRAIN`, `QUERY` or `GALLERY`.
+        layout: key of the layout it was read from, if known.
 
     Raises:
         ValueError: if the columns differ in length.
@@ -41,6 +42,7 @@ class SampleTable:
     identities: np.ndarray
     cameras: np.ndarray
     splits: np.ndarray
+    layout: str = ""
 
     def __post_init__(self) -> None:
         sizes = {len(self.paths), len(self.identities), len(self.cameras), len(self.splits)}
@@ -64,6 +66,7 @@ class SampleTable:
             self.identities[rows],
             self.cameras[rows],
             self.splits[rows],
+            self.layout,
         )
 
     def files(self) -> list[str]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fedreid_pl.config import DataConfig
+from fedreid_pl.data.catalogue import CATALOGUE, find_folders
 from fedreid_pl.data.federated import ClientData, FederatedData, TestSet
+from fedreid_pl.data.guards import check_no_shared_images, guarded_public
 from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
 from fedreid_pl.data.minireid import ensure_minireid
+from fedreid_pl.data.near_misses import missing_dataset
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.samples import SampleTable, concatenate
 from fedreid_pl.errors import FedReIDError, nearest
@@ -30,20 +34,31 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
         FedReIDError: if the layout is unknown, a folder is missing, empty or unreadable, or a set cannot be trained or
             evaluated on.
     """
-    named = named_layout(config)
+    named_layout(config)  # before anything is drawn
     root = locate_root(config, progress)
-    folders = dataset_folders(config, root)
-    options = ReadOptions(split=config.split, seed=config.split_seed)
-    tables = [(named or _recognised(folder)).read(folder, name, options) for name, folder in folders.items()]
+    tables = [read_dataset(config, folder, name) for name, folder in dataset_folders(config, root).items()]
+    public = None
+    if config.public:
+        folder = locate_dataset(config, root, config.public, "data.public")
+        public = read_dataset(config, folder, config.public, train_only=True)
+    return federate(config, tables, public)
+
+
+def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
+    """What `load_federated_data` makes of the datasets once they are read.
+
+    Raises:
+        FedReIDError: if a set cannot be trained or evaluated on, two share an image, or the public set shows persons
+            whom a client is tested on.
+    """
+    check_no_shared_images([*tables, *([public] if public is not None else [])])
+    if public is not None:
+        public = guarded_public(config, public, tables)
     tests = {table.name: TestSet(table.name, table.split("query"), table.split("gallery")) for table in tables}
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
     clients = _deal_out(config, trains, tuple(tests))
-    public = None
-    if config.public:
-        folder = _existing(root / config.public, "data.public")
-        public = (named or _recognised(folder)).read(folder, config.public, replace(options, train_only=True))
     return FederatedData({client.name: client for client in clients}, tests, public)
 
 
@@ -91,17 +106,58 @@ def locate_root(config: DataConfig, progress: Callable[[str], None] | None = Non
     return _existing(Path(config.root).expanduser(), "data.root")
 
 
+def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: bool = False) -> SampleTable:
+    """The table of one dataset, in the layout that the configuration names or else in its own.
+
+    Raises:
+        FedReIDError: if the layout is not recognised or the folder is not what the layout demands.
+    """
+    layout = named_layout(config) or _recognised(folder)
+    options = ReadOptions(train_only=train_only, split=config.split, seed=config.split_seed)
+    return replace(layout.read(folder, name, options), layout=layout.key)
+
+
+def locate_dataset(config: DataConfig, root: Path, text: str, key: str) -> Path:
+    """The folder of a dataset: one of this name, or where the catalogue finds the dataset of this name.
+
+    Args:
+        config: says which layouts count.
+        root: the folder of the datasets.
+        text: an entry of `data.datasets`, or `data.public`.
+        key: which of the two, for messages.
+
+    Raises:
+        FedReIDError: if it is missing, cannot be read, or two folders fit.
+    """
+    if text not in CATALOGUE:
+        return _existing(root / text, key)
+    layout = named_layout(config)
+    found = find_folders(CATALOGUE[text], root, layout)
+    if len(found) > 1:
+        names = [str(folder.relative_to(root)) for folder in found]
+        raise FedReIDError(
+            f"{key}: {text} may be {' or '.join(names)} in {root}; "
+            f"name one of them instead of {text}, or move the others elsewhere"
+        )
+    if not found and layout is not None and (root / text).is_dir():
+        found = [root / text]  # in a layout that was asked for: its reader says what is missing
+    if not found:
+        without = "; data.public=null does without a public set" if key == "data.public" else ""
+        raise FedReIDError(f"{key}: {missing_dataset(CATALOGUE[text], root, layout)}{without}")
+    return _existing(found[0], key)
+
+
 def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
     """Name and folder of every dataset that becomes a client or a part of one.
 
     Raises:
         FedReIDError: if a named folder is missing, a name stands twice, or no folder has the layout.
     """
+    public = _public_folder(config, root)
     if config.datasets:
-        public = (root / config.public).resolve() if config.public else None
         named: dict[str, Path] = {}
         for text in config.datasets:
-            name, folder = text.strip("/").replace("/", "-"), _existing(root / text, "data.datasets")
+            name, folder = client_name(text), locate_dataset(config, root, text, "data.datasets")
             if name in named or folder.resolve() in {other.resolve() for other in named.values()}:
                 raise FedReIDError(f"data.datasets: {text} is named twice; two clients may not share images")
             if folder.resolve() == public:
@@ -110,11 +166,29 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
         return named
     layout = named_layout(config)
     recognise = layout.recognise if layout else recognise_layout
-    found = {item.name: item for item in sorted(root.iterdir()) if item.name != config.public and recognise(item)}
+    found = {item.name: item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)}
     if not found:
         wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
         raise FedReIDError(f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets")
     return found
+
+
+def client_name(text: str) -> str:
+    """The name of the client that an entry of `data.datasets` stands for.
+
+    >>> client_name("cuhk03-np/detected/")
+    'cuhk03-np-detected'
+    """
+    return text.strip("/").replace("/", "-")
+
+
+def _public_folder(config: DataConfig, root: Path) -> Path | None:
+    """The public set's folder, links resolved; `None` if there is none, or none to be found."""
+    if not config.public:
+        return None
+    with suppress(FedReIDError):  # whoever reads it is told
+        return locate_dataset(config, root, config.public, "data.public").resolve()
+    return None
 
 
 def _labelled(train: SampleTable) -> SampleTable:

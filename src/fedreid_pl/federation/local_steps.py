@@ -47,12 +47,12 @@ class LocalSteps:
             self._rates.pop()
         self._scale = 0.0
 
-    def of(self, parameter: Tensor) -> tuple[list[float], float]:
-        """Learning rate of each step and the momentum for one parameter; no rates if no optimizer has it."""
+    def of(self, parameter: Tensor) -> tuple[list[float], float, bool]:
+        """Learning rate of each step, the momentum and whether it is Nesterov's; no rates if no optimizer has it."""
         for number, group in enumerate(self._groups):
             if any(parameter is item for item in group["params"]):
-                return [rates[number] for rates in self._rates], float(group["momentum"])
-        return [], 0.0
+                return [rates[number] for rates in self._rates], float(group["momentum"]), bool(group["nesterov"])
+        return [], 0.0, False
 
     def displacement(self, parameter: Tensor) -> float:
         """How far the steps would have moved a parameter whose gradient is always one."""

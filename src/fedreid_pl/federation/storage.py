@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fedreid_pl.errors import FedReIDError
 
 FORMAT, VERSION = "fedreid_pl", 1
@@ -52,6 +50,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Writes tensors and plain values with a version and a checksum; raises as `write_bytes`."""
+    import torch  # not above: text files are written where nothing else needs it, and it takes seconds to import
+
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
@@ -66,6 +66,8 @@ def read_state(path: Path) -> dict[str, Any]:
         FedReIDError: if the file cannot be read.
         DamagedFile: if it is truncated, altered, of another format or of a newer version.
     """
+    import torch
+
     try:
         content = path.read_bytes()
     except OSError as error:

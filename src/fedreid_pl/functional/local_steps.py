@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def displacement(rates: Sequence[float], momentum: float = 0.0) -> float:
+def displacement(rates: Sequence[float], momentum: float = 0.0, nesterov: bool = False) -> float:
     """How far SGD moves a weight whose gradient is one in every step: `sum_t lr_t * b_t`, `b_t = rho * b_{t-1} + 1`.
 
     For a constant rate and no momentum it is K * lr, the divisor of SCAFFOLD's option II. The momentum buffer
-    starts at zero and takes the whole gradient (torch's SGD without dampening).
+    starts at zero and takes the whole gradient (torch's SGD without dampening). Nesterov's variant moves it by
+    `lr_t * (1 + rho * b_t)`.
 
     Args:
         rates: learning rate of each step, in order.
         momentum: rho.
+        nesterov: whether the momentum is Nesterov's.
 
     >>> displacement([0.5, 0.5, 0.5])
     1.5
@@ -23,11 +25,11 @@ def displacement(rates: Sequence[float], momentum: float = 0.0) -> float:
     total = buffer = 0.0
     for rate in rates:
         buffer = momentum * buffer + 1.0
-        total += rate * buffer
+        total += rate * (1.0 + momentum * buffer if nesterov else buffer)
     return total
 
 
-def effective_steps(rates: Sequence[float], momentum: float = 0.0) -> float:
+def effective_steps(rates: Sequence[float], momentum: float = 0.0, nesterov: bool = False) -> float:
     """a_k, the L1 norm of FedNova's vector a_i: local steps, each weighed by how much its gradient moves the model.
 
     Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS
@@ -36,7 +38,7 @@ def effective_steps(rates: Sequence[float], momentum: float = 0.0) -> float:
 
     Args:
         rates: learning rate of each step, in order; leading zeros move nothing and are ignored.
-        momentum: rho.
+        momentum, nesterov: as in `displacement`.
 
     >>> effective_steps([0.1] * 7)
     7.0
@@ -46,4 +48,4 @@ def effective_steps(rates: Sequence[float], momentum: float = 0.0) -> float:
     moving = list(rates)
     while moving and moving[0] == 0:
         del moving[0]
-    return displacement([rate / moving[0] for rate in moving], momentum)
+    return displacement([rate / moving[0] for rate in moving], momentum, nesterov)

@@ -62,12 +62,13 @@ def flat_folder(root: Path, layout: str) -> str:
 def holds(folder: Path, pattern: re.Pattern[str]) -> bool:
     """Whether the first image that the file system lists in `folder` is named so; `False` if it cannot be listed.
 
-    All names in the folder have one form, so which one comes first does not matter.
+    All images in the folder have names of one form, so which one comes first does not matter. As in `image_names`,
+    hidden files and folders are none.
     """
     try:
         with os.scandir(folder) as entries:
-            images = (entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS))
-            first = next((name for name in images if name[0] != "."), None)
+            images = (entry for entry in entries if entry.name.lower().endswith(EXTENSIONS) and entry.name[0] != ".")
+            first = next((entry.name for entry in images if not entry.is_dir()), None)
     except (OSError, ValueError):
         return False
     return first is not None and pattern.fullmatch(first) is not None

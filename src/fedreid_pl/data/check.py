@@ -1,0 +1,274 @@
+"""Whether the datasets of a configuration are there, complete and readable."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from fedreid_pl.config import DataConfig
+from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_folders, identify
+from fedreid_pl.data.layouts import recognise_layout
+from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
+from fedreid_pl.data.scenarios import (
+    client_name,
+    dataset_folders,
+    federate,
+    locate_dataset,
+    locate_root,
+    named_layout,
+    read_dataset,
+)
+from fedreid_pl.errors import FedReIDError
+
+BLOCK = 64  # images that a thread takes at a time
+
+Use = Literal["client", "public", "none"]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """Of one split: different persons (distractors are one), images (junk counts) and cameras."""
+
+    identities: int
+    images: int
+    cameras: int
+
+
+@dataclass
+class DatasetCheck:
+    """What was found of one dataset.
+
+    Args:
+        name: as it is written in `data.datasets`.
+        use: `"client"`, `"public"`, or `"none"` for one that the configuration does not name.
+        folder: where it is, `None` if it is missing.
+        layout: the key of the layout that it is read in.
+        splits: counts by split.
+        cameras: different cameras in all splits.
+        table1: the counts of the paper's Table 1 where they apply.
+        differences: in what the counts differ from it, one line each.
+        notes: what is known about these counts.
+        problem: why the dataset cannot be used, and what to do.
+        images: how many different files were decoded.
+        unreadable: path and reason of every file that could not be.
+        seconds: time taken.
+    """
+
+    name: str
+    use: Use
+    folder: Path | None = None
+    layout: str | None = None
+    splits: dict[str, SplitCounts] = field(default_factory=dict)
+    cameras: int = 0
+    table1: Counts | None = None
+    differences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problem: str | None = None
+    images: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is there, is read, and every image is decoded. Other counts than the paper's are no fault."""
+        return self.problem is None and not self.unreadable
+
+    def counts(self) -> Counts | None:
+        """The counts in the form of Table 1, `None` if the dataset was not read."""
+        if not self.splits:
+            return None
+        numbers = [number for name in SPLITS for number in (self.splits[name].identities, self.splits[name].images)]
+        return Counts(self.cameras, *numbers)
+
+
+@dataclass
+class DataCheck:
+    """The result of `check_data`.
+
+    Args:
+        data: name of the data configuration.
+        root: the folder of the datasets.
+        synthetic: whether the pictures are drawn.
+        datasets: clients in the order of the configuration, the public set, and what else the catalogue knows.
+        problem: why the datasets cannot be used together although each of them can.
+        seconds: time taken.
+    """
+
+    data: str
+    root: Path
+    synthetic: bool
+    datasets: list[DatasetCheck]
+    problem: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def faulty(self) -> list[DatasetCheck]:
+        """The datasets that the configuration needs and that cannot be used."""
+        return [dataset for dataset in self.datasets if dataset.use != "none" and not dataset.ok]
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run with this configuration finds all it needs."""
+        return self.problem is None and not self.faulty
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self) | {"root": str(self.root), "ok": self.ok}
+        for dataset, item in zip(self.datasets, values["datasets"], strict=True):
+            item["ok"] = dataset.ok
+            item["folder"] = str(dataset.folder) if dataset.folder else None
+            item["table1"] = dataset.table1._asdict() if dataset.table1 else None
+            item["unreadable"] = [{"path": path, "reason": reason} for path, reason in dataset.unreadable]
+        return values
+
+
+def check_data(config: DataConfig, progress: Progress | None = None) -> DataCheck:
+    """Finds, reads and decodes every dataset of a configuration, and those of the catalogue that lie beside them.
+
+    Args:
+        config: the `data` section.
+        progress: is called with a short text now and then.
+
+    Raises:
+        FedReIDError: if `data.root` is missing, `data.layout` is unknown, or no folder of the layout is there.
+    """
+    started = time.perf_counter()
+    say = progress or (lambda text: None)
+    named_layout(config)
+    root = locate_root(config, say)
+    if config.datasets:
+        wanted: list[tuple[str, Use, Path | None]] = [(text, "client", None) for text in config.datasets]
+    else:
+        wanted = [(name, "client", folder) for name, folder in dataset_folders(config, root).items()]
+    if config.public:
+        wanted.append((config.public, "public", None))
+    checks, tables = [], []
+    for text, use, folder in wanted:
+        check, table = _check(config, root, text, use, folder, say)
+        checks.append(check)
+        tables.append(table)
+    result = DataCheck(config.name, root, config.synthetic, checks)
+    read = [table for table in tables if table is not None]
+    if len(read) == len(tables):
+        public = read.pop() if config.public else None
+        try:
+            dataset_folders(config, root)  # refuses two names of one folder
+            federate(config, read, public)
+        except FedReIDError as error:
+            result.problem = str(error)
+    if not config.synthetic:
+        checks += _others(config, root, checks, say)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def unreadable_files(files: Sequence[str], progress: Progress | None = None) -> list[tuple[str, str]]:
+    """Path and reason of every image that cannot be decoded, in the order given; decodes in threads."""
+    blocks = [files[start : start + BLOCK] for start in range(0, len(files), BLOCK)]
+    found: list[tuple[str, str]] = []
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+    try:
+        for number, faults in enumerate(pool.map(_decode, blocks), start=1):
+            found += faults
+            if progress is not None:
+                progress(f"{min(number * BLOCK, len(files)):,} of {len(files):,} images")
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for the rest
+    return found
+
+
+def count_splits(table: SampleTable) -> dict[str, SplitCounts]:
+    """Counts of each split as Table 1 has them: distractors are one identity, junk images are counted."""
+    counts = {}
+    for name in SPLITS:
+        part = table.split(name)
+        identities = part.num_identities() + bool((part.identities == DISTRACTOR).any())
+        counts[name] = SplitCounts(identities, len(part), len(np.unique(part.cameras)))
+    return counts
+
+
+def differences(dataset: KnownDataset, found: Counts, layout: str | None) -> list[str]:
+    """In what `found` differs from Table 1, one line each; what the authors' unpublished draw decides is left out.
+
+    >>> viper = CATALOGUE["VIPeR"]
+    >>> differences(viper, viper.table1._replace(query_images=315), "viper")
+    ['query images 315, Table 1 has 316']
+    """
+    table1 = dataset.table1
+    if table1 is None:
+        return []
+    drawn = layout == dataset.layout and abs(found.images - table1.images) <= dataset.slack
+    lines = []
+    for name, mine, theirs in zip(Counts._fields, found, table1, strict=True):
+        if mine != theirs and not (drawn and name in dataset.drawn):
+            reason = dataset.explained.get((name, mine))
+            line = f"{name.replace('_', ' ')} {mine:,}, Table 1 has {theirs:,}"
+            lines.append(f"{line} ({reason})" if reason else line)
+    return lines
+
+
+def _decode(files: Sequence[str]) -> list[tuple[str, str]]:
+    faults = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                image.convert("RGB")
+        except Exception as error:  # a damaged file makes Pillow raise almost anything
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"
+            faults.append((file, reason))
+    return faults
+
+
+def _check(
+    config: DataConfig, root: Path, text: str, use: Use, folder: Path | None, say: Progress
+) -> tuple[DatasetCheck, SampleTable | None]:
+    """One dataset; `folder` where it is known already."""
+    started = time.perf_counter()
+    check = DatasetCheck(client_name(text) if use == "client" else text, use)
+    table = None
+    try:
+        say(f"{check.name}: names")
+        key = "data.public" if use == "public" else "data.datasets"
+        check.folder = folder or locate_dataset(config, root, text, key)
+        layout = named_layout(config) or recognise_layout(check.folder)
+        check.layout = layout.key if layout else None
+        table = read_dataset(config, check.folder, check.name, train_only=use == "public")
+        _count(check, table, None if config.synthetic else identify(text))
+        files = list(dict.fromkeys(table.files()))
+        check.images = len(files)
+        check.unreadable = unreadable_files(files, lambda done: say(f"{check.name}: {done}"))
+    except FedReIDError as error:
+        check.problem = str(error)
+    check.seconds = time.perf_counter() - started
+    return check, table
+
+
+def _count(check: DatasetCheck, table: SampleTable, known: KnownDataset | None) -> None:
+    check.splits = count_splits(table)
+    check.cameras = len(np.unique(table.cameras))
+    counts = check.counts()
+    if known is not None and known.table1 is not None and counts is not None and check.use != "public":
+        check.table1 = known.table1
+        check.differences = differences(known, counts, check.layout)
+        check.notes = [known.note] if known.note else []
+
+
+def _others(config: DataConfig, root: Path, checks: Sequence[DatasetCheck], say: Progress) -> list[DatasetCheck]:
+    """What the catalogue finds below `root` besides; each is read in its own layout."""
+    known = {check.name for check in checks}
+    places = {check.folder.resolve() for check in checks if check.folder is not None}
+    found = []
+    for name, dataset in CATALOGUE.items():
+        folders = [folder for folder in find_folders(dataset, root) if folder.resolve() not in places]
+        if name not in known:
+            found += [_check(replace(config, layout="auto"), root, name, "none", folder, say)[0] for folder in folders]
+    return found

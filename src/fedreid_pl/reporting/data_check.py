@@ -1,0 +1,92 @@
+"""The result of `fedreid-pl data check` as text."""
+
+from __future__ import annotations
+
+from fedreid_pl.data.catalogue import Counts
+from fedreid_pl.data.check import DataCheck, DatasetCheck
+from fedreid_pl.reporting.tables import text_table
+
+HEADER = ("train ids", "images", "query ids", "images", "gallery ids", "images")
+SHOWN = 10  # unreadable files of one dataset
+USES = {"client": "client", "public": "public set", "none": "not used"}
+
+
+def check_text(check: DataCheck) -> str:
+    """Counts, places, and whatever is wrong or worth knowing."""
+    parts = [f"{check.root}{' (synthetic)' if check.synthetic else ''}", _counts(check), _places(check)]
+    remarks = [line for dataset in check.datasets for line in _remarks(dataset)]
+    if check.problem:
+        remarks.append(check.problem)
+    return "\n\n".join([*parts, *(["\n".join(remarks)] if remarks else [])])
+
+
+def verdict(check: DataCheck) -> str:
+    """One line about the whole: what is there, or what is not."""
+    needed = [dataset for dataset in check.datasets if dataset.use != "none"]
+    if check.ok:
+        images = sum(dataset.images for dataset in needed)
+        return f"data={check.data}: {len(needed)} of {len(needed)} datasets are there and readable, {images:,} images"
+    if check.faulty:
+        names = ", ".join(dataset.name for dataset in check.faulty)
+        return f"data={check.data}: {len(check.faulty)} of {len(needed)} datasets cannot be used: {names}"
+    return f"data={check.data}: the datasets cannot be used together: {check.problem}"
+
+
+def state(dataset: DatasetCheck) -> str:
+    """In a few words: how the dataset is."""
+    if dataset.folder is None:
+        return "missing"
+    if dataset.problem:
+        return "not readable"
+    if dataset.unreadable:
+        return f"{len(dataset.unreadable):,} unreadable"
+    if dataset.differences:
+        return "not as Table 1"
+    return "as Table 1" if dataset.table1 else "ok"
+
+
+def _counts(check: DataCheck) -> str:
+    rows = []
+    for dataset in check.datasets:
+        cells = _cells(dataset.counts(), dataset.table1)
+        rows.append([dataset.name, state(dataset), *cells])
+    table = text_table(["dataset", "state", "cameras", *HEADER], rows, left=2)
+    differs = any(dataset.table1 not in (None, dataset.counts()) for dataset in check.datasets)
+    return table + ("\n\nin brackets: Table 1 of the paper, where it has another number" if differs else "")
+
+
+def _cells(counts: Counts | None, table1: Counts | None) -> list[str]:
+    if counts is None:
+        return ["-"] * len(Counts._fields)
+    theirs = table1 or counts
+    return [
+        f"{mine:,}" if mine == other else f"{mine:,} ({other:,})" for mine, other in zip(counts, theirs, strict=True)
+    ]
+
+
+def _places(check: DataCheck) -> str:
+    rows = []
+    for dataset in check.datasets:
+        folder = "-"
+        if dataset.folder is not None:
+            below = dataset.folder.is_relative_to(check.root)
+            folder = str(dataset.folder.relative_to(check.root) if below else dataset.folder)
+        numbers = [f"{dataset.images:,}", f"{dataset.seconds:.1f}"]
+        rows.append([dataset.name, USES[dataset.use], folder, dataset.layout or "-", *numbers])
+    return text_table(["dataset", "use", "folder", "layout", "images read", "seconds"], rows, left=4)
+
+
+def _named(dataset: DatasetCheck, text: str) -> str:
+    return text if dataset.name in text else f"{dataset.name}: {text}"
+
+
+def _remarks(dataset: DatasetCheck) -> list[str]:
+    lines = [_named(dataset, dataset.problem)] if dataset.problem else []
+    explained = [line for line in dataset.differences if line.endswith(")")]  # the others stand in the table
+    lines += [f"{dataset.name}: {line}" for line in explained]
+    lines += [f"{dataset.name}: {note}" for note in dataset.notes]
+    lines += [f"{dataset.name}: {path}: {reason}" for path, reason in dataset.unreadable[:SHOWN]]
+    if len(dataset.unreadable) > SHOWN:
+        total = len(dataset.unreadable)
+        lines.append(f"{dataset.name}: {total:,} unreadable images, {SHOWN} of them named; json=FILE names all")
+    return lines

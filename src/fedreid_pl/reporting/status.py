@@ -1,0 +1,50 @@
+"""A line that says what is going on, and durations in words. Imports no torch, so that it can speak at once."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import TextIO
+
+
+class Status:
+    """Calls with a short text come often; a terminal shows the newest, a file gets one every ten seconds.
+
+    Args:
+        stream: where to, stderr by default.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self._said = -math.inf
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if self.live:
+            self.stream.write(f"\r\x1b[K{text}")
+        elif now - self._said > 10:
+            self._said = now
+            self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def done(self) -> None:
+        """Clears the line that was shown last."""
+        if self.live:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as people write them.
+
+    >>> duration(42), duration(150), duration(7380)
+    ('42 s', '2 min 30 s', '2 h 3 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
