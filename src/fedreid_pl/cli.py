@@ -178,7 +178,7 @@ def _check_data(words: list[str]) -> int:
     from fedreid_pl.reporting.data_check import check_text, verdict
     from fedreid_pl.reporting.status import Status
 
-    status = Status()
+    status = Status(after=10)
     check = check_data(config.data, status)
     status.done()
     print(check_text(check), flush=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from typing import TextIO
+
+
+EVERY = 10.0  # seconds between two lines in a file
 
 
 class Status:
@@ -13,18 +15,19 @@ class Status:
 
     Args:
         stream: where to, stderr by default.
+        after: seconds before a file gets its first line; what is done by then leaves none.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, after: float = 0.0) -> None:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
-        self._said = -math.inf
+        self._said = time.monotonic() - EVERY + after
 
     def __call__(self, text: str) -> None:
         now = time.monotonic()
         if self.live:
             self.stream.write(f"\r\x1b[K{text}")
-        elif now - self._said > 10:
+        elif now - self._said >= EVERY:
             self._said = now
             self.stream.write(text + "\n")
         self.stream.flush()
