@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TextIO
-
 
 EVERY = 10.0  # seconds between two lines in a file
 
@@ -21,13 +21,13 @@ class Status:
     def __init__(self, stream: TextIO | None = None, after: float = 0.0) -> None:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
-        self._said = time.monotonic() - EVERY + after
+        self._said = time.monotonic() + after - EVERY if after else -math.inf
 
     def __call__(self, text: str) -> None:
         now = time.monotonic()
         if self.live:
             self.stream.write(f"\r\x1b[K{text}")
-        elif now - self._said >= EVERY:
+        elif now - self._said > EVERY:
             self._said = now
             self.stream.write(text + "\n")
         self.stream.flush()
