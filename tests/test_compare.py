@@ -142,6 +142,17 @@ def pair() -> Plan:
     return found
 
 
+def test_models_of_clusters_are_not_called_global(pair: Plan) -> None:
+    for run in pair.runs:
+        if run.role == "federated":
+            path = run.folder / "metrics.csv"
+            path.write_text(path.read_text() + "1,weights,a,cluster,0\n1,weights,b,cluster,1\n" * (run.seed == 1))
+            text = path.read_text().splitlines()
+            path.write_text("\n".join([text[0], *sorted(text[1:], key=lambda line: int(line.split(",")[0]))]) + "\n")
+    rows = {row for row, _ in cells(tables_of(pair)["table3"])}
+    assert rows == {"standalone (local)", "fedpav, cluster models", "fedpav, local models"}
+
+
 @pytest.mark.parametrize("statistic", ["last", "best3", "best"])
 def test_table_3_by_hand(pair: Plan, statistic: str) -> None:
     pair = plan("fedpav local", *WORDS, seeds="0 1", statistic=statistic)

@@ -125,6 +125,7 @@ def test_the_reader_finds_what_the_files_show(name: str, root: Path) -> None:
         rows = read(name, root, split=split, seed=seed)
         check(mini, rows, split)
         assert {part for *_, part in rows} == mini.splits
+        assert rows == sorted(rows, key=lambda row: ((TRAIN, QUERY, GALLERY).index(row[3]), row[0]))
 
 
 @EACH

@@ -34,7 +34,8 @@ def models_of(experiments: Experiments) -> list[Models]:
             if results[0].run.role != role:
                 continue
             if role == "federated":
-                rows += [Models(f"{label}, global model", label, "global")]
+                several = any(result.history.names("weights", "cluster") for result in results)
+                rows += [Models(f"{label}, {'cluster models' if several else 'global model'}", label, "global")]
                 rows += [Models(f"{label}, local models", label, "local")]
             else:
                 rows.append(Models(label if label == role else f"{role} ({label})", label, "local"))
