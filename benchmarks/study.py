@@ -22,18 +22,11 @@ EXPERIMENTS = (
     "fedpav_kd_rw",
     "fedpav_cc",
     "fedpav_cc_rw",
-    "fedprox",
-    "fednova",
     "fedpav+callbacks.backbone_sync.batch_norm=first",
     "fedpav+callbacks.backbone_sync.batch_norm=recalibrate",
     "fedpav+callbacks.backbone_sync.batch_norm=local",
     "fedpav+fidelity=code",
     "fedpav_kd_rw+fidelity=code",
-    *(
-        f"{exp}+data.datasets=[{dataset}]+data.scenario={scenario}"
-        for dataset in ("mini-cuhk03np", "mini-market1501")
-        for exp, scenario in (("fedpav", "by_camera"), ("fedpav", "by_identity"), ("centralized", "merged"))
-    ),
 )
 SEEDS = "0 1 2"
 EVERY = 3  # rounds between evaluations: ten of them, four changes in the second half
