@@ -69,4 +69,6 @@ def test_another_mu_is_refused(mu: float) -> None:
 def test_it_wants_an_exchanged_backbone() -> None:
     with pytest.raises(FedReIDError, match=r"does nothing without callbacks\.backbone_sync"):
         callback_factory({"fedprox": {}})
-    assert list(callback_factory({"fedprox": {"mu": 1}, "backbone_sync": {}})()) == ["fedprox", "backbone_sync"]
+    with pytest.raises(FedReIDError, match=r"list it after callbacks\.backbone_sync"):
+        callback_factory({"fedprox": {}, "backbone_sync": {}})
+    assert list(callback_factory({"backbone_sync": {}, "fedprox": {"mu": 1}})()) == ["backbone_sync", "fedprox"]
