@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedreid_pl.cli import run_folder
+from fedreid_pl.commands.words import run_folder
 from fedreid_pl.comparison.compare import make_tables
 from fedreid_pl.comparison.plan import Plan, PlannedRun, make_plan
 from fedreid_pl.comparison.results import Result, read_result

@@ -24,7 +24,7 @@ from fedreid_pl.config import (
     load_config,
     to_yaml,
 )
-from fedreid_pl.config.schema import check_bounds
+from fedreid_pl.config.bounds import check_bounds
 from fedreid_pl.errors import FedReIDError
 
 SHIPPED = Path(str(fedreid_pl.configs.__file__)).parent
@@ -342,9 +342,10 @@ def test_words_on_top_of_a_saved_configuration(tmp_path: Path) -> None:
     assert (other.data.name, other.data.root, other.data.height, other.data.synthetic) == (
         "market_layout",
         "/c",
-        256,
+        99,  # the model's
         False,
     )
+    assert load_config(path, ["data.height=77", "data=market_layout"]).data.height == 77
     assert other.rounds == 4 and other.callbacks == compose(WORDS).callbacks
     for words in (["rounds"], ["exp=local"], ["roundz=3"], ["rounds=0"], ["data=nowhere"], ["a\nb=1"]):
         with pytest.raises(FedReIDError) as caught:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,7 @@ class ReIDClient(pl.LightningModule):
         job: what the server sent, read by the client halves of callbacks (round, client, backbone, config).
         loss: what is added to plain cross-entropy.
         total_epochs: epochs of the whole run, for the cosine schedule; `None`: the run ends with this turn.
+        retrieval_options: those of the test sets' `ReIDRetrieval`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ReIDClient(pl.LightningModule):
         job: Any = None,
         loss: LossConfig | None = None,
         total_epochs: int | None = None,
+        retrieval_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -65,6 +67,7 @@ class ReIDClient(pl.LightningModule):
         self.job = job
         self.outbox = Outbox()
         self.scores: dict[str, dict[str, float]] = {}
+        self.retrieval_options = dict(retrieval_options or {})
         self._retrieval: dict[str, ReIDRetrieval] = {}
         self._losses: list[Tensor] = []
         self._triplets: list[Tensor] = []
@@ -131,7 +134,7 @@ class ReIDClient(pl.LightningModule):
     def on_test_start(self) -> None:
         """Makes one metric per active test set."""
         names: Sequence[str] = self.trainer.datamodule.active_tests  # type: ignore[attr-defined]
-        self._retrieval = {name: ReIDRetrieval().to(self.device) for name in names}
+        self._retrieval = {name: ReIDRetrieval(**self.retrieval_options).to(self.device) for name in names}
 
     def test_step(self, batch: tuple[Tensor, ...], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds a batch of query (even loader) or gallery (odd loader) features to its test set's metric."""

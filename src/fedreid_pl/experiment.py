@@ -32,7 +32,7 @@ from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
-from fedreid_pl.reporting.run_folder import RunFiles
+from fedreid_pl.reporting.run_folder import RunFiles, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.tables import text_table
 from fedreid_pl.resume import prepare_folder
@@ -71,17 +71,20 @@ def train(config: Config, folder: Path) -> FederationLoop:
     check_selection(config, len(data.clients))
     for callback in make_callbacks().values():
         callback.check(config, data)
-    lock = prepare_folder(config, folder) if first else None
-    observers = _observers(config, folder) if first else []
+    lock = prepare_folder(config, folder, data.digests) if first else None
+    observers = _observers(config, folder, data) if first else []
     if first:
         write_text(folder / "config.yaml", to_yaml(config))
+        write_splits(folder, data.digests)
         say(_introduction(config, data, folder))
+        if data.unvalidated:
+            say(f"no validation set, for want of persons seen by two cameras: {', '.join(data.unvalidated)}")
         if rows := departures(config):
             header = ["where the run follows the published code", "is", "paper", "meaning"]
             say(text_table(header, rows, left=4))
 
     trainer = launch(config)
-    parts = _parts(config, data, backbone, folder, trainer, make_callbacks)
+    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks)
     kept = parts.pool.load()
     if kept:
         say(f"{kept} images decoded into memory")
@@ -100,8 +103,8 @@ def train(config: Config, folder: Path) -> FederationLoop:
     return loop
 
 
-def evaluate(config: Config, folder: Path, checkpoint: dict[str, Any]) -> FederationLoop:
-    """Evaluates the models of a checkpoint (of a `local` run: each client's own) on the configured data.
+def evaluate(config: Config, data: FederatedData, folder: Path, checkpoint: dict[str, Any]) -> FederationLoop:
+    """Evaluates the models of a checkpoint (of a `local` run: each client's own) on data of the run's clients.
 
     Nothing is written. The scores are in the returned loop's history, in the checkpoint's round.
 
@@ -111,10 +114,9 @@ def evaluate(config: Config, folder: Path, checkpoint: dict[str, Any]) -> Federa
     quiet()
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
-    data = load_federated_data(config.data)
     backbone = build_backbone(config.model, config.seed)
     trainer = launch(config)
-    parts = _parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
+    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
     loop = _loop(config, parts, trainer, make_callbacks, folder, [], writable=False)
     loop.round = checkpoint["round"]
     loop.models = checkpoint["models"]
@@ -131,7 +133,7 @@ def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:
         loop.record_local(worker.evaluate(ClientJob(loop.round, client)))
 
 
-def _parts(
+def build_parts(
     config: Config,
     data: FederatedData,
     backbone: Any,
@@ -140,6 +142,7 @@ def _parts(
     make_callbacks: Any,
     writable: bool = True,
 ) -> Parts:
+    """The clients' data and the worker that does their turns; `writable=False` if the clients keep nothing."""
     pool = ImagePool(config.data.height, config.data.width, config.data.cache, config.trainer.devices)
     for table in data.tables():
         pool.source(table)
@@ -185,8 +188,8 @@ def _loop(
     return loop
 
 
-def _observers(config: Config, folder: Path) -> list[Observer]:
-    observers: list[Observer] = [RunFiles(folder), ProgressLine()]
+def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
+    observers: list[Observer] = [RunFiles(folder, data.digests), ProgressLine()]
     logger = make_observer(config, folder)
     return [*observers, logger] if logger else observers
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fedreid_pl.config import Config, differences, load_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.checkpoint import Checkpoints
 from fedreid_pl.federation.storage import read_state, write_bytes
 from fedreid_pl.federation.store import ClientStore
-from fedreid_pl.reporting.run_folder import RunLock
+from fedreid_pl.reporting.run_folder import RunLock, read_splits
 
 MAY_CHANGE = ("name", "rounds", "evaluate_every", "min_clients", "data.root")
 """Keys that a resumed run may set differently, beside where and on what it runs (`trainer.*`)."""
 
 
-def prepare_folder(config: Config, folder: Path) -> RunLock:
+Digests = Mapping[str, Mapping[str, Any]]
+"""What was read of every dataset, see `data.digest`."""
+
+
+def prepare_folder(config: Config, folder: Path, digests: Digests | None = None) -> RunLock:
     """Makes the run's folder ready and keeps other processes out of it until the returned lock is dropped.
 
     `resume=auto` leaves a folder that the same configuration has begun as it is. `resume=never` moves an earlier
@@ -24,7 +30,7 @@ def prepare_folder(config: Config, folder: Path) -> RunLock:
 
     Raises:
         FedReIDError: if the folder cannot be written, another process writes it, or it belongs to another
-            configuration.
+            configuration, or the pictures are others than those that it was begun with (`digests`).
     """
     if config.resume == "never":
         _move_aside(folder)
@@ -34,9 +40,10 @@ def prepare_folder(config: Config, folder: Path) -> RunLock:
         raise FedReIDError(f"output_dir={folder}: cannot be made ({error.strerror})") from error
     lock = RunLock(folder)
     if config.resume not in ("auto", "never"):
-        _take_over(config, Path(config.resume).expanduser(), folder)
+        _take_over(config, Path(config.resume).expanduser(), folder, digests)
     elif (folder / "config.yaml").exists():
         _check_same(config, folder, folder)
+    _check_same_pictures(config, folder, digests)
     done = Checkpoints(folder / "checkpoints").rounds()
     if done and done[-1] > config.rounds:
         raise FedReIDError(
@@ -64,10 +71,11 @@ def find_checkpoint(path: Path) -> Path:
     return checkpoints.path(checkpoints.rounds()[-1])
 
 
-def _take_over(config: Config, path: Path, folder: Path) -> None:
+def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None) -> None:
     checkpoint = find_checkpoint(path)
     source = run_folder_of(checkpoint)
     _check_same(config, source, checkpoint)
+    _check_same_pictures(config, source, digests)
     state = read_state(checkpoint)
     if state["round"] > config.rounds:
         raise FedReIDError(f"resume={checkpoint}: is of round {state['round']}, rounds={config.rounds}")
@@ -101,6 +109,19 @@ def _check_same(config: Config, folder: Path, named: Path) -> None:
             f"{named}: was made with another configuration ({', '.join(changed[:3])} differ); "
             "choose another output_dir, or resume=never to begin anew"
         )
+
+
+def _check_same_pictures(config: Config, folder: Path, digests: Digests | None) -> None:
+    before = read_splits(folder)
+    if digests is None or not before or not Checkpoints(folder / "checkpoints").rounds():
+        return  # nothing is known, or nothing has been learnt from them
+    for name in (*digests, *before):
+        if digests.get(name, {}).get("sha256") != before.get(name, {}).get("sha256"):
+            place = f"data.root={config.data.root}" if config.data.root else f"data={config.data.name}"
+            raise FedReIDError(
+                f"{place}: the pictures of {name} are not those that the run in {folder} began with; "
+                "put them back, choose another output_dir, or resume=never to begin anew"
+            )
 
 
 def _move_aside(folder: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedreid_pl.cli import main, run_folder
+from fedreid_pl.cli import main
+from fedreid_pl.commands.words import run_folder
 from fedreid_pl.comparison import compare
 from fedreid_pl.comparison.plan import Plan, make_plan
 from fedreid_pl.config import compose

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedreid_pl.cli import run_folder
+from fedreid_pl.commands.words import run_folder
 from fedreid_pl.comparison import runner
 from fedreid_pl.comparison.plan import Plan, make_plan
 

@@ -90,4 +90,4 @@ def build_worker(config: Config, home: Path) -> ClientWorker:
     data = load_federated_data(config.data)
     backbone = build_backbone(config.model, config.seed)
     make_callbacks = callback_factory(config.callbacks)
-    return experiment._parts(config, data, backbone, home, launch(config), make_callbacks).worker
+    return experiment.build_parts(config, data, backbone, home, launch(config), make_callbacks).worker

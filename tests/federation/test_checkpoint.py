@@ -15,7 +15,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.checkpoint import Checkpoints
 from fedreid_pl.federation.storage import DamagedFile
 from fedreid_pl.federation.store import ClientStore
-from fedreid_pl.reporting.run_folder import RunLock
+from fedreid_pl.reporting.run_folder import RunLock, write_splits
 from fedreid_pl.resume import find_checkpoint, prepare_folder
 
 
@@ -158,6 +158,31 @@ def test_a_checkpoint_of_another_folder_is_taken_over_with_the_clients(tmp_path:
     ):
         with pytest.raises(FedReIDError, match=wanted):
             prepare_folder(compose(["exp=fedpav", "rounds=5", f"resume={checkpoint}", *words]), tmp_path / "third")
+
+
+def test_other_pictures_than_at_the_beginning_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    config = make_run(folder)
+    digests = {"market": {"sha256": "1", "train": 5}, "viper": {"sha256": "2"}}
+    del_me = prepare_folder(config, folder, digests)  # a run of before the file was written
+    del del_me
+    write_splits(folder, digests)
+    del_me = prepare_folder(config, folder, {**digests, "market": {"sha256": "1"}})
+    del del_me
+    taken_over = compose(["exp=fedpav", "rounds=5", f"resume={folder}"])
+    elsewhere = compose(["exp=fedpav", "rounds=5", "data.root=/elsewhere"])
+    for others, name in (
+        ({**digests, "viper": {"sha256": "3"}}, "viper"),
+        ({"market": digests["market"]}, "viper"),
+        ({**digests, "duke": {"sha256": "4"}}, "duke"),
+    ):
+        for asked, target in ((elsewhere, folder), (taken_over, tmp_path / "other")):
+            with pytest.raises(FedReIDError, match=f"the pictures of {name} are not those that the run in .*/run "):
+                prepare_folder(asked, target, others)
+    assert not (tmp_path / "other" / "checkpoints").exists()
+    for checkpoint in (folder / "checkpoints").iterdir():
+        checkpoint.unlink()
+    prepare_folder(config, folder, {})  # nothing was learnt from the other pictures
 
 
 def test_find_checkpoint(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedreid_pl.federation.costs import Costs, peak_memory
-from fedreid_pl.federation.history import History, Record, statistics, summarize
+from fedreid_pl.federation.history import History, Record, best_round, statistics, summarize
 
 
 def make_history() -> History:
@@ -75,6 +75,23 @@ def test_statistics_of_any_curve(values: list[float], untrained: bool) -> None:
         assert set(result) == {"untrained"}
 
 
+def test_the_best_round_is_chosen_without_test_data_where_that_is_possible() -> None:
+    history = make_history()
+    assert best_round(History()) == (None, "test")
+    assert best_round(history) == (30, "test")
+    history.add(20, "local", "a", "rank1", 1.0)
+    assert best_round(history) == (30, "test"), "local models count where the server has none"
+    history.add(0, "val_local", "a", "rank1", 0.9)
+    assert best_round(history) == (None, "validation"), "nothing is trained yet"
+    history.add(10, "val_local", "a", "rank1", 0.6)
+    history.add(20, "val_local", "a", "rank1", 0.6)
+    history.add(30, "val_local", "a", "rank1", 0.1)
+    assert best_round(history) == (20, "validation"), "of equal rounds, the last"
+    history.add(10, "val_global", "b", "rank1", 0.2)
+    history.add(30, "val_global", "b", "rank1", 0.1)
+    assert best_round(history) == (10, "validation")
+
+
 def test_the_summary_holds_every_test_set_and_the_mean_of_the_curves() -> None:
     summary = summarize(make_history(), "global")
     assert list(summary) == ["a", "b", "mean"]
@@ -83,6 +100,11 @@ def test_the_summary_holds_every_test_set_and_the_mean_of_the_curves() -> None:
     assert summary["mean"]["rank1"]["best"] == pytest.approx(0.6), "the best round's mean, not the mean of the best"
     assert summary["mean"]["rank1"]["untrained"] == pytest.approx(0.15)
     assert summarize(make_history(), "local") == {}
+    history = make_history()
+    history.add(10, "val_global", "a", "single_shot_rank5", 0.5)
+    history.add(10, "val_global", "a", "rank1", 0.25)
+    assert summarize(history, "val_global")["mean"]["single_shot_rank5"]["last"] == 0.5
+    assert summarize(history, "global") == summary
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=8)

@@ -14,20 +14,22 @@ import torch.multiprocessing as mp
 from torch.nn.functional import normalize
 
 from fedreid_pl.data.samples import DISTRACTOR, JUNK
+from fedreid_pl.functional.randomness import generator
 from fedreid_pl.functional.ranking import retrieval_results, summarize
+from fedreid_pl.functional.single_shot import single_shot_cmc
 from fedreid_pl.metrics.retrieval import ReIDRetrieval
 
 QUERIES, GALLERY = 23, 101
 
 
 def table(size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    identities = torch.randint(0, 9, (size,), generator=generator)
+    draws = torch.Generator().manual_seed(seed)
+    identities = torch.randint(0, 9, (size,), generator=draws)
     if size == GALLERY:
         identities[::10], identities[::17] = DISTRACTOR, JUNK
-    features = torch.randn(size, 8, generator=generator)
+    features = torch.randn(size, 8, generator=draws)
     features[:, 0] += identities
-    return normalize(features), identities, torch.randint(0, 3, (size,), generator=generator)
+    return normalize(features), identities, torch.randint(0, 3, (size,), generator=draws)
 
 
 def sides() -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
@@ -64,9 +66,9 @@ def test_equals_the_function():
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_order_split_and_repeats_do_not_matter(batch):
-    generator = torch.Generator().manual_seed(batch)
+    draws = torch.Generator().manual_seed(batch)
     metric = ReIDRetrieval()
-    queries, gallery = (torch.randperm(size, generator=generator) for size in (QUERIES, GALLERY))
+    queries, gallery = (torch.randperm(size, generator=draws) for size in (QUERIES, GALLERY))
     feed(metric, "gallery", gallery[:60], batch)
     feed(metric, "query", torch.cat([queries, queries[:3], queries[:1]]), batch)
     feed(metric, "gallery", torch.cat([gallery[60:], gallery[:50]]), batch)
@@ -80,6 +82,22 @@ def test_keep_unmatched():
     result, base = metric.compute(), expected(keep_unmatched=True)
     assert result["mAP"] == pytest.approx(base["mAP"] * QUERIES / (QUERIES + 2))
     assert result["queries"] == base["queries"]
+
+
+def test_single_shot_is_beside_the_rest_and_over_the_same_queries():
+    query, gallery = sides()
+    hits = single_shot_cmc(*query, *gallery, generator(4, "single_shot"), 5, (1, 3))
+    result = filled(ranks=(1, 3), single_shot=5, seed=4, chunk=3).compute()
+    plain = filled(ranks=(1, 3)).compute()
+    assert {name: value for name, value in result.items() if not name.startswith("single_shot")} == plain
+    single = {name: result[name] for name in result.keys() - plain.keys()}
+    wanted = (hits.sum(0) / plain["queries"]).tolist()
+    assert single == pytest.approx(dict(zip(("single_shot_rank1", "single_shot_rank3"), wanted, strict=True)))
+    assert filled(ranks=(1, 3), single_shot=5, seed=3).compute() != result
+    metric = filled(single_shot=5, keep_unmatched=True)
+    metric.update(torch.ones(7, 8), torch.full((7,), 77), torch.arange(7), torch.arange(50, 57), query=True)
+    base = filled(single_shot=5, keep_unmatched=True).compute()["single_shot_rank1"]
+    assert metric.compute()["single_shot_rank1"] == pytest.approx(base * QUERIES / (QUERIES + 7))
 
 
 def test_features_are_kept_in_float32_without_a_graph():
@@ -157,8 +175,8 @@ def test_wrong_batches_are_refused(position, value, message):
 
 
 def test_wrong_options_are_refused():
-    for options in ({"ranks": (0, 1)}, {"chunk": 0}):
-        with pytest.raises(ValueError, match="at least 1"):
+    for options in ({"ranks": (0, 1)}, {"chunk": 0}, {"single_shot": -1}):
+        with pytest.raises(ValueError, match="must be at least"):
             ReIDRetrieval(**options)
 
 
@@ -211,6 +229,10 @@ def worker(rank: int, folder: str) -> None:
         timeout=timedelta(seconds=120),  # a process that waits for the other fails instead of hanging
     )
     results = {split.__name__: split(rank).compute() for split in SPLITS}
+    single = ReIDRetrieval(single_shot=3)
+    for role, size in (("query", QUERIES), ("gallery", GALLERY)):
+        feed(single, role, repeated(size, rank), 5)
+    results["single_shot"] = single.compute()
     # A process whose state was empty at one synchronisation gets samples before the next one.
     late = ReIDRetrieval()
     if rank == 0:
@@ -234,6 +256,11 @@ def two_processes(tmp_path_factory) -> list[dict[str, dict[str, float]]]:
 @pytest.mark.parametrize("name", [*(split.__name__ for split in SPLITS), "late"])
 def test_two_processes_give_the_bits_of_one(two_processes, name):
     assert [results[name] for results in two_processes] == [expected()] * 2
+
+
+def test_two_processes_draw_the_galleries_of_one(two_processes):
+    wanted = filled(single_shot=3).compute()
+    assert [results["single_shot"] for results in two_processes] == [wanted] * 2
 
 
 def test_synchronising_does_not_change_what_a_process_holds(two_processes):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedreid_pl.reporting.tables import percent, result_table, text_table
+from fedreid_pl.reporting.tables import TransferScores, percent, result_table, text_table, transfer_table
 
 
 def scores(**curves: float) -> dict[str, dict[str, float]]:
@@ -69,6 +69,31 @@ def test_labels_of_runs_without_a_global_model(name: str, label: str) -> None:
     header, _, *rows = cells(result_table(own, own))
     assert header == ["test set", f"{label} R1", f"{label} mAP"]
     assert rows == [["viper", "60.0", "30.0"], ["mean", "60.0", "30.0"]]
+
+
+def test_single_shot_stands_where_it_was_measured_and_validation_nowhere() -> None:
+    both = {"viper": {**GLOBAL["viper"], **scores(single_shot_rank1=0.75)}, "ilids": GLOBAL["ilids"]}
+    content = summary(**{"global": both, "local": LOCAL, "val_global": GLOBAL})
+    header, _, *rows = cells(result_table(content))
+    assert header[1:] == ["untrained R1", "global R1", "global mAP", "global single-shot R1", "local R1", "local mAP"]
+    assert [row[4] for row in rows] == ["75.0", "-", "-"]
+    assert result_table(summary(**{"global": GLOBAL, "val_global": LOCAL})) == result_table(
+        summary(**{"global": GLOBAL})
+    )
+
+
+def test_transfer_scores_of_one_split_and_of_several() -> None:
+    one = TransferScores("global", "GRID", {"mAP": [0.25], "rank1": [0.125], "queries": [7.0]})
+    assert cells(transfer_table([one])) == [
+        ["model", "test set", "Rank-1", "mAP"],
+        ["-" * 30],
+        ["global", "GRID", "12.5", "25.0"],
+    ]
+    three = TransferScores("a", "GRID", {"mAP": [0.1, 0.2, 0.6], "single_shot_rank1": [0.5, 0.5, 0.5]})
+    header, _, first, second = cells(transfer_table([one, three]))
+    assert header == ["model", "test set", "Rank-1", "mAP", "single-shot R1"]
+    assert first == ["global", "GRID", "12.5", "25.0", "-"]
+    assert second == ["a", "GRID", "-", "30.0 ± 26.5", "50.0 ± 0.0"]
 
 
 def test_a_run_without_scores_has_an_empty_table() -> None:

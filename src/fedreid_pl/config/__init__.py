@@ -1,5 +1,6 @@
 """Typed configuration composed from YAML files and command-line words."""
 
+from fedreid_pl.config.bounds import describe
 from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
 from fedreid_pl.config.fidelity import departures
 from fedreid_pl.config.schema import (
@@ -9,7 +10,6 @@ from fedreid_pl.config.schema import (
     ModelConfig,
     OptimConfig,
     TrainerConfig,
-    describe,
 )
 
 __all__ = [

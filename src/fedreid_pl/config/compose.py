@@ -16,8 +16,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fedreid_pl.config.bounds import check_bounds
 from fedreid_pl.config.fidelity import code_settings
-from fedreid_pl.config.schema import Config, check_bounds
+from fedreid_pl.config.schema import Config
 from fedreid_pl.errors import FedReIDError, nearest
 
 # Keys that say where a run is kept or how fast it reads, not what it computes.
@@ -67,7 +68,9 @@ def compose(words: Iterable[str]) -> Config:
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:
-    """A run's saved `config.yaml`, with `words` on top (`data=NAME` replaces the whole data section).
+    """A run's saved `config.yaml`, with `words` on top.
+
+    `data=NAME` replaces the whole data section but for the size of the images, which belongs to the model.
 
     Raises:
         FedReIDError: as `compose`, or if the file is missing or not a configuration.
@@ -80,7 +83,11 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
         name, _, value = word.partition("=")
         if name == "data":
             data_name, values = _choose("data", value)
-            saved["data"] = {**values.get("data", {}), "name": data_name}
+            before = saved.get("data")
+            size = (
+                {key: before[key] for key in ("height", "width") if key in before} if isinstance(before, dict) else {}
+            )
+            saved["data"] = {**values.get("data", {}), **size, "name": data_name}
     config = _merge(config, saved, str(path))
     for word in words:
         name, equals, value = word.partition("=")

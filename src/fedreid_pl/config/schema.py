@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
-
-from fedreid_pl.errors import FedReIDError
 
 
 def key(
@@ -87,6 +85,20 @@ class DataConfig:
         "first: the first image of every identity is not trained on (the published code without --train_all)",
         choices=("none", "first"),
     )
+    val_ids: float = key(
+        0.0,
+        "share of a client's training identities that is held out for validation, which then chooses the best round",
+        at_least=0.0,
+        at_most=0.5,
+    )
+    single_shot: int = key(
+        0,
+        "random galleries of one image per person to average the single-shot CMC over (usual: 10); 0: none",
+        at_least=0,
+    )
+    keep_unmatched: bool = key(
+        False, "count queries without a match in another camera as failures (the published code); false: leave them out"
+    )
     test_batch_size: int = key(128, "images per batch at evaluation", at_least=1)
     probe_size: int = key(32, "training images in the probe batch of the cosine distance weight", at_least=1)
 
@@ -163,59 +175,3 @@ class Config:
     loss: LossConfig = key(LossConfig, "what is minimised")
     trainer: TrainerConfig = key(TrainerConfig, "devices")
     callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
-
-
-def check_bounds(config: Any, prefix: str = "") -> None:
-    """Holds every value of a config object against its field's bounds, and the fields against each other.
-
-    Raises:
-        FedReIDError: naming the key, its value and the bound.
-    """
-    for item in fields(config):
-        value, limits, name = getattr(config, item.name), item.metadata, prefix + item.name
-        if is_dataclass(value):
-            check_bounds(value, name + ".")
-            continue
-        if value is None:
-            continue
-        if limits["choices"] and value not in limits["choices"]:
-            raise FedReIDError(f"{name}={value}: must be one of {', '.join(limits['choices'])}")
-        if limits["at_least"] is not None and not value >= limits["at_least"]:
-            raise FedReIDError(f"{name}={value}: must be at least {limits['at_least']}")
-        if limits["above"] is not None and not value > limits["above"]:
-            raise FedReIDError(f"{name}={value}: must be above {limits['above']}")
-        if limits["at_most"] is not None and not value <= limits["at_most"]:
-            raise FedReIDError(f"{name}={value}: must be at most {limits['at_most']}")
-        if isinstance(value, float) and value in (float("inf"), float("-inf")):
-            raise FedReIDError(f"{name}={value}: must be finite")
-    if isinstance(config, Config):
-        _check_together(config)
-
-
-def _check_together(config: Config) -> None:
-    instances, most = config.data.instances, config.batch_size // 2
-    if instances is not None and instances > most:
-        raise FedReIDError(
-            f"data.instances={instances}: must be at most half of batch_size={config.batch_size}, "
-            "so that a batch holds two identities"
-        )
-    if config.optim.nesterov and not config.optim.momentum:
-        raise FedReIDError("optim.nesterov=true: needs optim.momentum above 0")
-    if config.optim.scope == "round" and config.optim.warmup > config.local_epochs:
-        raise FedReIDError(
-            f"optim.warmup={config.optim.warmup}: must be at most local_epochs={config.local_epochs} where "
-            "optim.scope=round begins anew in every round, or the rates never rise to their value"
-        )
-
-
-def describe(schema: type = Config, prefix: str = "") -> list[tuple[str, str, str]]:
-    """`(dotted key, default, help)` of every key, in the order of the schema."""
-    rows: list[tuple[str, str, str]] = []
-    defaults = schema()
-    for item in fields(schema):
-        value = getattr(defaults, item.name)
-        if is_dataclass(value):
-            rows += describe(type(value), f"{prefix}{item.name}.")
-        else:
-            rows.append((prefix + item.name, "null" if value is None else str(value), item.metadata["help"]))
-    return rows

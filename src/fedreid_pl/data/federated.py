@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
 
+VALIDATION = "val:"
+"""What the name of a validation set begins with, and that of no dataset."""
+
 
 @dataclass(frozen=True)
 class ClientData:
-    """One party: its training images and the names of the test sets that its models are evaluated on."""
+    """One party: its training images and the names of the test sets that its models are evaluated on.
+
+    Validation sets are among them, after the others.
+    """
 
     name: str
     train: SampleTable
     tests: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if self.name.startswith(VALIDATION):
+            raise FedReIDError(f"client {self.name}: {VALIDATION} marks validation sets; give its folder another name")
         if self.train.num_identities() < 2:
             raise FedReIDError(
                 f"client {self.name}: {self.train.num_identities()} training identity in {self.train.root}, "
@@ -64,13 +73,17 @@ class FederatedData:
     """All parties, every test set once, and the unlabelled public set that the server may hold.
 
     Args:
-        clients, tests: by name, in the order of the configuration.
+        clients, tests: by name, in the order of the configuration; validation sets after the others.
         public: images without labels, or `None`.
+        unvalidated: who has no validation set although `data.val_ids` asks for one.
+        digests: of every dataset, as `data.digest` makes them.
     """
 
     clients: Mapping[str, ClientData]
     tests: Mapping[str, TestSet]
     public: SampleTable | None = field(default=None)
+    unvalidated: tuple[str, ...] = ()
+    digests: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def tests_of(self, client: str) -> dict[str, TestSet]:
         """The test sets of one client, by name."""

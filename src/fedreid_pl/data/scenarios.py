@@ -12,6 +12,7 @@ import numpy as np
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, find_folders
+from fedreid_pl.data.digest import digest
 from fedreid_pl.data.federated import ClientData, FederatedData, TestSet
 from fedreid_pl.data.guards import check_no_shared_images, guarded_public
 from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
@@ -19,6 +20,7 @@ from fedreid_pl.data.minireid import ensure_minireid
 from fedreid_pl.data.near_misses import missing_dataset
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.samples import SampleTable, concatenate
+from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
 
 
@@ -28,7 +30,8 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     `by_dataset`: one client per dataset, evaluated on the dataset's own test set. `by_camera`, `by_identity`: each
     dataset becomes several clients (see `data.partition`) that share its test set. `merged`: one client with the
     union of all training sets (persons of different sets kept apart), evaluated on every test set; this is
-    centralized training. With `hold_out=first` the first image of every identity is left out beforehand.
+    centralized training. With `hold_out=first` the first image of every identity is left out beforehand, and with
+    `val_ids` persons are held out of what each client (of `merged`: each dataset) has then: see `data.validation`.
 
     Raises:
         FedReIDError: if the layout is unknown, a folder is missing, empty or unreadable, or a set cannot be trained or
@@ -48,24 +51,38 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
     """What `load_federated_data` makes of the datasets once they are read.
 
     Raises:
-        FedReIDError: if a set cannot be trained or evaluated on, two share an image, or the public set shows persons
-            whom a client is tested on.
+        FedReIDError: if a set cannot be trained or evaluated on, two share an image, the public set shows persons
+            whom a client is tested on, or nobody has persons to hold out for `data.val_ids`.
     """
-    check_no_shared_images([*tables, *([public] if public is not None else [])])
+    read = [*tables, *([public] if public is not None else [])]
+    check_no_shared_images(read)
     if public is not None:
         public = guarded_public(config, public, tables)
     tests = {table.name: TestSet(table.name, table.split("query"), table.split("gallery")) for table in tables}
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
-    clients = _deal_out(config, trains, tuple(tests))
-    return FederatedData({client.name: client for client in clients}, tests, public)
-
-
-def _deal_out(config: DataConfig, trains: Sequence[SampleTable], tests: tuple[str, ...]) -> list[ClientData]:
+    parts = _deal_out(config, trains)
+    validation: dict[str, TestSet] = {}
+    if config.val_ids:
+        parts, validation = hold_out_validation(config, parts)
     if config.scenario == "merged":
-        return [ClientData("merged", concatenate(trains, "merged"), tests)]
-    clients = []
+        union = concatenate([train for _, _, train in parts], "merged")
+        clients = [ClientData("merged", union, (*tests, *(test.name for test in validation.values())))]
+    else:
+        own = {name: (test, *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
+        clients = [ClientData(name, train, own[name]) for name, _, train in parts]
+    return FederatedData(
+        {client.name: client for client in clients},
+        tests | {test.name: test for test in validation.values()},
+        public,
+        tuple(name for name, _, _ in parts if config.val_ids and name not in validation),
+        {table.name: digest(table) for table in read},
+    )
+
+
+def _deal_out(config: DataConfig, trains: Sequence[SampleTable]) -> list[Part]:
+    dealt: list[Part] = []
     for train in trains:
         parts: Iterable[tuple[str, SampleTable]] = [(train.name, train)]
         if config.scenario == "by_camera":
@@ -73,10 +90,10 @@ def _deal_out(config: DataConfig, trains: Sequence[SampleTable], tests: tuple[st
         elif config.scenario == "by_identity":
             parts = by_identity(train, config.parts, config.split_seed)
         try:
-            clients += [ClientData(name, part, (train.name,)) for name, part in parts]
+            dealt += [(name, train.name, part) for name, part in parts]
         except ValueError as error:
             raise FedReIDError(f"data.scenario={config.scenario}: {train.name}: {error}") from error
-    return clients
+    return dealt
 
 
 def named_layout(config: DataConfig) -> Layout | None:

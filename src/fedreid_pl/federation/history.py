@@ -9,9 +9,21 @@ from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
+METRICS = (
+    *("rank1", "rank5", "rank10", "mAP", "mAP_trapezoid", "mINP"),
+    *("single_shot_rank1", "single_shot_rank5", "single_shot_rank10"),
+)
+"""What the summary holds of a test set, where it was measured."""
+
+TESTS, VALIDATIONS = ("global", "local"), ("val_global", "val_local")
+"""Sections of scores: of the server's models and of the clients' own, on test sets and on validation sets."""
+
 
 class Record(NamedTuple):
-    """One number: `section` is global, local, weights, train or cost; `name` a test set, client or phase."""
+    """One number: `section` is global, local, val_global, val_local, weights, train or cost.
+
+    `name` is a test set, client or phase; of a validation set, without `val:`.
+    """
 
     round: int
     section: str
@@ -78,7 +90,7 @@ class History:
 
 
 def summarize(history: History, section: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Last, best, best-three mean and fluctuation of every test set of `"global"` or `"local"`, and their mean.
+    """Last, best, best-three mean and fluctuation of every test set of a section of scores, and their mean.
 
     The evaluation before training (round 0) is reported as `untrained` and takes no part in the rest.
 
@@ -87,11 +99,27 @@ def summarize(history: History, section: str) -> dict[str, dict[str, dict[str, f
     """
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for name in [*history.names(section), "mean"]:
-        for metric in ("rank1", "rank5", "rank10", "mAP", "mAP_trapezoid", "mINP"):
+        for metric in METRICS:
             series = history.mean_series(section, metric) if name == "mean" else history.series(section, name, metric)
             if series:
                 summary.setdefault(name, {})[metric] = statistics(series)
     return summary
+
+
+def best_round(history: History) -> tuple[int | None, str]:
+    """The round with the highest mean Rank-1, and what it was chosen by: `"validation"` or `"test"`.
+
+    By the validation sets, if there are any; of the server's models, else of the local ones; of equal rounds, the last.
+    The evaluation before training is none of them.
+    """
+    for sections, by in ((VALIDATIONS, "validation"), (TESTS, "test")):
+        for section in sections:
+            series = {round: value for round, value in history.mean_series(section, "rank1").items() if round}
+            if series:
+                return max(series, key=lambda round: (series[round], round)), by
+        if any(history.names(section) for section in sections):
+            return None, by
+    return None, "test"
 
 
 def statistics(series: dict[int, float]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,8 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.checkpoint import Checkpoints
 from fedreid_pl.federation.costs import Costs
 from fedreid_pl.federation.engine import Engine
-from fedreid_pl.federation.history import History
+from fedreid_pl.federation.evaluation import evaluate_models, record_local
+from fedreid_pl.federation.history import History, best_round
 from fedreid_pl.federation.messages import (
     ClientFailure,
     ClientJob,
@@ -198,12 +198,7 @@ class FederationLoop:
 
     def record_local(self, update: ClientUpdate) -> None:
         """Adds the training statistics and the local model's scores that an update brings."""
-        for name, value in update.metrics.items():
-            if name.startswith("train/"):
-                self.record("train", update.client, name.removeprefix("train/"), value)
-        alone = len(self.tests[update.client]) == 1  # several clients may share one test set
-        for test, metric, value in update.scores():
-            self.record("local", update.client if alone else test, metric, value)
+        record_local(self, update)
 
     def _aggregate(self, updates: Sequence[ClientUpdate]) -> None:
         weights: dict[str, float] = {}
@@ -228,27 +223,7 @@ class FederationLoop:
 
         A test set that clients with different models share gets the mean over these clients.
         """
-        scores: dict[tuple[str, str], list[tuple[int, float]]] = {}  # (test set, metric): (clients, value) by model
-        with self.costs.phase("evaluate"):
-            for model, backbone in self.models.items():
-                clients = [client for client in self.clients if self.model_of(client) == model]
-                members = Counter(test for client in clients for test in self.tests[client])
-                jobs, covered = [], set()
-                for client in clients:
-                    tests = [test for test in self.tests[client] if test not in covered]
-                    if tests:
-                        covered |= set(tests)
-                        jobs.append(ClientJob(self.round, client, backbone, {"tests": "/".join(tests)}))
-                for outcome in self.engine.evaluate(jobs):
-                    if isinstance(outcome, ClientFailure):
-                        self.warn(f"client {outcome.client} could not evaluate the {model} model: {outcome.reason}")
-                        continue
-                    for test, metric, value in outcome.scores():
-                        scores.setdefault((test, metric), []).append((members[test], value))
-        for (test, metric), values in scores.items():
-            total = sum(count for count, _ in values)
-            mean = values[0][1] if len(values) == 1 else sum(count * value for count, value in values) / total
-            self.record("global", test, metric, mean)
+        evaluate_models(self)
 
     def _count(self, direction: str, client: str, size: int) -> None:
         if direction == "down":
@@ -260,12 +235,8 @@ class FederationLoop:
     # checkpoints
 
     def best_round(self) -> int | None:
-        """The evaluated round with the highest mean Rank-1 of the global models, else of the local ones."""
-        for section in ("global", "local"):
-            series = {round: value for round, value in self.history.mean_series(section, "rank1").items() if round}
-            if series:
-                return max(series, key=lambda round: (series[round], round))
-        return None
+        """The evaluated round that is best by the validation sets, or without any by the test sets."""
+        return best_round(self.history)[0]
 
     def state_dict(self) -> dict[str, Any]:
         """All that the server needs to go on after this round; tensors and plain values."""

@@ -88,7 +88,7 @@ class ClientWorker:
         kept: dict[str, Any] = self.store.load(job.client, before) or {}
         draws = generator(config.seed, job.client, "head")
         head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
-        if kept:
+        if "head" in kept:  # not on data that it does not belong to
             head.load_state_dict(kept["head"])
         backbone.load_state_dict(kept.get("backbone", self.initial))
         backbone.train()  # an evaluation that raised leaves it in eval mode
@@ -100,7 +100,12 @@ class ClientWorker:
         datamodule.begin_turn(seed, str(tests).split("/") if tests else None)
         epochs_before = max(job.round - 1, 0) * config.local_epochs
         total_epochs = config.rounds * config.local_epochs
-        module = ReIDClient(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs)
+        retrieval = {
+            "keep_unmatched": config.data.keep_unmatched,
+            "single_shot": config.data.single_shot,
+            "seed": config.data.split_seed,
+        }
+        module = ReIDClient(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval)
         return module, datamodule, callbacks
 
     def _update(self, job: ClientJob, module: ReIDClient, trainer: pl.Trainer) -> ClientUpdate:

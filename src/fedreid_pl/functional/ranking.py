@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fedreid_pl.functional.retrieval_input import checked_features
+
 _JUNK = -1  # the data layer's code, which this layer may not import
 _BLOCK = 512  # gallery rows that share a threshold
 _CPU_TILE = 1 << 21  # numbers that a comparison writes at once: they stay in the cache until they are summed
@@ -79,19 +81,12 @@ def retrieval_results(
     >>> results.first_hit.item(), results.ap.item(), results.ap_trapezoid.item()
     (2, 0.5, 0.25)
     """
-    _check_columns("query", query, query_identities, query_cameras)
-    _check_columns("gallery", gallery, gallery_identities, gallery_cameras)
+    columns = (query_identities, query_cameras)
+    query, gallery = checked_features(query, *columns, gallery, gallery_identities, gallery_cameras)
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(f"query features have {query.shape[1]} values, gallery features {gallery.shape[1]}")
-    if bool((query_identities < 0).any()):
-        raise ValueError("query identities must be >= 0; junk and distractors belong to the gallery only")
-    dtype = torch.promote_types(torch.promote_types(query.dtype, gallery.dtype), torch.float32)
-    query, gallery = query.to(dtype), gallery.to(dtype)
-    _check_scores_are_finite(query, gallery)
     matches = _match(
-        *(column.to(query.device) for column in (query_identities, query_cameras)),
+        *(column.to(query.device) for column in columns),
         *(column.to(query.device) for column in (gallery_identities, gallery_cameras)),
     )
     junk = (gallery_identities.to(query.device) == _JUNK).nonzero().squeeze(1)
@@ -268,27 +263,3 @@ def _measures(ranks: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
         values.where(used, 0.0).cumsum(1)[:, -1] / count for values in (precision, (before + precision) / 2)
     )
     return ranks[:, 0] + 1, ap, trapezoid, count / (last + 1).double()
-
-
-def _check_columns(name: str, features: Tensor, identities: Tensor, cameras: Tensor) -> None:
-    if features.dim() != 2 or not features.is_floating_point():
-        raise ValueError(f"{name} features must be [N, D] floating point, got {list(features.shape)} {features.dtype}")
-    if len(features) == 0:
-        raise ValueError(f"the {name} is empty")
-    for column, values in (("identities", identities), ("cameras", cameras)):
-        if values.shape != (len(features),) or values.is_floating_point():
-            raise ValueError(
-                f"{name} {column} must be [{len(features)}] integers, got {list(values.shape)} {values.dtype}"
-            )
-
-
-def _check_scores_are_finite(query: Tensor, gallery: Tensor) -> None:
-    bound = float(query.shape[1])
-    for name, features in (("query", query), ("gallery", gallery)):
-        low, high = (float(value) for value in features.aminmax()) if features.numel() else (0.0, 0.0)
-        largest = max(abs(low), abs(high))
-        if not largest < torch.inf:  # a NaN anywhere makes both ends NaN
-            raise ValueError(f"{name} features contain NaN or infinite values")
-        bound *= largest
-    if not bound < torch.finfo(query.dtype).max:
-        raise ValueError("features are so large that their products overflow; normalise them")

@@ -10,7 +10,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from fedreid_pl.functional.randomness import generator
 from fedreid_pl.functional.ranking import retrieval_results, summarize
+from fedreid_pl.functional.single_shot import single_shot_cmc
 
 _ROLE, _INDEX, _IDENTITY, _CAMERA, _DIM = range(5)
 
@@ -29,6 +31,8 @@ class ReIDRetrieval(Metric):
         ranks: ranks k for which `rank{k}` is returned.
         keep_unmatched: count queries without a match in the gallery as 0, instead of leaving them out.
         chunk: queries that are compared with the gallery at a time; bounds the memory.
+        single_shot: random galleries of one image per person to average `single_shot_rank{k}` over; 0: none.
+        seed: of these galleries.
         kwargs: those of `torchmetrics.Metric`.
 
     >>> metric = ReIDRetrieval(ranks=(1,))
@@ -52,15 +56,20 @@ class ReIDRetrieval(Metric):
         ranks: Sequence[int] = (1, 5, 10),
         keep_unmatched: bool = False,
         chunk: int = 256,
+        single_shot: int = 0,
+        seed: int = 0,
         **kwargs: Any,
     ) -> None:
         # With its cache, a process without new samples would skip a synchronisation that the others wait for.
         super().__init__(**{"compute_with_cache": False, **kwargs})
         if any(k < 1 for k in ranks) or chunk < 1:
             raise ValueError(f"ranks and chunk must be at least 1, got {tuple(ranks)} and {chunk}")
+        if single_shot < 0:
+            raise ValueError(f"single_shot must be at least 0, got {single_shot}")
         self.ranks = tuple(ranks)
         self.keep_unmatched = keep_unmatched
         self.chunk = chunk
+        self.single_shot, self.seed = single_shot, seed
         self.add_state("features", default=[], dist_reduce_fx="cat")
         self.add_state("columns", default=[], dist_reduce_fx="cat")
 
@@ -98,6 +107,8 @@ class ReIDRetrieval(Metric):
     def compute(self) -> dict[str, float]:
         """`rank{k}`, `mAP`, `mAP_trapezoid`, `mINP` in [0, 1], and the number of queries with a match.
 
+        With `single_shot` also `single_shot_rank{k}`, over the same queries.
+
         Raises:
             ValueError: if there is no query or no gallery sample, if one index stands for two different
                 samples, if no query has a match and `keep_unmatched` is false, or for NaN features.
@@ -111,7 +122,14 @@ class ReIDRetrieval(Metric):
         features = dim_zero_cat(self.features).view(len(columns), dims[0])
         sides = [self._side(features, columns, role) for role in (0, 1)]
         results = retrieval_results(*sides[0], *sides[1], chunk=self.chunk)
-        return summarize(results, self.ranks, self.keep_unmatched)
+        scores = summarize(results, self.ranks, self.keep_unmatched)
+        if self.single_shot:
+            draws = generator(self.seed, "single_shot")
+            hits = single_shot_cmc(*sides[0], *sides[1], draws, self.single_shot, self.ranks, self.chunk)
+            total = len(hits) if self.keep_unmatched else scores["queries"]
+            means = (hits.sum(0) / total).tolist()
+            scores |= {f"single_shot_rank{k}": mean for k, mean in zip(self.ranks, means, strict=True)}
+        return scores
 
     @staticmethod
     def _side(features: Tensor, columns: Tensor, role: int) -> tuple[Tensor, Tensor, Tensor]:

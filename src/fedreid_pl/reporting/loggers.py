@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.history import Record
+from fedreid_pl.federation.history import TESTS, VALIDATIONS, Record
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.observer import Observer
 
@@ -64,7 +64,7 @@ class LoggerObserver(Observer):
         if self.logger is None or not records:
             return
         values: dict[str, float] = {f"{r.section}/{r.name}/{r.metric}": r.value for r in records}
-        for section in ("global", "local"):
+        for section in (*TESTS, *VALIDATIONS):
             for metric in ("rank1", "mAP"):
                 series = federation.history.mean_series(section, metric)
                 if round in series:

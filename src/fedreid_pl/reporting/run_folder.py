@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import fedreid_pl
 from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.costs import peak_memory
-from fedreid_pl.federation.history import Record, summarize
+from fedreid_pl.federation.history import TESTS, VALIDATIONS, Record, best_round, summarize
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import state_bytes
 from fedreid_pl.federation.observer import Observer
@@ -34,10 +34,11 @@ class RunFiles(Observer):
 
     Args:
         folder: the run's folder.
+        digests: what was read of every dataset, see `data.digest`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, digests: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.folder, self.digests = folder, digests
 
     def on_start(self, federation: FederationLoop) -> None:
         """After a resume, drops what was written past the checkpoint."""
@@ -54,16 +55,17 @@ class RunFiles(Observer):
     def _write(self, federation: FederationLoop, summary: bool) -> None:
         write_text(self.folder / "metrics.csv", federation.history.to_csv())
         if summary:
-            text = json.dumps(build_summary(federation), indent=2)
+            text = json.dumps(build_summary(federation, self.digests), indent=2)
             write_text(self.folder / "summary.json", text + "\n")
 
 
-def build_summary(federation: FederationLoop) -> dict[str, Any]:
+def build_summary(federation: FederationLoop, digests: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """What summary.json holds: scores, weights, costs, versions and how to repeat the run.
 
     Only `costs.seconds` and `costs.peak_memory_bytes` differ between two runs of the same configuration.
     """
     config, costs = federation.config, federation.costs
+    best, best_by = best_round(federation.history)
     costs.tick()
     return {
         "name": config.name,
@@ -75,9 +77,10 @@ def build_summary(federation: FederationLoop) -> dict[str, Any]:
         "fingerprint": fingerprint(config),
         "setting": setting(config),
         "clients": federation.clients,
-        "global": summarize(federation.history, "global"),
-        "local": summarize(federation.history, "local"),
-        "best_round": federation.best_round(),
+        "data_digest": {name: entry["sha256"] for name, entry in (digests or {}).items()},
+        **{section: summarize(federation.history, section) for section in (*TESTS, *VALIDATIONS)},
+        "best_round": best,
+        "best_by": best_by,
         "weights": dict(federation.weights),
         "rejected": dict(federation.rejected),
         "callbacks": config.callbacks,
@@ -118,6 +121,21 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{module.__name__: str(module.__version__) for module in modules},
     }
+
+
+def write_splits(folder: Path, digests: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keeps what was read of every dataset in the run's splits.json."""
+    write_text(folder / "splits.json", json.dumps(digests, indent=2) + "\n")
+
+
+def read_splits(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a run read of every dataset; nothing if there is no such file that can be read."""
+    try:
+        splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    known = splits if isinstance(splits, dict) else {}
+    return {name: entry for name, entry in known.items() if isinstance(entry, dict)}
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -35,8 +36,41 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
+class TransferScores(NamedTuple):
+    """What one model scores on one test set: by metric the values of every split, shares of one."""
+
+    model: str
+    test: str
+    metrics: Mapping[str, Sequence[float]]
+
+
+def transfer_table(scores: Sequence[TransferScores]) -> str:
+    """Scores of models on sets that none of them was trained for, in percent.
+
+    With several splits a cell is the mean over them and their sample standard deviation.
+
+    >>> print(transfer_table([TransferScores("global", "GRID", {"rank1": [0.2, 0.3], "mAP": [0.25, 0.25]})]))
+    model   test set      Rank-1         mAP
+    ----------------------------------------
+    global  GRID      25.0 ± 7.1  25.0 ± 0.0
+    """
+    names = {
+        **{f"rank{k}": f"Rank-{k}" for k in (1, 5, 10)},
+        "mAP": "mAP",
+        **{f"single_shot_rank{k}": f"single-shot R{k}" for k in (1, 5, 10)},
+    }
+    names = {metric: name for metric, name in names.items() if any(metric in row.metrics for row in scores)}
+    rows = [[row.model, row.test, *(_spread(row.metrics.get(metric, ())) for metric in names)] for row in scores]
+    return text_table(["model", "test set", *names.values()], rows, left=2)
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = percent(fmean(values) if values else None)
+    return f"{mean} ± {percent(stdev(values))}" if len(values) > 1 else mean
+
+
 def result_table(summary: Mapping[str, Any], standalone: Mapping[str, Any] | None = None) -> str:
-    """The final table of a run: Rank-1 and mAP of the last round by test set, in percent.
+    """The final table of a run: Rank-1 and mAP of the last round by test set, in percent; single-shot where measured.
 
     Args:
         summary: content of the run's summary.json.
@@ -45,11 +79,14 @@ def result_table(summary: Mapping[str, Any], standalone: Mapping[str, Any] | Non
     groups = {section: summary[section] for section in ("global", "local") if summary.get(section)}
     alone = (standalone or {}).get("local") if standalone is not summary else None
     labels = {"global": "global", "local": {"centralized": "central", "local": "alone"}.get(summary["name"], "local")}
+    single = [name for name, group in groups.items() if any("single_shot_rank1" in test for test in group.values())]
     header = ["test set"]
     if any("untrained" in scores.get("rank1", {}) for scores in groups.get("global", {}).values()):
         header.append("untrained R1")
     for section in groups:
         header += [f"{labels[section]} R1", f"{labels[section]} mAP"]
+        if section in single:
+            header.append(f"{labels[section]} single-shot R1")
     if alone:
         header += ["alone R1", "local-alone"]
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
@@ -59,8 +96,9 @@ def result_table(summary: Mapping[str, Any], standalone: Mapping[str, Any] | Non
         row = [name]
         if "untrained R1" in header:
             row.append(percent(_last(groups["global"], name, "rank1", "untrained")))
-        for group in groups.values():
-            row += [percent(_last(group, name, "rank1")), percent(_last(group, name, "mAP"))]
+        for section, group in groups.items():
+            metrics = ("rank1", "mAP", *(["single_shot_rank1"] if section in single else []))
+            row += [percent(_last(group, name, metric)) for metric in metrics]
         if alone:
             mine, theirs = _last(groups.get("local", {}), name, "rank1"), _last(alone, name, "rank1")
             both = mine is not None and theirs is not None

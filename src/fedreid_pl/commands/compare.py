@@ -1,0 +1,16 @@
+"""`fedreid-pl compare`."""
+
+from __future__ import annotations
+
+from fedreid_pl.commands.words import run_folder, take
+
+
+def compare(words: list[str]) -> int:
+    """Trains what is missing of several experiments and prints their tables."""
+    from fedreid_pl.comparison.plan import OPTIONS, make_plan
+
+    plan = make_plan(*take(words, *OPTIONS), run_folder)
+    from fedreid_pl.comparison.compare import compare as run
+
+    run(plan)
+    return 0

@@ -1,0 +1,82 @@
+"""`fedreid-pl data`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedreid_pl.commands.words import take
+from fedreid_pl.config import compose
+from fedreid_pl.errors import FedReIDError
+
+
+def data(words: list[str]) -> int:
+    """Counts, shows or checks the pictures."""
+    if words[:1] == ["check"]:
+        return _check_data(words[1:])
+    show = bool(words) and words[0] == "show"
+    options, rest = take(words[show:], "out")
+    config = compose(rest)
+    from fedreid_pl.data.federated import VALIDATION
+    from fedreid_pl.data.scenarios import load_federated_data, locate_root
+    from fedreid_pl.reporting.status import Status
+    from fedreid_pl.reporting.tables import text_table
+
+    status = Status()
+
+    if show:
+        from fedreid_pl.data.minireid import contact_sheet
+
+        if config.data.source != "minireid":
+            raise FedReIDError(f"data show: draws the embedded benchmark only, not data={config.data.name}")
+        root = locate_root(config.data, status)
+        status.done()
+        print(contact_sheet(root, Path(options.get("out", "minireid.png"))))
+        return 0
+    federated = load_federated_data(config.data, status)
+    status.done()
+    rows = []
+    for client in federated.clients.values():
+        sets = federated.tests_of(client.name)
+        tests = [test for name, test in sets.items() if not name.startswith(VALIDATION)]
+        held_out = [test for name, test in sets.items() if name.startswith(VALIDATION)]
+        numbers = [
+            client.train.num_identities(),
+            len(client.train),
+            len(set(client.train.cameras.tolist())),
+            sum(test.query.num_identities() for test in tests),
+            sum(len(test.query) for test in tests),
+            sum(len(test.gallery) for test in tests),
+        ]
+        if config.data.val_ids:
+            numbers += [sum(test.gallery.num_identities() for test in held_out), sum(len(t.query) for t in held_out)]
+        rows.append([client.name, *(f"{number:,}" for number in numbers)])
+    header = ["client", "train ids", "train images", "cameras", "query ids", "query images", "gallery images"]
+    header += ["validation ids", "validation queries"] if config.data.val_ids else []
+    print(f"{locate_root(config.data)}{' (synthetic)' if config.data.synthetic else ''}\n")
+    print(text_table(header, rows))
+    if federated.public is not None:
+        print(f"\npublic set {federated.public.name}: {len(federated.public):,} images, labels are not used")
+    return 0
+
+
+def _check_data(words: list[str]) -> int:
+    options, rest = take(words, "json")
+    if "json" in options and not Path(options["json"]).name:
+        raise FedReIDError("data check: json= names no file, give json=FILE.json")
+    config = compose(rest)
+    from fedreid_pl.data.check import check_data
+    from fedreid_pl.federation.storage import write_text
+    from fedreid_pl.reporting.data_check import check_text, verdict
+    from fedreid_pl.reporting.status import Status
+
+    status = Status(after=10)
+    check = check_data(config.data, status)
+    status.done()
+    print(check_text(check), flush=True)
+    if "json" in options:
+        write_text(Path(options["json"]).expanduser(), json.dumps(check.as_dict(), indent=2) + "\n")
+    if not check.ok:
+        raise FedReIDError(verdict(check))
+    print(f"\n{verdict(check)}")
+    return 0

@@ -1,0 +1,58 @@
+"""`fedreid-pl evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedreid_pl.commands.words import complain, first_process, take, title
+from fedreid_pl.config import load_config
+from fedreid_pl.errors import FedReIDError
+
+
+def evaluate(words: list[str]) -> int:
+    """Scores the models of a run on its own test sets, or on those of a dataset it never saw."""
+    options, rest = take(words, "run", "checkpoint", "splits")
+    if "run" not in options:
+        raise FedReIDError("evaluate: give the run's folder, run=FOLDER")
+    folder = Path(options["run"]).expanduser()
+    if not (folder / "config.yaml").is_file():
+        raise FedReIDError(f"run={folder}: holds no run (no config.yaml)")
+    splits = options.get("splits", "")
+    if "splits" in options and not (splits.isdecimal() and int(splits) > 1):
+        raise FedReIDError(f"splits={splits}: give how many, 2 or more: splits=10 evaluates on the splits 0 to 9")
+    config = load_config(folder / "config.yaml", rest)
+    from fedreid_pl.data.scenarios import load_federated_data
+    from fedreid_pl.experiment import evaluate as score
+    from fedreid_pl.federation.history import TESTS, summarize
+    from fedreid_pl.federation.storage import read_state
+    from fedreid_pl.reporting.run_folder import read_splits, read_summary
+    from fedreid_pl.reporting.tables import result_table, transfer_table
+    from fedreid_pl.resume import find_checkpoint
+    from fedreid_pl.transfer import trains_on, transfer
+
+    path = folder if (which := options.get("checkpoint", "last")) == "last" else Path(which).expanduser()
+    if which == "best":
+        best = (read_summary(folder) or {}).get("best_round")
+        path = folder / "checkpoints" / f"round-{best or 0:05d}.ckpt"
+    state = read_state(find_checkpoint(path))
+    data = load_federated_data(config.data)
+    heading = title(config, state["round"])
+    if trains_on(folder, data):
+        if splits:
+            names = ", ".join(data.clients)
+            raise FedReIDError(
+                f"splits={splits}: the run was trained on {names}; other splits test on persons it knows"
+            )
+        for name, before in read_splits(folder).items():
+            if name in data.digests and data.digests[name]["sha256"] != before.get("sha256"):
+                complain(f"warning: {name} is not split as it was for training; persons may be tested on that it knows")
+        loop = score(config, data, folder, state)
+        table = result_table({"name": config.name, **{section: summarize(loop.history, section) for section in TESTS}})
+    else:
+        heading = f"{title(load_config(folder / 'config.yaml'), state['round'])}, tested on {config.data.name}"
+        heading += f", splits 0 to {int(splits) - 1}" if splits else ""
+        table = transfer_table(transfer(config, data, folder, state, range(int(splits or 0))))
+    if first_process():
+        print(f"{heading}\n")
+        print(table)
+    return 0

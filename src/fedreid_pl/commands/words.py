@@ -1,0 +1,43 @@
+"""What the commands share: the words of a command line, the folder of a run, what is said on the screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedreid_pl.config import Config, compose, differences, fingerprint
+
+
+def run_folder(config: Config, words: Sequence[str]) -> Path:
+    """`output_dir`, or `runs/DATA/EXP/seedN`, with a few digits more where keys were set on the command line."""
+    if config.output_dir:
+        return Path(config.output_dir).expanduser()
+    plain = compose([word for word in words if word.startswith(("exp=", "data="))])
+    plain.seed = config.seed
+    suffix = f"-{fingerprint(config)[:6]}" if differences(plain, config) else ""
+    return Path("runs") / config.data.name / config.name / f"seed{config.seed}{suffix}"
+
+
+def take(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:
+    """The words of these names as options, and the other words in their order."""
+    options = {word.partition("=")[0]: word.partition("=")[2] for word in words if word.partition("=")[0] in names}
+    return options, [word for word in words if word.partition("=")[0] not in names]
+
+
+def title(config: Config, round: int) -> str:
+    """The heading of a run's table."""
+    kind = " (synthetic data)" if config.data.synthetic else ""
+    return f"{config.name} on {config.data.name}{kind}, seed {config.seed}, after round {round} of {config.rounds}"
+
+
+def complain(text: str) -> None:
+    """A line on stderr, by the first process alone."""
+    if first_process():
+        print(text, file=sys.stderr, flush=True)
+
+
+def first_process() -> bool:
+    """Whether this process is the one that speaks, known before torch is."""
+    return os.environ.get("RANK", "0") == "0" and os.environ.get("LOCAL_RANK", "0") == "0"

@@ -1,0 +1,65 @@
+"""What the values of a configuration have to keep to, and what its keys mean, read from the schema."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from fedreid_pl.config.schema import Config
+from fedreid_pl.errors import FedReIDError
+
+
+def check_bounds(config: Any, prefix: str = "") -> None:
+    """Holds every value of a config object against its field's bounds, and the fields against each other.
+
+    Raises:
+        FedReIDError: naming the key, its value and the bound.
+    """
+    for item in fields(config):
+        value, limits, name = getattr(config, item.name), item.metadata, prefix + item.name
+        if is_dataclass(value):
+            check_bounds(value, name + ".")
+            continue
+        if value is None:
+            continue
+        if limits["choices"] and value not in limits["choices"]:
+            raise FedReIDError(f"{name}={value}: must be one of {', '.join(limits['choices'])}")
+        if limits["at_least"] is not None and not value >= limits["at_least"]:
+            raise FedReIDError(f"{name}={value}: must be at least {limits['at_least']}")
+        if limits["above"] is not None and not value > limits["above"]:
+            raise FedReIDError(f"{name}={value}: must be above {limits['above']}")
+        if limits["at_most"] is not None and not value <= limits["at_most"]:
+            raise FedReIDError(f"{name}={value}: must be at most {limits['at_most']}")
+        if isinstance(value, float) and value in (float("inf"), float("-inf")):
+            raise FedReIDError(f"{name}={value}: must be finite")
+    if isinstance(config, Config):
+        _check_together(config)
+
+
+def _check_together(config: Config) -> None:
+    instances, most = config.data.instances, config.batch_size // 2
+    if instances is not None and instances > most:
+        raise FedReIDError(
+            f"data.instances={instances}: must be at most half of batch_size={config.batch_size}, "
+            "so that a batch holds two identities"
+        )
+    if config.optim.nesterov and not config.optim.momentum:
+        raise FedReIDError("optim.nesterov=true: needs optim.momentum above 0")
+    if config.optim.scope == "round" and config.optim.warmup > config.local_epochs:
+        raise FedReIDError(
+            f"optim.warmup={config.optim.warmup}: must be at most local_epochs={config.local_epochs} where "
+            "optim.scope=round begins anew in every round, or the rates never rise to their value"
+        )
+
+
+def describe(schema: type = Config, prefix: str = "") -> list[tuple[str, str, str]]:
+    """`(dotted key, default, help)` of every key, in the order of the schema."""
+    rows: list[tuple[str, str, str]] = []
+    defaults = schema()
+    for item in fields(schema):
+        value = getattr(defaults, item.name)
+        if is_dataclass(value):
+            rows += describe(type(value), f"{prefix}{item.name}.")
+        else:
+            rows.append((prefix + item.name, "null" if value is None else str(value), item.metadata["help"]))
+    return rows

@@ -1,0 +1,31 @@
+"""What was read of a dataset, in a few numbers that tell another reading from the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from fedreid_pl.data.samples import SPLITS, SampleTable
+
+
+def digest(table: SampleTable) -> dict[str, Any]:
+    """Layout, number of rows by split, and the SHA-256 of the rows: path, identity, camera and split, in order.
+
+    Paths are those below the dataset's folder: where it lies does not matter. No image is opened.
+
+    >>> from pathlib import Path
+    >>> one = np.array([1])
+    >>> table = SampleTable("viper", Path("/data"), ("1.png",), one, one, np.array([0], dtype=np.uint8), "viper")
+    >>> {name: value for name, value in digest(table).items() if name != "sha256"}
+    {'layout': 'viper', 'train': 1, 'query': 0, 'gallery': 0}
+    """
+    content = hashlib.sha256()
+    for path in table.paths:
+        name = path.encode("utf-8", "surrogateescape")
+        content.update(len(name).to_bytes(8, "little") + name)
+    for column in (table.identities, table.cameras, table.splits):
+        content.update(np.ascontiguousarray(column, dtype="<i8").tobytes())
+    counts = {name: int((table.splits == number).sum()) for name, number in SPLITS.items()}
+    return {"layout": table.layout, **counts, "sha256": content.hexdigest()}

@@ -1,0 +1,56 @@
+"""What every retrieval measure takes: query and gallery features with their identities and cameras."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def checked_features(
+    query: Tensor,
+    query_identities: Tensor,
+    query_cameras: Tensor,
+    gallery: Tensor,
+    gallery_identities: Tensor,
+    gallery_cameras: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The features `[Q, D]` and `[G, D]` in the dtype they are compared in, which is float32 at least.
+
+    Raises:
+        ValueError: if there is no query or no gallery row, shapes or dtypes do not fit, a query's identity is
+            negative, or a feature is NaN, infinite or so large that scores would overflow.
+    """
+    _check_columns("query", query, query_identities, query_cameras)
+    _check_columns("gallery", gallery, gallery_identities, gallery_cameras)
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(f"query features have {query.shape[1]} values, gallery features {gallery.shape[1]}")
+    if bool((query_identities < 0).any()):
+        raise ValueError("query identities must be >= 0; junk and distractors belong to the gallery only")
+    dtype = torch.promote_types(torch.promote_types(query.dtype, gallery.dtype), torch.float32)
+    query, gallery = query.to(dtype), gallery.to(dtype)
+    _check_scores_are_finite(query, gallery)
+    return query, gallery
+
+
+def _check_columns(name: str, features: Tensor, identities: Tensor, cameras: Tensor) -> None:
+    if features.dim() != 2 or not features.is_floating_point():
+        raise ValueError(f"{name} features must be [N, D] floating point, got {list(features.shape)} {features.dtype}")
+    if len(features) == 0:
+        raise ValueError(f"the {name} is empty")
+    for column, values in (("identities", identities), ("cameras", cameras)):
+        if values.shape != (len(features),) or values.is_floating_point():
+            raise ValueError(
+                f"{name} {column} must be [{len(features)}] integers, got {list(values.shape)} {values.dtype}"
+            )
+
+
+def _check_scores_are_finite(query: Tensor, gallery: Tensor) -> None:
+    bound = float(query.shape[1])
+    for name, features in (("query", query), ("gallery", gallery)):
+        low, high = (float(value) for value in features.aminmax()) if features.numel() else (0.0, 0.0)
+        largest = max(abs(low), abs(high))
+        if not largest < torch.inf:  # a NaN anywhere makes both ends NaN
+            raise ValueError(f"{name} features contain NaN or infinite values")
+        bound *= largest
+    if not bound < torch.finfo(query.dtype).max:
+        raise ValueError("features are so large that their products overflow; normalise them")

@@ -1,0 +1,122 @@
+"""Single-gallery-shot CMC: the gallery holds one random image of every person, and the draw is repeated.
+
+Customary for small sets (PRID2011, CUHK01, VIPeR, 3DPeS, i-LIDS, GRID), where a person with many gallery images would
+be found more easily than one with few. The published evaluations draw ten times, anew for every query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fedreid_pl.functional.retrieval_input import checked_features
+
+_JUNK = -1  # the data layer's code, which this layer may not import
+_TILE = 1 << 21  # drawn images that are compared at once
+
+
+@torch.no_grad()
+def single_shot_cmc(
+    query: Tensor,
+    query_identities: Tensor,
+    query_cameras: Tensor,
+    gallery: Tensor,
+    gallery_identities: Tensor,
+    gallery_cameras: Tensor,
+    generator: torch.Generator,
+    repeats: int = 10,
+    ranks: Sequence[int] = (1, 5, 10),
+    chunk: int = 256,
+) -> Tensor:
+    """Share of `repeats` random galleries in which each query's match is among the first k.
+
+    A random gallery has one image of every person, each image with the same chance: of the query's own person one
+    that another camera saw (those of its own camera are removed), of every other person any one. Junk (-1) is
+    removed. Distractors (any other negative identity) carry one code for many persons, so every image of theirs
+    stays. Of two images with exactly the same score the one in the earlier row ranks first.
+
+    The numbers drawn are one uniform float32 for every query that has a match, every repeat and every person >= 0
+    of the gallery, in this order (persons ascending): `floor(number * n)` says which of the person's n images, in row
+    order, is taken. They do not depend on the chunk. Memory above the features is a few times `chunk * G` numbers.
+
+    Args:
+        query: `[Q, D]` floating point, as compared: L2-normalised for cosine similarity.
+        query_identities: `[Q]` integers >= 0.
+        query_cameras: `[Q]` integers.
+        gallery: `[G, D]` floating point.
+        gallery_identities: `[G]` integers.
+        gallery_cameras: `[G]` integers.
+        generator: of the draws, on the CPU.
+        repeats: random galleries per query.
+        ranks: the k.
+        chunk: queries per matrix product.
+
+    Returns:
+        `[Q, len(ranks)]` float64 in [0, 1]; 0 for a query without a match.
+
+    Raises:
+        ValueError: if the input is not as `checked_features` wants it, or repeats, a rank or chunk is below 1.
+
+    >>> query = torch.tensor([[1.0, 0.0]])
+    >>> gallery = torch.tensor([[0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
+    >>> single_shot_cmc(
+    ...     *(query, torch.tensor([7]), torch.tensor([0])),
+    ...     *(gallery, torch.tensor([7, 3, 3]), torch.tensor([1, 1, 1])),
+    ...     generator=torch.Generator(), ranks=(1,),
+    ... )
+    tensor([[1.]], dtype=torch.float64)
+    """
+    columns = (query_identities, query_cameras)
+    query, gallery = checked_features(query, *columns, gallery, gallery_identities, gallery_cameras)
+    if repeats < 1 or chunk < 1 or any(k < 1 for k in ranks):
+        raise ValueError(f"repeats, ranks and chunk must be at least 1, got {repeats}, {tuple(ranks)} and {chunk}")
+    device = query.device
+    query_identities, query_cameras = (column.to(device) for column in columns)
+    gallery_identities, gallery_cameras = gallery_identities.to(device), gallery_cameras.to(device)
+
+    known = (gallery_identities >= 0).nonzero().squeeze(1)
+    by_person = known[gallery_identities[known].argsort(stable=True)]  # gallery rows, person after person
+    persons, images = gallery_identities[known].unique(return_counts=True)
+    first = images.cumsum(0) - images
+    distractors = (gallery_identities < _JUNK).nonzero().squeeze(1)
+
+    hits = torch.zeros(len(query), len(ranks), dtype=torch.float64, device=device)
+    step = max(1, min(chunk, _TILE // (repeats * max(1, len(persons) + len(distractors)))))
+    buffer = query.new_empty(min(step, len(query)), len(gallery))
+    limits = torch.tensor(tuple(ranks), device=device)
+    for part in torch.arange(len(query), device=device).split(step):
+        match = gallery_identities == query_identities[part, None]
+        match &= gallery_cameras != query_cameras[part, None]
+        matched = match.any(1)
+        part, match = part[matched], match[matched]
+        if len(part) == 0:
+            continue
+        scores = torch.mm(query[part], gallery.T, out=buffer[: len(part)])  # autocast leaves `out` forms alone
+        numbers = torch.rand(len(part), repeats, len(persons), generator=generator).to(device)
+
+        own = torch.searchsorted(persons, query_identities[part])
+        count = match.sum(1)
+        place = _drawn(numbers.gather(2, own[:, None, None].expand(-1, repeats, 1)).squeeze(2), count[:, None])
+        right = match.nonzero()[:, 1][(count.cumsum(0) - count)[:, None] + place]  # [q, repeats] gallery rows
+        others = by_person[first + _drawn(numbers, images)]  # [q, repeats, persons]
+        ahead = _ahead(scores, others, right)
+        ahead.scatter_(2, own[:, None, None].expand(-1, repeats, 1), False)
+        rank = 1 + ahead.sum(2)
+        if len(distractors):
+            rank += _ahead(scores, distractors.expand(len(part), repeats, -1), right).sum(2)
+        hits[part] = (rank[:, :, None] <= limits).double().mean(1)
+    return hits
+
+
+def _drawn(numbers: Tensor, images: Tensor) -> Tensor:
+    """Which of so many images a number in [0, 1) takes."""
+    return (numbers * images).long()  # float32: not even 1 - 2**-24 is rounded up to `images` itself
+
+
+def _ahead(scores: Tensor, rows: Tensor, right: Tensor) -> Tensor:
+    """Whether images `rows` `[q, repeats, n]` rank before the image `right` `[q, repeats]`, by `scores` `[q, G]`."""
+    theirs = scores.gather(1, rows.flatten(1)).view(rows.shape)
+    own = scores.gather(1, right)[:, :, None]
+    return (theirs > own) | ((theirs == own) & (rows < right[:, :, None]))
