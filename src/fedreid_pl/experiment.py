@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.config import Config, departures, to_yaml
+from fedreid_pl.data.cache_folder import chosen_folder
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
@@ -77,6 +78,10 @@ def train(config: Config, folder: Path) -> FederationLoop:
         write_text(folder / "config.yaml", to_yaml(config))
         write_splits(folder, data.digests)
         say(_introduction(config, data, folder))
+        for name, bad in data.left_out.items():
+            say(f"{name}: {len(bad):,} unreadable images are left out, such as {bad[0].path} ({bad[0].reason})")
+        for remark in data.remarks:
+            say(f"warning: {remark}")
         if data.unvalidated:
             say(f"no validation set, for want of persons seen by two cameras: {', '.join(data.unvalidated)}")
         if rows := departures(config):
@@ -84,10 +89,15 @@ def train(config: Config, folder: Path) -> FederationLoop:
             say(text_table(header, rows, left=4))
 
     trainer = launch(config)
-    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks)
-    kept = parts.pool.load()
-    if kept:
+    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status, say=say)
+    if kept := parts.pool.load():
         say(f"{kept} images decoded into memory")
+    count, size = parts.pool.undecoded()
+    if count and config.data.cache == "auto":
+        say(
+            f"{count:,} images do not fit into memory and are decoded whenever they are used; data.cache=disk decodes "
+            f"them once, into {size / 1e9:.1f} GB"
+        )
     loop = _loop(config, parts, trainer, make_callbacks, folder, observers)
     state, problems = loop.checkpoints.latest()
     for problem in problems:
@@ -141,9 +151,15 @@ def build_parts(
     trainer: pl.Trainer,
     make_callbacks: Any,
     writable: bool = True,
+    status: Status | None = None,
+    say: Say | None = None,
 ) -> Parts:
     """The clients' data and the worker that does their turns; `writable=False` if the clients keep nothing."""
-    pool = ImagePool(config.data.height, config.data.width, config.data.cache, config.trainer.devices)
+    c = config.data
+    pool = ImagePool(c.height, c.width, c.cache, config.trainer.devices, c.workers)
+    pool.prepare(data.datasets, chosen_folder(c.cache_dir) / "images", status, say)
+    if status is not None:
+        status.done()
     for table in data.tables():
         pool.source(table)
     store = ClientStore(folder / "clients", writable and trainer.is_global_zero)
@@ -189,7 +205,7 @@ def _loop(
 
 
 def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
-    observers: list[Observer] = [RunFiles(folder, data.digests), ProgressLine()]
+    observers: list[Observer] = [RunFiles(folder, data), ProgressLine()]
     logger = make_observer(config, folder)
     return [*observers, logger] if logger else observers
 

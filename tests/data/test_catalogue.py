@@ -109,12 +109,16 @@ def test_the_exact_name_wins_over_other_spellings(tmp_path: Path) -> None:
 
 
 def test_the_exact_name_does_not_win_where_nothing_can_be_read(tmp_path: Path) -> None:
-    touch(tmp_path / "CUHK03-NP", "cuhk03_release/cuhk-03.mat")
     touch(tmp_path / "DukeMTMC-reID", "readme.txt")
-    write(tmp_path, "CUHK03-NP", "cuhk03-np-detected")
     write(tmp_path, "DukeMTMC-reID", "duke")
-    assert only("CUHK03-NP", tmp_path) == tmp_path / "cuhk03-np-detected"
     assert only("DukeMTMC-reID", tmp_path) == tmp_path / "duke"
+
+
+def test_the_original_file_of_cuhk03_unless_folders_were_made_of_it(tmp_path: Path) -> None:
+    touch(tmp_path / "cuhk03", "cuhk03_release/cuhk-03.mat")
+    assert only("CUHK03-NP", tmp_path) == tmp_path / "cuhk03"
+    write(tmp_path, "CUHK03-NP", "cuhk03/detected")
+    assert only("CUHK03-NP", tmp_path) == tmp_path / "cuhk03" / "detected"
 
 
 def test_detected_is_taken_of_the_two_kinds_of_boxes(tmp_path: Path) -> None:

@@ -54,7 +54,6 @@ def test_an_empty_or_crowded_root(tmp_path: Path) -> None:
         ("PRID2011", "prid_450s", ["cam_a/1.png"], ["PRID 450S is another dataset"]),
         ("MSMT17", "MSMT17", MSMT, ["MSMT17 has train, test but lacks list_train.txt, list_val.txt"]),
         ("Market-1501", "market", MARKET[3:], ["has query, bounding_box_test but lacks bounding_box_train"]),
-        ("CUHK03-NP", "cuhk03", ["cuhk03_release/cuhk-03.mat"], ["cuhk-03.mat", "get CUHK03-NP"]),
         ("GRID", "GRID", ["gallery/0001_1_1.jpeg"], ["has gallery but lacks probe"]),
         ("VIPeR", "viper", PRID, ["viper is laid out as PRID2011", "expected cam_a and cam_b"]),
         ("Market-1501", "market/a/b", MARKET, ["nested too deep", "move what is in a/b up into market"]),

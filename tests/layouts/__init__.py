@@ -11,10 +11,11 @@ from collections.abc import Callable
 from .disk import write
 from .large import LARGE
 from .made import MADE
+from .matlab import MATLAB
 from .record import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN, Draw, Miniature, Protocol, Shot
 from .small import SMALL
 
-MINIATURES: dict[str, Callable[[], Miniature]] = {**LARGE, **SMALL, **MADE}
+MINIATURES: dict[str, Callable[[], Miniature]] = {**LARGE, **SMALL, **MADE, **MATLAB}
 
 __all__ = [
     "DISTRACTOR",

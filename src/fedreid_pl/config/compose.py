@@ -22,7 +22,7 @@ from fedreid_pl.config.schema import Config
 from fedreid_pl.errors import FedReIDError, nearest
 
 # Keys that say where a run is kept or how fast it reads, not what it computes.
-PLACE_KEYS = ("output_dir", "resume", "logger", "data.workers", "data.cache")
+PLACE_KEYS = ("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir")
 
 
 def compose(words: Iterable[str]) -> Config:

@@ -74,9 +74,23 @@ class DataConfig:
     erasing: float = key(0.0, "probability that a rectangle of a training image is erased", at_least=0.0, at_most=1.0)
     jitter: float = key(0.0, "strength of random brightness, contrast and saturation", at_least=0.0, at_most=1.0)
     cache: str = key(
-        "auto", "keep decoded images in memory: auto (if they fit), memory, none", choices=("auto", "memory", "none")
+        "auto",
+        "keep decoded images: memory, disk (in data.cache_dir, for later runs too), none, or auto: memory if they fit",
+        choices=("auto", "memory", "disk", "none"),
     )
-    workers: int = key(0, "loader processes per client when images are not in memory", at_least=0)
+    cache_dir: str | None = key(
+        None, "folder of decoded images and of indexes of large datasets; null: ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)"
+    )
+    workers: int | None = key(
+        None,
+        "threads that read images ahead where they are not in memory, shared by all clients; null: one per processor",
+        at_least=0,
+    )
+    on_bad_image: str = key(
+        "error",
+        "an image that cannot be read: error ends the run and names it, skip leaves such images out from the start",
+        choices=("error", "skip"),
+    )
     instances: int | None = key(
         None, "images per identity in a batch (P x K sampling); null: batches of shuffled images", at_least=2
     )

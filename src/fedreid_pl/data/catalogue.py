@@ -40,6 +40,7 @@ class KnownDataset:
         spellings: usual names of its folder besides `name`; case and punctuation do not matter.
         table1: the paper's counts, with misprints corrected.
         note: what a reader of these counts should know.
+        also: keys of further layouts in which its authors distribute it.
         part: the folder inside that is meant where there are several; empty: whichever fits.
         drawn: fields of `table1` that depend on a draw which the authors did not publish.
         slack: by how many images the total may differ because of that draw.
@@ -53,6 +54,7 @@ class KnownDataset:
     spellings: tuple[str, ...] = ()
     table1: Counts | None = None
     note: str = ""
+    also: tuple[str, ...] = ()
     part: str = ""
     drawn: tuple[str, ...] = ()
     slack: int = 0
@@ -62,7 +64,7 @@ class KnownDataset:
     @property
     def layouts(self) -> tuple[str, ...]:
         """Keys of the layouts that its folder may have: the authors' and those that scripts convert to."""
-        return (self.layout, *CONVERTED)
+        return (self.layout, *self.also, *CONVERTED)
 
     def is_spelled(self, name: str) -> bool:
         """Whether a folder of this name is, by its name, this dataset."""
@@ -71,9 +73,6 @@ class KnownDataset:
 
 CONVERTED = ("market1501", "fedreid_processed", "dgd", "csv_table", "id_folders")
 """Layouts that any dataset is converted to."""
-
-UNREADABLE = "cuhk03_mat"
-"""A layout that is recognised only to say that its images cannot be read."""
 
 _DATASETS = (
     KnownDataset(
@@ -108,6 +107,7 @@ _DATASETS = (
         spellings=("CUHK03-NP-detected", "CUHK03-detected", "CUHK03"),
         table1=Counts(2, 767, 7_365, 700, 1_400, 700, 5_332),
         note="Table 1 counts the detected boxes",
+        also=("cuhk03_mat",),
         part="detected",
         explained={
             ("train_images", 7_368): "the labeled boxes; Table 1 has the detected ones",
@@ -199,7 +199,7 @@ def find_folders(dataset: KnownDataset, root: Path, layout: Layout | None = None
         layout: the only one that counts, `None`: every one that the dataset may have.
     """
     exact = root / dataset.name
-    if _recognised(exact, layout) not in (None, UNREADABLE):
+    if _recognised(exact, layout) is not None:
         return [exact]
     found: dict[Path, Path] = {}  # by the folder that a link leads to
     for folder in subfolders(root):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_folders, identify
+from fedreid_pl.data.decoding import unreadable_files
 from fedreid_pl.data.layouts import recognise_layout
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
 from fedreid_pl.data.scenarios import (
@@ -25,10 +23,9 @@ from fedreid_pl.data.scenarios import (
     locate_root,
     named_layout,
     read_dataset,
+    unmatched_remarks,
 )
 from fedreid_pl.errors import FedReIDError
-
-BLOCK = 64  # images that a thread takes at a time
 
 Use = Literal["client", "public", "none"]
 Progress = Callable[[str], None]
@@ -60,6 +57,7 @@ class DatasetCheck:
         problem: why the dataset cannot be used, and what to do.
         images: how many different files were decoded.
         unreadable: path and reason of every file that could not be.
+        skipped: whether a run leaves these out (`data.on_bad_image=skip`) instead of ending.
         seconds: time taken.
     """
 
@@ -75,12 +73,16 @@ class DatasetCheck:
     problem: str | None = None
     images: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    skipped: bool = False
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether it is there, is read, and every image is decoded. Other counts than the paper's are no fault."""
-        return self.problem is None and not self.unreadable
+        """Whether it is there, is read, and every image is decoded or may be left out.
+
+        Other counts than the paper's are no fault.
+        """
+        return self.problem is None and (self.skipped or not self.unreadable)
 
     def counts(self) -> Counts | None:
         """The counts in the form of Table 1, `None` if the dataset was not read."""
@@ -100,6 +102,7 @@ class DataCheck:
         synthetic: whether the pictures are drawn.
         datasets: clients in the order of the configuration, the public set, and what else the catalogue knows.
         problem: why the datasets cannot be used together although each of them can.
+        remarks: on the test sets that a run would have, one line each.
         seconds: time taken.
     """
 
@@ -108,6 +111,7 @@ class DataCheck:
     synthetic: bool
     datasets: list[DatasetCheck]
     problem: str | None = None
+    remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -162,28 +166,13 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
         public = read.pop() if config.public else None
         try:
             dataset_folders(config, root)  # refuses two names of one folder
-            federate(config, read, public)
+            result.remarks = unmatched_remarks(config, federate(config, read, public).tests.values())
         except FedReIDError as error:
             result.problem = str(error)
     if not config.synthetic:
         checks += _others(config, root, checks, say)
     result.seconds = time.perf_counter() - started
     return result
-
-
-def unreadable_files(files: Sequence[str], progress: Progress | None = None) -> list[tuple[str, str]]:
-    """Path and reason of every image that cannot be decoded, in the order given; decodes in threads."""
-    blocks = [files[start : start + BLOCK] for start in range(0, len(files), BLOCK)]
-    found: list[tuple[str, str]] = []
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
-    try:
-        for number, faults in enumerate(pool.map(_decode, blocks), start=1):
-            found += faults
-            if progress is not None:
-                progress(f"{min(number * BLOCK, len(files)):,} of {len(files):,} images")
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for the rest
-    return found
 
 
 def count_splits(table: SampleTable) -> dict[str, SplitCounts]:
@@ -216,18 +205,6 @@ def differences(dataset: KnownDataset, found: Counts, layout: str | None) -> lis
     return lines
 
 
-def _decode(files: Sequence[str]) -> list[tuple[str, str]]:
-    faults = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                image.convert("RGB")
-        except Exception as error:  # a damaged file makes Pillow raise almost anything
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"
-            faults.append((file, reason))
-    return faults
-
-
 def _check(
     config: DataConfig, root: Path, text: str, use: Use, folder: Path | None, say: Progress
 ) -> tuple[DatasetCheck, SampleTable | None]:
@@ -246,6 +223,10 @@ def _check(
         files = list(dict.fromkeys(table.files()))
         check.images = len(files)
         check.unreadable = unreadable_files(files, lambda done: say(f"{check.name}: {done}"))
+        check.notes += table.remarks
+        if config.on_bad_image == "skip":
+            check.skipped, lost = True, {path for path, _ in check.unreadable}
+            table = table.take([row for row, file in enumerate(table.files()) if file not in lost])
     except FedReIDError as error:
         check.problem = str(error)
     check.seconds = time.perf_counter() - started
@@ -259,7 +240,7 @@ def _count(check: DatasetCheck, table: SampleTable, known: KnownDataset | None) 
     if known is not None and known.table1 is not None and counts is not None and check.use != "public":
         check.table1 = known.table1
         check.differences = differences(known, counts, check.layout)
-        check.notes = [known.note] if known.note else []
+        check.notes += [known.note] if known.note else []
 
 
 def _others(config: DataConfig, root: Path, checks: Sequence[DatasetCheck], say: Progress) -> list[DatasetCheck]:

@@ -8,19 +8,19 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.augmentation import TrainAugmentation, normalize
 from fedreid_pl.data.federated import ClientData, TestSet
 from fedreid_pl.data.identity_sampling import IdentityBatches
 from fedreid_pl.data.images import ImagePool, ImageSource
+from fedreid_pl.data.loading import Batched, BatchLoader
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.data.sampling import BatchRows, TestBatches, TrainBatches
 from fedreid_pl.functional.randomness import derive_seed, generator
 
 
-class TrainImages(Dataset):
+class TrainImages:
     """Training images and labels by batch: `BatchRows` -> (uint8 `[B, 3, H, W]`, int64 `[B]`, share)."""
 
     def __init__(self, source: ImageSource, labels: Tensor) -> None:
@@ -30,7 +30,7 @@ class TrainImages(Dataset):
         return self.source.read(batch.rows), self.labels[list(batch.rows)], batch.share
 
 
-class TestImages(Dataset):
+class TestImages:
     """Query or gallery by batch: rows -> (uint8 images, identities, cameras, row numbers)."""
 
     __test__ = False  # pytest: not a test class
@@ -92,7 +92,7 @@ class ReIDDataModule(pl.LightningDataModule):
         self._augment = None
         self.active_tests = tuple(self.tests if tests is None else tests)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> BatchLoader:
         """Batches `(uint8 images, labels, share)`; see `TrainBatches` and, for `data.instances`, `IdentityBatches`."""
         rank, world = self._place()
         source = self.pool.source(self.client.train)
@@ -104,7 +104,7 @@ class ReIDDataModule(pl.LightningDataModule):
             batches = IdentityBatches(labels, self.batch_size, self.config.instances, self._seed, rank, world)
         return self._loader(TrainImages(source, self._labels), batches, source)
 
-    def test_dataloader(self) -> list[DataLoader]:
+    def test_dataloader(self) -> list[BatchLoader]:
         """Query and gallery loader of every active test set: `[query 0, gallery 0, query 1, ...]`."""
         rank, world = self._place()
         loaders = []
@@ -140,10 +140,5 @@ class ReIDDataModule(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _loader(self, dataset: Dataset, batches: Any, source: ImageSource) -> DataLoader:
-        workers = 0 if source.memory else self.config.workers
-        return DataLoader(dataset, batch_sampler=batches, collate_fn=_as_it_is, num_workers=workers)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+    def _loader(self, dataset: Batched, batches: Any, source: ImageSource) -> BatchLoader:
+        return BatchLoader(dataset, batches, self.pool.readers(source), 2 * max(self.pool.workers, 1))

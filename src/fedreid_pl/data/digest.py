@@ -21,10 +21,7 @@ def digest(table: SampleTable) -> dict[str, Any]:
     >>> {name: value for name, value in digest(table).items() if name != "sha256"}
     {'layout': 'viper', 'train': 1, 'query': 0, 'gallery': 0}
     """
-    content = hashlib.sha256()
-    for path in table.paths:
-        name = path.encode("utf-8", "surrogateescape")
-        content.update(len(name).to_bytes(8, "little") + name)
+    content = hashlib.sha256("\0".join((*table.paths, "")).encode("utf-8", "surrogateescape"))
     for column in (table.identities, table.cameras, table.splits):
         content.update(np.ascontiguousarray(column, dtype="<i8").tobytes())
     counts = {name: int((table.splits == number).sum()) for name, number in SPLITS.items()}

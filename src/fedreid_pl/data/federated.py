@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from fedreid_pl.data.readable import BadImage
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
 
@@ -58,14 +60,27 @@ class TestSet:
         unknown = np.flatnonzero(self.query.identities < 0)
         if len(unknown):
             raise FedReIDError(f"{self.query.files()[unknown[0]]}: a query has to show a known person")
-        where: dict[int, set[int]] = {}
-        for identity, camera in zip(self.gallery.identities.tolist(), self.gallery.cameras.tolist(), strict=True):
-            where.setdefault(identity, set()).add(camera)
-        pairs = zip(self.query.identities.tolist(), self.query.cameras.tolist(), strict=True)
-        if not any(where.get(identity, set()) - {camera} for identity, camera in pairs):
+        if len(self.unmatched) == len(self.query):
             raise FedReIDError(
-                f"{self.name}: no query in {self.query.root} has a gallery image of the same person in another camera"
+                f"{self.name}: no query in {self.query.root} has a gallery image of the same person in another camera, "
+                f"not even {self.query.files()[0]}"
             )
+
+    @cached_property
+    def unmatched(self) -> np.ndarray:
+        """Rows of the queries without a gallery image of the same person in another camera."""
+        gallery = self.gallery.take(np.flatnonzero(self.gallery.identities >= 0))
+        if not len(gallery):
+            return np.arange(len(self.query))
+        cameras = 1 + int(max(self.query.cameras.max(), gallery.cameras.max()))
+        known, persons = np.unique(np.concatenate([gallery.identities, self.query.identities]), return_inverse=True)
+        seen, asked = persons[: len(gallery)], persons[len(gallery) :]
+        images = np.bincount(seen, minlength=len(known))
+        places, counts = np.unique(seen * cameras + gallery.cameras, return_counts=True)
+        own = asked * cameras + self.query.cameras
+        at = np.searchsorted(places, own).clip(max=len(places) - 1)
+        same_camera = np.where(places[at] == own, counts[at], 0)
+        return np.flatnonzero(images[asked] == same_camera)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,9 @@ class FederatedData:
         public: images without labels, or `None`.
         unvalidated: who has no validation set although `data.val_ids` asks for one.
         digests: of every dataset, as `data.digest` makes them.
+        datasets: the tables that all the others are parts of.
+        remarks: what a user should know of the files, one line each.
+        left_out: by dataset the images that cannot be read, where these are skipped.
     """
 
     clients: Mapping[str, ClientData]
@@ -84,6 +102,9 @@ class FederatedData:
     public: SampleTable | None = field(default=None)
     unvalidated: tuple[str, ...] = ()
     digests: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    datasets: tuple[SampleTable, ...] = ()
+    remarks: tuple[str, ...] = ()
+    left_out: Mapping[str, list[BadImage]] = field(default_factory=dict)
 
     def tests_of(self, client: str) -> dict[str, TestSet]:
         """The test sets of one client, by name."""

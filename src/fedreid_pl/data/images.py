@@ -1,38 +1,22 @@
-"""Images at the network's size, as uint8, decoded once where memory allows."""
+"""Images at the network's size, as uint8: decoded when they are asked for, or once into memory or a cache on disk."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from fedreid_pl.data.decoding import decode, in_blocks
+from fedreid_pl.data.image_cache import ImageCache, Progress
 from fedreid_pl.data.samples import SampleTable
-from fedreid_pl.errors import FedReIDError
 
 MEMORY_SHARE = 0.25  # of the free memory that `cache=auto` may fill
-
-
-def decode(path: str, height: int, width: int) -> np.ndarray:
-    """One image as `[height, width, 3]` uint8 RGB, resized bicubically.
-
-    Raises:
-        FedReIDError: naming the file, if it is missing or cannot be decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"
-        raise FedReIDError(f"{path}: {reason}; replace or remove the file") from error
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+MOST_READERS = 16
 
 
 class ImageSource:
@@ -53,6 +37,11 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether reading a batch opens and decodes files every time."""
+        return not self.memory
+
     def load(self) -> None:
         """Decodes everything now, in threads, when the source is one that keeps images in memory.
 
@@ -63,14 +52,12 @@ class ImageSource:
             return
         pixels = np.empty((len(self.files), self.height, self.width, 3), dtype=np.uint8)
 
-        def fill(rows: range) -> None:
+        def fill(rows: range) -> list:
             for row in rows:
                 pixels[row] = decode(self.files[row], self.height, self.width)
+            return []
 
-        blocks = [range(start, min(start + 256, len(self.files))) for start in range(0, len(self.files), 256)]
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-            for _ in pool.map(fill, blocks):
-                pass
+        in_blocks(len(self.files), fill)
         self._pixels = torch.from_numpy(pixels)
 
     def read(self, rows: Sequence[int]) -> Tensor:
@@ -80,11 +67,45 @@ class ImageSource:
             FedReIDError: for a file that cannot be read.
         """
         self.load()
+        return self._pick(rows).permute(0, 3, 1, 2)
+
+    def _pick(self, rows: Sequence[int]) -> Tensor:
+        """`[B, height, width, 3]`."""
         if self._pixels is not None:
-            batch = self._pixels[torch.as_tensor(rows, dtype=torch.int64)]
-        else:
-            batch = torch.from_numpy(np.stack([decode(self.files[row], self.height, self.width) for row in rows]))
-        return batch.permute(0, 3, 1, 2)
+            return self._pixels[torch.as_tensor(rows, dtype=torch.int64)]
+        return torch.from_numpy(np.stack([decode(self.files[row], self.height, self.width) for row in rows]))
+
+
+class CachedSource(ImageSource):
+    """Images that lie decoded in caches on disk, those of one table in one cache or in several.
+
+    Args:
+        files: paths of the images.
+        caches: uint8 `[N, height, width, 3]` each.
+        which: `[len(files)]` int64, the cache of every image.
+        where: `[len(files)]` int64, its row there.
+    """
+
+    def __init__(self, files: Sequence[str], caches: Sequence[Tensor], which: Tensor, where: Tensor) -> None:
+        super().__init__(files, caches[0].shape[1], caches[0].shape[2], memory=False)
+        self._caches, self._which, self._where = caches, which, where
+
+    @property
+    def decodes(self) -> bool:
+        """Never."""
+        return False
+
+    def _pick(self, rows: Sequence[int]) -> Tensor:
+        index = torch.as_tensor(rows, dtype=torch.int64)
+        which, where = self._which[index], self._where[index]
+        present = which.unique().tolist()
+        if len(present) == 1:
+            return self._caches[present[0]][where]
+        batch = torch.empty(len(index), self.height, self.width, 3, dtype=torch.uint8)
+        for cache in present:
+            places = (which == cache).nonzero().squeeze(1)
+            batch[places] = self._caches[cache][where[places]]
+        return batch
 
 
 class ImagePool:
@@ -92,25 +113,59 @@ class ImagePool:
 
     Args:
         height, width: size in pixels.
-        cache: `"memory"`, `"none"`, or `"auto"`: in memory while all tables asked for so far stay below
+        cache: `"memory"`, `"disk"`, `"none"`, or `"auto"`: in memory while all tables asked for so far stay below
             a quarter of the memory that was free at the start.
         processes: how many processes of this machine keep a pool.
+        workers: threads that read batches ahead of those who train, for all clients together, where reading is more
+            than copying; `None`: one per processor of this process's share.
     """
 
-    def __init__(self, height: int, width: int, cache: str = "auto", processes: int = 1) -> None:
+    def __init__(
+        self, height: int, width: int, cache: str = "auto", processes: int = 1, workers: int | None = None
+    ) -> None:
         self.height, self.width, self.cache = height, width, cache
+        self.workers = min((os.cpu_count() or 1) // processes or 1, MOST_READERS) if workers is None else workers
         self._sources: dict[tuple[Path, tuple[str, ...]], ImageSource] = {}
         self._budget = _free_memory() * MEMORY_SHARE / processes
+        self._caches: list[Tensor] = []
+        self._places: dict[str, tuple[int, int]] = {}  # of a file: cache and row
+        self._readers: ThreadPoolExecutor | None = None
+
+    def prepare(
+        self,
+        datasets: Iterable[SampleTable],
+        folder: Path,
+        progress: Progress | None = None,
+        say: Progress | None = None,
+    ) -> int:
+        """With `cache="disk"`, decodes these datasets into `folder` unless that is done; returns how many images.
+
+        Raises:
+            FedReIDError: as `ImageCache.images`.
+        """
+        if self.cache != "disk":
+            return 0
+        cache = ImageCache(folder, self.height, self.width)
+        for table in datasets:
+            number = len(self._caches)
+            self._caches.append(cache.images(table, progress, say))
+            self._places |= {os.path.abspath(file): (number, row) for row, file in enumerate(table.files())}
+        return sum(len(images) for images in self._caches)
 
     def source(self, table: SampleTable) -> ImageSource:
         """The source for a table's rows; the same object for the same files."""
         key = (table.root, table.paths)
         if key not in self._sources:
-            size = len(table) * self.height * self.width * 3
-            memory = self.cache == "memory" or (self.cache == "auto" and size <= self._budget)
-            self._budget -= size if memory else 0
-            self._sources[key] = ImageSource(table.files(), self.height, self.width, memory)
+            self._sources[key] = self._cached(table.files()) or self._decoded(table)
         return self._sources[key]
+
+    def readers(self, source: ImageSource) -> Executor | None:
+        """The threads that read batches of a source ahead, `None` where a batch is as soon copied."""
+        if not self.workers or source.memory:
+            return None
+        if self._readers is None:
+            self._readers = ThreadPoolExecutor(self.workers, thread_name_prefix="images")
+        return self._readers
 
     def load(self) -> int:
         """Decodes every source that is kept in memory; returns how many images that are."""
@@ -118,6 +173,25 @@ class ImagePool:
         for source in kept:
             source.load()
         return sum(len(source) for source in kept)
+
+    def undecoded(self) -> tuple[int, int]:
+        """How many images are decoded anew whenever they are asked for, and the bytes that all of them would take."""
+        count = sum(len(source) for source in self._sources.values() if source.decodes)
+        return count, count * self.height * self.width * 3
+
+    def _decoded(self, table: SampleTable) -> ImageSource:
+        size = len(table) * self.height * self.width * 3
+        memory = self.cache == "memory" or (self.cache == "auto" and size <= self._budget)
+        self._budget -= size if memory else 0
+        return ImageSource(table.files(), self.height, self.width, memory)
+
+    def _cached(self, files: Sequence[str]) -> ImageSource | None:
+        """The source of files that were all prepared."""
+        places = [self._places.get(os.path.abspath(file)) for file in files] if self._places else [None]
+        if None in places or not places:
+            return None
+        which, where = torch.tensor(places, dtype=torch.int64).unbind(1)
+        return CachedSource(files, self._caches, which, where)
 
 
 def _free_memory() -> float:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedreid_pl.data.catalogue import UNREADABLE, KnownDataset, fits, places_in, plain, subfolders
-from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
+from fedreid_pl.data.catalogue import KnownDataset, fits, places_in, plain, subfolders
+from fedreid_pl.data.layouts import Layout, find_layouts, recognise_layout
 from fedreid_pl.data.readers.msmt17 import LISTS
-from fedreid_pl.errors import FedReIDError
 
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 SHOWN = 8  # names of a folder
@@ -93,11 +92,6 @@ def _lacks(dataset: KnownDataset, folder: Path) -> str:
     if not files and not inner:
         return f"the folder {folder.name} is empty: unpack the dataset's archive there"
     layout = next((found for place in (folder, *inner) if (found := recognise_layout(place)) is not None), None)
-    if layout is not None and layout.key == UNREADABLE:
-        try:
-            layout.read(folder, folder.name, ReadOptions())
-        except FedReIDError as error:
-            return str(error)
     expected = find_layouts()[dataset.layout].expects
     if layout is not None and dataset.part and layout.key in dataset.layouts:
         others = ", ".join(place.name for place in inner)

@@ -31,6 +31,7 @@ class SampleTable:
         cameras: `[N]` int64, the dataset's own camera numbers.
         splits: `[N]` uint8, `TRAIN`, `QUERY` or `GALLERY`.
         layout: key of the layout it was read from, if known.
+        remarks: what a user should know of the files, one line each; those of a part are the whole table's.
 
     Raises:
         ValueError: if the columns differ in length.
@@ -43,6 +44,7 @@ class SampleTable:
     cameras: np.ndarray
     splits: np.ndarray
     layout: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {len(self.paths), len(self.identities), len(self.cameras), len(self.splits)}

@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from fedreid_pl.config import DataConfig
+from fedreid_pl.data.cache_folder import chosen_folder
 from fedreid_pl.data.catalogue import CATALOGUE, find_folders
 from fedreid_pl.data.digest import digest
 from fedreid_pl.data.federated import ClientData, FederatedData, TestSet
 from fedreid_pl.data.guards import check_no_shared_images, guarded_public
+from fedreid_pl.data.index import read_indexed
 from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
 from fedreid_pl.data.minireid import ensure_minireid
 from fedreid_pl.data.near_misses import missing_dataset
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
+from fedreid_pl.data.readable import BadImage, without_unreadable
 from fedreid_pl.data.samples import SampleTable, concatenate
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
@@ -39,12 +42,21 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     """
     named_layout(config)  # before anything is drawn
     root = locate_root(config, progress)
-    tables = [read_dataset(config, folder, name) for name, folder in dataset_folders(config, root).items()]
+    left_out: dict[str, list[BadImage]] = {}
+
+    def read(folder: Path, name: str, train_only: bool = False) -> SampleTable:
+        table = read_dataset(config, folder, name, train_only=train_only)
+        if config.on_bad_image == "skip":
+            table, bad = without_unreadable(table, chosen_folder(config.cache_dir), progress)
+            if bad:
+                left_out[name] = bad
+        return table
+
+    tables = [read(folder, name) for name, folder in dataset_folders(config, root).items()]
     public = None
     if config.public:
-        folder = locate_dataset(config, root, config.public, "data.public")
-        public = read_dataset(config, folder, config.public, train_only=True)
-    return federate(config, tables, public)
+        public = read(locate_dataset(config, root, config.public, "data.public"), config.public, train_only=True)
+    return replace(federate(config, tables, public), left_out=left_out)
 
 
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
@@ -78,7 +90,20 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         public,
         tuple(name for name, _, _ in parts if config.val_ids and name not in validation),
         {table.name: digest(table) for table in read},
+        (*tables, *([public] if public is not None else [])),
+        (*(line for table in read for line in table.remarks), *unmatched_remarks(config, tests.values())),
     )
+
+
+def unmatched_remarks(config: DataConfig, tests: Iterable[TestSet]) -> list[str]:
+    """One line for every test set with queries that nobody could answer."""
+    what = "they count as failures" if config.keep_unmatched else "they are left out"
+    return [
+        f"{test.name}: {len(test.unmatched):,} of {len(test.query):,} queries have no gallery image of their person in "
+        f"another camera, such as {test.query.files()[test.unmatched[0]]}; {what}"
+        for test in tests
+        if len(test.unmatched)
+    ]
 
 
 def _deal_out(config: DataConfig, trains: Sequence[SampleTable]) -> list[Part]:
@@ -131,7 +156,8 @@ def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: boo
     """
     layout = named_layout(config) or _recognised(folder)
     options = ReadOptions(train_only=train_only, split=config.split, seed=config.split_seed)
-    return replace(layout.read(folder, name, options), layout=layout.key)
+    table = read_indexed(layout, folder, name, options, chosen_folder(config.cache_dir))
+    return replace(table, layout=layout.key)
 
 
 def locate_dataset(config: DataConfig, root: Path, text: str, key: str) -> Path:

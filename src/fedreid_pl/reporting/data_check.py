@@ -14,7 +14,7 @@ USES = {"client": "client", "public": "public set", "none": "not used"}
 def check_text(check: DataCheck) -> str:
     """Counts, places, and whatever is wrong or worth knowing."""
     parts = [f"{check.root}{' (synthetic)' if check.synthetic else ''}", _counts(check), _places(check)]
-    remarks = [line for dataset in check.datasets for line in _remarks(dataset)]
+    remarks = [line for dataset in check.datasets for line in _remarks(dataset)] + check.remarks
     if check.problem:
         remarks.append(check.problem)
     return "\n\n".join([*parts, *(["\n".join(remarks)] if remarks else [])])
@@ -39,7 +39,7 @@ def state(dataset: DatasetCheck) -> str:
     if dataset.problem:
         return "not readable"
     if dataset.unreadable:
-        return f"{len(dataset.unreadable):,} unreadable"
+        return f"{len(dataset.unreadable):,} {'left out' if dataset.skipped else 'unreadable'}"
     if dataset.differences:
         return "not as Table 1"
     return "as Table 1" if dataset.table1 else "ok"

@@ -20,6 +20,7 @@ import wandb
 
 import fedreid_pl
 from fedreid_pl.config import Config, TrainerConfig, fingerprint
+from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.costs import peak_memory
 from fedreid_pl.federation.history import TESTS, VALIDATIONS, Record, best_round, summarize
@@ -34,11 +35,11 @@ class RunFiles(Observer):
 
     Args:
         folder: the run's folder.
-        digests: what was read of every dataset, see `data.digest`.
+        data: what the run reads.
     """
 
-    def __init__(self, folder: Path, digests: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        self.folder, self.digests = folder, digests
+    def __init__(self, folder: Path, data: FederatedData | None = None) -> None:
+        self.folder, self.data = folder, data
 
     def on_start(self, federation: FederationLoop) -> None:
         """After a resume, drops what was written past the checkpoint."""
@@ -55,11 +56,11 @@ class RunFiles(Observer):
     def _write(self, federation: FederationLoop, summary: bool) -> None:
         write_text(self.folder / "metrics.csv", federation.history.to_csv())
         if summary:
-            text = json.dumps(build_summary(federation, self.digests), indent=2)
+            text = json.dumps(build_summary(federation, self.data), indent=2)
             write_text(self.folder / "summary.json", text + "\n")
 
 
-def build_summary(federation: FederationLoop, digests: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+def build_summary(federation: FederationLoop, data: FederatedData | None = None) -> dict[str, Any]:
     """What summary.json holds: scores, weights, costs, versions and how to repeat the run.
 
     Only `costs.seconds` and `costs.peak_memory_bytes` differ between two runs of the same configuration.
@@ -77,7 +78,8 @@ def build_summary(federation: FederationLoop, digests: Mapping[str, Mapping[str,
         "fingerprint": fingerprint(config),
         "setting": setting(config),
         "clients": federation.clients,
-        "data_digest": {name: entry["sha256"] for name, entry in (digests or {}).items()},
+        "data_digest": {name: entry["sha256"] for name, entry in (data.digests if data else {}).items()},
+        "left_out_images": {name: len(bad) for name, bad in (data.left_out if data else {}).items()},
         **{section: summarize(federation.history, section) for section in (*TESTS, *VALIDATIONS)},
         "best_round": best,
         "best_by": best_by,

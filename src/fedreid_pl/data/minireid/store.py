@@ -12,20 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedreid_pl.data.cache_folder import cache_folder
 from fedreid_pl.data.minireid.domains import DOMAINS, PUBLIC, Domain
 from fedreid_pl.data.minireid.schedule import FOLDERS
 from fedreid_pl.data.minireid.streams import VERSION
 from fedreid_pl.data.minireid.writer import MANIFEST, digest_of, write_benchmark
 from fedreid_pl.errors import FedReIDError
-
-
-def cache_folder() -> Path:
-    """`$FEDREID_PL_CACHE`, else `$XDG_CACHE_HOME/fedreid_pl`, else `~/.cache/fedreid_pl`."""
-    if os.environ.get("FEDREID_PL_CACHE"):
-        return Path(os.environ["FEDREID_PL_CACHE"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "fedreid_pl"
-    return Path.home() / ".cache" / "fedreid_pl"
 
 
 def ensure_minireid(

@@ -23,7 +23,7 @@ from fedreid_pl.data.readers.cuhk03_mat import is_cuhk03_mat
 from fedreid_pl.data.readers.dgd import is_dgd
 from fedreid_pl.data.readers.fedreid_processed import is_fedreid_processed
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
-from fedreid_pl.data.readers.listing import Row, make_table, missing_files, read_text
+from fedreid_pl.data.readers.listing import Row, look_at, make_table, missing_files, read_text
 from fedreid_pl.data.readers.market1501 import is_market1501
 from fedreid_pl.data.readers.msmt17 import is_msmt17
 from fedreid_pl.data.samples import DISTRACTOR, JUNK, SPLITS, TRAIN, SampleTable
@@ -141,6 +141,7 @@ def _table(root: Path) -> Path:
 def _tables(root: Path) -> list[str]:
     """Names of the `*.csv` in `root` whose first line has the four columns."""
     found = []
+    look_at(root)
     try:
         for name in sorted(os.listdir(root)):
             if name.lower().endswith(".csv") and name[0] != "." and os.path.isfile(root / name):

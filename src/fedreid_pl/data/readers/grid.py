@@ -24,7 +24,7 @@ import numpy as np
 
 from fedreid_pl.data.readers.drawn_split import draw_halves, random_state
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
-from fedreid_pl.data.readers.listing import Row, has_files, make_table
+from fedreid_pl.data.readers.listing import Row, has_files, look_at, make_table
 from fedreid_pl.data.readers.original import holds, is_original, parse_names
 from fedreid_pl.data.samples import DISTRACTOR, GALLERY, QUERY, TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -77,6 +77,7 @@ def _official(file: Path, split: int) -> frozenset[int] | None:
             stacklevel=3,
         )
         return None
+    look_at(file)
     try:
         cells = matlab.loadmat(file, variable_names=["trainIdxAll"])["trainIdxAll"][0]
         # each cell is a struct whose third field lists the training persons

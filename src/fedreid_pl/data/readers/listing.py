@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +20,35 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
 Row = tuple[str, int, int, int]
 """Path relative to the dataset's folder, identity, camera, split."""
 
+_seen: ContextVar[set[str] | None] = ContextVar("seen", default=None)
+
+
+@contextmanager
+def witnesses() -> Iterator[set[str]]:
+    """The folders and text files that are looked at inside the block: as long as none changes, nothing else is read."""
+    seen: set[str] = set()
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
+
+
+def look_at(path: str | Path) -> None:
+    """Counts a folder or file among the `witnesses`, for a reader that opens it by itself."""
+    if (seen := _seen.get()) is not None:
+        seen.add(os.fspath(path))
+
 
 def has_folders(folder: Path, *names: str) -> bool:
     """Whether `folder` holds folders of all these names; `False` where it may not be looked into."""
+    look_at(folder)
     return all(os.path.isdir(folder / name) for name in names)
 
 
 def has_files(folder: Path, *names: str) -> bool:
     """Whether `folder` holds files of all these names; `False` where it may not be looked into."""
+    look_at(folder)
     return all(os.path.isfile(folder / name) for name in names)
 
 
@@ -109,6 +132,7 @@ def read_text(path: Path, expects: str) -> str:
     Raises:
         FedReIDError: if it is missing, cannot be read or is not text.
     """
+    look_at(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -119,8 +143,8 @@ def read_text(path: Path, expects: str) -> str:
         raise FedReIDError(f"{path}: is not a text file in UTF-8") from error
 
 
-def make_table(name: str, root: Path, rows: Iterable[Row]) -> SampleTable:
-    """The table of `rows`, sorted by split and path."""
+def make_table(name: str, root: Path, rows: Iterable[Row], remarks: Iterable[str] = ()) -> SampleTable:
+    """The table of `rows`, sorted by split and path, with what its reader has to remark."""
     rows = sorted(rows, key=lambda row: (row[3], row[0]))
     return SampleTable(
         name,
@@ -129,6 +153,7 @@ def make_table(name: str, root: Path, rows: Iterable[Row]) -> SampleTable:
         np.array([row[1] for row in rows], dtype=np.int64),
         np.array([row[2] for row in rows], dtype=np.int64),
         np.array([row[3] for row in rows], dtype=np.uint8),
+        remarks=tuple(remarks),
     )
 
 
@@ -136,6 +161,7 @@ def _entries(folder: Path, expects: str) -> tuple[list[str], list[str]]:
     """Names of the files and of the folders in `folder`, in no order."""
     files: list[str] = []
     folders: list[str] = []
+    look_at(folder)
     try:
         with os.scandir(folder) as entries:  # knows what is a folder without asking for each name
             for entry in entries:

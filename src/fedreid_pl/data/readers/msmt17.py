@@ -15,6 +15,7 @@ collide. Person 0 is a person, and there is neither junk nor a distractor.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
@@ -51,7 +52,21 @@ def read_msmt17(root: Path, name: str, options: ReadOptions) -> SampleTable:
         rows += listed
         if split == TRAIN:
             first_test = max([first_test, *(row[1] + 1 for row in listed)])
-    return make_table(name, root, rows)
+    return make_table(name, root, rows, _gaps(root, rows, first_test))
+
+
+def _gaps(root: Path, rows: Sequence[Row], first_test: int) -> Iterator[str]:
+    """Remarks on numbers that no line of the lists has, though they are counted from 0."""
+    for files, first, persons in (
+        ("list_train.txt and list_val.txt", 0, {row[1] for row in rows if row[3] == TRAIN}),
+        ("list_query.txt and list_gallery.txt", first_test, {row[1] for row in rows if row[3] != TRAIN}),
+    ):
+        absent = set(range(first, max(persons, default=first - 1) + 1)) - persons
+        if absent:
+            yield (
+                f"{root}: no line of {files} has person {min(absent) - first}, though persons go up to "
+                f"{max(persons) - first} ({len(absent):,} are missing); if the dataset should be whole, unpack it again"
+            )
 
 
 def _read_list(file: Path, folder: str, split: int, shift: int, seen: set[str]) -> list[Row]:

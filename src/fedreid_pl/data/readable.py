@@ -1,0 +1,66 @@
+"""What is left of a dataset without the images that cannot be read, for `data.on_bad_image=skip`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedreid_pl.data.cache_folder import made_whole, signature
+from fedreid_pl.data.decoding import unreadable_files
+from fedreid_pl.data.readers.cuhk03_mat import container
+from fedreid_pl.data.samples import SampleTable
+
+
+class BadImage(NamedTuple):
+    """A file that is left out."""
+
+    path: str
+    reason: str
+
+
+def without_unreadable(
+    table: SampleTable, cache: Path, progress: Callable[[str], None] | None = None
+) -> tuple[SampleTable, list[BadImage]]:
+    """The rows whose images can be decoded, in their order, and the files of the others.
+
+    Every image is decoded once; what was found is kept in `cache` and holds until a file changes.
+    """
+    files = table.files()
+    different = list(dict.fromkeys(files))
+    bad = _known(different, cache)
+    if bad is None:
+        say = None if progress is None else lambda text: progress(f"{table.name}: {text}")
+        bad = [BadImage(*fault) for fault in unreadable_files(different, say)]
+        _keep(different, bad, cache)
+    if not bad:
+        return table, []
+    lost = {path for path, _ in bad}
+    return table.take(np.flatnonzero([file not in lost for file in files])), bad
+
+
+def _place(files: list[str], cache: Path) -> Path | None:
+    try:
+        state = signature(*files, files=dict.fromkeys(map(container, files)))
+    except OSError:
+        return None  # a file that is missing is found by decoding
+    return cache / "readable" / f"{state}.json"
+
+
+def _known(files: list[str], cache: Path) -> list[BadImage] | None:
+    place = _place(files, cache)
+    if place is not None:
+        with suppress(OSError, ValueError, TypeError):
+            return [BadImage(str(path), str(reason)) for path, reason in json.loads(place.read_text())]
+    return None
+
+
+def _keep(files: list[str], bad: list[BadImage], cache: Path) -> None:
+    place = _place(files, cache)
+    if place is not None:
+        with suppress(OSError), made_whole(place) as temporary:
+            temporary.write_text(json.dumps(bad))
