@@ -24,13 +24,17 @@ def chosen_folder(cache_dir: str | None) -> Path:
 
 
 @contextmanager
-def made_whole(path: Path) -> Iterator[Path]:
+def made_whole(path: Path, name: str | None = None) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends; nothing is left if it fails.
 
     A reader, also after a kill or a power cut, finds the whole file or none.
+
+    Args:
+        path: the file to make.
+        name: of the temporary one, where only one process at a time can be here; it is written over after a kill.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(name or f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as file:

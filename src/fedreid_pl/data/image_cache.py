@@ -109,7 +109,7 @@ class ImageCache:
                 )
             if say is not None:
                 say(f"{name}: {len(files):,} images are decoded once into {size / GIGABYTE:.2f} GB in {self.folder}")
-            with made_whole(path) as temporary:
+            with made_whole(path, f".{state.stem}.part") as temporary:
                 self._decode_into(
                     temporary, files, size, lambda done: note(f"{name}: {done:,} of {len(files):,} images")
                 )
