@@ -295,3 +295,18 @@ def test_values_do_not_depend_on_the_memory_order():
     images = noise(12, 3, 8, 6)
     first, second = (TrainAugmentation(2, 0.5, 0.5, 0.2, seed=0)(batch) for batch in (images, channels_last(images)))
     torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize(("height", "width", "pad"), [(9, 6, 2), (6, 9, 0), (4, 3, 7), (5, 5, 5)])
+def test_both_ways_of_cropping_make_the_same(dtype, height, width, pad):
+    """Row by row on the CPU, and by one index as on a GPU; also where nothing of an image may be left."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, height, width), generator=draws).to(dtype)
+    top, left = torch.randint(0, 2 * pad + 1, (2, 64), generator=draws)
+    mirrored = torch.rand(64, generator=draws) < 0.5
+    for memory in (torch.contiguous_format, torch.channels_last):
+        given = images.contiguous(memory_format=memory)
+        copied = augmentation._crop_by_copying(given, pad, top, left, mirrored)
+        assert torch.equal(copied, augmentation._crop_by_index(given, pad, top, left, mirrored))
+        assert copied.is_contiguous(memory_format=torch.channels_last) and copied.dtype == dtype

@@ -72,7 +72,7 @@ class ImageSource:
     def _pick(self, rows: Sequence[int]) -> Tensor:
         """`[B, height, width, 3]`."""
         if self._pixels is not None:
-            return self._pixels[torch.as_tensor(rows, dtype=torch.int64)]
+            return _rows(self._pixels, torch.as_tensor(rows, dtype=torch.int64))
         return torch.from_numpy(np.stack([decode(self.files[row], self.height, self.width) for row in rows]))
 
 
@@ -100,11 +100,11 @@ class CachedSource(ImageSource):
         which, where = self._which[index], self._where[index]
         present = which.unique().tolist()
         if len(present) == 1:
-            return self._caches[present[0]][where]
+            return _rows(self._caches[present[0]], where)
         batch = torch.empty(len(index), self.height, self.width, 3, dtype=torch.uint8)
         for cache in present:
             places = (which == cache).nonzero().squeeze(1)
-            batch[places] = self._caches[cache][where[places]]
+            batch[places] = _rows(self._caches[cache], where[places])
         return batch
 
 
@@ -192,6 +192,11 @@ class ImagePool:
             return None
         which, where = torch.tensor(places, dtype=torch.int64).unbind(1)
         return CachedSource(files, self._caches, which, where)
+
+
+def _rows(images: Tensor, rows: Tensor) -> Tensor:
+    """`images[rows]`, many times faster: every image is copied as one piece."""
+    return images.flatten(1).index_select(0, rows).view(-1, *images.shape[1:])
 
 
 def _free_memory() -> float:

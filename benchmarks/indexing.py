@@ -1,0 +1,99 @@
+"""Reading a folder of MSMT17's size: the first time, and from its index.
+
+    python benchmarks/indexing.py [--repeats 5] [--folder FOLDER]
+
+Makes 126,441 empty files of 4,101 persons in MSMT17's layout with its four lists (in a temporary folder, or once in
+FOLDER) and reads them in new processes: seconds from the folder to the table of samples without the time to start
+Python, and the largest size of the process in memory. Each repeat is a pair: without an index, then with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+COUNTS = {"train": (1_041, 32_621), "query": (3_060, 11_659), "gallery": (3_060, 82_161)}
+
+READ = """
+import json, resource, sys, time
+from pathlib import Path
+from fedreid_pl.config import DataConfig
+from fedreid_pl.data.scenarios import read_dataset
+root, cache = Path(sys.argv[1]), sys.argv[2]
+start = time.perf_counter()
+table = read_dataset(DataConfig(layout="msmt17", cache_dir=cache), root, "MSMT17")
+seconds = time.perf_counter() - start
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"images": len(table), "seconds": seconds, "memory": memory}))
+"""
+
+
+def make_tree(root: Path) -> Path:
+    """Empty files and lists with the counts of MSMT17."""
+    lists: dict[str, list[str]] = {"train": [], "val": [], "query": [], "gallery": []}
+    for split, (persons, images) in COUNTS.items():
+        folder = "train" if split == "train" else "test"
+        for number in range(images):
+            person, index = number % persons, number // persons
+            shift = 500 * (split == "gallery")
+            name = f"{person:04d}/{person:04d}_{index + shift:03d}_{1 + number % 15:02d}_0303morning_0015_{index}.jpg"
+            path = root / folder / name
+            if index == 0:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            lists["val" if split == "train" and number % 14 == 13 else split].append(f"{name} {person}\n")
+    for name, lines in lists.items():
+        (root / f"list_{name}.txt").write_text("".join(lines))
+    hour_ago = time.time() - 3600  # what has changed just now is not indexed
+    for folder, _, files in os.walk(root):
+        os.utime(folder, (hour_ago, hour_ago))
+        for file in files if Path(folder) == root else ():
+            os.utime(f"{folder}/{file}", (hour_ago, hour_ago))
+    return root
+
+
+def read(root: Path, cache: Path) -> dict[str, float]:
+    """One reading in a process of its own."""
+    command = [sys.executable, "-c", READ, str(root), str(cache)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(root: Path, cache: Path, repeats: int) -> dict[str, list[dict[str, float]]]:
+    """Pairs of readings without and with an index."""
+    found: dict[str, list[dict[str, float]]] = {"first": [], "indexed": []}
+    for _ in range(repeats):
+        shutil.rmtree(cache, ignore_errors=True)
+        found["first"].append(read(root, cache))
+        found["indexed"].append(read(root, cache))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = (options.folder or Path(temporary)) / "MSMT17"
+        if not root.exists():
+            make_tree(root)
+        found = measure(root, Path(temporary) / "cache", options.repeats)
+    for name, runs in found.items():
+        seconds = [run["seconds"] for run in runs]
+        memory = max(run["memory"] for run in runs) / 1e6
+        print(
+            f"{name:8} {runs[0]['images']:,} images: {statistics.median(seconds):.2f} s "
+            f"({min(seconds):.2f} to {max(seconds):.2f}), {memory:.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()
