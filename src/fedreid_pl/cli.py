@@ -19,12 +19,13 @@ from fedreid_pl.errors import FedReIDError, nearest
 
 USAGE = """\
 fedreid-pl train [exp=NAME|PATH.yaml] [data=NAME|PATH.yaml] [KEY=VALUE ...]   run an experiment
-fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [jobs=N] [statistic=last|best3|best] [out=FOLDER]
-                   [KEY=VALUE ...]                              train what is missing, print tables over seeds
+fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [splits=10] [jobs=N] [statistic=last|best3|best]
+                   [out=FOLDER] [KEY=VALUE ...]                 train what is missing, print tables over seeds
 fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
 fedreid-pl evaluate run=FOLDER data=NAME data.root=FOLDER [splits=10]         the same on a dataset it never saw
 fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             count (show: draw) the pictures
 fedreid-pl data check [data=NAME] [data.root=FOLDER] [json=FILE.json]         are the datasets there and readable
+fedreid-pl data cache [clear] [data.cache_dir=FOLDER]                         what is kept of pictures, and how much
 fedreid-pl train --help                                                       every key with its default
 """
 

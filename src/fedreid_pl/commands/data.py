@@ -11,9 +11,11 @@ from fedreid_pl.errors import FedReIDError
 
 
 def data(words: list[str]) -> int:
-    """Counts, shows or checks the pictures."""
+    """Counts, shows or checks the pictures, or tells and clears what is kept of them."""
     if words[:1] == ["check"]:
         return _check_data(words[1:])
+    if words[:1] == ["cache"]:
+        return _cache(words[1:])
     show = bool(words) and words[0] == "show"
     options, rest = take(words[show:], "out")
     config = compose(rest)
@@ -79,4 +81,23 @@ def _check_data(words: list[str]) -> int:
     if not check.ok:
         raise FedReIDError(verdict(check))
     print(f"\n{verdict(check)}")
+    return 0
+
+
+def _cache(words: list[str]) -> int:
+    clear = words[:1] == ["clear"]
+    config = compose(words[clear:])
+    from fedreid_pl.data.cache_folder import chosen_folder, made_again
+    from fedreid_pl.reporting.tables import text_table
+
+    folder = chosen_folder(config.data.cache_dir)
+    rows = []
+    for name, meaning in made_again(folder).items():
+        files = [path for path in (folder / name).iterdir() if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        rows.append([name, meaning, f"{size / 1e9:.2f} GB", "deleted" if clear else ""])
+        for path in files if clear else ():
+            path.unlink(missing_ok=True)
+    print(folder)
+    print(text_table(["folder", "holds", "size", ""], rows, left=2) if rows else "nothing is kept there")
     return 0

@@ -71,7 +71,7 @@ def table3(experiments: Experiments, metric: str, statistic: str, kind: str, pap
 
 
 def table4(experiments: Experiments, statistic: str, kind: str, paper: bool) -> Table | None:
-    """Rank-1 of the local models less that of standalone training with the same seed, in points.
+    """Rank-1 of the local models less that of standalone training with the same seed and split, in points.
 
     Of several standalone experiments each is compared to the one that differs in the algorithm only, else the first.
     """
@@ -95,10 +95,10 @@ def table4(experiments: Experiments, statistic: str, kind: str, paper: bool) -> 
     )
     for models in shown:
         base, fair = _standalone_of(experiments[models.experiment], alone)
-        theirs = {result.run.seed: result for result in alone[base]}
+        theirs = {result.run.draw: result for result in alone[base]}
         by_run: list[list[float | None]] = []
         for mine in experiments[models.experiment]:
-            if other := theirs.get(mine.run.seed):
+            if other := theirs.get(mine.run.draw):
                 scores = [
                     (mine.score("local", test, "rank1", statistic), other.score("local", test, "rank1", statistic))
                     for test in tests
@@ -170,11 +170,11 @@ def _standalone_of(results: Sequence[Result], alone: Experiments) -> tuple[str, 
     """Name of the standalone experiment to compare with, and whether nothing but the algorithm differs."""
     wanted = setting(results[0].run.config)
     for name, runs in alone.items():
-        if any(result.run.seed == results[0].run.seed and setting(result.run.config) == wanted for result in runs):
+        if any(result.run.draw == results[0].run.draw and setting(result.run.config) == wanted for result in runs):
             return name, True
     first = next(iter(alone))
-    missing = all(result.run.seed != results[0].run.seed for result in alone[first])
-    return first, missing  # its run of that seed is missing: nothing to say about it
+    missing = all(result.run.draw != results[0].run.draw for result in alone[first])
+    return first, missing  # its run of that seed and split is missing: nothing to say about it
 
 
 def _add_paper(table: Table, figures: Mapping[str, tuple[float, ...]], tests: Sequence[str]) -> None:

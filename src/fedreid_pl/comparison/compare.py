@@ -34,6 +34,7 @@ def compare(plan: Plan) -> None:
     results = {run: result for run in plan.runs if (result := read_result(run))}
     missing = [run for run in plan.runs if run not in results]
     check_runs(missing)
+    _check_splits(plan)
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,6 +78,13 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
             callback.check(config, data[key])
 
 
+def _check_splits(plan: Plan) -> None:
+    """Refuses several splits of datasets that have one."""
+    first, *others = [run.config.data for run in plan.runs if run.experiment == plan.experiments[0]]
+    if plan.splits and load_federated_data(first).digests == load_federated_data(others[0]).digests:
+        raise FedReIDError(f"splits={len(plan.splits)}: data={first.name} has one split only")
+
+
 def make_tables(plan: Plan, results: Mapping[PlannedRun, Result]) -> list[Table]:
     """All tables that the results allow, without those that would be empty."""
     experiments: Experiments = {
@@ -106,16 +114,20 @@ def _report(plan: Plan, results: Mapping[PlannedRun, Result]) -> None:
 def _head(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:
     data = plan.runs[0].config.data.name + (" (synthetic data)" if plan.synthetic else "")
     seeds = f"seed{'s' * (len(plan.seeds) > 1)} {', '.join(map(str, plan.seeds))}"
-    deviation = "; mean ± sample standard deviation over seeds" if len(plan.seeds) > 1 else ""
+    over = ["seeds"] * (len(plan.seeds) > 1) + ["splits"] * (len(plan.splits) > 1)
+    deviation = f"; mean ± sample standard deviation over {' and '.join(over)}" if over else ""
     absent = [run.name for run in plan.runs if run not in results]
     without = f"; WITHOUT {', '.join(absent)}" if absent else ""
+    seeds += f", splits 0 to {plan.splits[-1]}" if plan.splits else ""
     return f"Comparison on {data}, {seeds}{deviation}; {STATISTICS[plan.statistic]}{without}"
 
 
 def _runs_csv(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["experiment", "seed", "folder", "complete", "rounds"])
+    writer.writerow(["experiment", "seed", "split", "folder", "complete", "rounds"])
     for run in plan.runs:
-        writer.writerow([run.experiment, run.seed, run.folder, run in results, run.config.rounds])
+        writer.writerow(
+            [run.experiment, run.seed, run.config.data.split, run.folder, run in results, run.config.rounds]
+        )
     return text.getvalue()

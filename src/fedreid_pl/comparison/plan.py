@@ -1,4 +1,4 @@
-"""Which runs a comparison consists of: experiments and their overrides, times seeds."""
+"""Which runs a comparison consists of: experiments and their overrides, times seeds, times splits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from fedreid_pl.config import Config, compose
 from fedreid_pl.errors import FedReIDError, nearest
 
-OPTIONS = ("exps", "seeds", "jobs", "out", "statistic")
+OPTIONS = ("exps", "seeds", "splits", "jobs", "out", "statistic")
 STATISTICS = {
     "last": "last evaluation",
     "best3": "mean of the three best evaluations, selected on test data",
@@ -35,6 +35,7 @@ class PlannedRun:
         experiment: label of the experiment: its name and overrides.
         words: what `train` is called with.
         folder: where it is kept.
+        split: number of the datasets' split where several are compared.
     """
 
     experiment: str
@@ -42,11 +43,17 @@ class PlannedRun:
     config: Config
     words: tuple[str, ...]
     folder: Path
+    split: int | None = None
 
     @property
     def name(self) -> str:
         """As it is called on the screen."""
-        return f"{self.experiment} seed {self.seed}"
+        return f"{self.experiment} seed {self.seed}" + ("" if self.split is None else f" split {self.split}")
+
+    @property
+    def draw(self) -> tuple[int, int | None]:
+        """What runs of different experiments have to share to be a pair."""
+        return self.seed, self.split
 
     @property
     def role(self) -> str:
@@ -76,6 +83,11 @@ class Plan:
         return list(dict.fromkeys(run.seed for run in self.runs))
 
     @property
+    def splits(self) -> list[int]:
+        """Splits in their order; none where the datasets are read in one."""
+        return list(dict.fromkeys(run.split for run in self.runs if run.split is not None))
+
+    @property
     def synthetic(self) -> bool:
         """Whether drawn pictures are among the data."""
         return any(run.config.data.synthetic for run in self.runs)
@@ -86,7 +98,7 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
 
     Args:
         options: `exps` (names or YAML files, each with `+KEY=VALUE` overrides, separated by spaces), `seeds`,
-            `jobs`, `out` and `statistic`, as text.
+            `splits`, `jobs`, `out` and `statistic`, as text.
         words: `KEY=VALUE` for all runs.
         folder_of: gives the folder of a run from its configuration and words.
 
@@ -103,7 +115,13 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
     statistic = options.get("statistic", "last")
     if statistic not in STATISTICS:
         raise FedReIDError(f"statistic={statistic}: no such statistic{nearest(statistic, list(STATISTICS))}")
-    runs = [_planned(experiment, seed, words, folder_of) for seed in seeds for experiment in experiments]
+    splits = _splits(options.get("splits"), words)
+    runs = [
+        _planned(experiment, seed, split, words, folder_of)
+        for seed in seeds
+        for split in splits
+        for experiment in experiments
+    ]
     _check_distinct(runs)
     names = list(dict.fromkeys(run.config.data.name for run in runs))
     if len(names) > 1:
@@ -122,16 +140,18 @@ def split_experiment(text: str) -> tuple[str, list[str]]:
     return name, overrides
 
 
-def _planned(experiment: str, seed: int, words: Sequence[str], folder_of: FolderOf) -> PlannedRun:
+def _planned(experiment: str, seed: int, split: int | None, words: Sequence[str], folder_of: FolderOf) -> PlannedRun:
     name, overrides = split_experiment(experiment)
     for word in (*words, *overrides):
         key = word.partition("=")[0]
         if key in RESERVED:
             raise FedReIDError(f"{word}: {RESERVED[key]}")
     own = (f"exp={name}", *words, *overrides, f"seed={seed}")
+    if split:  # the first is what is read without a word
+        own += (f"data.split={split}",)
     config = compose(own)
     label = "+".join([config.name, *overrides])
-    return PlannedRun(label, seed, config, own, folder_of(config, own))
+    return PlannedRun(label, seed, config, own, folder_of(config, own), split)
 
 
 def _seeds(text: str) -> list[int]:
@@ -142,6 +162,16 @@ def _seeds(text: str) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise FedReIDError(f"seeds={text}: a seed stands twice; equal runs say nothing about deviation")
     return seeds
+
+
+def _splits(text: str | None, words: Sequence[str]) -> list[int | None]:
+    if text is None:
+        return [None]
+    if not (text.isascii() and text.isdigit() and int(text) > 1):
+        raise FedReIDError(f"splits={text}: give how many, 2 or more: splits=10 compares on the splits 0 to 9")
+    if any(word.startswith("data.split=") for word in words):
+        raise FedReIDError(f"splits={text}: stands beside data.split; leave one of them out")
+    return list(range(int(text)))
 
 
 def _check_distinct(runs: Sequence[PlannedRun]) -> None:

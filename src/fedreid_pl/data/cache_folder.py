@@ -23,6 +23,19 @@ def chosen_folder(cache_dir: str | None) -> Path:
     return Path(cache_dir).expanduser() if cache_dir else cache_folder()
 
 
+KEPT = {
+    "images": "decoded images (data.cache=disk)",
+    "index": "tables of large datasets",
+    "readable": "which images cannot be read (data.on_bad_image=skip)",
+}
+"""Folders of files that a run makes again when they are gone, and what is in them."""
+
+
+def made_again(folder: Path) -> dict[str, str]:
+    """Those of `KEPT` that are in the cache `folder`."""
+    return {name: meaning for name, meaning in KEPT.items() if (folder / name).is_dir()}
+
+
 @contextmanager
 def made_whole(path: Path, name: str | None = None) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends; nothing is left if it fails.
