@@ -61,7 +61,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
     """
     quiet()
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-    say: Say = (lambda text: print(text, file=sys.stderr, flush=True)) if first else (lambda text: None)
+    say: Say = _say if first else (lambda text: None)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
     status = Status() if first else None
@@ -89,7 +89,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
             say(text_table(header, rows, left=4))
 
     trainer = launch(config)
-    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status, say=say)
+    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
     if kept := parts.pool.load():
         say(f"{kept} images decoded into memory")
     count, size = parts.pool.undecoded()
@@ -152,12 +152,11 @@ def build_parts(
     make_callbacks: Any,
     writable: bool = True,
     status: Status | None = None,
-    say: Say | None = None,
 ) -> Parts:
     """The clients' data and the worker that does their turns; `writable=False` if the clients keep nothing."""
     c = config.data
     pool = ImagePool(c.height, c.width, c.cache, config.trainer.devices, c.workers)
-    pool.prepare(data.datasets, chosen_folder(c.cache_dir) / "images", status, say)
+    pool.prepare(data.datasets, chosen_folder(c.cache_dir) / "images", status, _say)  # whoever decodes says so
     if status is not None:
         status.done()
     for table in data.tables():
@@ -208,6 +207,10 @@ def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observ
     observers: list[Observer] = [RunFiles(folder, data), ProgressLine()]
     logger = make_observer(config, folder)
     return [*observers, logger] if logger else observers
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _introduction(config: Config, data: FederatedData, folder: Path) -> str:

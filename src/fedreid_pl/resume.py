@@ -41,8 +41,8 @@ def prepare_folder(config: Config, folder: Path, digests: Digests | None = None)
     lock = RunLock(folder)
     if config.resume not in ("auto", "never"):
         _take_over(config, Path(config.resume).expanduser(), folder, digests)
-    elif (folder / "config.yaml").exists():
-        _check_same(config, folder, folder)
+    elif (folder / "config.yaml").exists() and Checkpoints(folder / "checkpoints").rounds():
+        _check_same(config, folder, folder)  # before its first round a run has nothing to lose
     _check_same_pictures(config, folder, digests)
     done = Checkpoints(folder / "checkpoints").rounds()
     if done and done[-1] > config.rounds:
