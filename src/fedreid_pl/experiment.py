@@ -76,7 +76,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
     observers = _observers(config, folder, data) if first else []
     if first:
         write_text(folder / "config.yaml", to_yaml(config))
-        write_splits(folder, data.digests)
+        write_splits(folder, data.digests, data.datasets)
         say(_introduction(config, data, folder))
         for name, bad in data.left_out.items():
             say(f"{name}: {len(bad):,} unreadable images are left out, such as {bad[0].path} ({bad[0].reason})")

@@ -19,6 +19,7 @@ from PIL import Image
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.decoding import decode, open_rgb
 from fedreid_pl.data.layouts import ReadOptions, find_layouts, recognise_layout
+from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.readers.cuhk03_mat import inside_mat
 from fedreid_pl.data.samples import DISTRACTOR, JUNK
 from fedreid_pl.data.scenarios import load_federated_data
@@ -174,6 +175,24 @@ def test_every_query_has_a_match_in_another_camera(name: str, root: Path) -> Non
             if part == QUERY and all(row[2] == camera for row in same):
                 without.add(path)
         assert without == mini.unmatched
+
+
+@pytest.mark.parametrize("name", [name for name in MINIATURES if name not in layouts.MATLAB])  # a table names files
+def test_written_as_a_table_it_is_read_as_the_same(name: str, root: Path, tmp_path: Path) -> None:
+    mini = miniature(name)
+    table = find_layouts()[mini.layout].read(root, name, options_for(mini, split=0, seed=2))
+    for path in table.paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "samples.csv").write_text(to_csv(table), encoding="utf-8")
+    again = find_layouts()["csv_table"].read(tmp_path, name, options_for(mini))
+    assert rows_of(again) == rows_of(table)
+
+
+@EACH
+def test_layouts_say_whether_something_is_drawn(name: str) -> None:
+    mini = miniature(name)
+    assert find_layouts()[mini.layout].drawn is (mini.protocol is not None)
 
 
 @pytest.mark.parametrize("name", [name for name, make in layouts.SMALL.items() if name != "CUHK02"])

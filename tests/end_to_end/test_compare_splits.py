@@ -43,6 +43,13 @@ def test_every_experiment_on_every_split(
         assert digests["local", split] == digests["fedpav", split], "a pair is read alike"
     assert len({json.dumps(digests["local", split]) for split in range(3)}) == 3
 
+    for (_, split), folder in runs.items():
+        for test in NAMES:
+            with open(folder / "splits" / f"{test}.csv", newline="") as file:
+                rows = list(csv.DictReader(file))
+            counts = {name: sum(row["split"] == name for row in rows) for name in ("train", "query", "gallery")}
+            assert {name: digests["local", split][test][name] for name in counts} == counts
+
     def rank1(name: str, split: int, test: str) -> float:
         summary = json.loads((runs[name, split] / "summary.json").read_text())
         return 100 * summary["local"][test]["rank1"]["last"]

@@ -21,6 +21,7 @@ __all__ = [
     "DISTRACTOR",
     "GALLERY",
     "JUNK",
+    "MATLAB",
     "MINIATURES",
     "QUERY",
     "SMALL",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ import wandb
 import fedreid_pl
 from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.layouts import find_layouts
+from fedreid_pl.data.readers.csv_table import to_csv
+from fedreid_pl.data.samples import SampleTable
+from fedreid_pl.data.scenarios import client_name
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.costs import peak_memory
 from fedreid_pl.federation.history import TESTS, VALIDATIONS, Record, best_round, summarize
@@ -125,9 +129,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_splits(folder: Path, digests: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keeps what was read of every dataset in the run's splits.json."""
+def write_splits(folder: Path, digests: Mapping[str, Mapping[str, Any]], datasets: Iterable[SampleTable] = ()) -> None:
+    """Keeps what was read of every dataset in the run's splits.json, and every drawn split in `splits/NAME.csv`.
+
+    Such a file, laid into the dataset's folder as `samples.csv`, gives the same split to any program.
+    """
     write_text(folder / "splits.json", json.dumps(digests, indent=2) + "\n")
+    layouts = find_layouts()
+    for table in datasets:
+        if table.layout in layouts and layouts[table.layout].drawn:
+            write_text(folder / "splits" / f"{client_name(table.name)}.csv", to_csv(table))
 
 
 def read_splits(folder: Path) -> dict[str, dict[str, Any]]:

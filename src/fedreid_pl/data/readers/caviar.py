@@ -56,4 +56,4 @@ def read_caviar(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(seen, train, train_only=options.train_only))
 
 
-LAYOUT = Layout("caviar", "CAVIAR4REID", EXPECTS, is_caviar, read_caviar)
+LAYOUT = Layout("caviar", "CAVIAR4REID", EXPECTS, is_caviar, read_caviar, drawn=True)

@@ -75,6 +75,19 @@ def read_csv_table(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, rows)
 
 
+def to_csv(table: SampleTable) -> str:
+    """The table as the text of a `samples.csv` that is read as the same samples again."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    codes = {number: code for code, number in CODES.items()}
+    names = {number: name for name, number in SPLITS.items()}
+    columns = (column.tolist() for column in (table.identities, table.cameras, table.splits))
+    for path, identity, camera, split in zip(table.paths, *columns, strict=True):
+        writer.writerow([path, codes.get(identity, identity), camera, names[split]])
+    return text.getvalue()
+
+
 def _row(values: dict[str, str]) -> Row:
     """One line of the table; a `ValueError` says what is wrong with it."""
     if absent := [column for column in COLUMNS if not values.get(column)]:

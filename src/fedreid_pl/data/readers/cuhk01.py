@@ -47,4 +47,4 @@ def read_cuhk01(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(images, train, train_only=options.train_only))
 
 
-LAYOUT = Layout("cuhk01", "CUHK01", EXPECTS, is_cuhk01, read_cuhk01)
+LAYOUT = Layout("cuhk01", "CUHK01", EXPECTS, is_cuhk01, read_cuhk01, drawn=True)

@@ -89,4 +89,4 @@ def _official(file: Path, split: int) -> frozenset[int] | None:
     return splits[split]
 
 
-LAYOUT = Layout("grid", "QMUL GRID", EXPECTS, is_grid, read_grid)
+LAYOUT = Layout("grid", "QMUL GRID", EXPECTS, is_grid, read_grid, drawn=True)

@@ -59,4 +59,4 @@ def read_ilids(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(images, train, train_only=options.train_only))
 
 
-LAYOUT = Layout("ilids", "i-LIDS (QMUL, 119 persons)", EXPECTS, is_ilids, read_ilids)
+LAYOUT = Layout("ilids", "i-LIDS (QMUL, 119 persons)", EXPECTS, is_ilids, read_ilids, drawn=True)

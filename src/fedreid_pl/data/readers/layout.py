@@ -35,6 +35,7 @@ class Layout:
         recognise: whether a folder has this layout, from a few names in it; opens no image and never raises. At most
             one layout recognises a folder.
         read: the table of the dataset in a folder (folder, name, options); raises `FedReIDError`.
+        drawn: whether who trains, or what is a camera, may be drawn and is not in the files.
     """
 
     key: str
@@ -42,3 +43,4 @@ class Layout:
     expects: str
     recognise: Callable[[Path], bool]
     read: Callable[[Path, str, ReadOptions], SampleTable]
+    drawn: bool = False

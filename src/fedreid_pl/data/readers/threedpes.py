@@ -64,4 +64,4 @@ def read_threedpes(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(images, frozenset(order[tested:]), train_only=options.train_only))
 
 
-LAYOUT = Layout("3dpes", "3DPeS", EXPECTS, is_threedpes, read_threedpes)
+LAYOUT = Layout("3dpes", "3DPeS", EXPECTS, is_threedpes, read_threedpes, drawn=True)

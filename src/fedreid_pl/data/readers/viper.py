@@ -47,4 +47,4 @@ def read_viper(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(images, train, train_only=options.train_only))
 
 
-LAYOUT = Layout("viper", "VIPeR", EXPECTS, is_viper, read_viper)
+LAYOUT = Layout("viper", "VIPeR", EXPECTS, is_viper, read_viper, drawn=True)
