@@ -30,6 +30,7 @@ from fedreid_pl.federation.storage import write_text
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.trainer import build_trainer, check_devices, launch, quiet
 from fedreid_pl.federation.worker import ClientWorker
+from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
@@ -50,6 +51,12 @@ class Parts:
     worker: ClientWorker
     store: ClientStore
 
+    def inspector(self, config: Config, round: int, trainer: pl.Trainer) -> Inspector:
+        """Has the worker's evaluations of a round looked at."""
+        inspector = Inspector(config, self.data, self.pool, self.worker, round, trainer.strategy.root_device)
+        self.worker.inspect = inspector
+        return inspector
+
 
 def train(config: Config, folder: Path) -> FederationLoop:
     """Runs an experiment to its end in `folder`, going on where the folder ends if `resume` allows.
@@ -63,6 +70,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     say: Say = _say if first else (lambda text: None)
     check_devices(config)
+    check_report(config)
     make_callbacks = callback_factory(config.callbacks)
     status = Status() if first else None
     data = load_federated_data(config.data, status)
@@ -90,6 +98,9 @@ def train(config: Config, folder: Path) -> FederationLoop:
 
     trainer = launch(config)
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
+    if first:
+        inspector = parts.inspector(config, config.rounds, trainer)
+        observers[1:1] = [InspectionFiles(inspector, folder)]  # after the numbers, before loggers
     if kept := parts.pool.load():
         say(f"{kept} images decoded into memory")
     count, size = parts.pool.undecoded()

@@ -9,6 +9,7 @@ from fedreid_pl.config.schema import (
     LossConfig,
     ModelConfig,
     OptimConfig,
+    ReportConfig,
     TrainerConfig,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "ReportConfig",
     "TrainerConfig",
     "available",
     "compose",

@@ -21,8 +21,11 @@ from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.schema import Config
 from fedreid_pl.errors import FedReIDError, nearest
 
-# Keys that say where a run is kept or how fast it reads, not what it computes.
-PLACE_KEYS = ("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir")
+# Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
+PLACE_KEYS = (
+    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir"),
+    *("report.images", "report.queries", "report.embedding"),
+)
 
 
 def compose(words: Iterable[str]) -> Config:
