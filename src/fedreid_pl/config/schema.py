@@ -203,3 +203,10 @@ class Config:
     trainer: TrainerConfig = key(TrainerConfig, "devices")
     report: ReportConfig = key(ReportConfig, "what is shown")
     callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
+
+    @property
+    def role(self) -> str:
+        """`standalone` or `centralized` for a run without callbacks, else `federated`."""
+        if self.callbacks:
+            return "federated"
+        return "centralized" if self.data.scenario == "merged" else "standalone"

@@ -26,14 +26,16 @@ class RankedList(NamedTuple):
 
 
 def choose_lists(sets: RankedSets, count: int, draws: torch.Generator) -> list[RankedList]:
-    """Lists of `count` queries that have a match: half of them those of the lowest average precision, then drawn ones."""
+    """Lists of `count` queries that have a match: half of them of the lowest average precision, the others drawn."""
     precision = sets.results.ap.tolist()
     valid = sets.results.valid.nonzero().squeeze(1).tolist()
     hardest = sorted(valid, key=lambda row: (precision[row], row))[: count // 2]
     others = set(valid) - set(hardest)
     order = torch.randperm(len(precision), generator=draws).tolist()
     chosen = [*hardest, *[row for row in order if row in others][: count - len(hardest)]]
-    gallery, scores = _first(sets, torch.tensor(chosen, dtype=torch.int64), LIST)
+    if not chosen:
+        return []
+    gallery, scores = _first(sets, torch.tensor(chosen), LIST)
     return [
         RankedList(row, row in hardest, precision[row], [place for place in places if place >= 0], values)
         for row, places, values in zip(chosen, gallery.tolist(), scores.tolist(), strict=True)
