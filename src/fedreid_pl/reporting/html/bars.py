@@ -53,13 +53,16 @@ def bar_chart(bars: Mapping[str, Bar], order: Sequence[str], y_name: str, title:
     return picture("".join(parts), f"{y_name}, {title}. {spoken}.")
 
 
-def row_chart(rows: Mapping[str, Mapping[str, Bar]], order: Sequence[str], x_name: str, title: str) -> str:
-    """One row per test set with a mark for each kind of model, joined by a line."""
+def row_chart(
+    rows: Mapping[str, Mapping[str, Bar]], order: Sequence[str], x_name: str, title: str, x_ticks: Sequence[float]
+) -> str:
+    """One row per test set with a mark for each kind of model, joined by a line; all panels share the ticks."""
     height = TOP + ROW * len(rows) + BOTTOM
-    values = [bar.value for row in rows.values() for bar in row.values()]
-    x_ticks = ticks(max(0.0, min(values) - 1), max(values), 5)
     x = Scale(x_ticks[0], x_ticks[-1], LABELS, WIDTH - RIGHT - 6)
-    parts = [_upright_grid(x, x_ticks, TOP, height - BOTTOM), text(x.start, height - 8, x_name, "start", "axis")]
+    parts = [
+        _upright_grid(x, x_ticks, TOP, height - BOTTOM),
+        text((x.start + x.end) / 2, height - 8, x_name, "middle", "axis"),
+    ]
     for index, (name, row) in enumerate(rows.items()):
         at = TOP + ROW * (index + 0.5)
         places = [x(bar.value) for bar in row.values()]
@@ -79,7 +82,10 @@ def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], 
     longest = max(sum(parts.values()) for parts in rows.values())
     x_ticks = ticks(0, longest or 1.0, 4)
     x = Scale(0, x_ticks[-1], LABELS, WIDTH - RIGHT - 8)
-    parts = [_upright_grid(x, x_ticks, TOP, height - BOTTOM), text(x.start, height - 8, x_name, "start", "axis")]
+    parts = [
+        _upright_grid(x, x_ticks, TOP, height - BOTTOM),
+        text((x.start + x.end) / 2, height - 8, x_name, "middle", "axis"),
+    ]
     for index, (name, amounts) in enumerate(rows.items()):
         at, done = TOP + 26 * index + 4, 0.0
         parts.append(text(LABELS - 9, at + 13, shorten(name, LABELS - 9), "end", "label"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -15,7 +15,7 @@ class Sheet:
 
     >>> sheet = Sheet("Rank-1", ["client", "last"], [["mini-viper", "41.5"]])
     >>> sheet.to_html()[:66]
-    '<div class="scroll" tabindex="0" role="region" aria-label="Rank-1">'
+    '<p class="title">Rank-1</p><div class="scroll" tabindex="0" role="re'
     """
 
     title: str
@@ -26,13 +26,16 @@ class Sheet:
 
     def to_html(self, caption: bool = True) -> str:
         """A table in a box that scrolls sideways where the screen is narrow, by keyboard as well."""
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.header)
+        kinds = [' class="name"'] * self.left + [""] * len(self.header)
+        columns = zip(self.header, kinds, strict=False)
+        head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in columns)
         body = "".join(f"<tr>{self._cells(row)}</tr>" for row in self.rows)
-        said = f"<caption>{escape(self.title)}</caption>" if caption else ""
+        said = f'<p class="title">{escape(self.title)}</p>' if caption else ""
+        name = escape(self.title, quote=True)
         notes = "".join(f'<p class="note">{escape(note)}</p>' for note in self.notes)
         return (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.title, quote=True)}">'
-            f"<table>{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}"
+            f'{said}<div class="scroll" tabindex="0" role="region" aria-label="{name}">'
+            f'<table aria-label="{name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
         )
 
     def _cells(self, row: Sequence[str]) -> str:
@@ -58,10 +61,12 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
-def legend(labels: Iterable[str], filled: bool = False) -> str:
-    """What colour, dash, mark or number stand for."""
+def legend(labels: Iterable[str], kind: str = "line", shown: Container[str] | None = None) -> str:
+    """What colour, dash, mark or number stand for; `shown`: those of the labels that are in the charts."""
     items = "".join(
-        f"<li>{swatch(index, filled)}<span>{escape(label)}</span></li>" for index, label in enumerate(labels)
+        f"<li>{swatch(index, kind)}<span>{escape(label)}</span></li>"
+        for index, label in enumerate(labels)
+        if shown is None or label in shown
     )
     return f'<ul class="legend">{items}</ul>'
 
@@ -74,12 +79,12 @@ def panels(charts: Mapping[str, str]) -> str:
     return f'<div class="panels">{figures}</div>'
 
 
-def folded(summary: str, body: str, kind: str = "") -> str:
-    """A part that is opened by a click or the keyboard."""
-    name = f' class="{kind}"' if kind else ""
+def folded(summary: str, body: str, kind: str = "", opened: bool = False) -> str:
+    """A part that is opened and closed by a click or the keyboard."""
+    name = f' class="{kind}"' * bool(kind) + " open" * opened
     return f"<details{name}><summary>{escape(summary)}</summary>{body}</details>"
 
 
 def data_table(sheet: Sheet) -> str:
     """The numbers of a chart, folded."""
-    return folded(f"Table: {sheet.title}", sheet.to_html(), "data")
+    return folded(f"Table: {sheet.title}", sheet.to_html(caption=False), "data")

@@ -43,7 +43,7 @@ def line_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_nam
     for curve in curves.values():
         spread = curve.deviation or [0.0] * len(curve.y)
         lows += [y - d for y, d in zip(curve.y, spread, strict=True)]
-        highs += [y + d for y, d in zip(curve.y, spread, strict=True)]
+        highs += [max(y, min(y + d, 100.0)) for y, d in zip(curve.y, spread, strict=True)]  # no share is above 100 %
     y_ticks = _percent_ticks(min(lows), max(highs))
     x_ticks = [tick for tick in ticks(min(every_x), max(every_x), 6) if tick == int(tick)]
     low, high = min(every_x), max(every_x)
@@ -94,7 +94,7 @@ def stack_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_na
             numbers.append(text(across[thickest], middle, str(series + 1), "middle", f"on f{series % SERIES}"))
         base = top
     x_ticks = [tick for tick in ticks(xs[0], xs[-1], 6) if tick == int(tick)]
-    body = "".join(layers) + axes(x, y, x_ticks, y_ticks, x_name, y_name) + "".join(numbers)
+    body = axes(x, y, x_ticks, y_ticks, x_name, y_name) + "".join([*layers, *numbers])
     means = ", ".join(f"{label} {fmean(curve.y):.3f}" for label, curve in curves.items())
     return picture(body, f"{y_name} stacked over {x_name}, {title}. Means: {means}.")
 

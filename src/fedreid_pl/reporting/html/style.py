@@ -72,7 +72,7 @@ nav a{{display:inline-block;padding:.25rem 0}}
 .panels{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:1rem;margin:.6rem 0}}
 figure{{margin:0;min-width:0;break-inside:avoid}}
 figcaption{{font-weight:600;font-size:.92rem;margin:0 0 .1rem .2rem}}
-figure svg{{display:block;width:100%;max-width:460px;height:auto;background:var(--panel);border-radius:6px}}
+figure>svg{{display:block;width:100%;max-width:460px;height:auto;background:var(--panel);border-radius:6px}}
 svg text{{font:11px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--ink)}}
 svg .tick{{fill:var(--quiet);font-size:10.5px}}
 svg .axis{{fill:var(--quiet)}}
@@ -93,13 +93,12 @@ svg .on{{font-weight:600}}
 .scroll{{overflow-x:auto;margin:.5rem 0;border:1px solid var(--rule);border-radius:6px;max-width:100%;
  width:fit-content}}
 table{{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}}
-caption{{text-align:left;padding:.5rem .6rem;font-weight:600;position:sticky;left:0}}
-th,td{{padding:.28rem .6rem;text-align:right;white-space:nowrap;border-top:1px solid var(--rule)}}
+.title{{font-weight:600;margin:1.1rem 0 .3rem}}
+th,td{{overflow-wrap:normal;padding:.28rem .6rem;text-align:right;white-space:nowrap;border-top:1px solid var(--rule)}}
 thead th{{color:var(--quiet);font-weight:600}}
 th[scope=row]{{text-align:left;font-weight:500}}
-thead th:first-child{{text-align:left}}
-th:first-child{{position:sticky;left:0;background:var(--ground);max-width:15rem;overflow:hidden;text-overflow:ellipsis}}
-tbody tr:last-child>*{{font-weight:inherit}}
+thead th.name{{text-align:left}}
+th:first-child{{position:sticky;left:0;background:var(--ground);white-space:normal;min-width:8rem;max-width:22rem}}
 details{{margin:.5rem 0}}
 summary{{cursor:pointer;color:var(--link);padding:.25rem 0;width:fit-content;max-width:100%}}
 pre{{background:var(--panel);border-radius:6px;padding:.7rem .8rem;overflow-x:auto;font-size:.86rem;line-height:1.45;
@@ -119,7 +118,7 @@ code{{font-family:ui-monospace,"SF Mono",Menlo,Consolas,monospace}}
 @media (max-width:480px){{body{{padding:.8rem .8rem 3rem}}.ranked{{gap:.6rem}}
  .ranked ol{{grid-template-columns:repeat(auto-fill,minmax(50px,50px));gap:.4rem}}
  .shot{{width:50px}}.shot img{{width:50px;height:90px}}
- th:first-child{{max-width:9.5rem}}}}
+ th:first-child{{max-width:9rem}}}}
 @media print{{:root{{{_variables(_LIGHT, _LINES_LIGHT)}}}
  body{{font-size:10.5pt;max-width:none;padding:0}}nav,.skip,details.data{{display:none}}
  .panels{{grid-template-columns:repeat(2,1fr)}}.scroll{{overflow:visible;border:0}}

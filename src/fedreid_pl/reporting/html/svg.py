@@ -143,10 +143,13 @@ def picture(body: str, label: str, width: float = WIDTH, height: float = HEIGHT)
     )
 
 
-def swatch(series: int, filled: bool = False) -> str:
-    """A series' line and mark, or its filling with its number, for a legend."""
+def swatch(series: int, kind: str = "line") -> str:
+    """A series for a legend: its `line` with the mark, the `mark` alone, or the `fill` with its number."""
     shape = series % SERIES
-    if filled:
+    if kind == "mark":
+        body = marker(8, 8, series, 4.6)
+        return f'<svg class="swatch" viewBox="0 0 16 16" aria-hidden="true" width="16" height="16">{body}</svg>'
+    if kind == "fill":
         body = f'<rect class="fill f{shape}" x="1" y="1" width="20" height="14"/>'
         body += text(11, 12, str(series + 1), "middle", f"on f{shape}")
         return f'<svg class="swatch" viewBox="0 0 22 16" aria-hidden="true" width="22" height="16">{body}</svg>'

@@ -21,10 +21,10 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> str:
         return ""
     order = [line.label for line in lines]
     charts = {test: line_chart(curves, order, "round", "Rank-1 (%)", test) for test, curves in found.items()}
-    several = len(experiments) > 1
-    said = "Rank-1 of the server's model, or of the clients' own where there is none" if several else "Rank-1"
-    banded = any(curve.deviation for curves in found.values() for curve in curves.values())
-    said += "; the band is one standard deviation over seeds." if banded else "."
+    whose = " of the server's model, or of the clients' own where there is none" * (len(experiments) > 1)
+    said = f"Rank-1{whose}, at every evaluation; round 0 is the network before training."
+    if any(curve.deviation for curves in found.values() for curve in curves.values()):
+        said += " The band is one standard deviation over seeds."
     sheet = curve_sheet("Rank-1 (%) over rounds", found, order, "test set", "round")
     return paragraph(said) + legend(order) + panels(charts) + data_table(sheet)
 

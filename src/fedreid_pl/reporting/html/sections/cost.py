@@ -20,14 +20,11 @@ def body(experiments: Experiments) -> str:
     if not seconds:
         return ""
     memory = costs(experiments, lambda cost: {"peak": cost.get("peak_memory_bytes", 0) / MEGABYTE})
-    parts = [
-        legend(PHASES, filled=True),
-        panels({"Time": amount_chart(seconds, PHASES, "seconds", "time by phase")}),
-    ]
+    charts = {"Time": amount_chart(seconds, PHASES, "seconds", "time by phase") + legend(PHASES, "fill")}
     if any(sum(row.values()) for row in sent.values()):
         directions = ("to the clients", "to the server")
-        parts.append(legend(directions, filled=True))
-        parts.append(panels({"Communication": amount_chart(sent, directions, "megabytes", "sent over the run")}))
+        chart = amount_chart(sent, directions, "megabytes", "sent over the run")
+        charts["Communication"] = chart + legend(directions, "fill")
     header = ["experiment", *(f"{phase} s" for phase in PHASES), "total s", "MB down", "MB up", "peak memory MB"]
     rows = [
         [
@@ -44,7 +41,7 @@ def body(experiments: Experiments) -> str:
         "Over the whole run, means over seeds; times were taken beside whatever else was running. A megabyte is 10⁶ "
         "bytes."
     )
-    return paragraph(said) + "".join(parts) + data_table(sheet)
+    return paragraph(said) + panels(charts) + data_table(sheet)
 
 
 def _megabytes(cost: Mapping) -> dict[str, float]:

@@ -26,4 +26,10 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> str:
     charts = {test: line_chart(curves, order, "rank", "matched (%)", test) for test, curves in found.items()}
     sheet = curve_sheet("Queries matched (%) up to a rank", found, order, "test set", "rank")
     said = "Share of queries with an image of the same person, by another camera, among the first ranks; last round."
-    return paragraph(said) + legend(order) + panels(charts) + data_table(sheet) + hint
+    return (
+        paragraph(said)
+        + legend(order, shown={label for curves in found.values() for label in curves})
+        + panels(charts)
+        + data_table(sheet)
+        + hint
+    )

@@ -47,4 +47,4 @@ def _experiment(label: str, found: dict[str, Any]) -> str:
         said += f" Variance in the plane: {shares}."
     heading = f"<h3>{label}</h3>" if label else ""
     sheet = Sheet(f"Places of the queries{' of ' + label if label else ''}", header, rows, left=3)
-    return heading + paragraph(said) + legend(order) + panels(charts) + data_table(sheet)
+    return heading + paragraph(said) + legend(order, "mark") + panels(charts) + data_table(sheet)

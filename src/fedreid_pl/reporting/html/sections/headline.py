@@ -63,7 +63,7 @@ def _facts(run: RunRecord, standalone: RunRecord | None) -> str:
             facts[f"Rank-1, {name}"] = f"{percent(value)} %"
             alone = _last(standalone.summary, "local", "mean", "rank1") if standalone else None
             if alone is not None:
-                facts[f"{name} {MINUS} standalone"] = f"{_less(value, alone)} points"
+                facts[f"{name} {MINUS} standalone, points"] = _less(value, alone)
     if (best := run.summary.get("best_round")) is not None:
         facts[f"best round, by {run.summary.get('best_by', 'test')} data"] = str(best)
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fedreid_pl.reporting.html.bars import row_chart
 from fedreid_pl.reporting.html.elements import Sheet, data_table, legend, panels, paragraph
 from fedreid_pl.reporting.html.sections.settings import cell
+from fedreid_pl.reporting.html.svg import ticks
 from fedreid_pl.reporting.records import Experiments, RunRecord
 from fedreid_pl.reporting.views import gaps
 
@@ -17,7 +18,9 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> str:
     if not found:
         return ""
     kinds = [kind for kind in KINDS if any(kind in row for rows in found.values() for row in rows.values())]
-    charts = {label: row_chart(rows, kinds, "Rank-1 (%)", label) for label, rows in found.items()}
+    values = [bar.value for rows in found.values() for row in rows.values() for bar in row.values()]
+    x_ticks = ticks(max(0.0, min(values) - 1), max(values), 5)
+    charts = {label: row_chart(rows, kinds, "Rank-1 (%)", label, x_ticks) for label, rows in found.items()}
     lines = [
         [label, test, *(cell(row.get(kind)) for kind in kinds)]
         for label, rows in found.items()
@@ -27,4 +30,4 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> str:
     said = "Rank-1 of the last evaluation. Local: each client's model right after its own training."
     if "standalone" in kinds:
         said += " Standalone: trained without federation, with the same seeds."
-    return paragraph(said) + legend(kinds) + panels(charts) + data_table(sheet)
+    return paragraph(said) + legend(kinds, "mark") + panels(charts) + data_table(sheet)

@@ -21,14 +21,17 @@ def body(experiments: Experiments) -> str:
         parts.append(folded("Configuration", f"<pre><code>{escape(to_yaml(config))}</code></pre>"))
         folders = [[str(run.config.seed), str(run.folder), str(run.rounds), _state(run.complete)] for run in runs]
         parts.append(
-            folded("Runs", Sheet(f"Runs of {label}", ["seed", "folder", "rounds", "state"], folders, 2).to_html())
+            folded(
+                "Runs",
+                Sheet(f"Runs of {label}", ["seed", "folder", "rounds", "state"], folders, 2).to_html(caption=False),
+            )
         )
     versions = {
         name: text for runs in experiments.values() for name, text in runs[0].summary.get("versions", {}).items()
     }
     if versions:
         sheet = Sheet("Versions", ["package", "version"], [[name, text] for name, text in versions.items()], 2)
-        parts.append(folded("Versions", sheet.to_html()))
+        parts.append(folded("Versions", sheet.to_html(caption=False)))
     return paragraph(
         "Each command computes the same numbers on the same data, machine and number of threads."
     ) + "".join(parts)

@@ -22,7 +22,7 @@ def body(experiments: Experiments) -> str:
     """The lists of a run; of several experiments the same queries under each other, from the first run of each."""
     first = {label: runs[0] for label, runs in experiments.items()}
     looked = {label: run for label, run in first.items() if run.inspection}
-    known = {label: run for label, run in looked.items() if any(t["ranked"] for t in run.inspection["tests"].values())}  # type: ignore[index]
+    known = {label: run for label, run in looked.items() if any(entry["ranked"] for entry in _tests(run).values())}
     if not known:
         return _withheld(first) if looked else ""
     said = (
@@ -34,7 +34,12 @@ def body(experiments: Experiments) -> str:
     if len(experiments) > 1:
         return paragraph(said) + _shared(known)
     (run,) = known.values()
-    return paragraph(said) + "".join(_test(run, test, entry) for test, entry in run.inspection["tests"].items())  # type: ignore[index]
+    tests = enumerate(_tests(run).items())
+    return paragraph(said) + "".join(_test(run, test, entry, not index) for index, (test, entry) in tests)
+
+
+def _tests(run: RunRecord) -> Mapping[str, Entry]:
+    return run.inspection["tests"] if run.inspection else {}
 
 
 def _withheld(runs: Mapping[str, RunRecord]) -> str:
@@ -45,26 +50,26 @@ def _withheld(runs: Mapping[str, RunRecord]) -> str:
     )
 
 
-def _test(run: RunRecord, test: str, entry: Entry) -> str:
+def _test(run: RunRecord, test: str, entry: Entry, opened: bool) -> str:
     whose = "the server's model" if entry["model"] == "global" else f"the model of {entry['model']}"
     lists = "".join(_list(run.folder, item, "hardest" if item["hardest"] else "drawn") for item in entry["ranked"])
     content = lists + _confusions(test, entry)
-    return folded(f"{test}, {whose}", content, "lists")
+    return folded(f"{test}, {whose}", content, "lists", opened)
 
 
 def _shared(runs: Mapping[str, RunRecord]) -> str:
     """Queries that were drawn in all runs, below each other."""
-    parts = []
-    tests = dict.fromkeys(test for run in runs.values() for test in run.inspection["tests"])  # type: ignore[index]
+    parts: list[str] = []
+    tests = dict.fromkeys(test for run in runs.values() for test in _tests(run))
     for test in tests:
         by_query: dict[str, list[tuple[str, RunRecord, Entry]]] = {}
         for label, run in runs.items():
-            for item in run.inspection["tests"].get(test, {}).get("ranked", []):  # type: ignore[index]
+            for item in _tests(run).get(test, {}).get("ranked", []):
                 by_query.setdefault(item["query"]["image"], []).append((label, run, item))
         chosen = sorted(by_query.values(), key=lambda entries: -len(entries))[:SHARED]
         lists = "".join(_list(run.folder, item, label) for entries in chosen for label, run, item in entries)
         if lists:
-            parts.append(folded(test, lists, "lists"))
+            parts.append(folded(test, lists, "lists", opened=not parts))
     return "".join(parts)
 
 

@@ -18,4 +18,4 @@ def body(experiments: Experiments) -> str:
     charts = {label: stack_chart(curves, order, "round", "weight", label) for label, curves in found.items()}
     sheet = curve_sheet("Aggregation weights over rounds", found, order, "experiment", "round", 3)
     said = "How much each client's update counts in the average; the numbers in the layers are those of the legend."
-    return paragraph(said) + legend(order, filled=True) + panels(charts) + data_table(sheet)
+    return paragraph(said) + legend(order, "fill") + panels(charts) + data_table(sheet)
