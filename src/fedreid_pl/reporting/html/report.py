@@ -94,7 +94,7 @@ class Report:
         seeds = sorted({run.config.seed for run in self.runs})
         rounds = sorted({run.rounds for run in self.runs})
         clients = sorted({len(run.summary.get("clients", {})) for run in self.runs} - {0})
-        parts = [f"{_range(clients)} clients"] * bool(clients)
+        parts = [f"{_range(clients)} clients"] if clients else []
         parts += [f"{_range(rounds)} rounds", f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"]
         if any(len(runs) > 1 for runs in self.experiments.values()):
             parts.append("mean and sample standard deviation over seeds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from fedreid_pl.reporting.html.elements import Sheet, data_table, legend, panels, paragraph
@@ -45,6 +46,6 @@ def _experiment(label: str, found: dict[str, Any]) -> str:
     if found["method"] == "PCA":
         shares = ", ".join(f"{stage} {100 * found['explained'][stage]:.0f} %" for stage in STAGES)
         said += f" Variance in the plane: {shares}."
-    heading = f"<h3>{label}</h3>" if label else ""
+    heading = f"<h3>{escape(label)}</h3>" if label else ""
     sheet = Sheet(f"Places of the queries{' of ' + label if label else ''}", header, rows, left=3)
     return heading + paragraph(said) + legend(order, "mark") + panels(charts) + data_table(sheet)

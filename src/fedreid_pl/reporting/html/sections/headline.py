@@ -20,6 +20,8 @@ def body(experiments: Experiments, standalone: RunRecord | None, tables: Sequenc
     if tables:
         return "".join(table.to_html() for table in tables[:HEADLINE])
     ((_, runs),) = list(experiments.items())[:1]
+    if not any(runs[0].summary.get(section) for section in ("global", "local")):
+        return paragraph("Nothing has been evaluated yet.")
     return _facts(runs[0], standalone) + run_sheet(runs[0], standalone).to_html()
 
 
