@@ -91,11 +91,12 @@ svg .on{{font-weight:600}}
 .legend li{{display:flex;align-items:center;gap:.4rem}}
 .legend svg{{flex:none}}
 .scroll{{overflow-x:auto;margin:.5rem 0;border:1px solid var(--rule);border-radius:6px;max-width:100%;
- width:fit-content}}
+ width:fit-content;background:linear-gradient(var(--ground),var(--ground)) right/24px 100% no-repeat local,
+ linear-gradient(to left,rgba(128,128,128,.45),transparent) right/14px 100% no-repeat}}
 table{{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}}
 .title{{font-weight:600;margin:1.1rem 0 .3rem}}
 th,td{{overflow-wrap:normal;padding:.28rem .6rem;text-align:right;white-space:nowrap;border-top:1px solid var(--rule)}}
-thead th{{color:var(--quiet);font-weight:600}}
+thead th{{color:var(--quiet);font-weight:600;white-space:normal;vertical-align:bottom}}
 th[scope=row]{{text-align:left;font-weight:500}}
 thead th.name{{text-align:left}}
 th:first-child{{position:sticky;left:0;background:var(--ground);white-space:normal;min-width:8rem;max-width:22rem}}
