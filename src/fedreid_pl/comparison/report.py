@@ -26,6 +26,7 @@ class Listed:
 
     experiment: str
     seed: int
+    split: int
     folder: Path
 
 
@@ -47,7 +48,9 @@ def report_of(folders: Sequence[Path]) -> Report:
             if (listed.folder / "metrics.csv").is_file():
                 experiments.setdefault(listed.experiment, []).append(read_run(listed.folder))
             else:
-                missing.append(f"{listed.experiment} seed {listed.seed}")
+                missing.append(
+                    f"{listed.experiment} seed {listed.seed}" + f" split {listed.split}" * bool(listed.split)
+                )
         if not experiments:
             raise FedReIDError(f"{folders[0]}: none of its {len(missing)} runs is there; repeat the comparison")
     else:
@@ -73,11 +76,11 @@ def comparison_report(
 def _tables(experiments: Experiments, statistic: str) -> list[Table]:
     """Those of the runs that are complete."""
     runs = [
-        PlannedRun(label, run.config.seed, run.config, (), run.folder)
+        PlannedRun(label, run.config.seed, run.config, (), run.folder, run.config.data.split)
         for label, group in experiments.items()
         for run in group
     ]
-    runs.sort(key=lambda run: run.seed)
+    runs.sort(key=lambda run: (run.seed, run.split))
     plan = Plan(tuple(runs), 1, statistic, Path())
     results: Mapping[PlannedRun, Result] = {run: result for run in runs if (result := read_result(run))}
     return make_tables(plan, results)
@@ -92,10 +95,15 @@ def read_listed(folder: Path) -> list[Listed]:
     path = folder / "runs.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [(row["experiment"], int(row["seed"]), Path(row["folder"])) for row in csv.DictReader(file)]
+            rows = [
+                Listed(
+                    row["experiment"], int(row["seed"]), int(row.get("split") or 0), _find(Path(row["folder"]), folder)
+                )
+                for row in csv.DictReader(file)
+            ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FedReIDError(f"{path}: cannot be read as the runs of a comparison; repeat the comparison") from error
-    return [Listed(experiment, seed, _find(place, folder)) for experiment, seed, place in rows]
+    return rows
 
 
 def _find(place: Path, folder: Path) -> Path:

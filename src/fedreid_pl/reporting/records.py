@@ -31,6 +31,11 @@ class RunRecord:
     inspection: dict[str, Any] | None
 
     @property
+    def draw(self) -> tuple[int, int]:
+        """Seed and split: what runs of different experiments share if they are a pair."""
+        return self.config.seed, self.config.data.split
+
+    @property
     def section(self) -> str:
         """Where the scores of its main models are: `global` if the server has one, else `local`."""
         return "global" if self.history.names("global") else "local"

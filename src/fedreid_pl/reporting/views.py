@@ -111,9 +111,9 @@ def gaps(experiments: Experiments, standalone: RunRecord | None = None) -> dict[
     for label, runs in experiments.items():
         if runs[0].config.role != "federated":
             continue
-        seeds = {run.config.seed for run in runs}
+        draws = {run.draw for run in runs}
         kinds = {"global": (runs, "global"), "local": (runs, "local")}
-        kinds["standalone"] = ([run for run in alone if run.config.seed in seeds], "local")
+        kinds["standalone"] = ([run for run in alone if run.draw in draws], "local")
         for test in test_sets([Line(label, runs, section) for section in ("global", "local")]):
             for kind, (of, section) in kinds.items():
                 if bar := _last(of, section, test):

@@ -97,7 +97,9 @@ class Report:
         parts = [f"{_range(clients)} clients"] if clients else []
         parts += [f"{_range(rounds)} rounds", f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"]
         if any(len(runs) > 1 for runs in self.experiments.values()):
-            parts.append("mean and sample standard deviation over seeds")
+            splits = {run.config.data.split for run in self.runs}
+            over = ["seeds"] * (len(seeds) > 1) + ["splits"] * (len(splits) > 1)
+            parts.append(f"mean and sample standard deviation over {' and '.join(over)}")
         return f"{', '.join(parts)}; {self.statistic}. Written by fedreid_pl {fedreid_pl.__version__}."
 
 

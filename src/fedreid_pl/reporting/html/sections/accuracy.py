@@ -24,7 +24,7 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> str:
     whose = " of the server's model, or of the clients' own where there is none" * (len(experiments) > 1)
     said = f"Rank-1{whose}, at every evaluation; round 0 is the network before training."
     if any(curve.deviation for curves in found.values() for curve in curves.values()):
-        said += " The band is one standard deviation over seeds."
+        said += " The band is one standard deviation over the runs of an experiment."
     sheet = curve_sheet("Rank-1 (%) over rounds", found, order, "test set", "round")
     return paragraph(said) + legend(order) + panels(charts) + data_table(sheet)
 

@@ -29,5 +29,5 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> str:
     sheet = Sheet("Rank-1 (%) of the last evaluation", ["experiment", "test set", *kinds], lines, left=2)
     said = "Rank-1 of the last evaluation. Local: each client's model right after its own training."
     if "standalone" in kinds:
-        said += " Standalone: trained without federation, with the same seeds."
+        said += " Standalone: trained without federation, with the same seeds and splits."
     return paragraph(said) + legend(kinds, "mark") + panels(charts) + data_table(sheet)
