@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,8 @@ def runs(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reported")
     for exp in ("local", "fedpav", "fedpav_rw"):
         assert main(["train", f"exp={exp}", *support.quick(tiny_root, folder / exp / "seed0", "report.queries=2")]) == 0
+    cameras = support.quick(tiny_root, folder / "cameras", "data.scenario=by_camera", "report.queries=2")
+    assert main(["train", "exp=fedpav_cc", *cameras, "data.datasets=[mini-market1501]"]) == 0
     places = [str(folder / exp / "seed0") for exp in ("local", "fedpav", "fedpav_rw")]
     assert main(["report", *places, f"out={folder / 'all.html'}"]) == 0
     return folder
@@ -41,7 +44,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
         yield opened
 
 
-@pytest.mark.parametrize("name", ["all.html", "fedpav_rw/seed0/report.html"])
+@pytest.mark.parametrize("name", ["all.html", "cameras/report.html"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_browser_shows_it_without_network_error_or_overflow(
@@ -60,8 +63,8 @@ def test_a_browser_shows_it_without_network_error_or_overflow(
 
 
 def test_no_text_of_a_chart_is_cut_or_smaller_than_nine_pixels(tab: chromium.Browser, runs: Path) -> None:
-    for width in WIDTHS:
-        tab.open(runs / "all.html", width, "light")
+    for width, name in itertools.product(WIDTHS, ("all.html", "cameras/report.html")):
+        tab.open(runs / name, width, "light")
         cut = tab.run(
             """return [...document.querySelectorAll('figure > svg text')].filter(t => {
                  const a = t.getBoundingClientRect(), b = t.closest('svg').getBoundingClientRect();

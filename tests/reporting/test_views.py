@@ -41,6 +41,14 @@ def test_a_curve_is_the_mean_over_seeds_with_their_deviation(tmp_path: Path) -> 
     assert panels["mini-viper"]["fedprox"].deviation is None
 
 
+def test_means_over_different_test_sets_are_not_compared(tmp_path: Path) -> None:
+    one = read_run(made(tmp_path / "one", 0.4, "exp=fedpav"))
+    history = history_of(4, TESTS[:1], lambda section, round, test: 0.5)
+    other = read_run(write_run(tmp_path / "two", ["exp=fedprox", "rounds=4"], history, TESTS[:1]))
+    assert list(accuracy_curves(lines_of(group_runs([one, other])))) == list(TESTS)
+    assert list(accuracy_curves(lines_of(group_runs([one])))) == [*TESTS, "mean"]
+
+
 def test_a_single_run_shows_global_local_and_the_standalone_run_beside_it(tmp_path: Path) -> None:
     made(tmp_path / "local" / "seed0", 0.3, "exp=local", weights=False)
     run = read_run(made(tmp_path / "fedpav" / "seed0", 0.6, "exp=fedpav"))

@@ -59,10 +59,11 @@ def test_sets(lines: Sequence[Line]) -> list[str]:
 
 
 def accuracy_curves(lines: Sequence[Line], metric: str = "rank1") -> Panels:
-    """A metric in percent over rounds, by test set; their mean is the last panel if there are several."""
+    """A metric in percent over rounds, by test set; their mean is the last panel if all lines have the same several."""
     tests = test_sets(lines)
+    own = {tuple(sorted(names)) for line in lines if (names := test_sets([line]))}
     panels: Panels = {}
-    for test in [*tests, *([MEAN] if len(tests) > 1 else [])]:
+    for test in [*tests, *([MEAN] if len(tests) > 1 and len(own) == 1 else [])]:
         for line in lines:
             series = [
                 run.history.mean_series(line.section, metric)

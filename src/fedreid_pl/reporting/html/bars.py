@@ -25,7 +25,7 @@ from fedreid_pl.reporting.html.svg import (
 from fedreid_pl.reporting.views import Bar
 
 ROW = 24.0
-LABELS = 122.0  # width of the names at the left of rows
+LABELS = 134.0  # width of the names at the left of rows
 
 
 def bar_chart(bars: Mapping[str, Bar], order: Sequence[str], y_name: str, title: str) -> str:

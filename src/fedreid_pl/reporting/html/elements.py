@@ -13,9 +13,8 @@ from fedreid_pl.reporting.html.svg import swatch
 class Sheet:
     """A table: a caption, headings, and rows of text, the first `left` columns of which name the row.
 
-    >>> sheet = Sheet("Rank-1", ["client", "last"], [["mini-viper", "41.5"]])
-    >>> sheet.to_html()[:66]
-    '<p class="title">Rank-1</p><div class="scroll" tabindex="0" role="re'
+    >>> Sheet("Rank-1", ["client", "last"], [["mini-viper", "41.5"]]).to_html().partition("<tbody>")[2]
+    '<tr><th scope="row">mini-viper</th><td>41.5</td></tr></tbody></table></div>'
     """
 
     title: str

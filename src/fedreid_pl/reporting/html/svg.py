@@ -93,14 +93,15 @@ def text(x: float, y: float, content: str, anchor: str = "start", kind: str = ""
     return f'<text x="{number(x)}" y="{number(y)}" text-anchor="{anchor}"{name}>{escape(content)}</text>'
 
 
-def shorten(content: str, width: float, size: float = 6.2) -> str:
-    """As much of a label as fits `width`, by the mean width of a letter.
+def shorten(content: str, width: float, size: float = 7.2) -> str:
+    """As much of a label's beginning and end as fits `width`, by the mean width of a letter.
 
-    >>> shorten("mini-dukemtmcreid", 60)
-    'mini-duk…'
+    >>> shorten("mini-market1501-cam4", 116), shorten("mini-viper", 116)
+    ('mini-mar…01-cam4', 'mini-viper')
     """
-    most = int(width / size)
-    return content if len(content) <= most else content[: max(1, most - 1)] + "…"
+    most = max(3, int(width / size))
+    head = most // 2
+    return content if len(content) <= most else f"{content[:head]}…{content[len(content) - (most - 1 - head) :]}"
 
 
 def axes(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str) -> str:
