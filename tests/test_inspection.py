@@ -151,7 +151,14 @@ def test_images_that_are_no_longer_wanted_are_removed(tmp_path: Path, content: d
     assert read_inspection(tmp_path) == without_images(content)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2, "tests": {}}', '{"version": 1, "tests": {"a": 3}}'])
+HEAD = '"round": 1, "images": false, "embedding": null'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"version": 1, "tests": {}}']
+    + [f'{{"version": {n}, {HEAD}, "tests": {tests}}}' for n, tests in ((2, "{}"), (1, '{"a": 3}'), (1, '{"a": {}}'))],
+)
 def test_what_is_no_inspection_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "inspection.json").write_text(text)
     assert read_inspection(tmp_path) is None

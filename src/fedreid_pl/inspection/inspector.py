@@ -220,7 +220,7 @@ class Inspector:
         if before.get("round") == self.round:
             for test, entry in before["tests"].items():
                 if test in self.curves:
-                    self.curves[test] = {**entry.get("cmcs", {}), **self.curves[test]}
+                    self.curves[test] = {**entry["cmcs"], **self.curves[test]}
 
 
 def _plane(features: Tensor, method: str) -> tuple[list[list[float]], float | None]:

@@ -27,6 +27,8 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.storage import write_text
 
 NAME, IMAGES, VERSION = "inspection.json", "images", 1
+TEST = {"model", "cmc", "cmcs", "ranked", "confusions"}
+"""What is there of every test set."""
 
 
 def shows_images(config: Config) -> bool:
@@ -38,7 +40,8 @@ def read_inspection(folder: Path) -> dict[str, Any] | None:
     """The inspection of a run, `None` if there is none that can be read."""
     try:
         content = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        known = content["version"] == VERSION and all("cmc" in test for test in content["tests"].values())
+        known = content["version"] == VERSION and set(content) >= {"round", "images", "embedding"}
+        known = known and all(set(test) >= TEST for test in content["tests"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return content if known else None

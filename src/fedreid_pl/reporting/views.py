@@ -190,6 +190,5 @@ def _cmc(run: RunRecord, section: str, test: str) -> list[float] | None:
     entry = run.inspection["tests"].get(test) if run.inspection else None
     if entry is None:
         return None
-    curves = entry.get("cmcs", {entry["model"]: entry["cmc"]})
-    own = [curve for model, curve in curves.items() if (model == "global") == (section == "global")]
+    own = [curve for model, curve in entry["cmcs"].items() if (model == "global") == (section == "global")]
     return [fmean(values) for values in zip(*own, strict=True)] if own else None
