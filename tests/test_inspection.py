@@ -59,6 +59,15 @@ def test_curves_hold_the_last_rounds_scores_of_every_model(run: Path, content: d
     assert content["round"] == 2
 
 
+def test_a_resumed_run_is_looked_into_as_one_that_was_not_stopped(
+    tiny_root: Path, tmp_path: Path, content: dict[str, Any]
+) -> None:
+    words = support.quick(tiny_root, tmp_path / "run", "report.queries=4")
+    for rounds in (1, 2):
+        assert main(["train", "exp=fedpav", *words, f"rounds={rounds}"]) == 0
+    assert read_inspection(tmp_path / "run") == content
+
+
 def test_lists_are_of_the_hardest_and_of_drawn_queries(content: dict[str, Any]) -> None:
     for entry in content["tests"].values():
         hard = [one["average_precision"] for one in entry["ranked"] if one["hardest"]]

@@ -160,6 +160,13 @@ def test_with_images_off_nothing_of_a_single_image_is_in_the_page(tmp_path: Path
     assert "report.images is off" in text and "CMC curves" in text
 
 
+@pytest.mark.parametrize(("word", "shown"), [("report.images=false", "false"), ("report.images=true", "true")])
+def test_a_run_that_was_not_looked_into_says_how_to(tmp_path: Path, word: str, shown: str) -> None:
+    folder = single(tmp_path / "run", word)
+    text = report_of_run(folder).to_html()
+    assert f"computed from the last checkpoint by: fedreid-pl report {folder} report.images={shown}" in text
+
+
 @pytest.mark.parametrize(("words", "flagged"), [([], True), (["data=fedreidbench"], False)])
 def test_synthetic_data_are_called_so(tmp_path: Path, words: list[str], flagged: bool) -> None:
     text = report_of_run(single(tmp_path / "run", *words)).to_html()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fedreid_pl.reporting.html.elements import data_table, legend, panels, paragraph
 from fedreid_pl.reporting.html.lines import line_chart
 from fedreid_pl.reporting.html.sections.accuracy import curve_sheet
+from fedreid_pl.reporting.inspection import shows_images
 from fedreid_pl.reporting.records import Experiments, RunRecord
 from fedreid_pl.reporting.views import cmc_curves, lines_of
 
@@ -14,12 +15,13 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> str:
     lines = lines_of(experiments, standalone)
     runs = [run for line in lines for run in line.runs]
     found = cmc_curves(lines)
-    lacking = list(dict.fromkeys(str(run.folder) for run in runs if run.inspection is None and run.complete))
+    lacking = {run.folder: run for run in runs if run.inspection is None and run.complete}
     hint = ""
     if lacking:
+        folder, run = next(iter(lacking.items()))
         more = f" and {len(lacking) - 1} more" * (len(lacking) > 1)
-        command = f"fedreid-pl report {lacking[0]} report.images=false"
-        hint = paragraph(f"Not known of {lacking[0]}{more}; `{command}` computes it from the last checkpoint.", "note")
+        command = f"fedreid-pl report {folder} report.images={str(shows_images(run.config)).lower()}"
+        hint = paragraph(f"Not known of {folder}{more}; computed from the last checkpoint by: {command}", "note")
     if not found:
         return hint
     order = [line.label for line in lines]
