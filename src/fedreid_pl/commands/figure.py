@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedreid_pl.commands.words import first_process, folders_of, take
+from fedreid_pl.commands.words import folders_of, take
 from fedreid_pl.errors import FedReIDError
 
 
@@ -35,6 +35,5 @@ def figure(words: list[str]) -> int:
                 count += len(save(drawn, place / f"{name}{suffix}"))
     if not count:
         raise FedReIDError(f"{folders[0]}: nothing has been measured yet; train for a round first")
-    if first_process():
-        print(f"{count} files in {place}")
+    print(f"{count} files in {place}")
     return 0

@@ -17,14 +17,15 @@ def report(words: list[str]) -> int:
         raise FedReIDError(f"{settings[0]}: is for a single run; give one folder with a config.yaml")
     if settings:
         _inspect(folders[0], settings)
+    if not first_process():  # it has done its part of the evaluation
+        return 0
     from fedreid_pl.comparison.report import report_of
     from fedreid_pl.reporting.html.report import NAME, write_report
 
     made = report_of(folders)
     default = folders[0] / NAME if len(folders) == 1 else Path(NAME)
     path = write_report(made, Path(options["out"]).expanduser() if options.get("out") else default)
-    if first_process():
-        print(f"{len(made.runs)} run{'s' * (len(made.runs) != 1)}, report in {path}")
+    print(f"{len(made.runs)} run{'s' * (len(made.runs) != 1)}, report in {path}")
     for name in made.missing:
         complain(f"warning: {name} is missing")
     return 0
