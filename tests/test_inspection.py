@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import support
+import torch
 from PIL import Image
 
 from fedreid_pl.cli import main
@@ -17,7 +18,8 @@ from fedreid_pl.config import compose
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.inspection import check_report
-from fedreid_pl.inspection.choice import LIST, PER_IDENTITY, POINTS
+from fedreid_pl.inspection.choice import LIST, PER_IDENTITY, POINTS, RankedList, choose_lists
+from fedreid_pl.metrics.retrieval import RankedSets
 from fedreid_pl.reporting.inspection import read_inspection, without_images, write_inspection
 
 
@@ -149,6 +151,36 @@ def test_real_pictures_are_shown_only_when_asked_for(words: list[str], shown: bo
     from fedreid_pl.reporting.inspection import shows_images
 
     assert shows_images(compose(words)) is shown
+
+
+def test_a_look_that_fails_costs_a_warning_and_its_test_set(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fails(sets: RankedSets, count: int, draws: torch.Generator) -> list[RankedList]:
+        if len(sets.query) == sizes["mini-viper"]:
+            raise MemoryError("no room to look")
+        return choose_lists(sets, count, draws)
+
+    words = support.quick(tiny_root, tmp_path / "run", "rounds=1")
+    tests = load_federated_data(compose(words).data).tests
+    sizes = {name: len(test.query) for name, test in tests.items()}
+    assert len(set(sizes.values())) == len(sizes)
+    monkeypatch.setattr("fedreid_pl.inspection.inspector.choose_lists", fails)
+    assert main(["train", "exp=fedpav", *words]) == 0
+    assert "inspection.json is not complete (mini-viper: MemoryError: no room to look)" in capsys.readouterr().err
+    content = read_inspection(tmp_path / "run")
+    assert content is not None and set(content["tests"]) == set(support.TINY) - {"mini-viper"}
+    assert "mini-ilids" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_report_that_cannot_be_written_costs_a_warning(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "run" / "report.html" / "in the way").mkdir(parents=True)
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path / "run", "rounds=1")]) == 0
+    said = capsys.readouterr().err
+    assert "no report.html was written" in said and "fedreid-pl report" in said
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["complete"]
 
 
 def test_images_that_are_no_longer_wanted_are_removed(tmp_path: Path, content: dict[str, Any]) -> None:

@@ -91,15 +91,15 @@ class Inspector:
         Raises:
             FedReIDError: if the folder cannot be written or an image cannot be read.
         """
-        if self.curves:
+        if self._seen:
             self._keep_curves(folder)
             write_inspection(folder, self.content(), self._thumbnails())
 
     def content(self) -> dict[str, Any]:
         """What inspection.json holds, see `reporting.inspection`."""
         tests = {}
-        for test, curves in self.curves.items():
-            seen = self._seen[test]
+        for test, seen in self._seen.items():  # a set whose look failed is not among them
+            curves = self.curves[test]
             tests[test] = {
                 "model": seen.model,
                 "cmc": curves[seen.model],

@@ -36,6 +36,6 @@ class InspectionFiles(Observer):
         try:
             self.inspector.write(self.folder)
         except Exception as error:
-            problem = " ".join(str(error).split())
+            problem = problem or " ".join(str(error).split())
         if problem:
             federation.warn(f"inspection.json is not complete ({problem}); fedreid-pl report makes it again")
