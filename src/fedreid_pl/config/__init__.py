@@ -1,6 +1,7 @@
 """Typed configuration composed from YAML files and command-line words."""
 
 from fedreid_pl.config.bounds import describe
+from fedreid_pl.config.command import reproducing_words
 from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
 from fedreid_pl.config.fidelity import departures
 from fedreid_pl.config.schema import (
@@ -9,6 +10,7 @@ from fedreid_pl.config.schema import (
     LossConfig,
     ModelConfig,
     OptimConfig,
+    ReportConfig,
     TrainerConfig,
 )
 
@@ -18,6 +20,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "ReportConfig",
     "TrainerConfig",
     "available",
     "compose",
@@ -26,5 +29,6 @@ __all__ = [
     "differences",
     "fingerprint",
     "load_config",
+    "reproducing_words",
     "to_yaml",
 ]

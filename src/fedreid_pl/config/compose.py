@@ -21,8 +21,11 @@ from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.schema import Config
 from fedreid_pl.errors import FedReIDError, nearest
 
-# Keys that say where a run is kept or how fast it reads, not what it computes.
-PLACE_KEYS = ("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir")
+# Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
+PLACE_KEYS = (
+    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir"),
+    *("report.images", "report.queries", "report.embedding"),
+)
 
 
 def compose(words: Iterable[str]) -> Config:
@@ -105,14 +108,14 @@ def to_yaml(config: Config) -> str:
 
 def differences(one: Config, other: Config) -> list[str]:
     """Dotted keys in which two configurations compute something different (`PLACE_KEYS` left out)."""
-    left, right = _flat(asdict(one)), _flat(asdict(other))
+    left, right = flat(asdict(one)), flat(asdict(other))
     names = sorted(set(left) | set(right))
     return [name for name in names if name not in PLACE_KEYS and left.get(name) != right.get(name)]
 
 
 def fingerprint(config: Config) -> str:
     """Twelve hexadecimal digits that are equal for configurations that compute the same."""
-    values = {name: value for name, value in _flat(asdict(config)).items() if name not in PLACE_KEYS}
+    values = {name: value for name, value in flat(asdict(config)).items() if name not in PLACE_KEYS}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -250,11 +253,12 @@ def _check_keys(values: Mapping[str, Any], schema: type, prefix: str, source: st
             _check_keys(value, section, f"{prefix}{name}.", source)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones; an empty section is a value."""
     rows: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            rows |= _flat(value, f"{prefix}{name}.")
+            rows |= flat(value, f"{prefix}{name}.")
         else:
             rows[prefix + name] = value
     return rows
