@@ -1,4 +1,4 @@
-"""The command line: `fedreid-pl train | compare | evaluate | report | figure | data`."""
+"""The command line: `fedreid-pl train | compare | evaluate | report | figure | data | dashboard`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import FrameType
 
 from fedreid_pl import __version__
 from fedreid_pl.commands.compare import compare
+from fedreid_pl.commands.dashboard import dashboard
 from fedreid_pl.commands.data import data
 from fedreid_pl.commands.evaluate import evaluate
 from fedreid_pl.commands.figure import figure
@@ -31,6 +32,7 @@ fedreid-pl figure FOLDER ... [columns=1|2] [out=FOLDER]                       fi
 fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             count (show: draw) the pictures
 fedreid-pl data check [data=NAME] [data.root=FOLDER] [json=FILE.json]         are the datasets there and readable
 fedreid-pl data cache [clear] [data.cache_dir=FOLDER]                         what is kept of pictures, and how much
+fedreid-pl dashboard run=FOLDER|data=NAME [out=FILE.json] [KEY=VALUE ...]     a wandb workspace of comparisons
 fedreid-pl train --help                                                       every key with its default
 """
 
@@ -41,6 +43,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": report,
     "figure": figure,
     "data": data,
+    "dashboard": dashboard,
 }
 """By name; each imports torch and Lightning, which take seconds, only when its words are known to be right."""
 

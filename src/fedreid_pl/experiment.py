@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.tables import text_table
+from fedreid_pl.reporting.terminal import columns, fill
 from fedreid_pl.resume import find_checkpoint, prepare_folder
 
 Say = Callable[[str], None]
@@ -95,8 +96,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
         if data.unvalidated:
             say(f"no validation set, for want of persons seen by two cameras: {', '.join(data.unvalidated)}")
         if rows := departures(config):
-            header = ["where the run follows the published code", "is", "paper", "meaning"]
-            say(text_table(header, rows, left=4))
+            _say_departures(rows)
 
     trainer = launch(config)
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
@@ -253,6 +253,16 @@ def _loop(
     return loop
 
 
+def _say_departures(rows: Sequence[tuple[str, ...]]) -> None:
+    """A table, or sentences where that is too wide."""
+    width = columns(sys.stderr)
+    text = text_table(["where the run follows the published code", "is", "paper", "meaning"], rows, left=4)
+    if width is not None and max(map(len, text.splitlines())) > width:
+        lines = [f"{name} is {value} (paper: {paper}): {meaning}" for name, value, paper, meaning in rows]
+        text = "\n".join(fill(line, width) for line in ["the run follows the published code:", *lines])
+    print(text, file=sys.stderr, flush=True)
+
+
 def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
     observers: list[Observer] = [RunFiles(folder, data), ProgressLine()]
     logger = make_observer(config, folder)
@@ -260,7 +270,7 @@ def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observ
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(fill(text, columns(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def _introduction(config: Config, data: FederatedData, folder: Path) -> str:

@@ -1,93 +1,153 @@
-"""A real offline wandb run, read back record by record with wandb's own message types."""
+"""A real offline wandb run, read back record by record: complete, on the axis of rounds, equal to the files."""
 
 from __future__ import annotations
 
-import csv
-import json
-import struct
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from statistics import fmean
 
+import pytest
 import support
-from wandb.proto import wandb_internal_pb2
+from wandb_records import assert_complete, axes, from_csv, read_back, records, run_file, summary
 
 from fedreid_pl.cli import main
 
-
-def records(file: Path) -> Iterator[bytes]:
-    """The records of a run file: LevelDB's log format (blocks of 32 kB, a header of 7 bytes before every piece)."""
-    content = file.read_bytes()
-    assert content[:4] == b":W&B"
-    place, record = 7, b""
-    while place + 7 <= len(content):
-        if 32768 - place % 32768 < 7:  # too little room for a header: the block is padded
-            place += 32768 - place % 32768
-            continue
-        size, kind = struct.unpack("<HB", content[place + 4 : place + 7])
-        record += content[place + 7 : place + 7 + size]
-        place += 7 + size
-        if kind in (1, 4):  # whole, or the last piece
-            yield record
-            record = b""
+SCORES = ("rank1", "rank5", "rank10", "mAP", "mINP")
+PHASES = ("fit", "aggregate", "evaluate", "checkpoint", "other", "total")
 
 
-def read_back(folder: Path) -> dict[int, dict[str, float]]:
-    """Values by round of the one offline run in a run's folder; a round that stands there twice fails."""
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    rounds: dict[int, dict[str, float]] = {}
-    for data in records(file):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
-            assert int(items["round"]) not in rounds
-            rounds[int(items["round"])] = items
-    return rounds
+def train(root: Path, folder: Path, *words: str) -> Path:
+    assert main(["train", *support.quick(root, folder, "logger=wandb", *words)]) == 0
+    return folder
 
 
-def from_csv(folder: Path) -> dict[int, dict[str, float]]:
-    with open(folder / "metrics.csv", newline="") as file:
-        rounds: dict[int, dict[str, float]] = {}
-        for row in csv.DictReader(file):
-            key = "/".join((row["section"], row["name"], row["metric"]))
-            rounds.setdefault(int(row["round"]), {})[key] = float(row["value"])
-    return rounds
+@pytest.fixture(scope="module")
+def distilled(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything but clusters: weights by distance, distillation."""
+    return train(tiny_root, tmp_path_factory.mktemp("run"), "exp=fedpav_kd_rw")
 
 
-def assert_complete(folder: Path) -> None:
-    logged, written = read_back(folder), from_csv(folder)
-    assert sorted(logged) == sorted(written)
-    for number, values in written.items():
-        assert {key: logged[number][key] for key in values} == values
+@pytest.fixture(scope="module")
+def clustered(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tiny_root, tmp_path_factory.mktemp("run"), "exp=fedpav_cc")
 
 
-def test_offline_run_holds_every_round_and_equals_metrics_csv(tiny_root: Path, tmp_path: Path) -> None:
-    words = support.quick(tiny_root, tmp_path, "exp=fedpav_rw", "logger=wandb")
-    assert main(["train", *words]) == 0
+def test_every_number_is_there_by_round_and_equals_the_files(distilled: Path, clustered: Path) -> None:
+    assert_complete(distilled)
+    assert_complete(clustered)
+    first, last = read_back(distilled)[0], read_back(distilled)[2]
+    for client in support.TINY:
+        wanted = {f"{models}/{client}/{metric}" for models in ("global", "local") for metric in SCORES}
+        wanted |= {f"weights/{client}/{metric}" for metric in ("weight", "cosine_distance")}
+        wanted |= {f"train/{client}/{metric}" for metric in ("loss", "accuracy", "bn_mean_drift", "bn_var_drift")}
+        wanted |= {f"cost/{client}/bytes_{direction}" for direction in ("up", "down")}
+        assert wanted <= last.keys()
+        assert f"weights/{client}/cluster" in read_back(clustered)[2]
+        assert {f"global/{client}/{metric}" for metric in SCORES} <= first.keys()
+    wanted = {f"system/{phase}/seconds" for phase in PHASES} | {"system/process/peak_memory_bytes"}
+    assert wanted | {"train/server/distillation_loss"} <= last.keys()
+
+
+def test_what_follows_from_the_numbers_is_logged_too(distilled: Path) -> None:
+    logged, written = read_back(distilled), from_csv(distilled)
+    for number in (1, 2):
+        for models in ("global", "local"):
+            for metric in SCORES:
+                values = [written[number][f"{models}/{client}/{metric}"] for client in support.TINY]
+                assert logged[number][f"{models}/mean/{metric}"] == pytest.approx(fmean(values), abs=1e-12)
+    sent = [value for values in written.values() for key, value in values.items() if key.startswith("cost/")]
+    assert logged[2]["cost/total/bytes"] == sum(sent) == 2 * logged[1]["cost/total/bytes"]
+    shares = [written[2][f"weights/{client}/weight"] for client in support.TINY]
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_every_chart_has_the_round_as_its_axis(distilled: Path) -> None:
+    defined = axes(distilled)
+    assert {key.partition("/")[0] + "/*" for key in from_csv(distilled)[2]} <= defined.keys()
+    assert {axis for name, (axis, _) in defined.items() if name != "round"} == {"round"}
+    assert defined["global/*"][1] == defined["local/*"][1] == {"last", "max"} and defined["train/*"][1] == {"last"}
+
+
+def test_run_name_group_config_and_headline(distilled: Path) -> None:
+    (run,) = [item.run for item in records(run_file(distilled)) if item.WhichOneof("record_type") == "run"]
+    assert (run.display_name, run.run_group, run.project) == (
+        "fedpav_kd_rw-seed0",
+        "fedpav_kd_rw",
+        "fedreid_pl-minireid",
+    )
+    assert set(run.tags) == {"minireid", "synthetic"}
+    assert run.run_id == (distilled / "wandb" / "run_id").read_text().strip()
+    config = {item.key: item.value_json for item in run.config.update}
+    assert (
+        config["rounds"] == "2" and '"torchmetrics"' in config["versions"] and '"distillation"' in config["callbacks"]
+    )
+    assert str(distilled).encode() not in run_file(distilled).read_bytes(), "no path of the machine is sent"
+    logged, values = read_back(distilled), summary(distilled)
+    curve = [logged[number]["global/mean/rank1"] for number in (1, 2)]
+    assert values["summary/global/rank1/last"] == curve[-1] and values["summary/global/rank1/best"] == max(curve)
+    assert values["best_round"] == (2 if curve[1] >= curve[0] else 1) and values["best_by"] == "test"
+    assert logged[2]["tables/scores/_type"] == logged[2]["tables/weights/_type"] == "table-file"
+    assert logged[2]["tables/weights/nrows"] == 2 * len(support.TINY)
+    for client in support.TINY:  # synthetic data: its ranked lists are written, and sent
+        assert logged[2][f"ranked/{client}/count"] >= 2
+
+
+def test_killed_and_resumed_has_every_round_once(tiny_root: Path, tmp_path: Path) -> None:
+    words = ["train", "exp=fedpav_rw", *support.quick(tiny_root, tmp_path, "logger=wandb", "rounds=4")]
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    process = subprocess.Popen([sys.executable, "-m", "fedreid_pl", *words], env=environment, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "round-00002.ckpt").exists():
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "checkpoints" / "round-00004.ckpt").exists(), "killed too late to prove anything"
+    started = (tmp_path / "wandb" / "run_id").read_text()
+    assert main(words) == 0
+    assert sorted(read_back(tmp_path)) == [0, 1, 2, 3, 4]
     assert_complete(tmp_path)
+    assert (tmp_path / "wandb" / "run_id").read_text() == started, "it is the same run"
+    seconds = [values["system/fit/seconds"] for number, values in from_csv(tmp_path).items() if number]
+    assert len(seconds) == 4 and all(value > 0 for value in seconds)
 
 
-def test_a_resumed_run_is_complete_and_has_nothing_twice(tiny_root: Path, tmp_path: Path) -> None:
-    words = support.quick(tiny_root, tmp_path, "exp=fedpav_rw", "logger=wandb")
-    assert main(["train", *words, "rounds=1"]) == 0
-    assert main(["train", *words, "rounds=3"]) == 0
+def test_a_longer_run_is_complete_and_has_nothing_twice(tiny_root: Path, tmp_path: Path) -> None:
+    train(tiny_root, tmp_path, "exp=fedpav_rw", "rounds=1")
+    train(tiny_root, tmp_path, "exp=fedpav_rw", "rounds=3")
     assert sorted(read_back(tmp_path)) == [0, 1, 2, 3]
     assert_complete(tmp_path)
-
-
-def test_a_logger_that_fails_does_not_stop_the_run(tiny_root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    def broken(*args: object, **kwargs: object) -> None:
-        raise OSError("no room for logs")
-
-    monkeypatch.setattr("fedreid_pl.reporting.loggers.WandbLogger", broken)
-    assert main(["train", *support.quick(tiny_root, tmp_path, "exp=fedpav", "logger=wandb")]) == 0
-    assert "no room for logs" in capsys.readouterr().err
-    assert (tmp_path / "summary.json").exists()
-
-
-def test_without_network_a_key_only_costs_the_attempt(tiny_root: Path, tmp_path: Path) -> None:
-    words = support.quick(tiny_root, tmp_path, "exp=fedpav", "logger=wandb", "rounds=1")
-    nobody = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}
-    done = support.run_cli("train", *words, **nobody, WANDB_INIT_TIMEOUT="3")
-    assert done.returncode == 0, done.stderr
+    train(tiny_root, tmp_path, "exp=fedpav_rw", "rounds=3", "wandb.project=elsewhere")  # nothing is left to train
     assert_complete(tmp_path)
+    (run,) = [item.run for item in records(run_file(tmp_path)) if item.WhichOneof("record_type") == "run"]
+    assert run.project == "elsewhere"
+
+
+def test_a_run_that_is_begun_anew_is_another_one(tiny_root: Path, tmp_path: Path) -> None:
+    train(tiny_root, tmp_path / "run", "exp=fedpav", "rounds=1")
+    train(tiny_root, tmp_path / "run", "exp=fedpav", "rounds=1", "resume=never", "wandb.artifact=true")
+    ids = {(tmp_path / name / "wandb" / "run_id").read_text() for name in ("run", "run.old-1")}
+    assert len(ids) == 2
+    models = [
+        item.artifact
+        for item in records(run_file(tmp_path / "run"))
+        if item.WhichOneof("record_type") == "artifact" and item.artifact.type == "model"
+    ]
+    assert len(models) == 1 and set(models[0].aliases) >= {"best", "round-1"} and models[0].name == "fedpav-seed0"
+    (entry,) = models[0].manifest.contents
+    assert entry.path == "round-00001.ckpt"
+    assert entry.size == (tmp_path / "run" / "checkpoints" / "round-00001.ckpt").stat().st_size
+
+
+def test_rounds_without_evaluation_and_standalone_training(tiny_root: Path, tmp_path: Path) -> None:
+    train(tiny_root, tmp_path, "exp=local", "rounds=3", "evaluate_every=2")
+    logged, written = read_back(tmp_path), from_csv(tmp_path)
+    assert sorted(logged) == sorted(written) == [1, 2, 3]
+    for number, values in written.items():
+        assert {key: logged[number][key] for key in values} == values
+    assert "local/mini-viper/rank1" not in logged[1] and "local/mini-viper/rank1" in logged[2]
+    assert not [key for key in logged[3] if "drift" in key], "nothing is exchanged"

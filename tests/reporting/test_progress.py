@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,20 +72,58 @@ def test_the_time_left_counts_from_where_the_run_was_resumed(clock: list[float])
     assert stream.getvalue().splitlines()[1] == "round 20/20  0 s left"
 
 
-def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedreid_pl.reporting.progress.shutil.get_terminal_size", lambda: os.terminal_size((40, 20)))
+def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
+    size = [100]
+    monkeypatch.setattr("fedreid_pl.reporting.progress.columns", lambda stream: size[0])
     stream, run = Terminal(), federation(round=3, x=0.5)
     line = ProgressLine(stream)
-    line.on_start(run)
+    line.on_start(federation(round=1))
+
+    def shown() -> str:
+        text = stream.getvalue()
+        stream.truncate(0), stream.seek(0)
+        return text
+
     line.on_client(run, "fit", ClientJob(3, "b"))
-    assert stream.getvalue() == "\r\x1b[Kround  3/20  training b 2/3  mean Rank-1 (round 3): global 50.0"[: 4 + 39]
-    stream.truncate(0), stream.seek(0)
-    line.on_client(run, "evaluate", ClientJob(3, "c" * 100))
-    shown = stream.getvalue()
-    assert shown.startswith("\r\x1b[Kround  3/20  evaluating ccc") and len(shown) == 4 + 39 and "\n" not in shown
-    stream.truncate(0), stream.seek(0)
-    line.on_warning(run, "w" * 60)
-    assert stream.getvalue() == "\r\x1b[Kwarning: " + "w" * 60 + "\n", "a warning is never cut"
+    assert shown() == "\r\x1b[Kround  3/20  training b 2/3  mean Rank-1 (round 3): global 50.0  0 s left"
+    line.on_start(federation(round=2))
+    clock[0] += 60
+    line.on_round_end(run, [])
+    assert shown() == "\r\x1b[Kround  3/20  mean Rank-1 (round 3): global 50.0  17 min 0 s left\n"
+    run.round, clock[0] = 4, clock[0] + 20
+    wordings = {
+        80: "round  4/20  training b 2/3  Rank-1 global 50.0  16 min 40 s left",
+        60: "round  4/20  b 2/3  Rank-1 global 50.0  16 min 40 s left",
+        40: "4/20 b 2/3 R1 50.0, 16 min",
+        12: "4/20 b 2/3",
+        8: "4/20 b…",
+    }
+    for size[0], wording in wordings.items():
+        line.on_client(run, "fit", ClientJob(4, "b"))
+        assert shown() == "\r\x1b[K" + wording
+    size[0] = 40
+    line.on_client(run, "evaluate", ClientJob(4, "c" * 100))
+    assert shown() == "\r\x1b[Kround  4/20  " + "c" * 25 + "…"
+    line.on_warning(run, "round 4: client b is left out: it holds NaN " + "w" * 50)
+    lines = shown().removeprefix("\r\x1b[K").splitlines()
+    assert lines == ["warning: round 4: client b is left out:", "it holds NaN", "w" * 50], "a warning is never cut"
+    clock[0] += 40
+    for size[0], wording in {60: "Rank-1 global 50.0  16 min 0 s left", 40: " R1 50.0  16 min 0 s left"}.items():
+        run.round, line._started, line._first = 4, clock[0] - 120, 2
+        line.on_round_end(run, [])
+        assert shown() == f"\r\x1b[Kround  4/20  {wording.strip()}\n"
+
+
+def test_a_dumb_terminal_gets_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream, run = Terminal(), federation(round=1)
+    line = ProgressLine(stream)
+    line.on_start(run)
+    line.on_client(run, "fit", ClientJob(1, "b"))
+    run.round = 2
+    line.on_round_end(run, [])
+    Status(stream)("reading")
+    assert stream.getvalue().splitlines() == ["round  2/20  0 s left", "reading"]
 
 
 def test_a_status_is_one_line_in_a_terminal_and_rare_in_a_file(clock: list[float]) -> None:

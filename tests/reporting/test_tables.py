@@ -98,3 +98,30 @@ def test_transfer_scores_of_one_split_and_of_several() -> None:
 
 def test_a_run_without_scores_has_an_empty_table() -> None:
     assert result_table(summary()).splitlines() == ["test set", "--------"]
+
+
+def test_a_table_too_wide_for_the_terminal_goes_below_itself() -> None:
+    whole = result_table(summary(**{"global": GLOBAL, "local": LOCAL}))
+    assert result_table(summary(**{"global": GLOBAL, "local": LOCAL}), width=200) == whole
+    parts = result_table(summary(**{"global": GLOBAL, "local": LOCAL}), width=40).split("\n\n")
+    assert len(parts) == 3 and all(len(line) <= 40 for part in parts for line in part.splitlines())
+    first, *others = map(cells, parts)
+    for other in others:
+        assert set(other[1][0]) == {"-"} and [row[0] for row in other][2:] == [row[0] for row in first][2:]
+        first = [[*row, *more[1:]] for row, more in zip(first, other, strict=True)]
+    assert [first[0], *first[2:]] == [row for number, row in enumerate(cells(whole)) if number != 1]
+
+
+def test_long_and_wide_names_in_a_narrow_terminal() -> None:
+    text = text_table(
+        ["test set", "global R1"], [["a-very-long-name-of-a-camera-network", "1.0"], ["b", "2.0"]], width=24
+    )
+    assert text.splitlines() == [
+        "test set       global R1",
+        "-" * 24,
+        "a-very-long-…        1.0",
+        "b                    2.0",
+    ]
+    header, _, *lines = text_table(["client", "R1"], [["摄像头", "1.0"], ["b", "2.0"]]).splitlines()
+    assert lines == ["摄像头  1.0", "b       2.0"] and header == "client   R1", "a wide character takes two columns"
+    assert all(len(line) <= 8 + 2 + 3 for line in text_table(["name", "R1"], [["x" * 30, "1.0"]], width=3).splitlines())

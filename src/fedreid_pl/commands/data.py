@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from fedreid_pl.commands.words import take
@@ -23,6 +24,7 @@ def data(words: list[str]) -> int:
     from fedreid_pl.data.scenarios import load_federated_data, locate_root
     from fedreid_pl.reporting.status import Status
     from fedreid_pl.reporting.tables import text_table
+    from fedreid_pl.reporting.terminal import columns
 
     status = Status()
 
@@ -56,7 +58,7 @@ def data(words: list[str]) -> int:
     header = ["client", "train ids", "train images", "cameras", "query ids", "query images", "gallery images"]
     header += ["validation ids", "validation queries"] if config.data.val_ids else []
     print(f"{locate_root(config.data)}{' (synthetic)' if config.data.synthetic else ''}\n")
-    print(text_table(header, rows))
+    print(text_table(header, rows, width=columns(sys.stdout)))
     if federated.public is not None:
         print(f"\npublic set {federated.public.name}: {len(federated.public):,} images, labels are not used")
     return 0

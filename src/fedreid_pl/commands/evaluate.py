@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from fedreid_pl.commands.words import complain, first_process, take, title
@@ -27,9 +28,11 @@ def evaluate(words: list[str]) -> int:
     from fedreid_pl.federation.storage import read_state
     from fedreid_pl.reporting.run_folder import read_splits, read_summary
     from fedreid_pl.reporting.tables import result_table, transfer_table
+    from fedreid_pl.reporting.terminal import columns, fill
     from fedreid_pl.resume import find_checkpoint
     from fedreid_pl.transfer import trains_on, transfer
 
+    width = columns(sys.stdout)
     path = folder if (which := options.get("checkpoint", "last")) == "last" else Path(which).expanduser()
     if which == "best":
         best = (read_summary(folder) or {}).get("best_round")
@@ -47,12 +50,14 @@ def evaluate(words: list[str]) -> int:
             if name in data.digests and data.digests[name]["sha256"] != before.get("sha256"):
                 complain(f"warning: {name} is not split as it was for training; persons may be tested on that it knows")
         loop = score(config, data, folder, state)
-        table = result_table({"name": config.name, **{section: summarize(loop.history, section) for section in TESTS}})
+        table = result_table(
+            {"name": config.name, **{section: summarize(loop.history, section) for section in TESTS}}, None, width
+        )
     else:
         heading = f"{title(load_config(folder / 'config.yaml'), state['round'])}, tested on {config.data.name}"
         heading += f", splits 0 to {int(splits) - 1}" if splits else ""
-        table = transfer_table(transfer(config, data, folder, state, range(int(splits or 0))))
+        table = transfer_table(transfer(config, data, folder, state, range(int(splits or 0))), width)
     if first_process():
-        print(f"{heading}\n")
+        print(f"{fill(heading, width)}\n")
         print(table)
     return 0

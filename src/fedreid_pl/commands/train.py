@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from fedreid_pl.commands.words import run_folder, title
 from fedreid_pl.config import compose
 
@@ -11,16 +13,19 @@ def train(words: list[str]) -> int:
     config = compose(words)
     folder = run_folder(config, words)
     from fedreid_pl.experiment import train as run  # torch and Lightning take seconds: not for a mistyped key
+    from fedreid_pl.reporting.loggers import LoggerObserver
     from fedreid_pl.reporting.run_folder import build_summary, find_standalone
     from fedreid_pl.reporting.tables import result_table
+    from fedreid_pl.reporting.terminal import columns, fill
+    from fedreid_pl.reporting.where_next import where_next, where_next_text
 
     loop = run(config, folder)
     if loop.observers:
+        width = columns(sys.stdout)
         summary = build_summary(loop)
-        print(f"\n{title(config, loop.round)}\n")
-        print(result_table(summary, None if config.name == "local" else find_standalone(config, folder)))
-        print(
-            f"\nRank-1 and mAP in percent; curves and ranked lists in {folder / 'report.html'}, "
-            f"all numbers in {folder / 'metrics.csv'} and summary.json"
-        )
+        print(f"\n{fill(title(config, loop.round), width)}\n")
+        print(result_table(summary, None if config.name == "local" else find_standalone(config, folder), width))
+        print(f"\n{fill('Rank-1 (R1) and mAP in percent. Where to look next:', width)}\n")
+        url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)
+        print(where_next_text(where_next(config, folder, url), width))
     return 0

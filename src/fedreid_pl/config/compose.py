@@ -25,6 +25,7 @@ from fedreid_pl.errors import FedReIDError, nearest
 PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir"),
     *("report.images", "report.queries", "report.embedding"),
+    *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 
 

@@ -175,6 +175,19 @@ class ReportConfig:
 
 
 @dataclass
+class WandbConfig:
+    """What logger=wandb sends beside the numbers, and where to."""
+
+    project: str | None = key(None, "project of the run; null: WANDB_PROJECT, else fedreid_pl-DATA")
+    entity: str | None = key(None, "user or team that owns the project; null: the account's default")
+    images: bool | None = key(
+        None,
+        "send pictures of ranked lists (of what report.images wrote); null: of synthetic data only, never of people",
+    )
+    artifact: bool = key(False, "send the best checkpoint (the server's models, no head) as an artifact")
+
+
+@dataclass
 class Config:
     """One experiment."""
 
@@ -196,6 +209,7 @@ class Config:
         "beside metrics.csv: wandb, tensorboard, csv (nothing more) or none",
         choices=("wandb", "tensorboard", "csv", "none"),
     )
+    wandb: WandbConfig = key(WandbConfig, "wandb")
     model: ModelConfig = key(ModelConfig, "network")
     data: DataConfig = key(DataConfig, "pictures")
     optim: OptimConfig = key(OptimConfig, "local optimisation")

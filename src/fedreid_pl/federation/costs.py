@@ -7,16 +7,29 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from fedreid_pl.federation.history import History
 
 PHASES = ("fit", "aggregate", "evaluate", "checkpoint")
 
 
 class Costs:
-    """Sums over the run, carried over a resume."""
+    """Sums over the run, carried over a resume.
+
+    Attributes:
+        timings: what each round took, in section `system`: `NAME/seconds` of every phase, of `other` and of `total`,
+            and peak memory. Apart from the run's history, because clock and machine decide them: two runs of the
+            same configuration are equal in everything but these.
+    """
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys((*PHASES, "total"), 0.0)
         self.bytes_down = self.bytes_up = 0
+        self.timings = History()
+        self._closed = dict(self.seconds)
         self._mark = time.perf_counter()
 
     @contextmanager
@@ -38,6 +51,25 @@ class Costs:
         """The run's clock starts now."""
         self._mark = time.perf_counter()
 
+    def close_round(self, round: int) -> None:
+        """Adds to `timings` what was spent since the round before was closed.
+
+        A round is closed just before its checkpoint is written, so that the checkpoint holds it. Writing the
+        checkpoint and whatever observers do then is time of the next round; that of the last round is in the run's
+        sums only.
+        """
+        self.tick()
+        spent = {name: value - self._closed[name] for name, value in self.seconds.items()}
+        self._closed = dict(self.seconds)
+        other = max(spent["total"] - sum(spent[name] for name in PHASES), 0.0)
+        for name in PHASES:
+            self.timings.add(round, "system", name, "seconds", spent[name])
+        self.timings.add(round, "system", "other", "seconds", other)
+        self.timings.add(round, "system", "total", "seconds", spent["total"])
+        self.timings.add(round, "system", "process", "peak_memory_bytes", peak_memory())
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            self.timings.add(round, "system", "gpu", "peak_memory_bytes", torch.cuda.max_memory_allocated())
+
     def by_phase(self) -> dict[str, float]:
         """Seconds by phase; `other` is what no phase took."""
         known = sum(self.seconds[name] for name in PHASES)
@@ -45,15 +77,24 @@ class Costs:
         seconds["total"] = self.seconds["total"]
         return {name: round(value, 3) for name, value in seconds.items()}
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         self.tick()
-        return {"seconds": dict(self.seconds), "bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
+        return {
+            "seconds": dict(self.seconds),
+            "bytes_down": self.bytes_down,
+            "bytes_up": self.bytes_up,
+            "closed": dict(self._closed),
+            "timings": self.timings.state_dict(),
+        }
 
-    def load_state_dict(self, state: dict) -> None:
-        """Restores the sums of a checkpoint."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the sums of a checkpoint; one that has no timings of rounds begins them with the next round."""
         self.seconds |= state["seconds"]
         self.bytes_down, self.bytes_up = state["bytes_down"], state["bytes_up"]
+        self._closed = {**self.seconds, **state.get("closed", {})}
+        if "timings" in state:
+            self.timings.load_state_dict(state["timings"])
 
 
 def peak_memory() -> int:

@@ -28,6 +28,7 @@ from fedreid_pl.federation.selection import check_selection, select_clients
 from fedreid_pl.federation.server import ServerNetwork
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.functional.aggregation import normalize_within
+from fedreid_pl.functional.batch_norm_drift import batch_norm_drift
 
 
 class FederationLoop:
@@ -126,6 +127,8 @@ class FederationLoop:
             observer.on_start(self)
         if self.round == 0 and not self.history.records:
             self.evaluate_models()
+            if self.history.records:
+                self.costs.close_round(0)
         for round in range(self.round + 1, self.rounds + 1):
             self.round = round
             self._run_round()
@@ -153,6 +156,7 @@ class FederationLoop:
             self.evaluate_models()
         for callback in self.callbacks.values():
             callback.on_round_end(self)
+        self.costs.close_round(self.round)
         with self.costs.phase("checkpoint"):
             self._save()
         for observer in self.observers:
@@ -162,6 +166,7 @@ class FederationLoop:
         updates: dict[str, ClientUpdate] = {}
         sent: dict[str, ClientJob] = {}
         received: dict[str, int] = {}
+        drifts: dict[str, dict[str, float]] = {}
 
         def jobs() -> Iterator[ClientJob]:
             for client in self.selected:
@@ -188,12 +193,15 @@ class FederationLoop:
                 self.warn(f"client {outcome.client} is left out: {reason}")
                 continue
             updates[outcome.client] = outcome
+            drifts[outcome.client] = batch_norm_drift(job.backbone, outcome.backbone)
         # in the order of selection, whatever the order of arrival, so that equal runs write equal files
         for client in sorted(received, key=[*self.selected, *sorted(received)].index):
             self._count("up", client, received[client])
         in_order = [updates[client] for client in self.selected if client in updates]
         for update in in_order:
             self.record_local(update)
+            for metric, value in drifts[update.client].items():
+                self.record("train", update.client, metric, value)
         return in_order
 
     def record_local(self, update: ClientUpdate) -> None:

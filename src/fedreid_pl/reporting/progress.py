@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -13,63 +12,107 @@ from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.observer import Observer
 from fedreid_pl.reporting.status import duration
+from fedreid_pl.reporting.terminal import columns, fill, first_that_fits, is_live
 
 
 class ProgressLine(Observer):
     """One line per round; in a terminal the line shows the client in training while the round lasts.
 
+    A narrow terminal gets shorter wordings of the same: no line is broken.
+
     Args:
-        stream: where to, stderr by default; a file or pipe gets finished lines only.
+        stream: where to, stderr by default; a file, a pipe or a dumb terminal gets finished lines only.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
-        self.live = self.stream.isatty()
-        self._started = time.monotonic()
+        self.live = is_live(self.stream)
+        self._started = self._ended = time.monotonic()
         self._first = 0
 
     def on_start(self, federation: FederationLoop) -> None:
         """Starts the clock that the time left is estimated from."""
-        self._started = time.monotonic()
+        self._started = self._ended = time.monotonic()
         self._first = federation.round
 
     def on_client(self, federation: FederationLoop, phase: str, job: ClientJob) -> None:
         """Shows who is at work, in a terminal only."""
-        if self.live:
-            if phase == "fit":
-                place = f" {federation.selected.index(job.client) + 1}/{len(federation.selected)}"
-                text = f"training {job.client}{place}{self._scores(federation)}"
-            else:  # the means are not complete yet
-                text = f"evaluating {job.client}"
-            self._write(f"{self._head(federation)}  {text}", end="")
+        if not self.live:
+            return
+        head, client = self._head(federation), job.client
+        if phase == "fit":
+            place = f"{federation.selected.index(client) + 1}/{len(federation.selected)}"
+            long, short, shortest = self._scores(federation)
+            seconds = self._seconds_left(federation, federation.round - 1)
+            left = "" if seconds is None else duration(seconds)
+            variants = [
+                f"{head}  training {client} {place}{long}{f'  {left} left' if left else ''}",
+                f"{head}  training {client} {place}{short}{f'  {left} left' if left else ''}",
+                f"{head}  {client} {place}{short}{f'  {left} left' if left else ''}",
+                f"{head.split()[-1]} {client} {place}{shortest}{f', {_brief(left)}' if left else ''}",
+                f"{head.split()[-1]} {client} {place}",
+            ]
+        else:  # the means are not complete yet
+            variants = [f"{head}  evaluating {client}", f"{head}  {client}"]
+        self._over(variants)
 
     def on_warning(self, federation: FederationLoop, text: str) -> None:
-        """A line of its own."""
-        self._write(f"warning: {text}")
+        """A line of its own, or several in a narrow terminal."""
+        self._line([fill(f"warning: {text}", columns(self.stream))])
 
     def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
         """The round's line: loss, Rank-1 where it was evaluated (else the last one), time left."""
         losses = [record.value for record in records if record.section == "train" and record.metric == "loss"]
         loss = f"  loss {sum(losses) / len(losses):.3f}" if losses else ""
-        done = federation.round - self._first
-        left = (time.monotonic() - self._started) / done * (federation.rounds - federation.round)
-        self._write(f"{self._head(federation)}{loss}{self._scores(federation)}  {duration(left)} left")
+        self._ended = time.monotonic()
+        left = duration(self._seconds_left(federation, federation.round) or 0.0)
+        head, (long, short, shortest) = self._head(federation), self._scores(federation)
+        variants = [
+            f"{head}{loss}{long}  {left} left",
+            f"{head}{loss}{short}  {left} left",
+            f"{head}{short}  {left} left",
+            f"{head} {shortest}  {left} left",
+            f"{head} {shortest}  {_brief(left)}",
+        ]
+        self._line(variants)
+
+    def _seconds_left(self, federation: FederationLoop, done: int) -> float | None:
+        rounds = done - self._first
+        if rounds <= 0:
+            return None
+        since = time.monotonic() - self._ended
+        return max((self._ended - self._started) / rounds * (federation.rounds - done) - since, 0.0)
 
     def _head(self, federation: FederationLoop) -> str:
         return f"round {federation.round:>{len(str(federation.rounds))}}/{federation.rounds}"
 
-    def _scores(self, federation: FederationLoop) -> str:
-        parts, when = [], 0
+    def _scores(self, federation: FederationLoop) -> tuple[str, str, str]:
+        """Mean Rank-1 of the last evaluation, in three lengths."""
+        parts, when = {}, 0
         for section in ("global", "local"):
             series = federation.history.mean_series(section, "rank1")
             if series:
                 when = when or max(series)
-                parts.append(f"{section} {100 * series[max(series)]:.1f}")
-        return f"  mean Rank-1 (round {when}): {', '.join(parts)}" if parts else ""
+                parts[section] = f"{100 * series[max(series)]:.1f}"
+        if not parts:
+            return "", "", ""
+        named = ", ".join(f"{section} {value}" for section, value in parts.items())
+        return f"  mean Rank-1 (round {when}): {named}", f"  Rank-1 {named}", f" R1 {next(iter(parts.values()))}"
 
-    def _write(self, text: str, end: str = "\n") -> None:
-        if self.live:
-            width = shutil.get_terminal_size().columns - 1
-            text = "\r\x1b[K" + (text[:width] if not end else text)
-        self.stream.write(text + end)
+    def _over(self, variants: Sequence[str]) -> None:
+        """A line that the next one is written over; the last column stays free, where a cursor may wrap."""
+        width = columns(self.stream)
+        self._write("\r\x1b[K" + first_that_fits(variants, None if width is None else width - 1))
+
+    def _line(self, variants: Sequence[str]) -> None:
+        text = variants[0] if len(variants) == 1 else first_that_fits(variants, columns(self.stream))
+        self._write(("\r\x1b[K" if self.live else "") + text + "\n")
+
+    def _write(self, text: str) -> None:
+        self.stream.write(text)
         self.stream.flush()
+
+
+def _brief(left: str) -> str:
+    """Its first number and unit."""
+    return " ".join(left.split()[:2])

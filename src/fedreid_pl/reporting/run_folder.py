@@ -1,4 +1,4 @@
-"""The files of a run: config.yaml, metrics.csv, summary.json, and who may write them."""
+"""The files of a run: config.yaml, metrics.csv, timings.csv, summary.json, and who may write them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from fedreid_pl.federation.storage import write_text
 
 
 class RunFiles(Observer):
-    """Writes metrics.csv after every round and summary.json after every evaluation, each atomically.
+    """Writes metrics.csv and timings.csv after every round, summary.json after every evaluation, each atomically.
 
     Args:
         folder: the run's folder.
@@ -59,6 +59,7 @@ class RunFiles(Observer):
 
     def _write(self, federation: FederationLoop, summary: bool) -> None:
         write_text(self.folder / "metrics.csv", federation.history.to_csv())
+        write_text(self.folder / "timings.csv", federation.costs.timings.to_csv())
         if summary:
             text = json.dumps(build_summary(federation, self.data), indent=2)
             write_text(self.folder / "summary.json", text + "\n")

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TextIO
 
+from fedreid_pl.reporting.terminal import clip, columns, is_live
+
 EVERY = 10.0  # seconds between two lines in a file
 
 
@@ -20,13 +22,13 @@ class Status:
 
     def __init__(self, stream: TextIO | None = None, after: float = 0.0) -> None:
         self.stream = stream or sys.stderr
-        self.live = self.stream.isatty()
+        self.live = is_live(self.stream)
         self._said = time.monotonic() + after - EVERY if after else -math.inf
 
     def __call__(self, text: str) -> None:
         now = time.monotonic()
         if self.live:
-            self.stream.write(f"\r\x1b[K{text}")
+            self.stream.write(f"\r\x1b[K{clip(text, (columns(self.stream) or 80) - 1)}")
         elif now - self._said > EVERY:
             self._said = now
             self.stream.write(text + "\n")

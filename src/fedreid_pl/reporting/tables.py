@@ -6,24 +6,47 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from fedreid_pl.reporting.terminal import clip, width_of
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+SHORTEST = 8  # columns that are left of a name on a narrow terminal
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, width: int | None = None) -> str:
     """Columns aligned by spaces, the first `left` to the left and the others to the right, a rule below the header.
+
+    A table that is wider than `width` columns of a terminal is printed as several below each other, each with the
+    first `left` columns; where not even one more column fits beside them, the texts of the first are shortened.
 
     >>> print(text_table(["client", "Rank-1"], [["viper", "41.5"]]))
     client  Rank-1
     --------------
     viper     41.5
     """
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    table = [list(header), *(list(row) for row in rows)]
+    widths = [max(width_of(row[column]) for row in table) for column in range(len(header))]
+    if width is not None and sum(widths) + 2 * (len(widths) - 1) > width and left < len(header):
+        room = width - sum(2 + size for size in widths[1:left]) - max(2 + size for size in widths[left:])
+        widths[0] = min(widths[0], max(room, SHORTEST))
+        for row in table:
+            row[0] = clip(row[0], widths[0])
+    blocks: list[list[int]] = [list(range(left))]
+    used = first = sum(widths[:left]) + 2 * (left - 1)
+    for column in range(left, len(header)):
+        if width is not None and used + 2 + widths[column] > width and len(blocks[-1]) > left:
+            blocks.append(list(range(left)))
+            used = first
+        blocks[-1].append(column)
+        used += 2 + widths[column]
+    return "\n\n".join(_block(table, widths, block, left) for block in blocks)
+
+
+def _block(table: Sequence[Sequence[str]], widths: Sequence[int], block: Sequence[int], left: int) -> str:
     lines = []
-    for row in [header, *rows]:
-        cells = [
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+    for row in table:
+        spaces = {column: " " * (widths[column] - width_of(row[column])) for column in block}
+        cells = [row[column] + spaces[column] if column < left else spaces[column] + row[column] for column in block]
         lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    lines.insert(1, "-" * (sum(widths[column] for column in block) + 2 * (len(block) - 1)))
     return "\n".join(lines)
 
 
@@ -44,10 +67,10 @@ class TransferScores(NamedTuple):
     metrics: Mapping[str, Sequence[float]]
 
 
-def transfer_table(scores: Sequence[TransferScores]) -> str:
+def transfer_table(scores: Sequence[TransferScores], width: int | None = None) -> str:
     """Scores of models on sets that none of them was trained for, in percent.
 
-    With several splits a cell is the mean over them and their sample standard deviation.
+    With several splits a cell is the mean over them and their sample standard deviation. `width` as in `text_table`.
 
     >>> print(transfer_table([TransferScores("global", "GRID", {"rank1": [0.2, 0.3], "mAP": [0.25, 0.25]})]))
     model   test set      Rank-1         mAP
@@ -61,7 +84,7 @@ def transfer_table(scores: Sequence[TransferScores]) -> str:
     }
     names = {metric: name for metric, name in names.items() if any(metric in row.metrics for row in scores)}
     rows = [[row.model, row.test, *(_spread(row.metrics.get(metric, ())) for metric in names)] for row in scores]
-    return text_table(["model", "test set", *names.values()], rows, left=2)
+    return text_table(["model", "test set", *names.values()], rows, left=2, width=width)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -69,12 +92,15 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean} ± {percent(stdev(values))}" if len(values) > 1 else mean
 
 
-def result_table(summary: Mapping[str, Any], standalone: Mapping[str, Any] | None = None) -> str:
+def result_table(
+    summary: Mapping[str, Any], standalone: Mapping[str, Any] | None = None, width: int | None = None
+) -> str:
     """The final table of a run: Rank-1 and mAP of the last round by test set, in percent; single-shot where measured.
 
     Args:
         summary: content of the run's summary.json.
         standalone: that of a `local` run on the same data, to print the difference of local models to it.
+        width: columns of the terminal, see `text_table`.
     """
     groups = {section: summary[section] for section in ("global", "local") if summary.get(section)}
     alone = (standalone or {}).get("local") if standalone is not summary else None
@@ -104,7 +130,7 @@ def result_table(summary: Mapping[str, Any], standalone: Mapping[str, Any] | Non
             both = mine is not None and theirs is not None
             row += [percent(theirs), f"{100 * (mine - theirs):+.1f}" if both else "-"]  # type: ignore[operator]
         rows.append(row)
-    return text_table(header, rows)
+    return text_table(header, rows, width=width)
 
 
 def _last(group: Mapping[str, Any], name: str, metric: str, which: str = "last") -> float | None:

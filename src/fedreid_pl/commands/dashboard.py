@@ -1,0 +1,50 @@
+"""`fedreid-pl dashboard`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fedreid_pl.commands.words import take
+from fedreid_pl.config import compose, load_config
+from fedreid_pl.errors import FedReIDError
+
+
+def dashboard(words: list[str]) -> int:
+    """Saves a wandb workspace that compares the runs of a project, or writes its definition to a file."""
+    options, rest = take(words, "run", "out")
+    folder = Path(options["run"]).expanduser() if options.get("run") else None
+    if folder is None and not any(word.startswith("data=") for word in rest):
+        raise FedReIDError("dashboard: give a run of the project, run=FOLDER, or its data, data=NAME")
+    if "out" in options and not Path(options["out"]).name:
+        raise FedReIDError("dashboard: out= names no file, give out=FILE.json")
+    if folder is not None and not (folder / "config.yaml").is_file():
+        raise FedReIDError(f"run={folder}: holds no run (no config.yaml)")
+    config = load_config(folder / "config.yaml", rest) if folder is not None else compose(rest)
+
+    from fedreid_pl.reporting.dashboard import (
+        build_workspace,
+        names_of_data,
+        names_of_run,
+        save_workspace,
+        write_workspace,
+    )
+    from fedreid_pl.reporting.wandb_run import default_entity, logged_in, project_name
+
+    names = names_of_data(config) if folder is None else names_of_run(folder)
+    project = project_name(config)
+    entity = config.wandb.entity or os.environ.get("WANDB_ENTITY") or ""
+    title = f"Federated ReID: {config.data.name}{' (synthetic data)' if config.data.synthetic else ''}"
+    if "out" in options:
+        path = Path(options["out"]).expanduser()
+        write_workspace(build_workspace(names, project, entity, title), path)
+        print(f"{path}: the workspace of {f'{entity}/' if entity else ''}{project}")
+        return 0
+    workspace = build_workspace(names, project, entity, title)
+    if not logged_in():
+        raise FedReIDError(
+            "dashboard: nobody is logged in to wandb; `wandb login` first, or write a file with out=FILE.json"
+        )
+    workspace.entity = entity or default_entity()
+    print(save_workspace(workspace))
+    return 0

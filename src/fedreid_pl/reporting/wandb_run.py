@@ -1,0 +1,217 @@
+"""A run in wandb: offline unless somebody is logged in, one per folder, `round` on every axis."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+
+from fedreid_pl.config import Config
+from fedreid_pl.config.places import without_places
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.history import TESTS, VALIDATIONS
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting.loggers import LoggerObserver, reason_of, tell
+from fedreid_pl.reporting.run_folder import versions
+from fedreid_pl.reporting.wandb_media import last_media, log_artifact, run_summary
+from fedreid_pl.reporting.wandb_place import becomes_whole, wandb_surroundings
+
+SECTIONS = (*TESTS, *VALIDATIONS, "weights", "train", "cost", "system")
+
+
+class RoundLogger(WandbLogger):
+    """Lightning's logger with the round as wandb's own step.
+
+    wandb takes a step once. Every round is committed when it is sent, so that a kill loses none that was saved,
+    but for the last one, which waits for the media at the end of the run.
+
+    Args:
+        run: the run.
+        last: number of the last round.
+
+    Attributes:
+        first: the first round that wandb has not; above 0 if a server knows the run from before.
+    """
+
+    def __init__(self, run: Any, last: int) -> None:
+        super().__init__(experiment=run)
+        self.first, self.last = run.step, last
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Sends a round, unless wandb has it."""
+        assert step is not None
+        if step >= self.first:
+            self.experiment.log({"round": step, **metrics}, step=step, commit=step < self.last)
+
+
+class WandbObserver(LoggerObserver):
+    """Everything about a run in wandb: its numbers by round and, at the end, tables, pictures and the checkpoint.
+
+    Args:
+        config: the experiment.
+        folder: the run's folder; wandb's files are in `wandb/` there.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        super().__init__("wandb", lambda: self._start(config, folder))
+        self.config, self.folder = config, folder
+        self._run: Any = None
+        self._notes: list[str] = []
+
+    def on_start(self, federation: FederationLoop) -> None:
+        """Starts the run and sends what is known already; an offline run of before is then superfluous."""
+        before = sorted(self.folder.glob("wandb/offline-run-*"))
+        with wandb_surroundings(self.folder):
+            super().on_start(federation)
+        for note in self._notes:
+            tell(federation, note)
+        if self.logger is not None:
+            self._run = self.logger.experiment
+            self.url = self._run.url if self._run.settings.mode == "online" else None
+            own = Path(self._run.settings.sync_dir).resolve()
+            for old in before:
+                if old.resolve() != own:
+                    shutil.rmtree(old, ignore_errors=True)
+
+    def on_end(self, federation: FederationLoop) -> None:
+        """Sends what belongs to the whole run, and waits for the upload as long as `WANDB_FINISH_TIMEOUT` says."""
+        run = self._run
+        if run is None:
+            return
+        if self.logger is not None and federation.round >= self.logger.first:
+            self._send_whole(federation, run)
+        try:
+            run.finish()
+        except Exception as error:
+            tell(federation, f"wandb: the upload did not end ({reason_of(error)}); `wandb sync` sends what is left")
+            with suppress(Exception):  # nothing is left to do at the end of the process, which would fail aloud
+                wandb.teardown(exit_code=1)
+        file = Path(run.settings.sync_file)
+        if run.settings.mode == "offline" and not becomes_whole(file):
+            tell(
+                federation,
+                f"wandb: {file} is cut off, is the disk full? metrics.csv is complete, the same command writes it anew",
+            )
+
+    def _send_whole(self, federation: FederationLoop, run: Any) -> None:
+        last = {"round": federation.round}
+        try:
+            run.summary.update(run_summary(federation))
+            if self.config.wandb.artifact:
+                log_artifact(run, federation)
+            media = last_media(federation, self.folder)
+            run.log({**last, **media}, step=federation.round, commit=True)
+            if self.config.wandb.images and not any(name.startswith("ranked/") for name in media):
+                tell(federation, "wandb.images=true: the run wrote no ranked lists with pictures to send")
+        except Exception as error:  # the numbers are more than the pictures
+            tell(federation, f"wandb: not all tables and pictures are logged ({reason_of(error)})")
+            self._guard(federation, lambda: run.log(last, step=federation.round, commit=True))
+
+    def _start(self, config: Config, folder: Path) -> WandbLogger:
+        online = self._wants_online()
+        if online:
+            before = set(folder.glob("wandb/run-*"))
+            try:
+                return RoundLogger(_init(config, folder, offline=False), config.rounds)
+            except Exception as error:  # a wrong key or no network: keep it on disk
+                self._notes.append(f"wandb cannot be reached ({reason_of(error)}); the run is kept offline")
+                with suppress(Exception):
+                    wandb.teardown()  # the attempt still holds the run's id
+                for leftover in set(folder.glob("wandb/run-*")) - before:
+                    shutil.rmtree(leftover, ignore_errors=True)
+        return RoundLogger(_init(config, folder, offline=True), config.rounds)
+
+    def _wants_online(self) -> bool:
+        mode, known = os.environ.get("WANDB_MODE"), logged_in()
+        if mode == "online" and not known:  # wandb would ask for a key, and wait
+            self._notes.append("WANDB_MODE=online, but nobody is logged in to wandb; the run is kept offline")
+        return known and mode in (None, "", "online")
+
+
+def logged_in() -> bool:
+    """Whether there is a key for wandb's server, in the environment or in `.netrc`; nothing is asked or sent."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(wandb.setup().settings.base_url).hostname
+    named = os.environ.get("NETRC")
+    for path in [named] if named else ["~/.netrc", "~/_netrc"]:
+        with suppress(OSError, netrc.NetrcParseError):
+            if host in netrc.netrc(os.path.expanduser(path)).hosts:
+                return True
+    return False
+
+
+def project_name(config: Config) -> str:
+    """The project that a run of this configuration goes to: one per data configuration unless a name is set."""
+    return config.wandb.project or os.environ.get("WANDB_PROJECT") or f"fedreid_pl-{config.data.name}"
+
+
+def default_entity() -> str:
+    """Who owns what the account that is logged in saves without naming an owner.
+
+    Raises:
+        FedReIDError: if the server does not say.
+    """
+    try:
+        entity = wandb.Api(timeout=20).default_entity
+    except Exception as error:
+        raise FedReIDError(f"wandb cannot be reached ({reason_of(error)}); try again, or name wandb.entity") from error
+    if not entity:
+        raise FedReIDError("wandb names no owner of this account; set wandb.entity=NAME")
+    return str(entity)
+
+
+def _init(config: Config, folder: Path, offline: bool) -> Any:
+    run = wandb.init(
+        project=project_name(config),
+        entity=config.wandb.entity,
+        name=f"{config.name}-seed{config.seed}",
+        group=config.name,
+        tags=[config.data.name, *(["synthetic"] if config.data.synthetic else [])],
+        id=_run_id(folder),
+        dir=str(folder),
+        mode="offline" if offline else "online",
+        resume=None if offline else "allow",
+        config={**without_places(config), "versions": versions()},
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            x_disable_meta=True,  # host, user, command line
+            init_timeout=_seconds("WANDB_INIT_TIMEOUT", 30),  # until the offline run takes the online one's place
+            finish_timeout=_seconds("WANDB_FINISH_TIMEOUT", 120),
+            finish_timeout_raises=True,
+        ),
+    )
+    run.define_metric("round", hidden=True)
+    for section in SECTIONS:
+        summary = "last,max" if section in (*TESTS, *VALIDATIONS) else "last"
+        run.define_metric(f"{section}/*", step_metric="round", summary=summary)
+    return run
+
+
+def _run_id(folder: Path) -> str:
+    """The run's id, drawn when its folder is new: a folder that is begun anew is another run."""
+    path = folder / "wandb" / "run_id"
+    with suppress(OSError):
+        if (known := path.read_text(encoding="utf-8").strip()).isalnum():
+            return known
+    drawn = secrets.token_hex(4)
+    write_text(path, drawn + "\n")
+    return drawn
+
+
+def _seconds(variable: str, default: float) -> float:
+    try:
+        return float(os.environ[variable])
+    except (KeyError, ValueError):
+        return default
