@@ -99,7 +99,7 @@ def test_a_plain_file_gets_whole_lines(tiny_root: Path, tmp_path: Path) -> None:
     everything = done.stderr + done.stdout
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", everything)
     assert len([line for line in done.stderr.splitlines() if line.startswith("round ")]) == 3
-    assert "wandb" not in done.stdout and done.stdout.rstrip().endswith("run/summary.json")
+    assert "wandb" not in done.stdout and done.stdout.rstrip().endswith("run/report.html")
     assert max(map(len, done.stderr.splitlines())) > 120, "lines of a file are not wrapped"
 
 
