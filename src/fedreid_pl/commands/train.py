@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from fedreid_pl.commands.words import run_folder, title
@@ -12,6 +13,7 @@ def train(words: list[str]) -> int:
     """Runs an experiment and prints its table."""
     config = compose(words)
     folder = run_folder(config, words)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # torchmetrics imports it; without a home it complains
     from fedreid_pl.experiment import train as run  # torch and Lightning take seconds: not for a mistyped key
     from fedreid_pl.reporting.loggers import LoggerObserver
     from fedreid_pl.reporting.run_folder import build_summary, find_standalone
