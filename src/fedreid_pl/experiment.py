@@ -22,6 +22,7 @@ from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.checkpoint import Checkpoints
 from fedreid_pl.federation.engine import SequentialEngine
+from fedreid_pl.federation.inbox import UpdateInbox
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.observer import Observer
@@ -249,6 +250,7 @@ def _loop(
         parts.store,
         ServerNetwork(lambda: copy.deepcopy(worker.backbone), public, trainer.strategy.root_device),
         observers,
+        UpdateInbox(folder / "checkpoints") if writable else None,
     )
     return loop
 
