@@ -78,6 +78,13 @@ class ReIDClient(pl.LightningModule):
         self._correct: list[Tensor] = []
         self._images = 0
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As usual, but fast for the name of the running hook, which Lightning sets some forty times in a batch."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, images: Tensor) -> Tensor:
         """Flip-averaged, L2-normalised features `[B, D]` float32, as they are compared at test time."""
         features = self.backbone(images).float() + self.backbone(images.flip(3)).float()
