@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 import pytorch_lightning as pl
@@ -95,6 +97,8 @@ def check_devices(config: Config) -> None:
         )
     if c.sync_batchnorm and not available:
         raise FedReIDError("trainer.sync_batchnorm=true: works on GPUs only, and this machine has none")
+    if c.compile != "none":
+        _check_compiler(c.compile, gpu=bool(available) and c.accelerator in ("auto", "gpu", "cuda"))
     if any(word in c.strategy for word in ("spawn", "fork", "notebook")):
         raise FedReIDError(f"trainer.strategy={c.strategy}: starts processes anew for every client; use ddp")
     trainer = build_trainer(config)
@@ -108,6 +112,14 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric|torch\.utils\.data|torchmetrics")
     os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _check_compiler(mode: str, gpu: bool) -> None:
+    if gpu and find_spec("triton") is None:
+        raise FedReIDError(f"trainer.compile={mode}: needs the package triton on a GPU; install it or set none")
+    known = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
+    if not gpu and not any(name and which(name) for name in known):
+        raise FedReIDError(f"trainer.compile={mode}: needs a C++ compiler such as g++; install one or set none")
 
 
 class _NoProfiler(PassThroughProfiler):
@@ -124,7 +136,7 @@ def _plugins_once() -> Iterator[None]:
     """Lets Lightning look for plug-ins among the installed packages once, not for every turn: it takes milliseconds."""
     search = getattr(registry, "entry_points", None)
     if search is not None:
-        registry.entry_points = _entry_points
+        registry.entry_points = _entry_points  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.metrics.retrieval import RankedSets
+from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import Backbone
 
@@ -48,6 +49,7 @@ class ClientWorker:
         make_callbacks: new client halves for every turn.
         make_trainer: a Trainer with the given callbacks.
         rank: of this process.
+        compiled: the backbone's trunk for training batches, if it is compiled.
 
     Attributes:
         inspect: looks at what test sets' scores are computed from, on this machine only; `None`: nobody does.
@@ -62,11 +64,13 @@ class ClientWorker:
         make_callbacks: MakeCallbacks,
         make_trainer: MakeTrainer,
         rank: int = 0,
+        compiled: CompiledTrunk | None = None,
     ) -> None:
         self.config, self.datamodules, self.store, self.rank = config, datamodules, store, rank
         self.backbone = backbone
         self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
         self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
+        self.compiled = compiled
         self.inspect: Inspect | None = None
 
     def fit(self, job: ClientJob) -> ClientUpdate:
@@ -142,7 +146,9 @@ class ClientWorker:
         }
         inspect = partial(self.inspect, job, trained) if self.inspect else None
         module = ReIDClient(
-            backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval, inspect
+            *(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval),
+            inspect=inspect,
+            compiled=self.compiled,
         )
         return module, datamodule, callbacks
 
