@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.precision import resolve_precision
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
@@ -30,7 +31,7 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
     Raises:
         FedReIDError: if the accelerator, the number of devices or the strategy cannot be had.
     """
-    c = config.trainer
+    c = resolve_precision(config).trainer
     try:
         with _plugins_once():
             return pl.Trainer(
