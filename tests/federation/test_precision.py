@@ -49,9 +49,9 @@ def test_auto_is_bfloat16_where_the_device_computes_it(
 
 def test_what_is_named_or_recorded_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, cpu="avx512_bf16")
-    words = ["data=fedreidbench", "data.root=/none", "trainer.accelerator=cpu"]
-    assert compose(words).trainer.precision == "auto"
-    assert compose(["data=minireid"]).trainer.precision == "32-true"
+    plain = compose(["trainer.accelerator=cpu"])
+    assert resolve_precision(plain) is plain and plain.trainer.precision == "32-true"
+    words = ["trainer.precision=auto", "trainer.accelerator=cpu"]
     assert resolve_precision(compose(words)).trainer.precision == "bf16-mixed"
     assert resolve_precision(compose(words), recorded="32-true").trainer.precision == "32-true"
     assert resolve_precision(compose(words), recorded="auto").trainer.precision == "bf16-mixed"

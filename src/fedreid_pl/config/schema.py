@@ -156,8 +156,8 @@ class TrainerConfig:
     num_nodes: int = key(1, "machines", at_least=1)
     strategy: str = key("auto", "auto (ddp for several devices), ddp, or another Lightning strategy by name")
     precision: str = key(
-        "auto",
-        "32-true, bf16-mixed or 16-mixed; auto: bf16-mixed where the device has it in hardware, else 32-true",
+        "32-true",
+        "32-true, bf16-mixed, 16-mixed, or auto: bf16-mixed where the device computes it in hardware, else 32-true",
         choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
     )
     compile: str = key(
