@@ -4,8 +4,8 @@
 
 Every client has eight persons with eight images of noise (64 x 32), dealt out by identity from one generated dataset:
 a client's work and the one test set are the same in both federations. Each run is a process of its own, with the small
-model and no image cached; its peak resident size and its seconds per round, evaluation left out, are those of its
-summary.json. Runs of the two sizes alternate.
+model and no image cached. A round's seconds are the median over its rounds but the first and the last, which evaluates.
+Runs of the two sizes alternate.
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from figures import Report
+
+from fedreid_pl.config import compose
+from fedreid_pl.experiment import train
+from fedreid_pl.federation.costs import peak_memory
+from fedreid_pl.federation.loop import FederationLoop
 
 PERSONS, IMAGES, CAMERAS = 8, 8, 2
 """Of one client: persons, and images of each."""
@@ -47,27 +54,44 @@ def write_dataset(folder: Path, clients: int) -> None:
         write("bounding_box_test", person, 2, 0)
 
 
-def run(root: Path, clients: int, present: int, rounds: int) -> dict[str, Any]:
-    """One federation in a process of its own; its summary's costs."""
+class Costs(NamedTuple):
+    """Of one federation: bytes of the process at its peak, seconds of a round by the clock and of the processor."""
+
+    peak: float
+    clock: float
+    processor: float
+
+
+def federation(root: Path, clients: int, present: int, rounds: int) -> Costs:
+    """Runs one in this process; a round's seconds are the median without the first round and the one that evaluates."""
+    times: list[tuple[float, float]] = []
+    run_round = FederationLoop._run_round
+
+    def timed(self: FederationLoop) -> None:
+        clock, processor = time.perf_counter(), time.process_time()
+        run_round(self)
+        times.append((time.perf_counter() - clock, time.process_time() - processor))
+
+    FederationLoop._run_round = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         words = [
-            "exp=fedpav",
-            "data=market_layout",
-            f"data.root={root}",
-            f"data.datasets=[people-{clients}]",
-            "data.scenario=by_identity",
-            f"data.parts={clients}",
+            *("exp=fedpav", "data=market_layout", f"data.root={root}", f"data.datasets=[people-{clients}]"),
+            *("data.scenario=by_identity", f"data.parts={clients}"),
             *("data.height=64", "data.width=32", "data.pad=3", "data.cache=none"),
             *("model.name=small", "model.weights=none", "logger=csv", "trainer.accelerator=cpu"),
             *(f"clients_per_round={present}", f"rounds={rounds}", f"evaluate_every={rounds}"),
             f"output_dir={folder}/run",
         ]
-        done = subprocess.run(
-            [sys.executable, "-m", "fedreid_pl", "train", *words], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            sys.exit(f"the run with {clients} clients failed:\n{done.stderr}")
-        return json.loads(Path(folder, "run", "summary.json").read_text(encoding="utf-8"))["costs"]
+        train(compose(words), Path(folder) / "run")
+    clock, processor = (statistics.median(column) for column in zip(*times[1:-1], strict=True))
+    return Costs(peak_memory(), clock, processor)
+
+
+def run(root: Path, clients: int, present: int, rounds: int) -> Costs:
+    """`federation` in a process of its own."""
+    command = [sys.executable, __file__, "--child", str(root), "--clients", str(clients), "--present", str(present)]
+    done = subprocess.run([*command, "--rounds", str(rounds)], stdout=subprocess.PIPE, text=True, check=True)
+    return Costs(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
@@ -78,11 +102,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.child:
+        print(json.dumps(federation(args.child, args.clients, args.present, args.rounds)))
+        return
 
-    report = Report("1,000 clients" if args.clients == 1000 else f"{args.clients} clients")
-    memory: list[tuple[float, float]] = []
-    times: list[tuple[float, float]] = []
+    report = Report(f"{args.clients} clients")
+    pairs: list[tuple[Costs, Costs]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for clients in (args.present, args.clients):
@@ -90,24 +117,14 @@ def main() -> None:
         for repeat in range(args.repeats):
             order = (args.present, args.clients) if repeat % 2 else (args.clients, args.present)
             costs = {clients: run(root, clients, args.present, args.rounds) for clients in order}
-            few, many = costs[args.present], costs[args.clients]
-            memory.append((many["peak_memory_bytes"], few["peak_memory_bytes"]))
-            times.append(
-                tuple(  # type: ignore[arg-type]
-                    (cost["seconds"]["total"] - cost["seconds"]["evaluate"]) / args.rounds for cost in (many, few)
-                )
-            )
-    who = f"{args.clients} clients / {args.present}, {args.present} in a round"
-    report.note(
-        f"peak memory: median {np.median([a for a, _ in memory]) / 2**20:.0f} MiB with {args.clients} clients, "
-        f"{np.median([b for _, b in memory]) / 2**20:.0f} MiB with {args.present}"
-    )
-    report.note(
-        f"seconds per round: median {np.median([a for a, _ in times]):.3f} with {args.clients} clients, "
-        f"{np.median([b for _, b in times]):.3f} with {args.present}"
-    )
-    report.add(f"peak memory, {who}", [many / few for many, few in memory], "at most 1.3")
-    report.add(f"time per round, {who}", [many / few for many, few in times], "1 within noise")
+            pairs.append((costs[args.clients], costs[args.present]))
+    for clients, column in zip((args.clients, args.present), zip(*pairs, strict=True), strict=True):
+        report.add(f"peak memory with {clients} clients", [one.peak / 2**20 for one in column], unit="MiB")
+        report.add(f"round with {clients} clients", [one.clock for one in column], unit="s")
+    who = f"{args.clients} clients / {args.present}"
+    report.add(f"peak memory, {who}", [many.peak / few.peak for many, few in pairs], "at most 1.3")
+    report.add(f"round, {who}", [many.clock / few.clock for many, few in pairs], "1 within noise")
+    report.add(f"round, processor seconds, {who}", [many.processor / few.processor for many, few in pairs])
     report.finish(args.json)
 
 
