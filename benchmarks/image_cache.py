@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from figures import Report
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 

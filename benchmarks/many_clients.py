@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from figures import Report
+from PIL import Image
 
 from fedreid_pl.config import compose
 from fedreid_pl.experiment import train

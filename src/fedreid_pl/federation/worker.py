@@ -115,7 +115,8 @@ class ClientWorker:
         finally:
             datamodule.trainer = None
             trainer.optimizers = []
-            module.job, module.outbox = None, Outbox()  # of a Trainer the garbage collector takes its time to find
+            # the garbage collector takes its time to find the Trainer
+            module.job, module.outbox, module.inspect = None, Outbox(), None
             self.backbone.zero_grad(set_to_none=True)
 
     def _prepare(
