@@ -71,9 +71,8 @@ lint: install  ## style and types
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
 
-bench: install  ## measure the ratios of docs/performance.md
-	$(BIN) benchmarks/turn.py $(ARGS)
-	$(BIN) benchmarks/ranking.py $(ARGS)
+bench: install  ## measure the ratios of docs/performance.md: ARGS="--quick" or "--only ranking round"
+	$(BIN) benchmarks $(ARGS)
 	$(BIN) benchmarks/report.py
 
 clean:  ## remove environments, caches and build results; runs/ stays

@@ -15,7 +15,6 @@ threads of ours. The passes alternate; the figure is the median of the pairs' ra
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Report
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -107,13 +107,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cached, decoded = measure(options.images, options.repeats, options.processes)
+    report = Report("images from the cache on disk")
+    for name, seconds in (("cache on disk", cached), ("PIL and torchvision", decoded)):
+        report.add(f"training batches, {name}", [options.images / value for value in seconds], unit="img/s")
     ratios = [slow / fast for fast, slow in zip(cached, decoded, strict=True)]
-    for name, seconds in (("cache", cached), ("images", decoded)):
-        print(f"{name:7} {options.images / statistics.median(seconds):,.0f} images/s")
-    print(f"ratio   {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    report.add(f"PIL and torchvision / cache on disk, {options.processes} process", ratios)
+    report.finish(options.json)
 
 
 if __name__ == "__main__":

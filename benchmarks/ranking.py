@@ -11,18 +11,18 @@ process's resident size during a first ranking, less what it held when the featu
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from figures import Report
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fedreid_pl.functional.ranking import RetrievalResults, retrieval_results, summarize
+from fedreid_pl.functional.single_shot import single_shot_cmc
 
 
 class Size(NamedTuple):
@@ -86,19 +86,6 @@ def extra_peak(function: Callable[[], RetrievalResults], device: str) -> tuple[R
     return function(), peak() - held
 
 
-def processor() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-
-
-def describe(name: str, values: list[float], unit: str = "s") -> str:
-    middle = statistics.median(values)
-    return f"{name:<16}median {middle:.3f} {unit}, min {min(values):.3f}, max {max(values):.3f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="market1501")
@@ -108,6 +95,8 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=2.5, help="spread of an identity's features; more: harder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="for the CPU; default: torch's own choice")
+    parser.add_argument("--single-shot", action="store_true", help="measure the single-gallery-shot CMC as well")
+    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -123,19 +112,31 @@ def main() -> None:
     def ranking() -> RetrievalResults:
         return retrieval_results(*query, *gallery, chunk=args.chunk)
 
-    print(f"{processor()}, {torch.get_num_threads()} threads, {platform.system()}, torch {torch.__version__}")
-    print(f"{args.size}: {size.queries} x {size.gallery}, {args.dim} values, chunk {args.chunk}")
+    def single_shot() -> Tensor:
+        return single_shot_cmc(*query, *gallery, torch.Generator().manual_seed(0), 10, chunk=args.chunk)
+
+    report = Report(f"ranking, {args.size}")
+    report.note(f"{args.size}: {size.queries} x {size.gallery}, {args.dim} values, chunk {args.chunk}")
     results, peak = extra_peak(ranking, args.device)
     seconds(product, args.device)
     times = [(seconds(product, args.device), seconds(ranking, args.device)) for _ in range(args.repeats)]
-    print(describe("product", [bare for bare, _ in times]))
-    print(describe("ranking", [ours for _, ours in times]))
-    print(describe("ratio", [ours / bare for bare, ours in times], unit="x"))
-    features = sum(column.nbytes for side in (query, gallery) for column in side)
-    above = "unknown" if peak is None else f"{peak / 2**20:.0f} MiB"
-    print(f"peak memory     {above} above {features / 2**20:.0f} MiB of features")
+    pairs = size.queries * size.gallery / 1e9
+    report.add(f"matrix product, {args.size}", [bare for bare, _ in times], unit="s")
+    report.add(f"ranking, {args.size}", [ours for _, ours in times], unit="s")
+    report.add(f"ranking, {args.size}, per 1e9 pairs", [ours / pairs for _, ours in times], unit="s")
+    bound = "at most 2.0" if args.size == "market1501" and args.device == "cpu" else ""
+    bound = "at most 1.5" if args.size == "msmt17" and args.device == "cuda" else bound
+    report.add(f"ranking / matrix product, {args.size}", [ours / bare for bare, ours in times], bound)
+    if peak is not None:
+        report.add(f"memory above the features, {args.size}", [peak / 2**20], "under 954 MiB (1 GB)", "MiB")
+    if args.single_shot:
+        shots = [(seconds(product, args.device), seconds(single_shot, args.device)) for _ in range(args.repeats)]
+        report.add(
+            f"single-shot CMC, 10 galleries / matrix product, {args.size}", [ours / bare for bare, ours in shots]
+        )
     matches = {name: round(value, 4) for name, value in summarize(results).items()}
-    print(f"result          {matches}")
+    report.note(f"result: {matches}")
+    report.finish(args.json)
 
 
 if __name__ == "__main__":

@@ -9,21 +9,19 @@ Prints two figures, on MiniReID (synthetic) with the small model:
 * the ratio of a turn of the largest client (102 batches) to the same batches in the bare loop.
 
 The experiment is FedPav. Turns and bare loops are timed in pairs, in alternating order, so that both meet the same
-machine; the ratio is the median of the pairs' ratios.
+machine; the figures are medians over the pairs.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
+from figures import Report
 from torch.nn import functional as F
 
 from fedreid_pl.callbacks import callback_factory
@@ -70,7 +68,9 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    args = parser.parse_args()
+    repeats = args.repeats
     quiet()
     config = compose(["exp=fedpav", "data=minireid"])
     data = load_federated_data(config.data)
@@ -104,20 +104,13 @@ def main() -> None:
                     pair = pair[1], pair[0]
                 if repeat >= 0:  # the first pair warms up
                     times[client].append(pair)
+    report = Report("a client's turn")
     for client, pairs in times.items():
-        for kind, values in zip(("turn", "bare"), zip(*pairs, strict=True), strict=True):
-            half, low, high = statistics.median(values), min(values), max(values)
-            print(f"{client:<14} {kind}  median {half:.3f} s  min {low:.3f}  max {high:.3f}  ({len(values)} times)")
-    fixed = statistics.median(turn - bare for turn, bare in times[smallest])
-    ratios = sorted(turn / bare for turn, bare in times[largest])
-    least = min(turn for turn, _ in times[largest]) / min(bare for _, bare in times[largest])
-    print(f"fixed cost of a turn: {fixed:.3f} s (at most 0.1)")
-    print(
-        f"turn of {largest} / bare loop: median {statistics.median(ratios):.3f}  min {ratios[0]:.3f}  "
-        f"max {ratios[-1]:.3f}; of the fastest ones {least:.3f} (at most 1.05)"
-    )
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, ", end="")
-    print(f"Lightning {pl.__version__}")
+        for kind, values in zip(("turn", "bare loop"), zip(*pairs, strict=True), strict=True):
+            report.add(f"{kind} of {client}", values, unit="s")
+    report.add("fixed cost of a turn", [turn - bare for turn, bare in times[smallest]], "at most 0.1 s", "s")
+    report.add(f"turn of {largest} / bare loop", [turn / bare for turn, bare in times[largest]], "at most 1.05")
+    report.finish(args.json)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class Clustering(FederationCallback):
         return models | {name: federation.models[before] for name, before in self._kept.items()}
 
     @torch.no_grad()
-    def _mean_feature(self, federation: FederationLoop, backbone: State) -> Tensor:
+    def _mean_feature(self, federation: FederationLoop, backbone: Mapping[str, Tensor]) -> Tensor:
         server = federation.server
         if self._batch is None:
             public = server.public

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+from torch import Tensor
+
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
@@ -101,7 +103,7 @@ class Robust(FederationCallback):
             federation.warn(f"trim={self.trim:g} of {count} updates cuts none; this round takes their plain mean")
         return cut
 
-    def _choose(self, federation: FederationLoop, states: Sequence[State]) -> Sequence[int]:
+    def _choose(self, federation: FederationLoop, states: Sequence[Mapping[str, Tensor]]) -> Sequence[int]:
         count = len(states)
         if count < 3:
             federation.warn(f"{self.rule} cannot choose among {count} updates; this round takes their plain mean")

@@ -193,7 +193,7 @@ def test_values_of_words(word: str, value: Any) -> None:
         ("model.last_stride=3", "must be at most 2"),
         ("data.scenario=by_camera_angle", "must be one of by_dataset"),
         ("logger=Wandb", "must be one of wandb"),
-        ("trainer.precision=16", "must be one of 32-true"),
+        ("trainer.precision=16", "must be one of auto, 32-true"),
         *((f"optim.{key}={value}", f"optim.{key}") for key in ("lr_head", "weight_decay") for value in (".nan", "nan")),
         *(
             (f"optim.{key}={value}", f"optim.{key}")

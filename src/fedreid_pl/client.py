@@ -16,6 +16,7 @@ from fedreid_pl.config import LossConfig, OptimConfig
 from fedreid_pl.functional.schedule import rate_factor
 from fedreid_pl.functional.triplet import batch_hard_triplet
 from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
+from fedreid_pl.models.compiled import CompiledTrunk
 
 
 @dataclass
@@ -46,6 +47,7 @@ class ReIDClient(pl.LightningModule):
         total_epochs: epochs of the whole run, for the cosine schedule; `None`: the run ends with this turn.
         retrieval_options: those of the test sets' `ReIDRetrieval`.
         inspect: called with the name of every test set and what its scores were computed from.
+        compiled: the backbone's trunk for full training batches; `None`: nothing is compiled.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ReIDClient(pl.LightningModule):
         total_epochs: int | None = None,
         retrieval_options: Mapping[str, Any] | None = None,
         inspect: Callable[[str, RankedSets], None] | None = None,
+        compiled: CompiledTrunk | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -72,11 +75,19 @@ class ReIDClient(pl.LightningModule):
         self.scores: dict[str, dict[str, float]] = {}
         self.retrieval_options = dict(retrieval_options or {})
         self.inspect = inspect
+        self._compiled = compiled
         self._retrieval: dict[str, ReIDRetrieval] = {}
         self._losses: list[Tensor] = []
         self._triplets: list[Tensor] = []
         self._correct: list[Tensor] = []
         self._images = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As usual, but fast for the name of the running hook, which Lightning sets some forty times in a batch."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, images: Tensor) -> Tensor:
         """Flip-averaged, L2-normalised features `[B, D]` float32, as they are compared at test time."""
@@ -93,6 +104,15 @@ class ReIDClient(pl.LightningModule):
         Triplets are mined within the part.
         """
         images, labels, share = batch
+        if self._compiled is None:
+            loss = self._loss(images, labels)
+        else:
+            self.zero_grad(set_to_none=True)  # gradients of the step before may lie in memory that a graph reuses
+            with self._compiled.full_batch(images):
+                loss = self._loss(images, labels)
+        return loss * share if share != 1.0 else loss
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         if self.loss.triplet:
             metric, features = self.backbone.embeddings(images)  # type: ignore[operator]
             logits = self.head(features)
@@ -105,7 +125,7 @@ class ReIDClient(pl.LightningModule):
         self._losses.append(loss.detach() * len(labels))
         self._correct.append((logits.detach().argmax(1) == labels).sum())
         self._images += len(labels)
-        return loss * share if share != 1.0 else loss
+        return loss
 
     def on_train_epoch_start(self) -> None:
         """Sets the learning rates of the epoch."""

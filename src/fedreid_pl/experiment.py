@@ -22,9 +22,11 @@ from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.checkpoint import Checkpoints
 from fedreid_pl.federation.engine import SequentialEngine
+from fedreid_pl.federation.inbox import UpdateInbox
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.federation.selection import check_selection
 from fedreid_pl.federation.server import ServerNetwork
 from fedreid_pl.federation.storage import read_state, write_text
@@ -32,6 +34,7 @@ from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.trainer import build_trainer, check_devices, launch, quiet
 from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
+from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.html.report import ReportFile
 from fedreid_pl.reporting.loggers import make_observer
@@ -40,7 +43,7 @@ from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, wri
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.tables import text_table
 from fedreid_pl.reporting.terminal import columns, fill
-from fedreid_pl.resume import find_checkpoint, prepare_folder
+from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
 
 Say = Callable[[str], None]
 
@@ -70,6 +73,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
         FedReIDError: for every mistake a user can mend.
     """
     quiet()
+    config = resolve_precision(config, recorded_precision(config, folder))
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     say: Say = _say if first else (lambda text: None)
     check_devices(config)
@@ -142,6 +146,7 @@ def evaluate(
         FedReIDError: for data that cannot be read or does not fit the run.
     """
     quiet()
+    config = resolve_precision(config)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
     backbone = build_backbone(config.model, config.seed)
@@ -217,8 +222,18 @@ def build_parts(
         for name, client in data.clients.items()
     }
     make_trainer = lambda callbacks: build_trainer(config, list(callbacks))  # noqa: E731
-    worker = ClientWorker(config, datamodules, backbone, store, make_callbacks, make_trainer, trainer.global_rank)
+    worker = ClientWorker(
+        *(config, datamodules, backbone, store, make_callbacks, make_trainer, trainer.global_rank),
+        compiled=_compiled(config, backbone, trainer),
+    )
     return Parts(data, pool, worker, store)
+
+
+def _compiled(config: Config, backbone: Any, trainer: pl.Trainer) -> CompiledTrunk | None:
+    if config.trainer.compile == "none":
+        return None
+    batch = len(range(trainer.global_rank, config.batch_size, trainer.world_size))
+    return CompiledTrunk(backbone, config.trainer.compile, batch)
 
 
 def _loop(
@@ -249,6 +264,7 @@ def _loop(
         parts.store,
         ServerNetwork(lambda: copy.deepcopy(worker.backbone), public, trainer.strategy.root_device),
         observers,
+        UpdateInbox(folder / "checkpoints") if writable else None,
     )
     return loop
 

@@ -52,6 +52,21 @@ def prepare_folder(config: Config, folder: Path, digests: Digests | None = None)
     return lock
 
 
+def recorded_precision(config: Config, folder: Path) -> str | None:
+    """`trainer.precision` of the run that `config` goes on with in `folder`, `None` for a new run.
+
+    Raises:
+        FedReIDError: if `resume` names a run that is not there or cannot be read.
+    """
+    if config.resume == "never":
+        return None
+    source = folder
+    if config.resume != "auto" and not (folder / "config.yaml").exists():
+        source = run_folder_of(find_checkpoint(Path(config.resume).expanduser()))
+    file = source / "config.yaml"
+    return load_config(file).trainer.precision if file.exists() else None
+
+
 def run_folder_of(checkpoint: Path) -> Path:
     """The run's folder of `RUN/checkpoints/round-N.ckpt`."""
     return checkpoint.parent.parent

@@ -14,6 +14,7 @@ from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import build_parts
 from fedreid_pl.federation.messages import ClientJob, State
+from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.trainer import check_devices, launch, quiet
 from fedreid_pl.federation.worker import ClientWorker
@@ -48,6 +49,7 @@ def transfer(
         FedReIDError: if the run holds no model, or `splits` are given and the datasets have one split.
     """
     quiet()
+    config = resolve_precision(config)
     check_devices(config)
     models = trained_models(config, folder, checkpoint)
     readings = _read_splits(config, data, splits)

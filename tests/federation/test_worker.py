@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import support
 import torch
 from PIL import Image
@@ -217,6 +220,28 @@ def test_an_update_holds_the_backbone_and_numbers_and_nothing_else(tiny_root: Pa
     assert str(tiny_root).encode() not in data and b".jpg" not in data and b"bounding_box" not in data
     pixels, _ = read_images(worker.config, B)
     assert pixels[0, 0, 0].numpy().tobytes() not in data
+
+
+def test_nothing_of_a_turn_stays_in_memory(tiny_root: Path, tmp_path: Path) -> None:
+    worker = build(tiny_root, tmp_path, exp="fedpav_rw")
+    held: list[weakref.ref] = []
+    make = worker.make_trainer
+
+    def watched(callbacks: Iterable[pl.Callback]) -> pl.Trainer:
+        trainer = make(callbacks)
+        held.append(weakref.ref(trainer))
+        return trainer
+
+    worker.make_trainer = watched
+    sent = job(worker, A, evaluate=True)
+    update = worker.fit(sent)
+    worker.evaluate(job(worker, B, 0))
+    held += [weakref.ref(value) for value in (*update.backbone.values(), *sent.backbone.values())]
+    own = {id(value) for value in worker.initial.values()}
+    del update, sent
+    gc.collect()
+    assert [ref for ref in held if ref() is not None and id(ref()) not in own] == []
+    assert all(value.grad is None for value in worker.backbone.parameters())
 
 
 def test_a_turn_does_not_depend_on_those_before_it(tiny_root: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ PLACE_KEYS = (
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 
+AUTO = "trainer.precision"
+
 
 def compose(words: Iterable[str]) -> Config:
     """The configuration that `exp=NAME data=NAME key=value ...` stands for.
@@ -108,10 +110,14 @@ def to_yaml(config: Config) -> str:
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """Dotted keys in which two configurations compute something different (`PLACE_KEYS` left out)."""
+    """Dotted keys in which two configurations compute something different (`PLACE_KEYS` left out).
+
+    `trainer.precision=auto` is the one that the other configuration has: a run records what it stands for.
+    """
     left, right = flat(asdict(one)), flat(asdict(other))
     names = sorted(set(left) | set(right))
-    return [name for name in names if name not in PLACE_KEYS and left.get(name) != right.get(name)]
+    same = (*PLACE_KEYS, *([AUTO] if "auto" in (left[AUTO], right[AUTO]) else []))
+    return [name for name in names if name not in same and left.get(name) != right.get(name)]
 
 
 def fingerprint(config: Config) -> str:

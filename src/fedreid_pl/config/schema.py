@@ -155,7 +155,16 @@ class TrainerConfig:
     devices: int = key(1, "processes (CPU) or devices per node", at_least=1)
     num_nodes: int = key(1, "machines", at_least=1)
     strategy: str = key("auto", "auto (ddp for several devices), ddp, or another Lightning strategy by name")
-    precision: str = key("32-true", "32-true, bf16-mixed or 16-mixed", choices=("32-true", "bf16-mixed", "16-mixed"))
+    precision: str = key(
+        "32-true",
+        "32-true, bf16-mixed, 16-mixed, or auto: bf16-mixed where the device computes it in hardware, else 32-true",
+        choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
+    )
+    compile: str = key(
+        "none",
+        "torch.compile the trunk: default, reduce-overhead (CUDA graphs) or max-autotune; none: do not",
+        choices=("none", "default", "reduce-overhead", "max-autotune"),
+    )
     sync_batchnorm: bool = key(False, "synchronise BatchNorm statistics over devices (GPU only)")
     deterministic: bool = key(False, "ask torch for deterministic algorithms only")
     benchmark: bool = key(True, "let cuDNN choose the fastest convolution for the image size")

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+ATTEMPTS = 10
+"""Rectangles drawn for one image, of which the first that fits is erased."""
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -101,7 +103,8 @@ def color_jitter(images: Tensor, strength: float, generator: torch.Generator) ->
 def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Random erasing (Zhong et al., AAAI 2020): a rectangle of 2 to 40 % of the area becomes zero.
 
-    The aspect ratio is drawn from 0.3 to 3.3; applied to normalised images, so zero is the mean colour.
+    The aspect ratio is drawn from 0.3 to 3.3; applied to normalised images, so zero is the mean colour. As in
+    torchvision's `RandomErasing`, a rectangle that is not smaller than the image is drawn anew, ten times at most.
 
     Args:
         images: `[B, 3, H, W]` float.
@@ -109,11 +112,14 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
     """
     batch, _, height, width = images.shape
     hit = torch.rand(batch, generator=generator) < probability
-    area = height * width * (0.02 + 0.38 * torch.rand(batch, generator=generator))
+    area = height * width * (0.02 + 0.38 * torch.rand(ATTEMPTS, batch, generator=generator))
     low, high = torch.log(torch.tensor([0.3, 3.3]))
-    ratio = torch.exp(low + (high - low) * torch.rand(batch, generator=generator))
-    tall = (area * ratio).sqrt().round().clamp(1, height)
-    wide = (area / ratio).sqrt().round().clamp(1, width)
+    ratio = torch.exp(low + (high - low) * torch.rand(ATTEMPTS, batch, generator=generator))
+    tall, wide = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (tall < height) & (wide < width)
+    hit &= fits.any(0)
+    first = fits.int().argmax(0, keepdim=True)
+    tall, wide = tall.gather(0, first)[0], wide.gather(0, first)[0]
     top = (torch.rand(batch, generator=generator) * (height - tall + 1)).floor()
     left = (torch.rand(batch, generator=generator) * (width - wide + 1)).floor()
     rows, columns = torch.arange(height), torch.arange(width)

@@ -15,6 +15,7 @@ from fedreid_pl.federation.costs import Costs
 from fedreid_pl.federation.engine import Engine
 from fedreid_pl.federation.evaluation import evaluate_models, record_local
 from fedreid_pl.federation.history import History, best_round
+from fedreid_pl.federation.inbox import UpdateInbox
 from fedreid_pl.federation.messages import (
     ClientFailure,
     ClientJob,
@@ -45,6 +46,7 @@ class FederationLoop:
         checkpoints, store: where server and clients keep their state.
         server: the server's network and its unlabelled images.
         observers: screen, files, wandb; none on processes other than the first.
+        inbox: where updates wait until all are in; `None`: in memory.
 
     Attributes:
         round: the round being done, or the last one done.
@@ -69,12 +71,13 @@ class FederationLoop:
         store: ClientStore,
         server: ServerNetwork | None = None,
         observers: Sequence[Observer] = (),
+        inbox: UpdateInbox | None = None,
     ) -> None:
         self.config, self.clients, self.tests = config, dict(clients), tests
         self.engine, self.callbacks, self.observers = engine, dict(callbacks), list(observers)
         self.initial_backbone, self.buffer_names = initial_backbone, buffer_names
         self.checkpoints, self.store = checkpoints, store
-        self._server = server
+        self._server, self._inbox = server, inbox or UpdateInbox()
         self.seed, self.rounds = config.seed, config.rounds
         self.round = 0
         self.selected: list[str] = []
@@ -152,6 +155,8 @@ class FederationLoop:
             )
         with self.costs.phase("aggregate"):
             self._aggregate(updates)
+        del updates
+        self._inbox.clear()
         if evaluated:
             self.evaluate_models()
         for callback in self.callbacks.values():
@@ -192,8 +197,8 @@ class FederationLoop:
                 self.rejected[outcome.client] = self.rejected.get(outcome.client, 0) + 1
                 self.warn(f"client {outcome.client} is left out: {reason}")
                 continue
-            updates[outcome.client] = outcome
             drifts[outcome.client] = batch_norm_drift(job.backbone, outcome.backbone)
+            updates[outcome.client] = self._inbox.keep(outcome)
         # in the order of selection, whatever the order of arrival, so that equal runs write equal files
         for client in sorted(received, key=[*self.selected, *sorted(received)].index):
             self._count("up", client, received[client])

@@ -54,7 +54,8 @@ class ClientUpdate:
 
     Args:
         round, client: of the job that it answers.
-        backbone: the exchanged tensors after training; empty if nothing is exchanged.
+        backbone: the exchanged tensors after training; empty if nothing is exchanged. At the server they may lie on
+            the disk, so a tensor that is read twice is read twice.
         num_samples: n_k, training images of the client.
         metrics: numbers by name, e.g. `cosine_distance`, `train/loss`, `test/mini-viper/rank1`.
         extras: the answer to the job's extras: as many tensors, of the same names, shapes and dtypes.
@@ -62,10 +63,10 @@ class ClientUpdate:
 
     round: int
     client: str
-    backbone: State
+    backbone: Mapping[str, Tensor]
     num_samples: int
     metrics: dict[str, float]
-    extras: State = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_address(self.round, self.client)

@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities import registry
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.precision import resolve_precision
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
@@ -23,28 +31,30 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
     Raises:
         FedReIDError: if the accelerator, the number of devices or the strategy cannot be had.
     """
-    c = config.trainer
+    c = resolve_precision(config).trainer
     try:
-        return pl.Trainer(
-            accelerator=c.accelerator,
-            devices=c.devices,
-            num_nodes=c.num_nodes,
-            strategy=_strategy(config),
-            precision=c.precision,  # type: ignore[arg-type]
-            sync_batchnorm=c.sync_batchnorm,
-            deterministic=c.deterministic or None,
-            benchmark=c.benchmark,
-            max_epochs=config.local_epochs,
-            callbacks=list(callbacks),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            log_every_n_steps=10**9,
-            use_distributed_sampler=False,
-        )
+        with _plugins_once():
+            return pl.Trainer(
+                accelerator=c.accelerator,
+                devices=c.devices,
+                num_nodes=c.num_nodes,
+                strategy=_strategy(config),
+                precision=c.precision,  # type: ignore[arg-type]
+                sync_batchnorm=c.sync_batchnorm,
+                deterministic=c.deterministic or None,
+                benchmark=c.benchmark,
+                max_epochs=config.local_epochs,
+                callbacks=list(callbacks),
+                logger=False,
+                profiler=_NoProfiler(),
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+                log_every_n_steps=10**9,
+                use_distributed_sampler=False,
+            )
     except (MisconfigurationException, ValueError, RuntimeError, ImportError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise FedReIDError(
@@ -88,6 +98,8 @@ def check_devices(config: Config) -> None:
         )
     if c.sync_batchnorm and not available:
         raise FedReIDError("trainer.sync_batchnorm=true: works on GPUs only, and this machine has none")
+    if c.compile != "none":
+        _check_compiler(c.compile, gpu=bool(available) and c.accelerator in ("auto", "gpu", "cuda"))
     if any(word in c.strategy for word in ("spawn", "fork", "notebook")):
         raise FedReIDError(f"trainer.strategy={c.strategy}: starts processes anew for every client; use ddp")
     trainer = build_trainer(config)
@@ -101,6 +113,41 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric|torch\.utils\.data|torchmetrics")
     os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _check_compiler(mode: str, gpu: bool) -> None:
+    if gpu and find_spec("triton") is None:
+        raise FedReIDError(f"trainer.compile={mode}: needs the package triton on a GPU; install it or set none")
+    known = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
+    if not gpu and not any(name and which(name) for name in known):
+        raise FedReIDError(f"trainer.compile={mode}: needs a C++ compiler such as g++; install one or set none")
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Lightning's own makes a generator for every hook of every batch."""
+
+    nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager:  # type: ignore[override]
+        return self.nothing
+
+
+@contextmanager
+def _plugins_once() -> Iterator[None]:
+    """Lets Lightning look for plug-ins among the installed packages once, not for every turn: it takes milliseconds."""
+    search = getattr(registry, "entry_points", None)
+    if search is not None:
+        registry.entry_points = _entry_points  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if search is not None:
+            registry.entry_points = search
+
+
+@cache
+def _entry_points(**selection: str) -> Any:
+    return entry_points(**selection)
 
 
 def _strategy(config: Config) -> Any:

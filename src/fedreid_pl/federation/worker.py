@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from fedreid_pl.client import ReIDClient
+from fedreid_pl.client import Outbox, ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.federation.callback import FederationCallback
@@ -18,6 +19,7 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.metrics.retrieval import RankedSets
+from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import Backbone
 
@@ -25,6 +27,15 @@ MakeCallbacks = Callable[[], dict[str, FederationCallback]]
 MakeTrainer = Callable[[Iterable[pl.Callback]], pl.Trainer]
 Inspect = Callable[[ClientJob, bool, str, RankedSets], None]
 """Takes the job, whether its client was trained in it, a test set's name and what its scores come from."""
+
+
+class Turn(NamedTuple):
+    """What Lightning works with in one turn of one client."""
+
+    module: ReIDClient
+    datamodule: ReIDDataModule
+    callbacks: dict[str, FederationCallback]
+    trainer: pl.Trainer
 
 
 class ClientWorker:
@@ -38,6 +49,7 @@ class ClientWorker:
         make_callbacks: new client halves for every turn.
         make_trainer: a Trainer with the given callbacks.
         rank: of this process.
+        compiled: the backbone's trunk for training batches, if it is compiled.
 
     Attributes:
         inspect: looks at what test sets' scores are computed from, on this machine only; `None`: nobody does.
@@ -52,11 +64,13 @@ class ClientWorker:
         make_callbacks: MakeCallbacks,
         make_trainer: MakeTrainer,
         rank: int = 0,
+        compiled: CompiledTrunk | None = None,
     ) -> None:
         self.config, self.datamodules, self.store, self.rank = config, datamodules, store, rank
         self.backbone = backbone
         self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
         self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
+        self.compiled = compiled
         self.inspect: Inspect | None = None
 
     def fit(self, job: ClientJob) -> ClientUpdate:
@@ -66,28 +80,44 @@ class ClientWorker:
             FedReIDError: for a mistake of the user, such as an unreadable image.
             ValueError: if training ended in NaN or infinite weights; nothing of the turn is kept.
         """
-        module, datamodule, callbacks = self._prepare(job, before=job.round, trained=True)
-        trainer = self.make_trainer(callbacks.values())
-        trainer.fit(module, datamodule=datamodule)
-        if job.config.get("evaluate"):
-            trainer.test(module, datamodule=datamodule, verbose=False)
-        kept = {"head": module.head.state_dict()}
-        if not module.outbox.backbone:
-            kept["backbone"] = self.backbone.state_dict()
-        _check_finite({**kept, "backbone": self.backbone.state_dict()})
-        states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
-        kept["callbacks"] = {name: state for name, state in states.items() if state}
-        self.store.save(job.client, job.round, kept)
-        return self._update(job, module, trainer)
+        with self._turn(job, before=job.round, trained=True) as (module, datamodule, callbacks, trainer):
+            trainer.fit(module, datamodule=datamodule)
+            if job.config.get("evaluate"):
+                trainer.test(module, datamodule=datamodule, verbose=False)
+            kept = {"head": module.head.state_dict()}
+            if not module.outbox.backbone:
+                kept["backbone"] = self.backbone.state_dict()
+            _check_finite({**kept, "backbone": self.backbone.state_dict()})
+            states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
+            kept["callbacks"] = {name: state for name, state in states.items() if state}
+            self.store.save(job.client, job.round, kept)
+            return self._update(job, module, trainer)
 
     def evaluate(self, job: ClientJob) -> ClientUpdate:
         """Evaluates the job's backbone (or the client's own) on the client's test sets, or on those that
         `job.config["tests"]` names (separated by `/`); nothing is trained or kept. What the client kept in its
         last turn up to the job's round is there."""
-        module, datamodule, callbacks = self._prepare(job, before=job.round + 1, trained=False)
+        with self._turn(job, before=job.round + 1, trained=False) as (module, datamodule, _, trainer):
+            trainer.test(module, datamodule=datamodule, verbose=False)
+            return self._update(job, module, trainer)
+
+    @contextmanager
+    def _turn(self, job: ClientJob, before: int, trained: bool) -> Iterator[Turn]:
+        """The parts of a turn; afterwards nothing of it is in memory but the backbone's weights.
+
+        A datamodule lives as long as the run, and Lightning leaves the Trainer in it, and with the Trainer the
+        optimizer's momentum, the head and the messages of the client's last turn.
+        """
+        module, datamodule, callbacks = self._prepare(job, before, trained)
         trainer = self.make_trainer(callbacks.values())
-        trainer.test(module, datamodule=datamodule, verbose=False)
-        return self._update(job, module, trainer)
+        try:
+            yield Turn(module, datamodule, callbacks, trainer)
+        finally:
+            datamodule.trainer = None
+            trainer.optimizers = []
+            # the garbage collector takes its time to find the Trainer
+            module.job, module.outbox, module.inspect = None, Outbox(), None
+            self.backbone.zero_grad(set_to_none=True)
 
     def _prepare(
         self, job: ClientJob, before: int, trained: bool
@@ -117,7 +147,9 @@ class ClientWorker:
         }
         inspect = partial(self.inspect, job, trained) if self.inspect else None
         module = ReIDClient(
-            backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval, inspect
+            *(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval),
+            inspect=inspect,
+            compiled=self.compiled,
         )
         return module, datamodule, callbacks
 

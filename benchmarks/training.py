@@ -1,0 +1,106 @@
+"""Training steps of ResNet-50 at 256 x 128: what the default settings gain over plain fp32.
+
+    python benchmarks/training.py [--repeats 5] [--compile reduce-overhead] [--batch 32]
+
+Each variant does the forward pass, the loss, the backward pass and the step of SGD on one batch of random images, again
+and again; images per second are those of single steps, in turn with the plain variant's. `plain` is fp32, eager,
+contiguous images and weights, SGD as PyTorch makes it by default. The others add what the configuration sets:
+`model.channels_last`, the fused optimizer, the precision of `trainer.precision=auto` on this machine and, with
+`--compile`, `trainer.compile`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from figures import Report
+from torch.nn import functional as F
+
+from fedreid_pl.config import ModelConfig
+from fedreid_pl.federation.precision import default_precision
+from fedreid_pl.models.compiled import CompiledTrunk
+from fedreid_pl.models.ide import build_head
+from fedreid_pl.models.weights import build_backbone
+
+IDENTITIES = 1041  # of MSMT17, the largest client
+
+
+def make_step(name: str, batch: int, device: torch.device, fast: bool, precision: str, mode: str) -> Callable[[], None]:
+    """A function that does one step of a network of its own."""
+    backbone = build_backbone(ModelConfig(name=name, weights="none", channels_last=fast)).to(device).train()
+    head = build_head(backbone.feature_dim, IDENTITIES).to(device)
+    options = {"fused": True} if fast else {}
+    groups = [{"params": list(part.parameters())} for part in (backbone, head)]
+    sgd = torch.optim.SGD(groups, lr=0.005, momentum=0.9, weight_decay=5e-4, **options)
+    images = torch.randn(batch, 3, 256, 128, device=device)
+    if fast:
+        images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch, device=device)
+    compiled = CompiledTrunk(backbone, mode, batch) if mode != "none" else None
+
+    def step() -> None:
+        sgd.zero_grad()
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"),
+            compiled.full_batch(images) if compiled else nullcontext(),
+        ):
+            loss = F.cross_entropy(head(backbone(images)), labels)
+        loss.backward()
+        sgd.step()
+
+    return step
+
+
+def seconds(step: Callable[[], None], device: torch.device) -> float:
+    """Wall time of one step."""
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--compile", default="none", help="mode of torch.compile, as trainer.compile takes it")
+    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = default_precision("auto")
+    variants = {
+        "plain fp32": (False, "32-true", "none"),
+        "channels_last, fused": (True, "32-true", "none"),
+        f"channels_last, fused, {precision}": (True, precision, "none"),
+    }
+    if args.compile != "none":
+        variants[f"channels_last, fused, {precision}, {args.compile}"] = (True, precision, args.compile)
+    steps = {name: make_step(args.model, args.batch, device, *how) for name, how in variants.items()}
+    for step in steps.values():
+        seconds(step, device)  # the first one allocates, and compiles
+    times = {name: [] for name in steps}
+    for _ in range(args.repeats):
+        for name, step in steps.items():
+            times[name].append(seconds(step, device))
+    report = Report(f"training {args.model}")
+    report.note(f"{args.model}, 256 x 128, B={args.batch}, {device.type}; per step:")
+    plain, *others = times
+    for name, values in times.items():
+        report.add(f"images per second, {name}", [args.batch / value for value in values], unit="img/s")
+    for name in others:
+        bound = "at least 3" if precision in name and args.compile in (name.split(", ")[-1], "none") else ""
+        ratios = [bare / fast for bare, fast in zip(times[plain], times[name], strict=True)]
+        report.add(f"{args.model}: {name} / plain fp32, images per second", ratios, bound)
+    report.finish(args.json)
+
+
+if __name__ == "__main__":
+    main()
