@@ -14,7 +14,7 @@ from fedreid_pl.federation.storage import read_state, write_bytes
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.reporting.run_folder import RunLock, read_splits
 
-MAY_CHANGE = ("name", "rounds", "evaluate_every", "min_clients", "data.root")
+MAY_CHANGE = ("name", "rounds", "evaluate_every", "min_clients", "client_timeout", "client_retries", "data.root")
 """Keys that a resumed run may set differently, beside where and on what it runs (`trainer.*`)."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,18 +11,12 @@ from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.collection import Collection
 from fedreid_pl.federation.costs import Costs
 from fedreid_pl.federation.engine import Engine
 from fedreid_pl.federation.evaluation import evaluate_models, record_local
 from fedreid_pl.federation.history import History, best_round
-from fedreid_pl.federation.messages import (
-    ClientFailure,
-    ClientJob,
-    ClientUpdate,
-    RejectedUpdate,
-    State,
-    check_update,
-)
+from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.observer import Observer
 from fedreid_pl.federation.selection import check_selection, select_clients
 from fedreid_pl.federation.server import ServerNetwork
@@ -52,7 +46,8 @@ class FederationLoop:
         assignment: name of the model that a client works with, where it is not `"global"`.
         weights: aggregation weights of the last round.
         history: everything measured.
-        rejected: how many updates of each client were left out.
+        rejected: how many answers of each client were left out.
+        rejections: the rounds in which that happened, by client and reason.
     """
 
     def __init__(
@@ -83,6 +78,7 @@ class FederationLoop:
         self.history = History()
         self.costs = Costs()
         self.rejected: dict[str, int] = {}
+        self.rejections: dict[str, dict[str, list[int]]] = {}
         check_selection(config, len(self.clients))
         for callback in self.callbacks.values():
             callback.on_federation_start(self)
@@ -113,6 +109,28 @@ class FederationLoop:
         for observer in self.observers:
             observer.on_warning(self, f"round {self.round}: {text}")
 
+    def reject(self, client: str, reason: str, detail: str = "") -> None:
+        """Leaves out what a client sent: says so, and counts it for the summary.
+
+        Args:
+            client: whose answer it is.
+            reason: what is kept in the checkpoint and the summary.
+            detail: more, for the screen alone.
+        """
+        client = client[:100]
+        self.rejected[client] = self.rejected.get(client, 0) + 1
+        rounds = self.rejections.setdefault(client, {}).setdefault(reason, [])
+        rounds.append(self.round)
+        self.warn(f"client {client} is left out: {reason}{f': {detail}' if detail else ''}")
+
+    def count(self, direction: str, client: str, size: int) -> None:
+        """Adds bytes that travelled `"down"` to a client or `"up"` from it."""
+        if direction == "down":
+            self.costs.bytes_down += size
+        else:
+            self.costs.bytes_up += size
+        self.record("cost", client[:100], f"bytes_{direction}", size)
+
     # the rounds
 
     def run(self) -> None:
@@ -141,7 +159,9 @@ class FederationLoop:
         for callback in self.callbacks.values():
             callback.on_round_start(self)
         with self.costs.phase("fit"):
-            updates = self._collect(evaluated)
+            updates = Collection(self, evaluated).updates()
+            for update in updates:
+                self.record_local(update)
         if len(updates) < config.min_clients:
             raise FedReIDError(
                 f"round {self.round}: {len(updates)} of {len(self.selected)} clients sent a good update, "
@@ -157,44 +177,6 @@ class FederationLoop:
             self._save()
         for observer in self.observers:
             observer.on_round_end(self, self.history.of_round(self.round))
-
-    def _collect(self, evaluated: bool) -> list[ClientUpdate]:
-        updates: dict[str, ClientUpdate] = {}
-        sent: dict[str, ClientJob] = {}
-        received: dict[str, int] = {}
-
-        def jobs() -> Iterator[ClientJob]:
-            for client in self.selected:
-                job = ClientJob(self.round, client, {}, {"evaluate": evaluated})
-                for callback in self.callbacks.values():
-                    job = callback.on_distribute(self, job)
-                sent[client] = job
-                self._count("down", client, job.nbytes)
-                yield job
-
-        for outcome in self.engine.fit(jobs()):
-            try:
-                job = sent.pop(outcome.client, None)
-                if isinstance(outcome, ClientFailure):
-                    raise RejectedUpdate(outcome.reason)
-                received[outcome.client] = received.get(outcome.client, 0) + outcome.nbytes
-                if job is None:
-                    raise RejectedUpdate("was not asked for, or is sent twice")
-                check_update(outcome, job)
-                for callback in self.callbacks.values():
-                    callback.on_update(self, outcome)
-            except RejectedUpdate as reason:
-                self.rejected[outcome.client] = self.rejected.get(outcome.client, 0) + 1
-                self.warn(f"client {outcome.client} is left out: {reason}")
-                continue
-            updates[outcome.client] = outcome
-        # in the order of selection, whatever the order of arrival, so that equal runs write equal files
-        for client in sorted(received, key=[*self.selected, *sorted(received)].index):
-            self._count("up", client, received[client])
-        in_order = [updates[client] for client in self.selected if client in updates]
-        for update in in_order:
-            self.record_local(update)
-        return in_order
 
     def record_local(self, update: ClientUpdate) -> None:
         """Adds the training statistics and the local model's scores that an update brings."""
@@ -225,13 +207,6 @@ class FederationLoop:
         """
         evaluate_models(self)
 
-    def _count(self, direction: str, client: str, size: int) -> None:
-        if direction == "down":
-            self.costs.bytes_down += size
-        else:
-            self.costs.bytes_up += size
-        self.record("cost", client, f"bytes_{direction}", size)
-
     # checkpoints
 
     def best_round(self) -> int | None:
@@ -246,6 +221,7 @@ class FederationLoop:
             "assignment": dict(self.assignment),
             "weights": dict(self.weights),
             "rejected": dict(self.rejected),
+            "rejections": {client: dict(reasons) for client, reasons in self.rejections.items()},
             "history": self.history.state_dict(),
             "costs": self.costs.state_dict(),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
@@ -256,6 +232,7 @@ class FederationLoop:
         self.round = state["round"]
         self.models = {name: dict(model) for name, model in state["models"].items()}
         self.assignment, self.rejected = dict(state["assignment"]), dict(state["rejected"])
+        self.rejections = {client: dict(reasons) for client, reasons in state.get("rejections", {}).items()}
         self.weights = dict(state.get("weights", {}))
         self.history.load_state_dict(state["history"])
         self.costs.load_state_dict(state["costs"])

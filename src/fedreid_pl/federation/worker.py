@@ -15,12 +15,17 @@ from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.federation.time_limit import TimeLimit
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import Backbone
 
 MakeCallbacks = Callable[[], dict[str, FederationCallback]]
 MakeTrainer = Callable[[Iterable[pl.Callback]], pl.Trainer]
+
+
+class Diverged(ValueError):
+    """Training ended in NaN or infinite values, as it would again."""
 
 
 class ClientWorker:
@@ -50,19 +55,22 @@ class ClientWorker:
         self.backbone = backbone
         self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
         self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
+        self.limit = TimeLimit(config.client_timeout)
 
     def fit(self, job: ClientJob) -> ClientUpdate:
         """Trains for `local_epochs`; with `job.config["evaluate"]` evaluates the trained model as well.
 
         Raises:
             FedReIDError: for a mistake of the user, such as an unreadable image.
-            ValueError: if training ended in NaN or infinite weights; nothing of the turn is kept.
+            Diverged: if training ended in NaN or infinite weights; nothing of the turn is kept.
+            TurnTimeout: if the turn takes longer than `client_timeout`; nothing of it is kept.
         """
-        module, datamodule, callbacks = self._prepare(job, before=job.round)
-        trainer = self.make_trainer(callbacks.values())
-        trainer.fit(module, datamodule=datamodule)
-        if job.config.get("evaluate"):
-            trainer.test(module, datamodule=datamodule, verbose=False)
+        with self.limit:
+            module, datamodule, callbacks = self._prepare(job, before=job.round)
+            trainer = self.make_trainer([*callbacks.values(), self.limit])
+            trainer.fit(module, datamodule=datamodule)
+            if job.config.get("evaluate"):
+                trainer.test(module, datamodule=datamodule, verbose=False)
         kept = {"head": module.head.state_dict()}
         if not module.outbox.backbone:
             kept["backbone"] = self.backbone.state_dict()
@@ -76,9 +84,10 @@ class ClientWorker:
         """Evaluates the job's backbone (or the client's own) on the client's test sets, or on those that
         `job.config["tests"]` names (separated by `/`); nothing is trained or kept. What the client kept in its
         last turn up to the job's round is there."""
-        module, datamodule, callbacks = self._prepare(job, before=job.round + 1)
-        trainer = self.make_trainer(callbacks.values())
-        trainer.test(module, datamodule=datamodule, verbose=False)
+        with self.limit:
+            module, datamodule, callbacks = self._prepare(job, before=job.round + 1)
+            trainer = self.make_trainer([*callbacks.values(), self.limit])
+            trainer.test(module, datamodule=datamodule, verbose=False)
         return self._update(job, module, trainer)
 
     def _prepare(self, job: ClientJob, before: int) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
@@ -123,6 +132,6 @@ def _check_finite(states: Mapping[str, Mapping[str, Tensor]]) -> None:
     for part, state in states.items():
         for name, value in state.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise ValueError(
+                raise Diverged(
                     f"training ended in NaN or infinite values ({part} '{name}'); try a smaller learning rate"
                 )

@@ -89,6 +89,7 @@ def build_summary(federation: FederationLoop, data: FederatedData | None = None)
         "best_by": best_by,
         "weights": dict(federation.weights),
         "rejected": dict(federation.rejected),
+        "rejections": federation.rejections,
         "callbacks": config.callbacks,
         "costs": {
             "bytes_down": costs.bytes_down,
@@ -115,6 +116,8 @@ def setting(config: Config) -> str:
             evaluate_every=1,
             clients_per_round=None,
             min_clients=1,
+            client_timeout=None,
+            client_retries=1,
         )
     )
 
