@@ -13,13 +13,13 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from fedreid_pl.callbacks import callback_factory
-from fedreid_pl.config import Config, departures, to_yaml
+from fedreid_pl.config import Config, departures, lineage, to_yaml
 from fedreid_pl.data.cache_folder import chosen_folder
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.checkpoint import Checkpoints, check_models
 from fedreid_pl.federation.engine import SequentialEngine
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
@@ -128,6 +128,7 @@ def evaluate(config: Config, data: FederatedData, folder: Path, checkpoint: dict
     trainer = launch(config)
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
     loop = _loop(config, parts, trainer, make_callbacks, folder, [], writable=False)
+    check_models(checkpoint["models"], loop.initial_backbone)
     loop.round = checkpoint["round"]
     loop.models = checkpoint["models"]
     loop.assignment = checkpoint["assignment"]
@@ -195,7 +196,7 @@ def _loop(
         make_callbacks(),
         worker.initial,
         frozenset(name for name, _ in worker.backbone.named_buffers()),
-        Checkpoints(folder / "checkpoints", writable and trainer.is_global_zero),
+        Checkpoints(folder / "checkpoints", writable and trainer.is_global_zero, lineage=lineage(config)),
         parts.store,
         ServerNetwork(lambda: copy.deepcopy(worker.backbone), public, trainer.strategy.root_device),
         observers,

@@ -3,6 +3,7 @@
 from fedreid_pl.config.bounds import describe
 from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
 from fedreid_pl.config.fidelity import departures
+from fedreid_pl.config.lineage import lineage, may_change
 from fedreid_pl.config.schema import (
     Config,
     DataConfig,
@@ -25,6 +26,8 @@ __all__ = [
     "describe",
     "differences",
     "fingerprint",
+    "lineage",
     "load_config",
+    "may_change",
     "to_yaml",
 ]

@@ -105,14 +105,14 @@ def to_yaml(config: Config) -> str:
 
 def differences(one: Config, other: Config) -> list[str]:
     """Dotted keys in which two configurations compute something different (`PLACE_KEYS` left out)."""
-    left, right = _flat(asdict(one)), _flat(asdict(other))
+    left, right = flat(asdict(one)), flat(asdict(other))
     names = sorted(set(left) | set(right))
     return [name for name in names if name not in PLACE_KEYS and left.get(name) != right.get(name)]
 
 
 def fingerprint(config: Config) -> str:
     """Twelve hexadecimal digits that are equal for configurations that compute the same."""
-    values = {name: value for name, value in _flat(asdict(config)).items() if name not in PLACE_KEYS}
+    values = {name: value for name, value in flat(asdict(config)).items() if name not in PLACE_KEYS}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -250,11 +250,12 @@ def _check_keys(values: Mapping[str, Any], schema: type, prefix: str, source: st
             _check_keys(value, section, f"{prefix}{name}.", source)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping by dotted key."""
     rows: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            rows |= _flat(value, f"{prefix}{name}.")
+            rows |= flat(value, f"{prefix}{name}.")
         else:
             rows[prefix + name] = value
     return rows

@@ -10,7 +10,7 @@ from torch import Tensor
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.checkpoint import Checkpoints, check_models
 from fedreid_pl.federation.collection import Collection
 from fedreid_pl.federation.costs import Costs
 from fedreid_pl.federation.engine import Engine
@@ -228,7 +228,12 @@ class FederationLoop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes back to the end of the round that `state` was taken in; later leftovers on disk are dropped."""
+        """Goes back to the end of the round that `state` was taken in; later leftovers on disk are dropped.
+
+        Raises:
+            FedReIDError: if its models are not of this network; nothing is changed.
+        """
+        check_models(state["models"], self.initial_backbone)
         self.round = state["round"]
         self.models = {name: dict(model) for name, model in state["models"].items()}
         self.assignment, self.rejected = dict(state["assignment"]), dict(state["rejected"])

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fedreid_pl.federation.storage import decode
+
 State = dict[str, Tensor]
 Plain = int | float | bool | str
 
@@ -127,7 +129,7 @@ def from_bytes(data: bytes) -> ClientJob | ClientUpdate:
         RejectedUpdate: if the bytes are not a message.
     """
     try:
-        fields = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        fields = decode(data)
         kind = {"ClientJob": ClientJob, "ClientUpdate": ClientUpdate}[fields.pop("kind")]
         return kind(**fields)
     except Exception as error:  # whatever a hostile sender makes of the bytes

@@ -12,6 +12,7 @@ from torch import Tensor
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.federation.store import ClientStore
@@ -97,9 +98,15 @@ class ClientWorker:
         kept: dict[str, Any] = self.store.load(job.client, before) or {}
         draws = generator(config.seed, job.client, "head")
         head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
-        if "head" in kept:  # not on data that it does not belong to
-            head.load_state_dict(kept["head"])
-        backbone.load_state_dict(kept.get("backbone", self.initial))
+        try:
+            if "head" in kept:  # not on data that it does not belong to
+                head.load_state_dict(kept["head"])
+            backbone.load_state_dict(kept.get("backbone", self.initial))
+        except (RuntimeError, TypeError) as error:
+            raise FedReIDError(
+                f"{self.store.folder / job.client}: what the client kept does not fit its data or the network; "
+                "put its own files back, or resume=never to begin anew"
+            ) from error
         backbone.train()  # an evaluation that raised leaves it in eval mode
         callbacks = self.make_callbacks()
         for name, callback in callbacks.items():
