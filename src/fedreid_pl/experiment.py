@@ -24,6 +24,7 @@ from fedreid_pl.federation.engine import SequentialEngine
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.peers import peers_of
 from fedreid_pl.federation.selection import check_selection
 from fedreid_pl.federation.server import ServerNetwork
 from fedreid_pl.federation.storage import write_text
@@ -89,28 +90,37 @@ def train(config: Config, folder: Path) -> FederationLoop:
             say(text_table(header, rows, left=4))
 
     trainer = launch(config)
-    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
-    if kept := parts.pool.load():
+    try:
+        with peers_of(trainer):
+            parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
+            _prepare_images(config, parts.pool, say)
+            loop = _loop(config, parts, trainer, make_callbacks, folder, observers)
+            _resume(loop, trainer, say)
+            loop.run()
+    finally:
+        del lock
+    return loop
+
+
+def _prepare_images(config: Config, pool: ImagePool, say: Say) -> None:
+    if kept := pool.load():
         say(f"{kept} images decoded into memory")
-    count, size = parts.pool.undecoded()
+    count, size = pool.undecoded()
     if count and config.data.cache == "auto":
         say(
             f"{count:,} images do not fit into memory and are decoded whenever they are used; data.cache=disk decodes "
             f"them once, into {size / 1e9:.1f} GB"
         )
-    loop = _loop(config, parts, trainer, make_callbacks, folder, observers)
+
+
+def _resume(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
     state, problems = loop.checkpoints.latest()
     for problem in problems:
         say(f"warning: {problem}; going on from the round before")
     trainer.strategy.barrier("checkpoint is read")
     if state is not None:
         loop.load_state_dict(state)
-        say(f"resumed after round {loop.round} of {config.rounds}")
-    try:
-        loop.run()
-    finally:
-        del lock
-    return loop
+        say(f"resumed after round {loop.round} of {loop.rounds}")
 
 
 def evaluate(config: Config, data: FederatedData, folder: Path, checkpoint: dict[str, Any]) -> FederationLoop:
