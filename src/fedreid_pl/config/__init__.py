@@ -4,6 +4,7 @@ from fedreid_pl.config.bounds import describe
 from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
 from fedreid_pl.config.fidelity import departures
 from fedreid_pl.config.lineage import lineage, may_change
+from fedreid_pl.config.places import without_places
 from fedreid_pl.config.schema import (
     Config,
     DataConfig,
@@ -30,4 +31,5 @@ __all__ = [
     "load_config",
     "may_change",
     "to_yaml",
+    "without_places",
 ]

@@ -7,14 +7,13 @@ import netrc
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import wandb
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from fedreid_pl.config import Config
+from fedreid_pl.config import Config, without_places
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.history import TESTS, VALIDATIONS, Record
 from fedreid_pl.federation.loop import FederationLoop
@@ -123,8 +122,8 @@ def _start_wandb(config: Config, folder: Path, offline: bool) -> WandbLogger:
         dir=str(folder),
         mode="offline" if offline else "online",
         resume=None if offline else "allow",
-        config=asdict(config),
-        settings=wandb.Settings(silent=True, console="off", init_timeout=_timeout()),
+        config=without_places(config),
+        settings=wandb.Settings(silent=True, console="off", init_timeout=_timeout(), x_disable_meta=True),  # no paths
     )
     run.define_metric("round")
     run.define_metric("*", step_metric="round")
