@@ -91,6 +91,7 @@ def build_summary(federation: FederationLoop, data: FederatedData | None = None)
         "rejected": dict(federation.rejected),
         "rejections": federation.rejections,
         "callbacks": config.callbacks,
+        "algorithms": {name: found for name, callback in federation.callbacks.items() if (found := callback.summary())},
         "costs": {
             "bytes_down": costs.bytes_down,
             "bytes_up": costs.bytes_up,
