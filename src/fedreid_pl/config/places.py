@@ -19,7 +19,7 @@ def without_places(config: Config) -> dict[str, Any]:
     (None, None, 'auto', 'resnet50.pth')
     """
     values = asdict(config)
-    values["output_dir"] = values["data"]["root"] = None
+    values["output_dir"] = values["data"]["root"] = values["data"]["cache_dir"] = None
     for section, key in ((values, "resume"), (values["model"], "weights"), (values["data"], "public")):
         if section[key]:
             section[key] = os.path.basename(section[key].rstrip("/"))
