@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from fedreid_pl.errors import printable
 from fedreid_pl.federation.history import METRICS as SCORES
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
 
@@ -97,7 +98,6 @@ def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:
 
 def _short(value: object) -> str:
     try:
-        text = str(value)
+        return printable(str(value))
     except ValueError:  # an integer of more digits than Python writes out
         return "a number beyond all bounds"
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fedreid_pl.data.federated import VALIDATION
+from fedreid_pl.errors import printable
 from fedreid_pl.federation.checks import check_scores
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
 
@@ -34,7 +35,9 @@ def evaluate_models(federation: FederationLoop) -> None:
                 try:
                     update = _checked(outcome, waiting.pop(outcome.client, None))
                 except RejectedUpdate as reason:
-                    federation.warn(f"client {outcome.client[:100]} could not evaluate the {model} model: {reason}")
+                    federation.warn(
+                        f"client {printable(outcome.client)} could not evaluate the {model} model: {reason}"
+                    )
                     continue
                 for test, metric, value in update.scores():
                     scores.setdefault((test, metric), []).append((members[test], value))

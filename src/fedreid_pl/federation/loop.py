@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fedreid_pl.config import Config
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.checkpoint import Checkpoints, check_models
 from fedreid_pl.federation.collection import Collection
@@ -117,7 +117,7 @@ class FederationLoop:
             reason: what is kept in the checkpoint and the summary.
             detail: more, for the screen alone.
         """
-        client = client[:100]
+        client = printable(client)
         self.rejected[client] = self.rejected.get(client, 0) + 1
         rounds = self.rejections.setdefault(client, {}).setdefault(reason, [])
         rounds.append(self.round)
@@ -129,7 +129,7 @@ class FederationLoop:
             self.costs.bytes_down += size
         else:
             self.costs.bytes_up += size
-        self.record("cost", client[:100], f"bytes_{direction}", size)
+        self.record("cost", printable(client), f"bytes_{direction}", size)
 
     # the rounds
 
