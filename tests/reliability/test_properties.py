@@ -126,4 +126,4 @@ def test_the_metric_is_in_its_range_or_refuses(queries: int, gallery: int, seed:
     assert not odd, "features that are no numbers cannot be ranked"
     assert 1 <= scores.pop("queries") <= queries
     assert all(0 <= value <= 1 for value in scores.values())
-    assert scores["rank1"] <= scores["rank5"] <= scores["rank10"] and scores["mINP"] <= scores["mAP"] + 1e-6
+    assert scores["rank1"] <= scores["rank5"] <= scores["rank10"]
