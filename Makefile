@@ -66,8 +66,9 @@ study: install  ## rerun the study of docs/results.md: three seeds, some hours o
 test: install  ## run every test
 	$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 
-soak: install  ## break it: 100 kills at random instants, 12,000 bad inputs; some minutes
+soak: install  ## break it: 100 kills at random instants, one of two processes, 12,000 bad inputs; some minutes
 	$(BIN) tests/reliability/kills.py kills=100 $(ARGS)
+	$(BIN) tests/reliability/ranks.py kills=10
 	$(BIN) tests/reliability/flood.py count=12000
 
 lint: install  ## style and types

@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import support
 from reliability.kills import differences
+from reliability.ranks import DDP, GOES_ON, LINES, kill_one, start, wait
 
 from fedreid_pl.federation.peers import Peers, of_communication
-
-DDP = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-GOES_ON = "the rounds done so far are saved, the same command goes on from there"
 
 needs_two = pytest.mark.skipif(
     (os.cpu_count() or 1) < 2 or not Path("/proc/self/task").exists(), reason="needs two processors, and /proc"
 )
-
-
-def start(root: Path, folder: Path, log: Path) -> subprocess.Popen:
-    words = support.quick(root, folder, "exp=fedpav_rw", "rounds=5", *DDP)
-    with open(log, "w") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-m", "fedreid_pl", "train", *words],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
-
-
-def child_of(process: subprocess.Popen) -> int:
-    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return int(child)
-
-
-def ended(pid: int) -> bool:
-    """Gone, or dead and not yet waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
-    except OSError:
-        return True
-
-
-def wait(condition, limit: float = 120.0) -> float:
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < limit
-        time.sleep(0.02)
-    return time.monotonic() - begin
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +33,11 @@ def test_the_other_stops_with_a_line_and_the_command_goes_on(
     victim: str, tiny_root: Path, tmp_path: Path, whole: Path
 ) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
-    first = start(tiny_root, folder, log)
+    process = start(tiny_root, folder, log)
     wait((folder / "checkpoints" / "round-00002.ckpt").exists)
-    second = child_of(first)
-    os.kill(first.pid if victim == "first" else second, signal.SIGKILL)
-    if victim == "first":
-        first.wait()
-        assert wait(lambda: ended(second)) < 60
-    else:
-        assert first.wait(60) == 2
+    assert kill_one(process, victim) < 60
     lines = log.read_text().splitlines()
-    what = "process 1 of 2 is gone" if victim == "first" else "process 2 of 2 was ended by SIGKILL"
-    assert lines[-1] == f"error: {what}; {GOES_ON}"
+    assert lines[-1] == LINES[victim]
     assert sum(line.startswith("error: ") for line in lines) == 1 and "Traceback" not in log.read_text()
     assert not (folder / "checkpoints" / "round-00005.ckpt").exists(), "killed too late to prove anything"
     assert start(tiny_root, folder, log).wait(300) == 0, log.read_text()
