@@ -79,6 +79,7 @@ lint: install  ## style and types
 bench: install  ## measure the ratios of docs/performance.md
 	$(BIN) benchmarks/turn.py $(ARGS)
 	$(BIN) benchmarks/ranking.py $(ARGS)
+	$(BIN) benchmarks/report.py
 
 clean:  ## remove environments, caches and build results; runs/ stays
 	rm -rf $(VENV) .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The command line: `fedreid-pl train | compare | evaluate | data`."""
+"""The command line: `fedreid-pl train | compare | evaluate | report | figure | data`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from fedreid_pl import __version__
 from fedreid_pl.commands.compare import compare
 from fedreid_pl.commands.data import data
 from fedreid_pl.commands.evaluate import evaluate
+from fedreid_pl.commands.figure import figure
+from fedreid_pl.commands.report import report
 from fedreid_pl.commands.train import train
 from fedreid_pl.commands.words import complain
 from fedreid_pl.config import available, describe
@@ -23,6 +25,9 @@ fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [splits=10] [job
                    [out=FOLDER] [KEY=VALUE ...]                 train what is missing, print tables over seeds
 fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
 fedreid-pl evaluate run=FOLDER data=NAME data.root=FOLDER [splits=10]         the same on a dataset it never saw
+fedreid-pl report FOLDER ... [out=FILE.html]                                  one page about a run, runs, a comparison
+fedreid-pl report FOLDER report.images=true|false [report.KEY=VALUE ...]      look into the run's last models again
+fedreid-pl figure FOLDER ... [columns=1|2] [out=FOLDER]                       figures for papers, PNG and PDF
 fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             count (show: draw) the pictures
 fedreid-pl data check [data=NAME] [data.root=FOLDER] [json=FILE.json]         are the datasets there and readable
 fedreid-pl data cache [clear] [data.cache_dir=FOLDER]                         what is kept of pictures, and how much
@@ -33,6 +38,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "compare": compare,
     "evaluate": evaluate,
+    "report": report,
+    "figure": figure,
     "data": data,
 }
 """By name; each imports torch and Lightning, which take seconds, only when its words are known to be right."""

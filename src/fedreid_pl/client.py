@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from fedreid_pl.config import LossConfig, OptimConfig
 from fedreid_pl.functional.schedule import rate_factor
 from fedreid_pl.functional.triplet import batch_hard_triplet
-from fedreid_pl.metrics.retrieval import ReIDRetrieval
+from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
 
 
 @dataclass
@@ -44,6 +45,7 @@ class ReIDClient(pl.LightningModule):
         loss: what is added to plain cross-entropy.
         total_epochs: epochs of the whole run, for the cosine schedule; `None`: the run ends with this turn.
         retrieval_options: those of the test sets' `ReIDRetrieval`.
+        inspect: called with the name of every test set and what its scores were computed from.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ReIDClient(pl.LightningModule):
         loss: LossConfig | None = None,
         total_epochs: int | None = None,
         retrieval_options: Mapping[str, Any] | None = None,
+        inspect: Callable[[str, RankedSets], None] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -68,6 +71,7 @@ class ReIDClient(pl.LightningModule):
         self.outbox = Outbox()
         self.scores: dict[str, dict[str, float]] = {}
         self.retrieval_options = dict(retrieval_options or {})
+        self.inspect = inspect
         self._retrieval: dict[str, ReIDRetrieval] = {}
         self._losses: list[Tensor] = []
         self._triplets: list[Tensor] = []
@@ -134,7 +138,10 @@ class ReIDClient(pl.LightningModule):
     def on_test_start(self) -> None:
         """Makes one metric per active test set."""
         names: Sequence[str] = self.trainer.datamodule.active_tests  # type: ignore[attr-defined]
-        self._retrieval = {name: ReIDRetrieval(**self.retrieval_options).to(self.device) for name in names}
+        self._retrieval = {}
+        for name in names:
+            inspect = partial(self.inspect, name) if self.inspect else None
+            self._retrieval[name] = ReIDRetrieval(**self.retrieval_options, inspect=inspect).to(self.device)
 
     def test_step(self, batch: tuple[Tensor, ...], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds a batch of query (even loader) or gallery (odd loader) features to its test set's metric."""

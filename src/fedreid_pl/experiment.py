@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.federation.checkpoint import Checkpoints, check_models
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.checkpoint import Checkpoints, check_models, read_checkpoint
 from fedreid_pl.federation.engine import SequentialEngine
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
@@ -31,13 +32,15 @@ from fedreid_pl.federation.storage import write_text
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.trainer import build_trainer, check_devices, launch, quiet
 from fedreid_pl.federation.worker import ClientWorker
+from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
 from fedreid_pl.models.weights import build_backbone
+from fedreid_pl.reporting.html.report import ReportFile
 from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
-from fedreid_pl.reporting.run_folder import RunFiles, write_splits
+from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.tables import text_table
-from fedreid_pl.resume import prepare_folder
+from fedreid_pl.resume import find_checkpoint, prepare_folder
 
 Say = Callable[[str], None]
 
@@ -50,6 +53,12 @@ class Parts:
     pool: ImagePool
     worker: ClientWorker
     store: ClientStore
+
+    def inspector(self, config: Config, round: int, trainer: pl.Trainer) -> Inspector:
+        """Has the worker's evaluations of a round looked at."""
+        inspector = Inspector(config, self.data, self.pool, self.worker, round, trainer.strategy.root_device)
+        self.worker.inspect = inspector
+        return inspector
 
 
 def train(config: Config, folder: Path) -> FederationLoop:
@@ -64,6 +73,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     say: Say = _say if first else (lambda text: None)
     check_devices(config)
+    check_report(config)
     make_callbacks = callback_factory(config.callbacks)
     status = Status() if first else None
     data = load_federated_data(config.data, status)
@@ -93,6 +103,10 @@ def train(config: Config, folder: Path) -> FederationLoop:
     try:
         with peers_of(trainer):
             parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
+            if first:
+                inspector = parts.inspector(config, config.rounds, trainer)
+                # after the numbers, before loggers
+                observers[1:1] = [InspectionFiles(inspector, folder), ReportFile(folder)]
             _prepare_images(config, parts.pool, say)
             loop = _loop(config, parts, trainer, make_callbacks, folder, observers)
             _resume(loop, trainer, say)
@@ -123,10 +137,17 @@ def _resume(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
         say(f"resumed after round {loop.round} of {loop.rounds}")
 
 
-def evaluate(config: Config, data: FederatedData, folder: Path, checkpoint: dict[str, Any]) -> FederationLoop:
+def evaluate(
+    config: Config,
+    data: FederatedData,
+    folder: Path,
+    checkpoint: dict[str, Any],
+    prepare: Callable[[Parts, pl.Trainer], object] | None = None,
+) -> FederationLoop:
     """Evaluates the models of a checkpoint (of a `local` run: each client's own) on data of the run's clients.
 
-    Nothing is written. The scores are in the returned loop's history, in the checkpoint's round.
+    Nothing is written. The scores are in the returned loop's history, in the checkpoint's round. `prepare` is called
+    with the parts before anything is evaluated.
 
     Raises:
         FedReIDError: for data that cannot be read or does not fit the run.
@@ -137,6 +158,8 @@ def evaluate(config: Config, data: FederatedData, folder: Path, checkpoint: dict
     backbone = build_backbone(config.model, config.seed)
     trainer = launch(config)
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
+    if prepare is not None:
+        prepare(parts, trainer)
     loop = _loop(config, parts, trainer, make_callbacks, folder, [], writable=False)
     check_models(checkpoint["models"], loop.initial_backbone)
     loop.round = checkpoint["round"]
@@ -147,6 +170,34 @@ def evaluate(config: Config, data: FederatedData, folder: Path, checkpoint: dict
     else:
         _evaluate_own(loop, parts.worker)
     return loop
+
+
+def inspect_run(config: Config, before: Config, folder: Path) -> None:
+    """Looks into the models of a run's last checkpoint again and writes inspection.json as `config.report` says.
+
+    That is kept in the run's config.yaml (`before` with the new section `report`).
+
+    Raises:
+        FedReIDError: for data that cannot be read or are others than the run's, or a folder that cannot be written.
+    """
+    check_report(config)
+    state = read_checkpoint(find_checkpoint(folder), lineage(before))
+    data = load_federated_data(config.data)
+    if list(data.clients) != list((read_summary(folder) or {}).get("clients", data.clients)):
+        raise FedReIDError(f"data={config.data.name}: its clients are not those of the run in {folder}")
+    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    lock = RunLock(folder) if first else None
+    inspectors: list[Inspector] = []
+    evaluate(
+        config, data, folder, state, lambda parts, t: inspectors.append(parts.inspector(config, state["round"], t))
+    )
+    if lock is None:
+        return
+    (inspector,) = inspectors
+    if inspector.problem:
+        raise FedReIDError(f"{folder}: {inspector.problem}")
+    inspector.write(folder)
+    write_text(folder / "config.yaml", to_yaml(replace(before, report=config.report)))
 
 
 def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:

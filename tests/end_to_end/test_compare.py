@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import html
 import io
 import json
 import os
+import re
 import shutil
 import statistics
 from collections.abc import Iterator
@@ -110,3 +112,56 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert "WITHOUT fedpav seed 1" in said.out and "fedpav, global model" in said.out
     alone = [line for line in trained[1].out.splitlines() if line.startswith("standalone (local)")]
     assert alone and all(line.split() in [row.split() for row in said.out.splitlines()] for line in alone)
+
+
+def test_the_report_shows_every_number_of_the_tables(trained: tuple[Path, Said], tmp_path: Path) -> None:
+    folder, said = trained
+    place = folder / "runs" / "minireid" / "compare"
+    assert said.out.splitlines()[-1].endswith(str(Path("runs", "minireid", "compare", "report.html")))
+    shown = [row for table in tables_of_page(place / "report.html") for row in table]
+    with open(place / "tables.csv", newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert len(cells) > 50
+    for cell in cells:
+        number, deviation = float(cell["mean"]), float(cell["deviation"] or 0)
+        rows = [row for row in shown if ", ".join(row.names) == cell["row"] and cell["column"] in row.values]
+        assert any(close(row.values[cell["column"]], number, deviation) for row in rows), cell
+    for experiment in EXPERIMENTS:
+        assert f"fedreid-pl train exp={experiment}" in (place / "report.html").read_text()
+    before = Path.cwd()
+    os.chdir(tmp_path)  # the folders in runs.csv are relative to where the comparison was made
+    try:
+        assert main(["report", str(place), f"out={tmp_path / 'again.html'}"]) == 0
+    finally:
+        os.chdir(before)
+    assert [row for table in tables_of_page(tmp_path / "again.html") for row in table][: len(shown)] == shown
+
+
+class Row(NamedTuple):
+    names: list[str]
+    values: dict[str, str]
+
+
+def tables_of_page(path: Path) -> list[list[Row]]:
+    """Every table of a page that is not folded away: names of a row, and its cells by heading."""
+    text = re.sub(r"<details.*?</details>", "", path.read_text())
+    tables = []
+    for table in re.findall(r"<table.*?</table>", text):
+        head = [html.unescape(cell) for cell in re.findall(r'<th scope="col"[^>]*>(.*?)</th>', table)]
+        rows = []
+        for line in re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2]):
+            names = [html.unescape(cell) for cell in re.findall(r'<th scope="row">(.*?)</th>', line)]
+            values = re.findall(r"<td>(.*?)</td>", line)
+            rows.append(Row(names, dict(zip(head[len(names) :], values, strict=True))))
+        tables.append(rows)
+    return tables
+
+
+def close(shown: str, number: float, deviation: float) -> bool:
+    """Whether a cell is these numbers, rounded to as many decimals as it shows."""
+    parts = [part.strip().replace(",", "") for part in shown.split("±")]
+    if parts == ["-"]:
+        return False
+    half = 0.5000001 * 10.0 ** -len(parts[0].partition(".")[2])
+    wanted = [number, deviation][: len(parts)]
+    return all(abs(float(part) - value) <= half for part, value in zip(parts, wanted, strict=True))

@@ -44,9 +44,11 @@ def train(bench: Path, output: Path, *words: str) -> tuple[dict, list[dict[str, 
     settings = [
         f"data.root={bench}",
         "data.layout=auto",
-        "data.height=32",
-        "data.width=16",
+        "data.height=64",
+        "data.width=32",
         "data.pad=2",
+        "optim.lr_backbone=0.0001",  # a last batch of two images makes BatchNorm's gradients thousands of times larger
+        "optim.lr_head=0.001",
         "model.name=resnet18",
         "model.weights=none",
         "trainer.accelerator=cpu",

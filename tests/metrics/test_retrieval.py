@@ -266,3 +266,16 @@ def test_two_processes_draw_the_galleries_of_one(two_processes):
 def test_synchronising_does_not_change_what_a_process_holds(two_processes):
     early = [results["early"] for results in two_processes]
     assert early[0] == early[1] != expected()
+
+
+def test_an_inspector_sees_both_lists_in_the_order_of_their_indices() -> None:
+    seen = []
+    metric = ReIDRetrieval(inspect=seen.append)
+    shuffled = torch.randperm(GALLERY, generator=torch.Generator().manual_seed(3))
+    feed(metric, "gallery", torch.cat([shuffled, shuffled[:5]]), batch=7)  # with repeats, as under DDP
+    feed(metric, "query", torch.arange(QUERIES).flip(0))
+    assert metric.compute() == expected()
+    (sets,) = seen
+    for found, wanted in zip(sets[:6], (*sides()[0], *sides()[1]), strict=True):
+        assert torch.equal(found, wanted)
+    assert all(torch.equal(a, b) for a, b in zip(sets.results, retrieval_results(*sets[:6]), strict=True))

@@ -20,6 +20,7 @@ def train(words: list[str]) -> int:
         print(f"\n{title(config, loop.round)}\n")
         print(result_table(summary, None if config.name == "local" else find_standalone(config, folder)))
         print(
-            f"\nRank-1 and mAP in percent; curves in {folder / 'metrics.csv'}, all numbers in {folder / 'summary.json'}"
+            f"\nRank-1 and mAP in percent; curves and ranked lists in {folder / 'report.html'}, "
+            f"all numbers in {folder / 'metrics.csv'} and summary.json"
         )
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedreid_pl.config import Config, compose, differences, fingerprint
+from fedreid_pl.errors import FedReIDError
 
 
 def run_folder(config: Config, words: Sequence[str]) -> Path:
@@ -41,3 +42,21 @@ def complain(text: str) -> None:
 def first_process() -> bool:
     """Whether this process is the one that speaks, known before torch is."""
     return os.environ.get("RANK", "0") == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def folders_of(words: Sequence[str], command: str) -> tuple[list[Path], list[str]]:
+    """Folders, plain or as `run=FOLDER`, each once, and the other `key=value` words.
+
+    Raises:
+        FedReIDError: if there is no folder, or one of them is none.
+    """
+    plain = [word for word in words if "=" not in word or Path(word).is_dir()]
+    named = [word.partition("=")[2] for word in words if word not in plain and word.startswith("run=")]
+    others = [word for word in words if word not in plain and not word.startswith("run=")]
+    folders = list({Path(word).expanduser().resolve(): Path(word).expanduser() for word in (*plain, *named)}.values())
+    if not folders:
+        raise FedReIDError(f"{command}: give the folder of a run or of a comparison, fedreid-pl {command} FOLDER")
+    for folder in folders:
+        if not folder.is_dir():
+            raise FedReIDError(f"{folder}: no such folder; give that of a run or of a comparison")
+    return folders, others

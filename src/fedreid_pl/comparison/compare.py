@@ -6,20 +6,23 @@ import csv
 import io
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from fedreid_pl.callbacks import callback_factory
-from fedreid_pl.comparison.accuracy import Experiments, table2, table3, table4
-from fedreid_pl.comparison.course import communication_table, fluctuation_table, weight_tables
+from fedreid_pl.comparison.contents import make_tables
 from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun
+from fedreid_pl.comparison.report import comparison_report
 from fedreid_pl.comparison.results import Result, read_result
 from fedreid_pl.comparison.runner import train_runs
-from fedreid_pl.comparison.tables import Table, tidy_csv
+from fedreid_pl.comparison.tables import tidy_csv
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.selection import check_selection
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.federation.trainer import check_devices, quiet
+from fedreid_pl.reporting.html.report import NAME, write_report
+from fedreid_pl.reporting.records import RunRecord, read_run
 from fedreid_pl.reporting.status import Status
 
 
@@ -85,21 +88,6 @@ def _check_splits(plan: Plan) -> None:
         raise FedReIDError(f"splits={len(plan.splits)}: data={first.name} has one split only")
 
 
-def make_tables(plan: Plan, results: Mapping[PlannedRun, Result]) -> list[Table]:
-    """All tables that the results allow, without those that would be empty."""
-    experiments: Experiments = {
-        label: found
-        for label in plan.experiments
-        if (found := [results[run] for run in plan.runs if run.experiment == label and run in results])
-    }
-    kind = ", synthetic data" if plan.synthetic else ""
-    paper = not plan.synthetic
-    tables = [table3(experiments, metric, plan.statistic, kind, paper) for metric in ("rank1", "mAP")]
-    tables += [table for make in (table4, table2) if (table := make(experiments, plan.statistic, kind, paper))]
-    tables += [fluctuation_table(experiments, kind), communication_table(experiments, kind)]
-    return [table for table in (*tables, *weight_tables(experiments, kind)) if table.rows]
-
-
 def _report(plan: Plan, results: Mapping[PlannedRun, Result]) -> None:
     tables = make_tables(plan, results)
     head = _head(plan, results)
@@ -109,6 +97,18 @@ def _report(plan: Plan, results: Mapping[PlannedRun, Result]) -> None:
     if tables:
         print("\n\n".join([head, *(table.to_text() for table in tables)]))
         print(f"\nThese tables are in {plan.out / 'tables.md'} and tables.csv, where they come from in runs.csv")
+        print(f"Curves, ranked lists and these tables on one page: {_write_page(plan, results)}")
+
+
+def _write_page(plan: Plan, results: Mapping[PlannedRun, Result]) -> Path:
+    experiments: dict[str, list[RunRecord]] = {}
+    for run in results:
+        experiments.setdefault(run.experiment, []).append(read_run(run.folder))
+    ordered = {label: experiments[label] for label in plan.experiments if label in experiments}
+    missing = [run.name for run in plan.runs if run not in results]
+    return write_report(
+        comparison_report(ordered, make_tables(plan, results), plan.statistic, missing), plan.out / NAME
+    )
 
 
 def _head(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:

@@ -57,10 +57,8 @@ class PlannedRun:
 
     @property
     def role(self) -> str:
-        """`standalone` or `centralized` for a run without callbacks, else `federated`."""
-        if self.config.callbacks:
-            return "federated"
-        return "centralized" if self.config.data.scenario == "merged" else "standalone"
+        """`standalone`, `centralized` or `federated`."""
+        return self.config.role
 
 
 @dataclass(frozen=True, eq=False)

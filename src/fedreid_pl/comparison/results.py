@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from fedreid_pl.comparison.plan import PlannedRun
 from fedreid_pl.config import differences, load_config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.history import History, Record, summarize
-from fedreid_pl.reporting.run_folder import read_summary
+from fedreid_pl.federation.history import History, summarize
+from fedreid_pl.reporting.run_folder import read_history, read_summary
 
 
 class Costs(NamedTuple):
@@ -104,7 +102,7 @@ def read_result(run: PlannedRun) -> Result | None:
     try:
         if differences(load_config(run.folder / "config.yaml"), run.config):
             return None
-        history = _read_history(run.folder / "metrics.csv", run)
+        history = read_history(run.folder, run.config)
         if not history.records or history.records[-1].round != run.config.rounds:
             return None
         scores = {section: summarize(history, section) for section in ("global", "local")}
@@ -117,13 +115,3 @@ def read_result(run: PlannedRun) -> Result | None:
 def _costs(costs: Mapping[str, Any]) -> Costs:
     backbone, down, up = (int(costs[name]) for name in ("backbone_bytes", "bytes_down", "bytes_up"))
     return Costs(backbone, down, up, float(costs["seconds"]["total"]))
-
-
-def _read_history(path: Path, run: PlannedRun) -> History:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [Record(int(row[0]), row[1], row[2], row[3], float(row[4])) for row in list(csv.reader(file))[1:]]
-    datasets = run.config.data.datasets
-    if run.config.data.scenario == "merged" and len(datasets) == 1:  # the scores of a client with one test set
-        (test,) = (name.strip("/").replace("/", "-") for name in datasets)  # go by the client's name
-        rows = [row._replace(name=test) if row.section == "local" else row for row in rows]
-    return History(rows)

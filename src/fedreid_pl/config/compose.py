@@ -21,8 +21,11 @@ from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.schema import Config
 from fedreid_pl.errors import FedReIDError, nearest
 
-# Keys that say where a run is kept or how fast it reads, not what it computes.
-PLACE_KEYS = ("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir")
+# Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
+PLACE_KEYS = (
+    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir"),
+    *("report.images", "report.queries", "report.embedding"),
+)
 
 
 def compose(words: Iterable[str]) -> Config:
@@ -251,7 +254,7 @@ def _check_keys(values: Mapping[str, Any], schema: type, prefix: str, source: st
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one mapping by dotted key."""
+    """Nested keys as dotted ones; an empty section is a value."""
     rows: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:

@@ -162,6 +162,19 @@ class TrainerConfig:
 
 
 @dataclass
+class ReportConfig:
+    """What report.html and inspection.json show; changes no number of the run."""
+
+    images: bool | None = key(
+        None, "write ranked lists, identities and the view of features; null: for synthetic data only"
+    )
+    queries: int = key(6, "queries per test set with a ranked list, half of them the hardest", at_least=2, at_most=50)
+    embedding: str = key(
+        "pca", "view of query features in two dimensions: pca, tsne (wants scikit-learn)", choices=("pca", "tsne")
+    )
+
+
+@dataclass
 class Config:
     """One experiment."""
 
@@ -194,4 +207,12 @@ class Config:
     optim: OptimConfig = key(OptimConfig, "local optimisation")
     loss: LossConfig = key(LossConfig, "what is minimised")
     trainer: TrainerConfig = key(TrainerConfig, "devices")
+    report: ReportConfig = key(ReportConfig, "what is shown")
     callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
+
+    @property
+    def role(self) -> str:
+        """`standalone` or `centralized` for a run without callbacks, else `federated`."""
+        if self.callbacks:
+            return "federated"
+        return "centralized" if self.data.scenario == "merged" else "standalone"

@@ -80,6 +80,21 @@ class History:
         writer.writerows((*record[:4], repr(record.value)) for record in self.records)
         return text.getvalue()
 
+    @classmethod
+    def from_csv(cls, text: str) -> History:
+        """Reads what `to_csv` wrote.
+
+        Raises:
+            ValueError: if it is something else.
+
+        >>> History.from_csv(History([Record(1, "global", "mini-viper", "rank1", 0.25)]).to_csv()).records
+        [Record(round=1, section='global', name='mini-viper', metric='rank1', value=0.25)]
+        """
+        header, *rows = csv.reader(io.StringIO(text))
+        if tuple(header) != Record._fields:
+            raise ValueError(f"the first line is not {','.join(Record._fields)}")
+        return cls(Record(int(row[0]), row[1], row[2], row[3], float(row[4])) for row in rows)
+
     def state_dict(self) -> dict[str, list]:
         """Columns, as a checkpoint keeps them."""
         return {name: [getattr(record, name) for record in self.records] for name in Record._fields}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,11 +19,14 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.time_limit import TimeLimit
 from fedreid_pl.functional.randomness import derive_seed, generator
+from fedreid_pl.metrics.retrieval import RankedSets
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import Backbone
 
 MakeCallbacks = Callable[[], dict[str, FederationCallback]]
 MakeTrainer = Callable[[Iterable[pl.Callback]], pl.Trainer]
+Inspect = Callable[[ClientJob, bool, str, RankedSets], None]
+"""Takes the job, whether its client was trained in it, a test set's name and what its scores come from."""
 
 
 class Diverged(ValueError):
@@ -40,6 +44,9 @@ class ClientWorker:
         make_callbacks: new client halves for every turn.
         make_trainer: a Trainer with the given callbacks.
         rank: of this process.
+
+    Attributes:
+        inspect: looks at what test sets' scores are computed from, on this machine only; `None`: nobody does.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class ClientWorker:
         self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
         self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
         self.limit = TimeLimit(config.client_timeout)
+        self.inspect: Inspect | None = None
 
     def fit(self, job: ClientJob) -> ClientUpdate:
         """Trains for `local_epochs`; with `job.config["evaluate"]` evaluates the trained model as well.
@@ -67,7 +75,7 @@ class ClientWorker:
             TurnTimeout: if the turn takes longer than `client_timeout`; nothing of it is kept.
         """
         with self.limit:
-            module, datamodule, callbacks = self._prepare(job, before=job.round)
+            module, datamodule, callbacks = self._prepare(job, before=job.round, trained=True)
             trainer = self.make_trainer([*callbacks.values(), self.limit])
             trainer.fit(module, datamodule=datamodule)
             if job.config.get("evaluate"):
@@ -86,12 +94,14 @@ class ClientWorker:
         `job.config["tests"]` names (separated by `/`); nothing is trained or kept. What the client kept in its
         last turn up to the job's round is there."""
         with self.limit:
-            module, datamodule, callbacks = self._prepare(job, before=job.round + 1)
+            module, datamodule, callbacks = self._prepare(job, before=job.round + 1, trained=False)
             trainer = self.make_trainer([*callbacks.values(), self.limit])
             trainer.test(module, datamodule=datamodule, verbose=False)
         return self._update(job, module, trainer)
 
-    def _prepare(self, job: ClientJob, before: int) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
+    def _prepare(
+        self, job: ClientJob, before: int, trained: bool
+    ) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
         config, datamodule, backbone = self.config, self.datamodules[job.client], self.backbone
         seed = derive_seed(config.seed, job.round, job.client)
         torch.manual_seed(derive_seed(seed, "dropout", self.rank))
@@ -121,7 +131,10 @@ class ClientWorker:
             "single_shot": config.data.single_shot,
             "seed": config.data.split_seed,
         }
-        module = ReIDClient(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval)
+        inspect = partial(self.inspect, job, trained) if self.inspect else None
+        module = ReIDClient(
+            backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval, inspect
+        )
         return module, datamodule, callbacks
 
     def _update(self, job: ClientJob, module: ReIDClient, trainer: pl.Trainer) -> ClientUpdate:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,10 +11,22 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from fedreid_pl.functional.randomness import generator
-from fedreid_pl.functional.ranking import retrieval_results, summarize
+from fedreid_pl.functional.ranking import RetrievalResults, retrieval_results, summarize
 from fedreid_pl.functional.single_shot import single_shot_cmc
 
 _ROLE, _INDEX, _IDENTITY, _CAMERA, _DIM = range(5)
+
+
+class RankedSets(NamedTuple):
+    """What a test set's scores were computed from: both lists in the order of their indices, and the results."""
+
+    query: Tensor  # [Q, D] float32
+    query_identities: Tensor  # [Q] int64
+    query_cameras: Tensor  # [Q] int64
+    gallery: Tensor  # [G, D] float32
+    gallery_identities: Tensor  # [G] int64
+    gallery_cameras: Tensor  # [G] int64
+    results: RetrievalResults
 
 
 class ReIDRetrieval(Metric):
@@ -33,6 +45,7 @@ class ReIDRetrieval(Metric):
         chunk: queries that are compared with the gallery at a time; bounds the memory.
         single_shot: random galleries of one image per person to average `single_shot_rank{k}` over; 0: none.
         seed: of these galleries.
+        inspect: called by `compute` with what it ranked, before the features are given up; the same in every process.
         kwargs: those of `torchmetrics.Metric`.
 
     >>> metric = ReIDRetrieval(ranks=(1,))
@@ -58,6 +71,7 @@ class ReIDRetrieval(Metric):
         chunk: int = 256,
         single_shot: int = 0,
         seed: int = 0,
+        inspect: Callable[[RankedSets], None] | None = None,
         **kwargs: Any,
     ) -> None:
         # With its cache, a process without new samples would skip a synchronisation that the others wait for.
@@ -70,6 +84,7 @@ class ReIDRetrieval(Metric):
         self.keep_unmatched = keep_unmatched
         self.chunk = chunk
         self.single_shot, self.seed = single_shot, seed
+        self.inspect = inspect
         self.add_state("features", default=[], dist_reduce_fx="cat")
         self.add_state("columns", default=[], dist_reduce_fx="cat")
 
@@ -129,6 +144,8 @@ class ReIDRetrieval(Metric):
             total = len(hits) if self.keep_unmatched else scores["queries"]
             means = (hits.sum(0) / total).tolist()
             scores |= {f"single_shot_rank{k}": mean for k, mean in zip(self.ranks, means, strict=True)}
+        if self.inspect is not None:
+            self.inspect(RankedSets(*sides[0], *sides[1], results))
         return scores
 
     @staticmethod

@@ -27,7 +27,7 @@ from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.data.scenarios import client_name
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.costs import peak_memory
-from fedreid_pl.federation.history import TESTS, VALIDATIONS, Record, best_round, summarize
+from fedreid_pl.federation.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import state_bytes
 from fedreid_pl.federation.observer import Observer
@@ -164,14 +164,36 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return summary if isinstance(summary, dict) else None
 
 
-def find_standalone(config: Config, folder: Path) -> dict[str, Any] | None:
-    """Summary of a complete `local` run beside this one that differs in nothing but the algorithm."""
+def read_history(folder: Path, config: Config) -> History:
+    """A run's metrics.csv.
+
+    In a merged run over one dataset the local scores, which go by the client's name, get the test set's.
+
+    Raises:
+        OSError, ValueError, LookupError: if it cannot be read.
+    """
+    history = History.from_csv((folder / "metrics.csv").read_text(encoding="utf-8"))
+    datasets = config.data.datasets
+    if config.data.scenario != "merged" or len(datasets) != 1:
+        return history
+    test = datasets[0].strip("/").replace("/", "-")
+    return History(row._replace(name=test) if row.section == "local" else row for row in history.records)
+
+
+def standalone_folder(config: Config, folder: Path) -> Path | None:
+    """A complete `local` run beside this one that differs in nothing but the algorithm."""
     for candidate in sorted(folder.parent.parent.glob("*/*/summary.json")):
         found = read_summary(candidate.parent)
         wanted = {"name": "local", "setting": setting(config), "complete": True}
         if found and all(found.get(key) == value for key, value in wanted.items()):
-            return found
+            return candidate.parent
     return None
+
+
+def find_standalone(config: Config, folder: Path) -> dict[str, Any] | None:
+    """Summary of such a run."""
+    found = standalone_folder(config, folder)
+    return read_summary(found) if found else None
 
 
 class RunLock:

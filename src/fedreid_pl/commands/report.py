@@ -1,0 +1,40 @@
+"""`fedreid-pl report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedreid_pl.commands.words import complain, first_process, folders_of, take
+from fedreid_pl.config import load_config
+from fedreid_pl.errors import FedReIDError
+
+
+def report(words: list[str]) -> int:
+    """Writes one HTML file about a run, several runs, or a comparison; looks into a run again if asked to."""
+    options, rest = take(words, "out")
+    folders, settings = folders_of(rest, "report")
+    if settings and (len(folders) > 1 or not (folders[0] / "config.yaml").is_file()):
+        raise FedReIDError(f"{settings[0]}: is for a single run; give one folder with a config.yaml")
+    if settings:
+        _inspect(folders[0], settings)
+    if not first_process():  # it has done its part of the evaluation
+        return 0
+    from fedreid_pl.comparison.report import report_of
+    from fedreid_pl.reporting.html.report import NAME, write_report
+
+    made = report_of(folders)
+    default = folders[0] / NAME if len(folders) == 1 else Path(NAME)
+    path = write_report(made, Path(options["out"]).expanduser() if options.get("out") else default)
+    print(f"{len(made.runs)} run{'s' * (len(made.runs) != 1)}, report in {path}")
+    for name in made.missing:
+        complain(f"warning: {name} is missing")
+    return 0
+
+
+def _inspect(folder: Path, settings: list[str]) -> None:
+    """Evaluates the run's last checkpoint again, with these words on top of its configuration."""
+    config = load_config(folder / "config.yaml", settings)
+    before = load_config(folder / "config.yaml")
+    from fedreid_pl.experiment import inspect_run
+
+    inspect_run(config, before, folder)

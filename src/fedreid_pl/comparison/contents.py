@@ -1,0 +1,26 @@
+"""Which tables a comparison has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedreid_pl.comparison.accuracy import Experiments, table2, table3, table4
+from fedreid_pl.comparison.course import communication_table, fluctuation_table, weight_tables
+from fedreid_pl.comparison.plan import Plan, PlannedRun
+from fedreid_pl.comparison.results import Result
+from fedreid_pl.comparison.tables import Table
+
+
+def make_tables(plan: Plan, results: Mapping[PlannedRun, Result]) -> list[Table]:
+    """All tables that the results allow, without those that would be empty."""
+    experiments: Experiments = {
+        label: found
+        for label in plan.experiments
+        if (found := [results[run] for run in plan.runs if run.experiment == label and run in results])
+    }
+    kind = ", synthetic data" if plan.synthetic else ""
+    paper = not plan.synthetic
+    tables = [table3(experiments, metric, plan.statistic, kind, paper) for metric in ("rank1", "mAP")]
+    tables += [table for make in (table4, table2) if (table := make(experiments, plan.statistic, kind, paper))]
+    tables += [fluctuation_table(experiments, kind), communication_table(experiments, kind)]
+    return [table for table in (*tables, *weight_tables(experiments, kind)) if table.rows]

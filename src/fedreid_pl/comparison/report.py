@@ -1,0 +1,124 @@
+"""The report of a comparison, or of any runs: their tables are those of tables.csv."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedreid_pl.comparison.contents import make_tables
+from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun
+from fedreid_pl.comparison.results import Result, read_result
+from fedreid_pl.comparison.tables import Table
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.reporting.html.elements import Sheet
+from fedreid_pl.reporting.html.report import Report, report_of_run
+from fedreid_pl.reporting.records import Experiments, group_runs, read_run
+
+FIRST = ("table3", "table4")
+"""Tables at the top of the report: the scores, and their differences to standalone training."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of runs.csv."""
+
+    experiment: str
+    seed: int
+    split: int
+    folder: Path
+
+
+def report_of(folders: Sequence[Path]) -> Report:
+    """The report of a run's folder, of a comparison's (with its runs.csv), or of several of either.
+
+    Raises:
+        FedReIDError: if a folder is neither, or nothing in it can be read.
+    """
+    if len(folders) == 1 and not (folders[0] / "runs.csv").is_file():
+        return report_of_run(folders[0])
+    experiments: Experiments = {}
+    missing: list[str] = []
+    statistic = "last"
+    comparisons = [folder for folder in folders if (folder / "runs.csv").is_file()]
+    if len(folders) == 1:
+        statistic = _statistic(folders[0])
+        for listed in read_listed(folders[0]):
+            if (listed.folder / "metrics.csv").is_file():
+                experiments.setdefault(listed.experiment, []).append(read_run(listed.folder))
+            else:
+                missing.append(
+                    f"{listed.experiment} seed {listed.seed}" + f" split {listed.split}" * bool(listed.split)
+                )
+        if not experiments:
+            raise FedReIDError(f"{folders[0]}: none of its {len(missing)} runs is there; repeat the comparison")
+    else:
+        places = [folder for folder in folders if folder not in comparisons]
+        places += [listed.folder for folder in comparisons for listed in read_listed(folder)]
+        experiments = group_runs(read_run(place) for place in places)
+    return comparison_report(experiments, _tables(experiments, statistic), statistic, missing)
+
+
+def comparison_report(
+    experiments: Experiments, tables: Sequence[Table], statistic: str, missing: Sequence[str] = ()
+) -> Report:
+    """The report of several runs with their tables: Rank-1 and differences to standalone first."""
+    ordered = [next((table for table in tables if table.key == key), None) for key in FIRST]
+    first = [table for table in ordered if table]
+    sheets = [
+        Sheet(table.title, *table.body(), left=len(table.lead), notes=table.notes)
+        for table in (*first, *(table for table in tables if table not in first))
+    ]
+    return Report(experiments, tables=sheets, missing=missing, statistic=STATISTICS[statistic])
+
+
+def _tables(experiments: Experiments, statistic: str) -> list[Table]:
+    """Those of the runs that are complete."""
+    runs = [
+        PlannedRun(label, run.config.seed, run.config, (), run.folder, run.config.data.split)
+        for label, group in experiments.items()
+        for run in group
+    ]
+    runs.sort(key=lambda run: (run.seed, run.split))
+    plan = Plan(tuple(runs), 1, statistic, Path())
+    results: Mapping[PlannedRun, Result] = {run: result for run in runs if (result := read_result(run))}
+    return make_tables(plan, results)
+
+
+def read_listed(folder: Path) -> list[Listed]:
+    """The runs of a comparison. Folders are looked for from here, else from the folder of the comparison upwards.
+
+    Raises:
+        FedReIDError: if runs.csv cannot be read.
+    """
+    path = folder / "runs.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [
+                Listed(
+                    row["experiment"], int(row["seed"]), int(row.get("split") or 0), _find(Path(row["folder"]), folder)
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FedReIDError(f"{path}: cannot be read as the runs of a comparison; repeat the comparison") from error
+    return rows
+
+
+def _find(place: Path, folder: Path) -> Path:
+    candidates = [place, *(parent / place for parent in folder.resolve().parents)]
+    return next((candidate for candidate in candidates if candidate.is_dir()), place)
+
+
+def _statistic(folder: Path) -> str:
+    """The statistic that tables.csv quotes."""
+    try:
+        with open(folder / "tables.csv", newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                kind, _, name = row["metric"].partition("_")
+                if row["table"] == "table3" and kind == "rank1" and name in STATISTICS:
+                    return name
+    except (OSError, ValueError, KeyError):
+        pass
+    return "last"

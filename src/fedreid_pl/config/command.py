@@ -1,0 +1,44 @@
+"""The words that give a configuration again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict
+from typing import Any
+
+from fedreid_pl.config.compose import PLACE_KEYS, available, compose, flat
+from fedreid_pl.config.schema import Config
+
+
+def reproducing_words(config: Config) -> list[str]:
+    """Words for `fedreid-pl train` that compose a configuration that computes the same, quoted for a shell.
+
+    Of an experiment or data file that is not shipped every key is spelled out that differs from a shipped one.
+
+    >>> reproducing_words(compose(["exp=fedprox", "rounds=3", "callbacks.fedprox.mu=0.5"]))
+    ['exp=fedprox', 'data=minireid', 'rounds=3', 'callbacks.fedprox.mu=0.5']
+    """
+    chosen = [
+        f"{kind}={name if name in available(kind) else default}"
+        for kind, name, default in (("exp", config.name, "fedpav"), ("data", config.data.name, "minireid"))
+    ]
+    if config.fidelity != "paper":
+        chosen.append(f"fidelity={config.fidelity}")
+    plain, wanted = asdict(compose(chosen)), asdict(config)
+    gone = [f"callbacks.{name}=null" for name in plain["callbacks"] if name not in wanted["callbacks"]]
+    before, after = flat(plain), flat(wanted)
+    words = [
+        f"{key}={_value(value)}"
+        for key, value in after.items()
+        if key not in PLACE_KEYS and (key not in before or before[key] != value)
+    ]
+    return [shlex.quote(word) for word in (*chosen, *gone, *words)]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, str) and value:
+        return value
+    return json.dumps(value, ensure_ascii=False)  # which YAML reads, too

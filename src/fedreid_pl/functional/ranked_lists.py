@@ -1,0 +1,89 @@
+"""What stands first: the CMC curve and the first gallery images of single queries."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedreid_pl.functional.ranking import RetrievalResults
+from fedreid_pl.functional.retrieval_input import checked_features
+
+_JUNK = -1  # the data layer's code, which this layer may not import
+
+
+def cmc_curve(results: RetrievalResults, length: int = 50, keep_unmatched: bool = False) -> Tensor:
+    """Cumulative matching characteristic: `[length]` float64, share of queries with a match up to rank 1, 2, ...
+
+    Queries without a match are left out, or count as failures if `keep_unmatched`; its first value is the Rank-1 of
+    `summarize`.
+
+    Raises:
+        ValueError: if no query has a match and `keep_unmatched` is false.
+
+    >>> one = torch.ones(4, dtype=torch.float64)
+    >>> hits, valid = torch.tensor([1, 3, 1, 9]), torch.tensor([True, True, True, True])
+    >>> cmc_curve(RetrievalResults(hits, one, one, one, valid), length=3).tolist()
+    [0.5, 0.5, 0.75]
+    """
+    hits = results.first_hit[results.valid]
+    total = len(results.valid) if keep_unmatched else len(hits)
+    if total == 0:
+        raise ValueError("no query has a match in the gallery: same identity, other camera")
+    counts = torch.bincount(hits[hits <= length] - 1, minlength=length)
+    return counts.cumsum(0).double() / total
+
+
+@torch.no_grad()
+def ranked_lists(
+    query: Tensor,
+    query_identities: Tensor,
+    query_cameras: Tensor,
+    gallery: Tensor,
+    gallery_identities: Tensor,
+    gallery_cameras: Tensor,
+    length: int = 10,
+    chunk: int = 256,
+) -> tuple[Tensor, Tensor]:
+    """The first gallery rows of every query and their scores, ranked as in `retrieval_results`.
+
+    Removed for a query: rows of its identity seen by its camera, and junk. Of equal scores the earlier row is first.
+
+    Args:
+        query, gallery: `[Q, D]` and `[G, D]` floating point, as compared.
+        query_identities, query_cameras, gallery_identities, gallery_cameras: `[Q]` and `[G]` integers.
+        length: gallery rows per query.
+        chunk: queries per matrix product; memory is `chunk * G` numbers.
+
+    Returns:
+        rows `[Q, length]` int64 and scores `[Q, length]` float32; -1 and -inf where a list is shorter.
+
+    Raises:
+        ValueError: as `retrieval_results`, or if `length` is below 1.
+
+    >>> query = torch.tensor([[1.0, 0.0]])
+    >>> gallery = torch.tensor([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])  # the last: same camera, removed
+    >>> columns = torch.tensor([7]), torch.tensor([0])
+    >>> ranked_lists(query, *columns, gallery, torch.tensor([7, 3, 7]), torch.tensor([1, 1, 0]), length=3)[0]
+    tensor([[ 1,  0, -1]])
+    """
+    query, gallery = checked_features(
+        query, query_identities, query_cameras, gallery, gallery_identities, gallery_cameras
+    )
+    if length < 1 or chunk < 1:
+        raise ValueError(f"length and chunk must be at least 1, got {length} and {chunk}")
+    identities, cameras, theirs, seen_by = (
+        column.to(query.device) for column in (query_identities, query_cameras, gallery_identities, gallery_cameras)
+    )
+    rows = torch.full((len(query), length), -1, dtype=torch.int64, device=query.device)
+    scores = torch.full((len(query), length), -torch.inf, device=query.device)
+    junk = theirs == _JUNK
+    for part in torch.arange(len(query), device=query.device).split(chunk):
+        left = query[part] @ gallery.T
+        same = (identities[part, None] == theirs) & (cameras[part, None] == seen_by)
+        left.masked_fill_(same | junk, -torch.inf)
+        for place in range(min(length, len(gallery))):
+            value, row = left.max(1)  # of equal values, max gives the first
+            rows[part, place] = row.where(value > -torch.inf, -1)
+            scores[part, place] = value
+            left.scatter_(1, row[:, None], -torch.inf)
+    return rows, scores

@@ -1,0 +1,71 @@
+"""Which images are looked at: lists of single queries, frequent confusions, and a spread of queries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedreid_pl.functional.ranked_lists import ranked_lists
+from fedreid_pl.metrics.retrieval import RankedSets
+
+LIST, CONFUSIONS = 10, 10
+POINTS, PER_IDENTITY = 40, 4  # queries of a test set in the view of features, and of one identity among them
+
+
+class RankedList(NamedTuple):
+    """One query and the first gallery rows, by row."""
+
+    query: int
+    hardest: bool
+    average_precision: float
+    gallery: list[int]
+    scores: list[float]
+
+
+def choose_lists(sets: RankedSets, count: int, draws: torch.Generator) -> list[RankedList]:
+    """Lists of `count` queries that have a match: half of them of the lowest average precision, the others drawn."""
+    precision = sets.results.ap.tolist()
+    valid = sets.results.valid.nonzero().squeeze(1).tolist()
+    hardest = sorted(valid, key=lambda row: (precision[row], row))[: count // 2]
+    others = set(valid) - set(hardest)
+    order = torch.randperm(len(precision), generator=draws).tolist()
+    chosen = [*hardest, *[row for row in order if row in others][: count - len(hardest)]]
+    if not chosen:
+        return []
+    gallery, scores = _first(sets, torch.tensor(chosen), LIST)
+    return [
+        RankedList(row, row in hardest, precision[row], [place for place in places if place >= 0], values)
+        for row, places, values in zip(chosen, gallery.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def spread_rows(identities: list[int], draws: torch.Generator) -> list[int]:
+    """Up to POINTS rows of identities drawn one after the other, at most PER_IDENTITY of each, ascending."""
+    by_identity: dict[int, list[int]] = {}
+    for row, identity in enumerate(identities):
+        by_identity.setdefault(identity, []).append(row)
+    groups = list(by_identity.values())
+    order = torch.randperm(len(groups), generator=draws).tolist()
+    return sorted([row for index in order for row in groups[index][:PER_IDENTITY]][:POINTS])
+
+
+def frequent_confusions(sets: RankedSets) -> list[dict[str, int]]:
+    """The most frequent pairs of a query's identity and a wrong one that is ranked first."""
+    wrong = (sets.results.valid & (sets.results.first_hit > 1)).nonzero().squeeze(1)
+    if len(wrong) == 0:
+        return []
+    first = _first(sets, wrong, 1)[0][:, 0]
+    theirs = sets.gallery_identities.to(first.device)[first].tolist()
+    counts = Counter(zip(sets.query_identities[wrong].tolist(), theirs, strict=True))
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CONFUSIONS]
+    return [{"identity": one, "mistaken_for": other, "count": count} for (one, other), count in ordered]
+
+
+def _first(sets: RankedSets, rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """`ranked_lists` of some queries."""
+    rows = rows.to(sets.query.device)
+    query = sets.query[rows], sets.query_identities[rows], sets.query_cameras[rows]
+    return ranked_lists(*query, sets.gallery, sets.gallery_identities, sets.gallery_cameras, length)

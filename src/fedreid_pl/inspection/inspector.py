@@ -1,0 +1,235 @@
+"""Looks at the test sets of one round while their features are there."""
+
+from __future__ import annotations
+
+import copy
+import io
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fedreid_pl.client import ReIDClient
+from fedreid_pl.config import Config
+from fedreid_pl.data.augmentation import normalize
+from fedreid_pl.data.federated import VALIDATION, FederatedData
+from fedreid_pl.data.images import ImagePool
+from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.federation.worker import ClientWorker
+from fedreid_pl.functional.pca import principal_components
+from fedreid_pl.functional.randomness import generator
+from fedreid_pl.functional.ranked_lists import cmc_curve
+from fedreid_pl.inspection.choice import RankedList, choose_lists, frequent_confusions, spread_rows
+from fedreid_pl.metrics.retrieval import RankedSets
+from fedreid_pl.reporting.inspection import IMAGES, VERSION, read_inspection, shows_images, write_inspection
+
+RANKS = 50
+THUMBNAIL = (64, 128)  # largest width and height in pixels
+
+Key = tuple[str, str, int]
+"""An image: test set, `query` or `gallery`, row."""
+
+
+class _Seen(NamedTuple):
+    """What is kept of one test set until the run ends."""
+
+    model: str
+    lists: list[RankedList]
+    confusions: list[dict[str, int]]
+    rows: list[int]  # queries in the view of features
+    features: Tensor  # theirs, float32 on the CPU
+
+
+class Inspector:
+    """Looks at every test set while its features are there, and keeps a bounded part of it.
+
+    An instance is set as `ClientWorker.inspect` on the first process; there is no second evaluation. Of several
+    models that are tested on one set, the server's is shown (of several of those, the first), all have a CMC curve.
+
+    Args:
+        config: the run's; `report` says what is kept.
+        data, pool: where the images are.
+        worker: has the initial weights, for the features before federation.
+        round: the round that is looked at.
+        device: where these features are computed.
+
+    Attributes:
+        problem: the first error; a look behind the scores is never worth a run, so it is not raised.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: FederatedData,
+        pool: ImagePool,
+        worker: ClientWorker,
+        round: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.data, self.pool, self.worker = config, data, pool, worker
+        self.round, self.device = round, torch.device(device)
+        self.images = shows_images(config)
+        self.curves: dict[str, dict[str, list[float]]] = {}
+        self.problem: str | None = None
+        self._seen: dict[str, _Seen] = {}
+
+    def __call__(self, job: ClientJob, trained: bool, test: str, sets: RankedSets) -> None:
+        """Takes in one test set of one model; `trained`: the client's own, right after its turn."""
+        if job.round != self.round or test.startswith(VALIDATION):
+            return
+        try:
+            self._look(job.client if trained or not job.backbone else "global", test, sets)
+        except Exception as error:
+            self.problem = self.problem or f"{test}: {type(error).__name__}: {' '.join(str(error).split())}"
+
+    def write(self, folder: Path) -> None:
+        """Writes inspection.json and, if they are allowed, images; nothing if nothing was seen.
+
+        Raises:
+            FedReIDError: if the folder cannot be written or an image cannot be read.
+        """
+        if self._seen:
+            self._keep_curves(folder)
+            write_inspection(folder, self.content(), self._thumbnails())
+
+    def content(self) -> dict[str, Any]:
+        """What inspection.json holds, see `reporting.inspection`."""
+        tests = {}
+        for test, seen in self._seen.items():  # a set whose look failed is not among them
+            curves = self.curves[test]
+            tests[test] = {
+                "model": seen.model,
+                "cmc": curves[seen.model],
+                "cmcs": curves,
+                "ranked": [self._ranked(test, entry) for entry in seen.lists],
+                "confusions": seen.confusions,
+            }
+        embedding = self._embedding() if self.images else None
+        return {
+            "version": VERSION,
+            "round": self.round,
+            "images": self.images,
+            "tests": tests,
+            "embedding": embedding,
+        }
+
+    def _look(self, model: str, test: str, sets: RankedSets) -> None:
+        curve = cmc_curve(sets.results, RANKS, self.config.data.keep_unmatched).tolist()
+        self.curves.setdefault(test, {}).setdefault(model, curve)
+        if test in self._seen and (model != "global" or self._seen[test].model == "global"):
+            return
+        if not self.images:
+            self._seen[test] = _Seen(model, [], [], [], torch.empty(0))
+            return
+        seed = self.config.data.split_seed  # not the run's: all runs of a comparison show the same queries
+        lists = choose_lists(sets, self.config.report.queries, generator(seed, "ranked", test))
+        rows = spread_rows(sets.query_identities.tolist(), generator(seed, "embedding", test))
+        self._seen[test] = _Seen(model, lists, frequent_confusions(sets), rows, sets.query[rows].cpu())
+
+    def _ranked(self, test: str, entry: RankedList) -> dict[str, Any]:
+        query, gallery = self.data.tests[test].query, self.data.tests[test].gallery
+        identity = int(query.identities[entry.query])
+        return {
+            "query": {
+                "identity": identity,
+                "camera": int(query.cameras[entry.query]),
+                "image": f"{IMAGES}/{self._file((test, 'query', entry.query))}",
+            },
+            "hardest": entry.hardest,
+            "average_precision": entry.average_precision,
+            "gallery": [
+                {
+                    "identity": int(gallery.identities[row]),
+                    "camera": int(gallery.cameras[row]),
+                    "score": score,
+                    "correct": int(gallery.identities[row]) == identity,
+                    "image": f"{IMAGES}/{self._file((test, 'gallery', row))}",
+                }
+                for row, score in zip(entry.gallery, entry.scores, strict=False)
+            ],
+        }
+
+    def _thumbnails(self) -> dict[str, bytes]:
+        keys: dict[Key, None] = {}
+        for test, seen in self._seen.items():
+            for entry in seen.lists:
+                keys |= {(test, "query", entry.query): None}
+                keys |= {(test, "gallery", row): None for row in entry.gallery}
+        return {self._file(key): self._thumbnail(key) for key in keys}
+
+    def _file(self, key: Key) -> str:
+        test, side, row = key
+        number = list(self.data.tests).index(test)  # two names may be spelled alike below
+        return f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]', '_', test)}-{side}-{row}.jpg"
+
+    def _thumbnail(self, key: Key) -> bytes:
+        test, side, row = key
+        pixels = self.pool.source(getattr(self.data.tests[test], side)).read([row])[0]
+        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        image.thumbnail(THUMBNAIL)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        return buffer.getvalue()
+
+    def _embedding(self) -> dict[str, Any] | None:
+        points = [(test, row) for test, seen in self._seen.items() for row in seen.rows]
+        if not points:
+            return None
+        after = torch.cat([seen.features for seen in self._seen.values()])
+        places, explained = {}, {}
+        for name, features in (("before", self._initial_features()), ("after", after)):
+            places[name], explained[name] = _plane(features, self.config.report.embedding)
+        tables = {test: self.data.tests[test].query for test in self._seen}
+        models = {seen.model for seen in self._seen.values()}
+        return {
+            "method": {"pca": "PCA", "tsne": "t-SNE"}[self.config.report.embedding],
+            "model": "global" if models == {"global"} else "own",
+            "explained": explained,
+            "points": [
+                {
+                    "test": test,
+                    "identity": int(tables[test].identities[row]),
+                    "camera": int(tables[test].cameras[row]),
+                    "before": places["before"][index],
+                    "after": places["after"][index],
+                }
+                for index, (test, row) in enumerate(points)
+            ],
+        }
+
+    @torch.no_grad()
+    def _initial_features(self) -> Tensor:
+        """`[N, D]` of the same queries by the network that the run started from."""
+        backbone = copy.deepcopy(self.worker.backbone)  # the worker's keeps what it holds
+        backbone.load_state_dict(self.worker.initial)
+        network = ReIDClient(backbone, nn.Identity(), self.config.optim).to(self.device).eval()
+        found = []
+        for test, seen in self._seen.items():
+            source = self.pool.source(self.data.tests[test].query)
+            for start in range(0, len(seen.rows), self.config.data.test_batch_size):
+                rows = seen.rows[start : start + self.config.data.test_batch_size]
+                found.append(network(normalize(source.read(rows).to(self.device))).cpu())
+        return torch.cat(found)
+
+    def _keep_curves(self, folder: Path) -> None:
+        """Curves of models that were not tested now, from an earlier look at the same round."""
+        before = read_inspection(folder) or {}
+        if before.get("round") == self.round:
+            for test, entry in before["tests"].items():
+                if test in self.curves:
+                    self.curves[test] = {**entry["cmcs"], **self.curves[test]}
+
+
+def _plane(features: Tensor, method: str) -> tuple[list[list[float]], float | None]:
+    """Two coordinates per feature, and the share of the variance they hold (unknown for t-SNE)."""
+    if method == "tsne" and len(features) > 3:
+        from sklearn.manifold import TSNE
+
+        perplexity = min(30.0, (len(features) - 1) / 3)
+        found = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(features.numpy())
+        return [[round(float(x), 5), round(float(y), 5)] for x, y in found], None
+    coordinates, share = principal_components(features)
+    return [[round(x, 5), round(y, 5)] for x, y in coordinates.tolist()], float(share.sum())

@@ -1,0 +1,41 @@
+"""inspection.json at the end of a run."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from fedreid_pl.config import Config
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.observer import Observer
+from fedreid_pl.inspection.inspector import Inspector
+
+
+def check_report(config: Config) -> None:
+    """Refuses a view of features that cannot be computed here, before anything runs.
+
+    Raises:
+        FedReIDError: if t-SNE is asked for and scikit-learn is not installed.
+    """
+    if config.report.embedding == "tsne" and importlib.util.find_spec("sklearn") is None:
+        raise FedReIDError(
+            "report.embedding=tsne: install scikit-learn with `pip install scikit-learn`, or set report.embedding=pca"
+        )
+
+
+class InspectionFiles(Observer):
+    """Writes what an inspector has seen when the run ends; a failure is said and is no end of the run."""
+
+    def __init__(self, inspector: Inspector, folder: Path) -> None:
+        self.inspector, self.folder = inspector, folder
+
+    def on_end(self, federation: FederationLoop) -> None:
+        """Writes inspection.json, if the last round was done in this launch."""
+        problem = self.inspector.problem
+        try:
+            self.inspector.write(self.folder)
+        except Exception as error:
+            problem = problem or " ".join(str(error).split())
+        if problem:
+            federation.warn(f"inspection.json is not complete ({problem}); fedreid-pl report makes it again")

@@ -1,0 +1,1 @@
+"""Figures for papers with matplotlib, which is imported only when one is drawn."""

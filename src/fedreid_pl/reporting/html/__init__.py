@@ -1,0 +1,1 @@
+"""report.html: one file without scripts or requests; charts are SVG, and every chart has a table."""

@@ -1,0 +1,121 @@
+"""Curves over rounds or ranks, and weights stacked over rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+
+from fedreid_pl.reporting.html.svg import (
+    BOTTOM,
+    DASHES,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    SERIES,
+    TOP,
+    WIDTH,
+    Scale,
+    axes,
+    marker,
+    number,
+    picture,
+    points_of,
+    text,
+    ticks,
+)
+from fedreid_pl.reporting.views import Curve
+
+MARKS = 8  # marks on a long curve; a short one has one at every point
+SHORT = 24
+LAYER = 13.0  # height from which a layer has room for its number
+
+
+def line_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_name: str, title: str) -> str:
+    """Curves with a band of one standard deviation where several seeds give one.
+
+    Args:
+        curves: by label.
+        order: all labels of the figure; a label's place in it decides on colour, dash and mark.
+        title: what the panel shows, for the text alternative.
+    """
+    every_x = [value for curve in curves.values() for value in curve.x]
+    lows, highs = [], []
+    for curve in curves.values():
+        spread = curve.deviation or [0.0] * len(curve.y)
+        lows += [y - d for y, d in zip(curve.y, spread, strict=True)]
+        highs += [max(y, min(y + d, 100.0)) for y, d in zip(curve.y, spread, strict=True)]  # no share is above 100 %
+    y_ticks = _percent_ticks(min(lows), max(highs))
+    x_ticks = [tick for tick in ticks(min(every_x), max(every_x), 6) if tick == int(tick)]
+    low, high = min(every_x), max(every_x)
+    x = Scale(low - (low == high), high + (low == high), LEFT, WIDTH - RIGHT)
+    y = Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    bands, lines, marks = [], [], []
+    for label, curve in curves.items():
+        series = order.index(label)
+        shape = series % SERIES
+        across = [x(value) for value in curve.x]
+        if curve.deviation and len(curve.x) > 1:
+            upper = [y(min(v + d, y.high)) for v, d in zip(curve.y, curve.deviation, strict=True)]
+            lower = [y(max(v - d, y.low)) for v, d in zip(curve.y, curve.deviation, strict=True)]
+            outline = points_of([*across, *reversed(across)], [*upper, *reversed(lower)])
+            bands.append(f'<path class="band f{shape}" d="{outline}Z"/>')
+        up = [y(value) for value in curve.y]
+        lines.append(f'<path class="line s{shape}" stroke-dasharray="{DASHES[shape]}" d="{points_of(across, up)}"/>')
+        for index in _marked(len(curve.x), series):
+            deviation = f" ± {curve.deviation[index]:.1f}" if curve.deviation else ""
+            tip = f"{label}: {curve.y[index]:.1f}{deviation} at {curve.x[index]:g}"
+            marks.append(marker(across[index], up[index], series, title=tip))
+    body = axes(x, y, x_ticks, y_ticks, x_name, y_name) + "".join([*bands, *lines, *marks])
+    return picture(body, f"{y_name} over {x_name}, {title}. {_spoken(curves, x_name)}")
+
+
+def stack_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_name: str, title: str) -> str:
+    """Shares on top of each other, the first at the bottom; a layer carries its number where it is thickest."""
+    xs = next(iter(curves.values())).x
+    total = [sum(curve.y[index] for curve in curves.values()) for index in range(len(xs))]
+    y_ticks = ticks(0, max(total), 4)
+    x = Scale(xs[0] - (len(xs) == 1), xs[-1] + (len(xs) == 1), LEFT, WIDTH - RIGHT)
+    y = Scale(0, y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    if len(xs) == 1:  # one round is drawn as wide as two
+        across, places = [x.start, x.end], [0, 0]
+    else:
+        across, places = [x(value) for value in xs], list(range(len(xs)))
+    base = [0.0] * len(places)
+    layers, numbers = [], []
+    for label, curve in curves.items():
+        series = order.index(label)
+        top = [below + curve.y[place] for below, place in zip(base, places, strict=True)]
+        outline = points_of([*across, *reversed(across)], [y(v) for v in [*top, *reversed(base)]])
+        layers.append(f'<path class="fill f{series % SERIES}" d="{outline}Z"><title>{series + 1}</title></path>')
+        inside = [i for i, at in enumerate(across) if x.start + 8 <= at <= x.end - 8] or [0]
+        thickest = max(inside, key=lambda i: (round(top[i] - base[i], 3), -abs(across[i] - (x.start + x.end) / 2)))
+        if (top[thickest] - base[thickest]) / y.high * (y.start - y.end) >= LAYER:
+            middle = y((top[thickest] + base[thickest]) / 2) + 4
+            numbers.append(text(across[thickest], middle, str(series + 1), "middle", f"on f{series % SERIES}"))
+        base = top
+    x_ticks = [tick for tick in ticks(xs[0], xs[-1], 6) if tick == int(tick)]
+    body = axes(x, y, x_ticks, y_ticks, x_name, y_name) + "".join([*layers, *numbers])
+    means = ", ".join(f"{label} {fmean(curve.y):.3f}" for label, curve in curves.items())
+    return picture(body, f"{y_name} stacked over {x_name}, {title}. Means: {means}.")
+
+
+def _percent_ticks(low: float, high: float) -> list[float]:
+    found = ticks(max(0.0, low), high if high - low >= 5 else low + 5, 5)
+    return [tick for tick in found if tick <= 100] if high <= 100 else found
+
+
+def _marked(points: int, series: int) -> list[int]:
+    if points <= SHORT:
+        return list(range(points))
+    step = points / MARKS
+    return sorted({min(points - 1, int(step * (index + (series % SERIES) / SERIES))) for index in range(MARKS)})
+
+
+def _spoken(curves: Mapping[str, Curve], x_name: str) -> str:
+    """The ends of every curve in words."""
+    parts = []
+    for label, curve in curves.items():
+        parts.append(
+            f"{label}: {curve.y[0]:.1f} at {x_name} {number(curve.x[0])}, {curve.y[-1]:.1f} at {number(curve.x[-1])}"
+        )
+    return "; ".join(parts) + "."

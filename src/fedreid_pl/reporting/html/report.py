@@ -1,0 +1,142 @@
+"""The report of a run or of several: what stands where, and the file it is written to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import fedreid_pl
+from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting.html.elements import Section, Sheet
+from fedreid_pl.reporting.html.page import page
+from fedreid_pl.reporting.html.sections import (
+    accuracy,
+    cost,
+    curves,
+    embedding,
+    headline,
+    local_gap,
+    provenance,
+    ranked,
+    settings,
+    weights,
+)
+from fedreid_pl.reporting.records import Experiments, RunRecord, group_runs, read_run, read_standalone
+
+NAME = "report.html"
+
+
+@dataclass
+class Report:
+    """What a report is made of.
+
+    Attributes:
+        experiments: the runs.
+        standalone: of a single run, the `local` run to compare it with.
+        tables: of a comparison, the tables that tables.csv holds, the most important first.
+        missing: names of runs that should be there.
+        statistic: which evaluation the tables quote, in words.
+    """
+
+    experiments: Experiments
+    standalone: RunRecord | None = None
+    tables: Sequence[Sheet] = ()
+    missing: Sequence[str] = field(default_factory=list)
+    statistic: str = "last evaluation"
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """All runs."""
+        return [run for runs in self.experiments.values() for run in runs]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether drawn pictures are among the data."""
+        return any(run.config.data.synthetic for run in self.runs)
+
+    def to_html(self) -> str:
+        """The document."""
+        e, alone = self.experiments, self.standalone
+        sections = [
+            Section("results", "Results", headline.body(e, alone, self.tables)),
+            Section("accuracy", "Accuracy over rounds", accuracy.body(e, alone)),
+            Section("settings", "Batch size and local epochs", settings.body(e)),
+            Section("weights", "Aggregation weights", weights.body(e)),
+            Section("gap", "Global, local and standalone models", local_gap.body(e, alone)),
+            Section("cmc", "CMC curves", curves.body(e, alone)),
+            Section("cost", "Cost", cost.body(e)),
+            Section("ranked", "Ranked lists", ranked.body(e)),
+            Section("features", "Features before and after federation", embedding.body(e)),
+            Section("tables", "Further tables", headline.further(self.tables)),
+            Section("reproduce", "Configuration and command", provenance.body(e)),
+        ]
+        return page(self._title(), self._head(), sections)
+
+    def _title(self) -> str:
+        data = " and ".join(dict.fromkeys(run.config.data.name for run in self.runs))
+        if len(self.runs) == 1:
+            return f"{self.runs[0].config.name} on {data}"
+        return f"{len(self.experiments)} experiment{'s' * (len(self.experiments) > 1)} on {data}"
+
+    def _head(self) -> str:
+        flags = ['<span class="flag">Synthetic data: drawn pictures, nobody\'s photograph</span>'] * self.synthetic
+        late = [f"{run.config.name}, seed {run.config.seed}" for run in self.runs if not run.complete]
+        for name in late[:5]:
+            flags.append(f'<span class="flag warn">Not complete: {escape(name)}</span>')
+        flags += [f'<span class="flag warn">Missing: {escape(name)}</span>' for name in self.missing]
+        return f'<p>{"".join(flags)}</p><p class="lead">{escape(self._lead())}</p>'
+
+    def _lead(self) -> str:
+        seeds = sorted({run.config.seed for run in self.runs})
+        rounds = sorted({run.rounds for run in self.runs})
+        clients = sorted({len(run.summary.get("clients", {})) for run in self.runs} - {0})
+        parts = [f"{_range(clients)} clients"] if clients else []
+        parts += [f"{_range(rounds)} rounds", f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"]
+        if any(len(runs) > 1 for runs in self.experiments.values()):
+            splits = {run.config.data.split for run in self.runs}
+            over = ["seeds"] * (len(seeds) > 1) + ["splits"] * (len(splits) > 1)
+            parts.append(f"mean and sample standard deviation over {' and '.join(over)}")
+        return f"{', '.join(parts)}; {self.statistic}. Written by fedreid_pl {fedreid_pl.__version__}."
+
+
+def write_report(report: Report, path: Path) -> Path:
+    """Writes a report atomically.
+
+    Raises:
+        FedReIDError: if the file cannot be written.
+    """
+    write_text(path, report.to_html())
+    return path
+
+
+def report_of_run(folder: Path) -> Report:
+    """The report of one run, beside the standalone run that it can be compared with.
+
+    Raises:
+        FedReIDError: if the folder holds no run that can be read.
+    """
+    run = read_run(folder)
+    return Report(group_runs([run]), read_standalone(run))
+
+
+class ReportFile(Observer):
+    """Writes report.html when a run ends; a failure is said and is no end of the run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_end(self, federation: FederationLoop) -> None:
+        """Writes the file."""
+        try:
+            write_report(report_of_run(self.folder), self.folder / NAME)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            federation.warn(f"no {NAME} was written ({reason}); fedreid-pl report {self.folder} makes it again")
+
+
+def _range(values: Sequence[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"

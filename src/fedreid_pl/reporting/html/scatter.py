@@ -1,0 +1,47 @@
+"""Points in a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from fedreid_pl.reporting.html.svg import SERIES, Scale, marker, number, picture
+
+SIDE, EDGE = 360.0, 12.0
+
+
+class Point(NamedTuple):
+    """A place, and the group of which it is one (points of a group are joined)."""
+
+    x: float
+    y: float
+    group: str
+
+
+def scatter_chart(points: Mapping[str, Sequence[Point]], order: Sequence[str], title: str) -> str:
+    """Marks by series; thin lines join the points of a group in their order. Both axes have the same unit.
+
+    Args:
+        points: by series.
+        order: of all series; decides on colour and shape.
+        title: the text alternative.
+    """
+    every = [point for row in points.values() for point in row]
+    xs, ys = [point.x for point in every], [point.y for point in every]
+    span = max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0
+    left, low = (max(xs) + min(xs) - span) / 2, (max(ys) + min(ys) - span) / 2
+    x = Scale(left, left + span, EDGE, SIDE - EDGE)
+    y = Scale(low, low + span, SIDE - EDGE, EDGE)
+    joined, marks = [], []
+    for label, row in points.items():
+        series = list(order).index(label)
+        groups: dict[str, list[Point]] = {}
+        for point in row:
+            groups.setdefault(point.group, []).append(point)
+        for group, members in groups.items():
+            if len(members) > 1:
+                path = "L".join(f"{number(x(p.x))},{number(y(p.y))}" for p in members)
+                joined.append(f'<path class="thread s{series % SERIES}" d="M{path}"/>')
+            marks += [marker(x(p.x), y(p.y), series, 3.0, f"{label}, {group}") for p in members]
+    frame = f'<rect class="frame" x="1" y="1" width="{SIDE - 2:g}" height="{SIDE - 2:g}"/>'
+    return picture(frame + "".join([*joined, *marks]), title, SIDE, SIDE)

@@ -1,0 +1,51 @@
+"""What runs have cost: time by phase and what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedreid_pl.reporting.html.bars import amount_chart
+from fedreid_pl.reporting.html.elements import Sheet, data_table, legend, panels, paragraph
+from fedreid_pl.reporting.records import Experiments
+from fedreid_pl.reporting.views import costs
+
+MEGABYTE = 10**6
+PHASES = ("fit", "aggregate", "evaluate", "checkpoint", "other")
+
+
+def body(experiments: Experiments) -> str:
+    """Seconds by phase and megabytes by direction, one row per experiment."""
+    seconds = costs(experiments, lambda cost: {phase: cost["seconds"].get(phase, 0.0) for phase in PHASES})
+    sent = costs(experiments, _megabytes)
+    if not seconds:
+        return ""
+    memory = costs(experiments, lambda cost: {"peak": cost.get("peak_memory_bytes", 0) / MEGABYTE})
+    charts = {"Time": amount_chart(seconds, PHASES, "seconds", "time by phase") + legend(PHASES, "fill")}
+    if any(sum(row.values()) for row in sent.values()):
+        directions = ("to the clients", "to the server")
+        chart = amount_chart(sent, directions, "megabytes", "sent over the run")
+        charts["Communication"] = chart + legend(directions, "fill")
+    header = ["experiment", *(f"{phase} s" for phase in PHASES), "total s", "MB down", "MB up", "peak memory MB"]
+    rows = [
+        [
+            label,
+            *(f"{seconds[label][phase]:,.1f}" for phase in PHASES),
+            f"{sum(seconds[label].values()):,.1f}",
+            *(f"{value:,.2f}" for value in sent[label].values()),
+            f"{memory[label]['peak']:,.0f}",
+        ]
+        for label in seconds
+    ]
+    sheet = Sheet("Time, communication, memory", header, rows)
+    said = (
+        "Over the whole run, means over seeds; times were taken beside whatever else was running. A megabyte is 10⁶ "
+        "bytes."
+    )
+    return paragraph(said) + panels(charts) + data_table(sheet)
+
+
+def _megabytes(cost: Mapping) -> dict[str, float]:
+    return {
+        "to the clients": cost.get("bytes_down", 0) / MEGABYTE,
+        "to the server": cost.get("bytes_up", 0) / MEGABYTE,
+    }

@@ -1,0 +1,37 @@
+"""CMC curves by test set."""
+
+from __future__ import annotations
+
+from fedreid_pl.reporting.html.elements import data_table, legend, panels, paragraph
+from fedreid_pl.reporting.html.lines import line_chart
+from fedreid_pl.reporting.html.sections.accuracy import curve_sheet
+from fedreid_pl.reporting.inspection import shows_images
+from fedreid_pl.reporting.records import Experiments, RunRecord
+from fedreid_pl.reporting.views import cmc_curves, lines_of
+
+
+def body(experiments: Experiments, standalone: RunRecord | None) -> str:
+    """One panel per test set, of the runs that have an inspection.json."""
+    lines = lines_of(experiments, standalone)
+    runs = [run for line in lines for run in line.runs]
+    found = cmc_curves(lines)
+    lacking = {run.folder: run for run in runs if run.inspection is None and run.complete}
+    hint = ""
+    if lacking:
+        folder, run = next(iter(lacking.items()))
+        more = f" and {len(lacking) - 1} more" * (len(lacking) > 1)
+        command = f"fedreid-pl report {folder} report.images={str(shows_images(run.config)).lower()}"
+        hint = paragraph(f"Not known of {folder}{more}; computed from the last checkpoint by: {command}", "note")
+    if not found:
+        return hint
+    order = [line.label for line in lines]
+    charts = {test: line_chart(curves, order, "rank", "matched (%)", test) for test, curves in found.items()}
+    sheet = curve_sheet("Queries matched (%) up to a rank", found, order, "test set", "rank")
+    said = "Share of queries with an image of the same person, by another camera, among the first ranks; last round."
+    return (
+        paragraph(said)
+        + legend(order, shown={label for curves in found.values() for label in curves})
+        + panels(charts)
+        + data_table(sheet)
+        + hint
+    )

@@ -1,0 +1,82 @@
+"""The first table, with differences to standalone training, and the tables of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from fedreid_pl.reporting.html.elements import Sheet, paragraph
+from fedreid_pl.reporting.records import Experiments, RunRecord
+from fedreid_pl.reporting.tables import percent
+
+MINUS = "\N{MINUS SIGN}"
+HEADLINE = 2
+"""How many tables of a comparison stand at the top."""
+
+
+def body(experiments: Experiments, standalone: RunRecord | None, tables: Sequence[Sheet]) -> str:
+    """Of a comparison its first tables, of a single run its own table."""
+    if tables:
+        return "".join(table.to_html() for table in tables[:HEADLINE])
+    ((_, runs),) = list(experiments.items())[:1]
+    if not any(runs[0].summary.get(section) for section in ("global", "local")):
+        return paragraph("Nothing has been evaluated yet.")
+    return _facts(runs[0], standalone) + run_sheet(runs[0], standalone).to_html()
+
+
+def further(tables: Sequence[Sheet]) -> str:
+    """The other tables of a comparison."""
+    return "".join(table.to_html() for table in tables[HEADLINE:])
+
+
+def run_sheet(run: RunRecord, standalone: RunRecord | None) -> Sheet:
+    """Rank-1 and mAP of a run's last round by test set, in percent, and its differences to standalone in points."""
+    sections = [section for section in ("global", "local") if run.summary.get(section)]
+    names = {"global": "global", "local": {"federated": "local"}.get(run.config.role, run.config.role)}
+    header = ["test set"]
+    for section in sections:
+        header += [f"{names[section]} R1", f"{names[section]} mAP"]
+    if standalone:
+        header += ["standalone R1", *(f"{names[section]} {MINUS} standalone" for section in sections)]
+    tests = list(dict.fromkeys(test for section in sections for test in run.summary[section]))
+    rows = []
+    for test in [*(test for test in tests if test != "mean"), *(["mean"] if "mean" in tests else [])]:
+        row = [test]
+        for section in sections:
+            row += [percent(_last(run.summary, section, test, metric)) for metric in ("rank1", "mAP")]
+        if standalone:
+            alone = _last(standalone.summary, "local", test, "rank1")
+            row += [percent(alone), *(_less(_last(run.summary, s, test, "rank1"), alone) for s in sections)]
+        rows.append(row)
+    notes = [
+        "R1: Rank-1, share of queries whose best-ranked image of another camera shows the same person. In percent."
+    ]
+    if standalone:
+        notes.append("Differences in points of Rank-1 to standalone training with the same data, rounds and seed.")
+    return Sheet("Last round, by test set", header, rows, notes=notes)
+
+
+def _facts(run: RunRecord, standalone: RunRecord | None) -> str:
+    facts: dict[str, str] = {}
+    named = {"federated": "local models"}.get(run.config.role, run.config.role)
+    for section, name in (("global", "global model"), ("local", named)):
+        if (value := _last(run.summary, section, "mean", "rank1")) is not None:
+            facts[f"Rank-1, {name}"] = f"{percent(value)} %"
+            alone = _last(standalone.summary, "local", "mean", "rank1") if standalone else None
+            if alone is not None:
+                facts[f"{name} {MINUS} standalone, points"] = _less(value, alone)
+    if (best := run.summary.get("best_round")) is not None:
+        facts[f"best round, by {run.summary.get('best_by', 'test')} data"] = str(best)
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    return f'<dl class="facts">{items}</dl>' + (
+        paragraph("Means over the test sets, last round.", "note") * bool(facts)
+    )
+
+
+def _last(summary: Mapping[str, Any], section: str, test: str, metric: str) -> float | None:
+    return summary.get(section, {}).get(test, {}).get(metric, {}).get("last")
+
+
+def _less(value: float | None, other: float | None) -> str:
+    return "-" if value is None or other is None else f"{100 * (value - other):+.1f}".replace("-", MINUS)

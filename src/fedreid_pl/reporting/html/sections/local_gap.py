@@ -1,0 +1,33 @@
+"""How far the global model, the local models and standalone training lie apart at every client."""
+
+from __future__ import annotations
+
+from fedreid_pl.reporting.html.bars import row_chart
+from fedreid_pl.reporting.html.elements import Sheet, data_table, legend, panels, paragraph
+from fedreid_pl.reporting.html.sections.settings import cell
+from fedreid_pl.reporting.html.svg import ticks
+from fedreid_pl.reporting.records import Experiments, RunRecord
+from fedreid_pl.reporting.views import gaps
+
+KINDS = ("global", "local", "standalone")
+
+
+def body(experiments: Experiments, standalone: RunRecord | None) -> str:
+    """One panel per federated experiment."""
+    found = gaps(experiments, standalone)
+    if not found:
+        return ""
+    kinds = [kind for kind in KINDS if any(kind in row for rows in found.values() for row in rows.values())]
+    values = [bar.value for rows in found.values() for row in rows.values() for bar in row.values()]
+    x_ticks = ticks(max(0.0, min(values) - 1), max(values), 5)
+    charts = {label: row_chart(rows, kinds, "Rank-1 (%)", label, x_ticks) for label, rows in found.items()}
+    lines = [
+        [label, test, *(cell(row.get(kind)) for kind in kinds)]
+        for label, rows in found.items()
+        for test, row in rows.items()
+    ]
+    sheet = Sheet("Rank-1 (%) of the last evaluation", ["experiment", "test set", *kinds], lines, left=2)
+    said = "Rank-1 of the last evaluation. Local: each client's model right after its own training."
+    if "standalone" in kinds:
+        said += " Standalone: trained without federation, with the same seeds and splits."
+    return paragraph(said) + legend(kinds, "mark") + panels(charts) + data_table(sheet)

@@ -1,0 +1,33 @@
+"""Sweeps of the batch size and of local epochs: the paper's Fig. 2."""
+
+from __future__ import annotations
+
+from fedreid_pl.reporting.html.bars import bar_chart
+from fedreid_pl.reporting.html.elements import Sheet, data_table, panels, paragraph
+from fedreid_pl.reporting.records import Experiments
+from fedreid_pl.reporting.views import Bar, sweeps
+
+
+def body(experiments: Experiments) -> str:
+    """Bars by test set, for every experiment that was run with several batch sizes or numbers of local epochs."""
+    found = sweeps(experiments)
+    parts, rows = [], []
+    for name, tests in found.items():
+        order = list(dict.fromkeys(setting for bars in tests.values() for setting in bars))
+        title = f"{name}: " if len(found) > 1 else ""
+        parts.append(
+            panels({f"{title}{test}": bar_chart(bars, order, "Rank-1 (%)", test) for test, bars in tests.items()})
+        )
+        rows += [[name, test, setting, cell(bar)] for test, bars in tests.items() for setting, bar in bars.items()]
+    if not parts:
+        return ""
+    sheet = Sheet("Rank-1 (%) by setting", ["experiment", "test set", "setting", "Rank-1"], rows, left=3)
+    said = "Rank-1 of the last evaluation; B: images per step, E: epochs per round. Whiskers: one standard deviation."
+    return paragraph(said) + "".join(parts) + data_table(sheet)
+
+
+def cell(bar: Bar | None) -> str:
+    """A bar's number in a table."""
+    if bar is None:
+        return "-"
+    return f"{bar.value:.1f}" + ("" if bar.deviation is None else f" ± {bar.deviation:.1f}")
