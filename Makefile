@@ -35,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study test lint bench clean
+.PHONY: help install train compare study test soak lint bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -65,6 +65,11 @@ study: install  ## rerun the study of docs/results.md: three seeds, some hours o
 
 test: install  ## run every test
 	$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
+
+soak: install  ## break it: 100 kills at random instants, one of two processes, 12,000 bad inputs; some minutes
+	$(BIN) tests/reliability/kills.py kills=100 $(ARGS)
+	$(BIN) tests/reliability/ranks.py kills=10
+	$(BIN) tests/reliability/flood.py count=12000
 
 lint: install  ## style and types
 	$(BIN) -m ruff check .

@@ -28,13 +28,13 @@ from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.config import Config, compose
 from fedreid_pl.data.augmentation import TrainAugmentation
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.experiment import Parts, build_parts
 from fedreid_pl.federation.checkpoint import Checkpoints
 from fedreid_pl.federation.engine import SequentialEngine
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.trainer import launch, quiet
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import build_backbone
+from fedreid_pl.parts import Parts, build_parts
 
 State = dict[str, Tensor]
 

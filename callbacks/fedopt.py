@@ -37,7 +37,7 @@ class FedOpt(FederationCallback):
     """
 
     requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    after: ClassVar[tuple[str, ...]] = ("fednova", "robust")
+    after: ClassVar[tuple[str, ...]] = ("fednova", "robust", "differential_privacy")
     conflicts: ClassVar[Mapping[str, str]] = {
         "clustering": "the moments belong to one model, and clusters change from round to round",
         "scaffold": "both step the global model",

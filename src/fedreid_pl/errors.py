@@ -14,6 +14,16 @@ class FedReIDError(Exception):
         super().__init__(" ".join(message.splitlines()))
 
 
+def printable(text: str, most: int = 80) -> str:
+    """Text of unknown origin for a message: control characters become `?`, and what is long is cut.
+
+    >>> printable("a\\nb"), printable("x" * 99, most=6)
+    ('a?b', 'xxx...')
+    """
+    plain = "".join(mark if mark.isprintable() else "?" for mark in text)
+    return plain if len(plain) <= most else plain[: most - 3] + "..."
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`", did you mean 'x'?"` for the closest of `known`, or the list of all when none is close.
 

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedreid_pl.config import Config, differences, load_config
+from fedreid_pl.config import Config, differences, lineage, load_config, may_change
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.checkpoint import Checkpoints
-from fedreid_pl.federation.storage import read_state, write_bytes
+from fedreid_pl.federation.checkpoint import Checkpoints, read_checkpoint
+from fedreid_pl.federation.storage import remove_leftovers, write_bytes
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.reporting.run_folder import RunLock, read_splits
-
-MAY_CHANGE = ("name", "rounds", "evaluate_every", "min_clients", "data.root")
-"""Keys that a resumed run may set differently, beside where and on what it runs (`trainer.*`)."""
-
 
 Digests = Mapping[str, Mapping[str, Any]]
 """What was read of every dataset, see `data.digest`."""
@@ -39,6 +35,7 @@ def prepare_folder(config: Config, folder: Path, digests: Digests | None = None)
     except OSError as error:
         raise FedReIDError(f"output_dir={folder}: cannot be made ({error.strerror})") from error
     lock = RunLock(folder)
+    remove_leftovers(folder)
     if config.resume not in ("auto", "never"):
         _take_over(config, Path(config.resume).expanduser(), folder, digests)
     elif (folder / "config.yaml").exists() and Checkpoints(folder / "checkpoints").rounds():
@@ -91,7 +88,7 @@ def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None
     source = run_folder_of(checkpoint)
     _check_same(config, source, checkpoint)
     _check_same_pictures(config, source, digests)
-    state = read_state(checkpoint)
+    state = read_checkpoint(checkpoint, lineage(config))
     if state["round"] > config.rounds:
         raise FedReIDError(f"resume={checkpoint}: is of round {state['round']}, rounds={config.rounds}")
     target = Checkpoints(folder / "checkpoints")
@@ -118,7 +115,7 @@ def _check_same(config: Config, folder: Path, named: Path) -> None:
             f"{named}: was made with rounds={before.rounds}, over which optim.schedule=cosine spreads its rates; "
             "keep that number, choose another output_dir, or resume=never to begin anew"
         )
-    changed = [key for key in differences(before, config) if key not in MAY_CHANGE and not key.startswith("trainer.")]
+    changed = [key for key in differences(before, config) if not may_change(key)]
     if changed:
         raise FedReIDError(
             f"{named}: was made with another configuration ({', '.join(changed[:3])} differ); "

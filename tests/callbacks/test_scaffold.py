@@ -21,8 +21,9 @@ from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
 from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.checks import check_update
 from fedreid_pl.federation.loop import FederationLoop
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State, check_update
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 from fedreid_pl.federation.storage import read_state, write_state
 from fedreid_pl.federation.store import ClientStore
 
@@ -192,7 +193,7 @@ class Engine:
 def test_a_client_that_is_refused_does_not_change_c(tmp_path: Path) -> None:
     engine, start = Engine("b"), tiny_turn.make_backbone().state_dict()
     federation = FederationLoop(
-        compose(["exp=scaffold", "rounds=2"]),
+        compose(["exp=scaffold", "rounds=2", "client_retries=0"]),
         {"a": 10, "b": 10, "c": 10},
         {client: (client,) for client in "abc"},
         engine,

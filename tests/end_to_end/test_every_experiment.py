@@ -15,7 +15,7 @@ import pytest
 import support
 from end_to_end.remote_clients import ClientProcess, Interruption, RemoteEngine
 
-from fedreid_pl import experiment
+from fedreid_pl import parts
 from fedreid_pl.cli import main
 from fedreid_pl.config import available
 from fedreid_pl.federation.storage import read_state
@@ -47,7 +47,7 @@ def test_interrupted_resumed_and_with_clients_elsewhere_it_ends_with_the_same_bi
     def engine(*unused: Any) -> RemoteEngine:
         return RemoteEngine(clients, remote / "config.yaml", tmp_path / "elsewhere", next(stops))
 
-    monkeypatch.setattr(experiment, "SequentialEngine", engine)
+    monkeypatch.setattr(parts, "SequentialEngine", engine)
     if exp == "centralized":
         next(stops)
     else:

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from fedreid_pl.config import Config, compose, to_yaml
+from fedreid_pl.config import Config, compose, lineage, to_yaml
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.checkpoint import Checkpoints
-from fedreid_pl.federation.storage import DamagedFile
+from fedreid_pl.federation.checkpoint import Checkpoints, ForeignCheckpoint, check_models, read_checkpoint
+from fedreid_pl.federation.storage import DamagedFile, write_state
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.reporting.run_folder import RunLock, write_splits
 from fedreid_pl.resume import find_checkpoint, prepare_folder
 
 
 def state(round: int) -> dict[str, Any]:
-    return {"round": round, "models": {"global": {"w": torch.full((3,), float(round))}}}
+    parts = ("assignment", "rejected", "history", "costs", "callbacks")
+    return {**{name: {} for name in parts}, "round": round, "models": {"global": {"w": torch.full((3,), float(round))}}}
 
 
 def rounds_on_disk(folder: Path) -> list[int]:
@@ -93,6 +94,50 @@ def test_forget_and_processes_that_do_not_write(tmp_path: Path) -> None:
     assert rounds_on_disk(tmp_path) == [1]
 
 
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    config = compose(["exp=fedpav"])
+    mine = Checkpoints(tmp_path, lineage=lineage(config))
+    mine.save(1, state(1), None)
+    for words, same in (
+        (["rounds=9", "name=other", "data.root=/elsewhere", "trainer.devices=2", "client_timeout=5"], True),
+        (["seed=1"], False),
+        (["optim.lr_head=0.5"], False),
+        (["callbacks.backbone_sync.batch_norm=first"], False),
+        (["exp=fedpav_rw"], False),
+    ):
+        theirs = Checkpoints(tmp_path, lineage=lineage(compose(["exp=fedpav", *words])))
+        if same:
+            assert theirs.latest()[0] is not None
+        else:
+            with pytest.raises(ForeignCheckpoint, match=r"round-00001\.ckpt: was made with another configuration"):
+                theirs.latest()
+    assert Checkpoints(tmp_path).latest()[0] is not None, "who does not ask may read it"
+
+
+@pytest.mark.parametrize("part", ["round", "models", "history", "callbacks"])
+def test_a_file_that_is_no_checkpoint_of_a_server_is_refused(tmp_path: Path, part: str) -> None:
+    for spoiled in ({**state(1), part: None}, {name: value for name, value in state(1).items() if name != part}):
+        write_state(tmp_path / "file", spoiled)
+        with pytest.raises(DamagedFile, match=f"is not a checkpoint of a server .'{part}'"):
+            read_checkpoint(tmp_path / "file")
+
+
+def test_models_have_to_fit_the_network() -> None:
+    like = {"w": torch.zeros(3), "n": torch.tensor(1)}
+    check_models({"global": {"n": torch.tensor(5), "w": torch.ones(3)}}, like)
+    check_models({}, like)
+    for spoiled in (
+        {"w": torch.ones(3)},
+        {**like, "more": torch.ones(1)},
+        {**like, "w": torch.ones(4)},
+        {**like, "w": torch.ones(3).double()},
+        {**like, "w": [1.0, 1.0, 1.0]},
+        None,
+    ):
+        with pytest.raises(FedReIDError, match="global model does not fit the network"):
+            check_models({"global": spoiled}, like)
+
+
 # a run's folder that is gone on with
 
 
@@ -120,6 +165,18 @@ def test_the_same_configuration_goes_on_and_another_is_refused(tmp_path: Path) -
         prepare_folder(compose(["exp=fedpav", "rounds=5", "seed=1"]), folder)
     with pytest.raises(FedReIDError, match="holds 3 rounds"):
         prepare_folder(compose(["exp=fedpav", "rounds=2"]), folder)
+    assert rounds_on_disk(folder / "checkpoints") == [1, 2, 3]
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    config = make_run(folder)
+    left = [folder / ".metrics.csv.12.tmp", folder / "clients" / "a" / ".round-00004.pt.7.tmp"]
+    other = [folder / "notes.tmp", folder / ".mine.tmp"]
+    for path in (*left, *other):
+        path.write_bytes(b"half")
+    prepare_folder(config, folder)
+    assert not any(path.exists() for path in left) and all(path.exists() for path in other)
     assert rounds_on_disk(folder / "checkpoints") == [1, 2, 3]
 
 

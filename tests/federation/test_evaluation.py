@@ -51,7 +51,7 @@ class Federation(SimpleNamespace):
                 yield ClientFailure(job.round, job.client, "no memory")
                 continue
             tests = str(job.config["tests"]).split("/")
-            scores = {f"test/{test}/rank1": score / (10 if "val:" in test else 1) for test in tests}
+            scores = {f"test/{test}/rank1": score / (100 if "val:" in test else 10) for test in tests}
             yield ClientUpdate(job.round, job.client, {}, 1, scores)
 
 
@@ -64,9 +64,9 @@ def test_validation_sets_have_a_section_of_their_own() -> None:
     evaluate_models(federation)
     assert federation.jobs == [("a", "x/val:a"), ("b", "val:b"), ("c", "x/y")]
     assert rows(federation) == [
-        ("global", "x", "rank1", (2 * 1.0 + 1 * 4.0) / 3),
-        ("val_global", "a", "rank1", 0.1),
-        ("global", "y", "rank1", 4.0),
+        ("global", "x", "rank1", (2 * 0.1 + 1 * 0.4) / 3),
+        ("val_global", "a", "rank1", 0.01),
+        ("global", "y", "rank1", 0.4),
     ]
     assert federation.warnings == ["client b could not evaluate the one model: no memory"]
 

@@ -141,7 +141,7 @@ class Recorder(FederationCallback, Observer):
 
 
 def config_of(*words: str) -> Config:
-    return compose(["exp=fedpav", "rounds=3", "evaluate_every=1", "seed=5", *words])
+    return compose(["exp=fedpav", "rounds=3", "evaluate_every=1", "seed=5", "client_retries=0", *words])
 
 
 def make_loop(
@@ -309,7 +309,8 @@ def test_updates_that_nobody_asked_for_or_come_twice(tmp_path: Path) -> None:
     engine.wrong[1, "c"] = lambda update: []  # never answers
     loop = make_loop(tmp_path, "rounds=1", engine=engine, observers=[watcher])
     loop.run()
-    assert loop.weights == {"a": 0.25, "b": 0.75} and loop.rejected == {"a": 1, "stranger": 1}
+    assert loop.weights == {"a": 0.25, "b": 0.75} and loop.rejected == {"a": 1, "stranger": 1, "c": 1}
+    assert ("warning", "round 1: client c is left out: did not answer") in watcher.log
     assert sum("was not asked for, or is sent twice" in row[1] for row in watcher.log if row[0] == "warning") == 2
 
 
@@ -383,17 +384,18 @@ def test_a_failed_evaluation_is_said_and_does_no_more(tmp_path: Path) -> None:
 
 
 def test_a_shared_test_set_is_recorded_by_client_after_local_training(tmp_path: Path) -> None:
+    tests = {"a": ("x",), "b": ("x",), "c": ("x", "deep/name")}
+
     class Shared(FakeEngine):
         def train(self, job: ClientJob) -> ClientUpdate:
-            update = super().train(job)
-            return replace(update, metrics={"test/deep/name/rank1": 0.25, "test/x/rank1": 0.5})
+            scores = {"deep/name": 0.25, "x": 0.5}
+            metrics = {f"test/{test}/rank1": score for test, score in scores.items() if test in tests[job.client]}
+            return replace(super().train(job), metrics=metrics)
 
-    tests = {"a": ("x",), "b": ("x",), "c": ("x", "deep/name")}
     loop = make_loop(tmp_path, "rounds=1", engine=Shared(), callbacks={}, tests=tests)
     loop.run()
     names = [(r.name, r.metric, r.value) for r in loop.history.records if r.section == "local"]
-    both = {"a": ("a", "a"), "b": ("b", "b"), "c": ("deep/name", "x")}
-    wanted = [(name, "rank1", value) for pair in both.values() for name, value in zip(pair, (0.25, 0.5), strict=True)]
+    wanted = [("a", "rank1", 0.5), ("b", "rank1", 0.5), ("deep/name", "rank1", 0.25), ("x", "rank1", 0.5)]
     assert names == wanted
 
 

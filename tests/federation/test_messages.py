@@ -18,12 +18,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedreid_pl.federation.checks import check_update
 from fedreid_pl.federation.messages import (
     ClientJob,
     ClientUpdate,
     RejectedUpdate,
     State,
-    check_update,
     from_bytes,
     state_bytes,
     to_bytes,

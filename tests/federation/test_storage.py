@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.storage import DamagedFile, read_state, write_bytes, write_state, write_text
+from fedreid_pl.federation.storage import DamagedFile, decode, read_state, write_bytes, write_state, write_text
 
 STATE = {
     "round": 3,
@@ -191,6 +192,57 @@ def test_code_behind_a_right_header_does_not_run(tmp_path: Path, wrap: Any) -> N
     with pytest.raises(DamagedFile, match="holds more than tensors and plain values") as caught:
         read_state(tmp_path / "file")
     assert not target.exists() and "\n" not in str(caught.value)
+
+
+def packed(parts: dict[str, bytes], kind: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", kind) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """torch reads compressed archives: a file of a hundred kilobytes could stand for gigabytes."""
+    with zipfile.ZipFile(io.BytesIO(saved({"w": torch.zeros(25_000_000)}))) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    bomb = packed(parts, zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 200_000 and torch.load(io.BytesIO(bomb), weights_only=True)["w"].numel() == 25_000_000
+    (tmp_path / "file").write_bytes(with_header(bomb))
+    with pytest.raises(DamagedFile, match="holds more than"):
+        read_state(tmp_path / "file")
+    with pytest.raises(ValueError, match="compressed"):
+        decode(bomb)
+
+
+def test_parts_that_share_bytes_are_refused() -> None:
+    """The directory of an archive may list one stretch of bytes many times."""
+    whole = packed({"a": b"x" * 10_000})
+    start = whole.index(b"PK\x01\x02")
+    end = whole.index(b"PK\x05\x06")
+    entries = b"".join(whole[start:end].replace(b"a", name) for name in (b"a", b"b", b"c"))
+    tail = bytearray(whole[end:])
+    tail[8:12] = (3).to_bytes(2, "little") * 2
+    tail[12:16] = len(entries).to_bytes(4, "little")
+    with pytest.raises(ValueError, match="overlapping"):
+        decode(whole[:start] + entries + bytes(tail))
+
+
+@pytest.mark.parametrize("size", [10**6, 10**18, -5])
+def test_a_header_cannot_ask_for_memory(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(with_header(saved(STATE), bytes=size))
+    with pytest.raises(DamagedFile):
+        read_state(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b'{"format": "' + b"x" * 10**7)
+    with pytest.raises(DamagedFile, match="is not a checkpoint"):
+        read_state(tmp_path / "file")
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), "text", None])
+def test_content_that_is_no_state_is_refused(tmp_path: Path, content: Any) -> None:
+    (tmp_path / "file").write_bytes(with_header(saved(content)))
+    with pytest.raises(DamagedFile, match="in place of a state"):
+        read_state(tmp_path / "file")
 
 
 def test_a_missing_file_is_not_a_damaged_one(tmp_path: Path) -> None:

@@ -351,14 +351,15 @@ def test_training_into_nan_is_a_failure_and_keeps_nothing(tiny_root: Path, tmp_p
         (ClientFailure, 1, A),
         (ClientFailure, 1, B),
     ]
-    assert all("NaN" in outcome.reason and "\n" not in outcome.reason for outcome in outcomes)
+    assert all("NaN" in outcome.detail and "\n" not in outcome.detail for outcome in outcomes)
+    assert all(outcome.reason == "Diverged" and outcome.final for outcome in outcomes), "not to be asked again"
     assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_a_backbone_alone_that_is_not_finite_keeps_nothing(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path, "optim.lr_backbone=1e38", "optim.weight_decay=1e4", "batch_size=8")
     (outcome,) = SequentialEngine(worker).fit([job(worker, A)])  # one step: the head's comes before the damage
-    assert isinstance(outcome, ClientFailure) and "backbone" in outcome.reason
+    assert isinstance(outcome, ClientFailure) and "backbone" in outcome.detail
     assert not list(tmp_path.rglob("*.pt"))
 
 
@@ -374,7 +375,7 @@ def test_a_failed_evaluation_leaves_the_next_client_as_it_was(
     with monkeypatch.context() as patch:
         patch.setattr("fedreid_pl.client.ReIDClient.test_step", fail)
         (outcome,) = SequentialEngine(shaken).evaluate([job(shaken, B)])
-    assert outcome == ClientFailure(1, B, "RuntimeError: out of memory")
+    assert outcome == ClientFailure(1, B, "RuntimeError", "out of memory")
     assert_same(shaken.fit(job(shaken, A)).backbone, expected.backbone)
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fedreid_pl.commands.words import complain, first_process, take, title
-from fedreid_pl.config import load_config
+from fedreid_pl.config import lineage, load_config
 from fedreid_pl.errors import FedReIDError
 
 
@@ -24,8 +24,8 @@ def evaluate(words: list[str]) -> int:
     config = load_config(folder / "config.yaml", rest)
     from fedreid_pl.data.scenarios import load_federated_data
     from fedreid_pl.experiment import evaluate as score
+    from fedreid_pl.federation.checkpoint import read_checkpoint
     from fedreid_pl.federation.history import TESTS, summarize
-    from fedreid_pl.federation.storage import read_state
     from fedreid_pl.reporting.run_folder import read_splits, read_summary
     from fedreid_pl.reporting.tables import result_table, transfer_table
     from fedreid_pl.reporting.terminal import columns, fill
@@ -37,7 +37,7 @@ def evaluate(words: list[str]) -> int:
     if which == "best":
         best = (read_summary(folder) or {}).get("best_round")
         path = folder / "checkpoints" / f"round-{best or 0:05d}.ckpt"
-    state = read_state(find_checkpoint(path))
+    state = read_checkpoint(find_checkpoint(path), lineage(load_config(folder / "config.yaml")))
     data = load_federated_data(config.data)
     heading = title(config, state["round"])
     if trains_on(folder, data):

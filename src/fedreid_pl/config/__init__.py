@@ -4,6 +4,8 @@ from fedreid_pl.config.bounds import describe
 from fedreid_pl.config.command import reproducing_words
 from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
 from fedreid_pl.config.fidelity import departures
+from fedreid_pl.config.lineage import lineage, may_change
+from fedreid_pl.config.places import without_places
 from fedreid_pl.config.schema import (
     Config,
     DataConfig,
@@ -28,7 +30,10 @@ __all__ = [
     "describe",
     "differences",
     "fingerprint",
+    "lineage",
     "load_config",
+    "may_change",
     "reproducing_words",
     "to_yaml",
+    "without_places",
 ]

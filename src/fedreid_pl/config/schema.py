@@ -210,6 +210,12 @@ class Config:
     local_epochs: int = key(1, "epochs that a client trains per round", at_least=1)
     clients_per_round: int | None = key(None, "clients drawn per round; null: all", at_least=1)
     min_clients: int = key(1, "a round with fewer good updates stops the run", at_least=1)
+    client_timeout: float | None = key(
+        None, "seconds that a client's turn may take before it is left out of the round; null: any", above=0.0
+    )
+    client_retries: int = key(
+        1, "how often a client that failed, or sent what was refused, is asked again in a round", at_least=0
+    )
     evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
     output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN")
     resume: str = key("auto", "auto: go on where the run's folder ends; never: start anew; or a checkpoint's path")

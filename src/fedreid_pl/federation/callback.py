@@ -85,6 +85,10 @@ class FederationCallback(pl.Callback):
     def on_federation_end(self, federation: FederationLoop) -> None:
         """After the last round."""
 
+    def summary(self) -> dict[str, Any]:
+        """Plain values for summary.json, under the callback's name; nothing by default."""
+        return {}
+
     # client half: what a client keeps between its turns
 
     def client_state_dict(self) -> dict[str, Any]:

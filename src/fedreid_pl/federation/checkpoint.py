@@ -3,10 +3,64 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.storage import DamagedFile, read_state, write_state
+
+PARTS = {
+    "round": int,
+    "models": dict,
+    "assignment": dict,
+    "rejected": dict,
+    "history": dict,
+    "costs": dict,
+    "callbacks": dict,
+}
+"""What every checkpoint of the server holds."""
+
+
+def read_checkpoint(path: Path, lineage: str | None = None) -> dict[str, Any]:
+    """A checkpoint of the server.
+
+    Args:
+        path: the file.
+        lineage: of the run that it is wanted for, see `config.lineage`; `None`: any.
+
+    Raises:
+        FedReIDError: if it cannot be read, or belongs to a run of another configuration.
+        DamagedFile: if it is damaged, or holds something else.
+    """
+    state = read_state(path)
+    for name, kind in PARTS.items():
+        if type(state.get(name)) is not kind:
+            raise DamagedFile(f"{path}: is not a checkpoint of a server ('{name}' is missing or not a {kind.__name__})")
+    if lineage is not None and state.get("lineage", lineage) != lineage:
+        raise ForeignCheckpoint(
+            f"{path}: was made with another configuration than the run it is wanted for; give the run's own file"
+        )
+    return state
+
+
+def check_models(models: Mapping[str, Any], like: Mapping[str, Tensor]) -> None:
+    """Holds the models of a checkpoint against the network that they are for.
+
+    Raises:
+        FedReIDError: if a tensor is missing, is one too many, or has another shape or dtype.
+    """
+    wanted = {name: (value.shape, value.dtype) for name, value in like.items()}
+    for model, state in models.items():
+        tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
+        if not tensors or {name: (value.shape, value.dtype) for name, value in state.items()} != wanted:
+            raise FedReIDError(f"the checkpoint's {model} model does not fit the network; use the run's own checkpoint")
+
+
+class ForeignCheckpoint(FedReIDError):
+    """A checkpoint of another configuration."""
 
 
 class Checkpoints:
@@ -16,10 +70,11 @@ class Checkpoints:
         folder: the run's `checkpoints` folder.
         writable: `False` on processes other than the first.
         keep: how many of the latest are kept beside the best.
+        lineage: of the run; checkpoints of another one are refused, see `config.lineage`. `None`: none is.
     """
 
-    def __init__(self, folder: Path, writable: bool = True, keep: int = 2) -> None:
-        self.folder, self.writable, self.keep = folder, writable, keep
+    def __init__(self, folder: Path, writable: bool = True, keep: int = 2, lineage: str | None = None) -> None:
+        self.folder, self.writable, self.keep, self.lineage = folder, writable, keep, lineage
 
     def rounds(self) -> list[int]:
         """Rounds that have a checkpoint, ascending."""
@@ -42,7 +97,7 @@ class Checkpoints:
         """
         if not self.writable:
             return []
-        write_state(self.path(round), state)
+        write_state(self.path(round), state if self.lineage is None else {**state, "lineage": self.lineage})
         rounds = [number for number in self.rounds() if number <= round]
         kept = [number for number in rounds if number in rounds[-self.keep :] or number == best]
         for number in rounds:
@@ -55,12 +110,13 @@ class Checkpoints:
 
         Raises:
             DamagedFile: if there are checkpoints and none can be read.
+            ForeignCheckpoint: if the newest that can be read belongs to another configuration.
         """
         problems: list[str] = []
         rounds = self.rounds()
         for number in reversed(rounds):
             try:
-                return read_state(self.path(number)), problems
+                return read_checkpoint(self.path(number), self.lineage), problems
             except DamagedFile as error:
                 problems.append(str(error))
         if rounds:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
-from fedreid_pl.federation.worker import ClientWorker
+from fedreid_pl.federation.worker import ClientWorker, Diverged
 
 
 class Engine(Protocol):
@@ -56,7 +56,7 @@ class SequentialEngine:
             except FedReIDError:
                 raise
             except Exception as error:
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                kind, detail = type(error).__name__, " ".join(str(error).split())
                 if self.world > 1:
-                    raise FedReIDError(f"client {job.client} failed in round {job.round} ({reason})") from error
-                yield ClientFailure(job.round, job.client, reason)
+                    raise FedReIDError(f"client {job.client} failed in round {job.round} ({kind}: {detail})") from error
+                yield ClientFailure(job.round, job.client, kind, detail, isinstance(error, Diverged))

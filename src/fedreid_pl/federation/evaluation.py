@@ -6,7 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fedreid_pl.data.federated import VALIDATION
-from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
+from fedreid_pl.errors import printable
+from fedreid_pl.federation.checks import check_scores
+from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
 
 if TYPE_CHECKING:
     from fedreid_pl.federation.loop import FederationLoop
@@ -28,16 +30,32 @@ def evaluate_models(federation: FederationLoop) -> None:
                 if tests:
                     covered |= set(tests)
                     jobs.append(ClientJob(federation.round, client, backbone, {"tests": "/".join(tests)}))
+            waiting = {job.client: job for job in jobs}
             for outcome in federation.engine.evaluate(jobs):
-                if isinstance(outcome, ClientFailure):
-                    federation.warn(f"client {outcome.client} could not evaluate the {model} model: {outcome.reason}")
+                try:
+                    update = _checked(outcome, waiting.pop(outcome.client, None))
+                except RejectedUpdate as reason:
+                    federation.warn(
+                        f"client {printable(outcome.client)} could not evaluate the {model} model: {reason}"
+                    )
                     continue
-                for test, metric, value in outcome.scores():
+                for test, metric, value in update.scores():
                     scores.setdefault((test, metric), []).append((members[test], value))
+            for client in waiting:
+                federation.warn(f"client {client} could not evaluate the {model} model: did not answer")
     for (test, metric), values in scores.items():
         total = sum(count for count, _ in values)
         mean = values[0][1] if len(values) == 1 else sum(count * value for count, value in values) / total
         _record(federation, "global", test, test, metric, mean)
+
+
+def _checked(outcome: ClientUpdate | ClientFailure, job: ClientJob | None) -> ClientUpdate:
+    if isinstance(outcome, ClientFailure):
+        raise RejectedUpdate(f"{outcome.reason}{f': {outcome.detail}' if outcome.detail else ''}")
+    if job is None:
+        raise RejectedUpdate("was not asked for, or is sent twice")
+    check_scores(outcome, job)
+    return outcome
 
 
 def record_local(federation: FederationLoop, update: ClientUpdate) -> None:

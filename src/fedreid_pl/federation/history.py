@@ -20,7 +20,7 @@ TESTS, VALIDATIONS = ("global", "local"), ("val_global", "val_local")
 
 
 class Record(NamedTuple):
-    """One number: `section` is global, local, val_global, val_local, weights, train or cost.
+    """One number: `section` is global, local, val_global, val_local, weights, train, privacy or cost.
 
     `name` is a test set, client or phase; of a validation set, without `val:`.
     """

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from fedreid_pl.config import Config
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.checkpoint import Checkpoints, check_models
+from fedreid_pl.federation.collection import Collection
 from fedreid_pl.federation.costs import Costs
 from fedreid_pl.federation.engine import Engine
 from fedreid_pl.federation.evaluation import evaluate_models, record_local
 from fedreid_pl.federation.history import History, best_round
 from fedreid_pl.federation.inbox import UpdateInbox
-from fedreid_pl.federation.messages import (
-    ClientFailure,
-    ClientJob,
-    ClientUpdate,
-    RejectedUpdate,
-    State,
-    check_update,
-)
+from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.observer import Observer
 from fedreid_pl.federation.selection import check_selection, select_clients
 from fedreid_pl.federation.server import ServerNetwork
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.functional.aggregation import normalize_within
-from fedreid_pl.functional.batch_norm_drift import batch_norm_drift
 
 
 class FederationLoop:
@@ -55,7 +48,8 @@ class FederationLoop:
         assignment: name of the model that a client works with, where it is not `"global"`.
         weights: aggregation weights of the last round.
         history: everything measured.
-        rejected: how many updates of each client were left out.
+        rejected: how many answers of each client were left out.
+        rejections: the rounds in which that happened, by client and reason.
     """
 
     def __init__(
@@ -77,7 +71,7 @@ class FederationLoop:
         self.engine, self.callbacks, self.observers = engine, dict(callbacks), list(observers)
         self.initial_backbone, self.buffer_names = initial_backbone, buffer_names
         self.checkpoints, self.store = checkpoints, store
-        self._server, self._inbox = server, inbox or UpdateInbox()
+        self._server, self.inbox = server, inbox or UpdateInbox()
         self.seed, self.rounds = config.seed, config.rounds
         self.round = 0
         self.selected: list[str] = []
@@ -87,6 +81,7 @@ class FederationLoop:
         self.history = History()
         self.costs = Costs()
         self.rejected: dict[str, int] = {}
+        self.rejections: dict[str, dict[str, list[int]]] = {}
         check_selection(config, len(self.clients))
         for callback in self.callbacks.values():
             callback.on_federation_start(self)
@@ -116,6 +111,28 @@ class FederationLoop:
         """Says something once, in this round's name, on the screen and in the log."""
         for observer in self.observers:
             observer.on_warning(self, f"round {self.round}: {text}")
+
+    def reject(self, client: str, reason: str, detail: str = "") -> None:
+        """Leaves out what a client sent: says so, and counts it for the summary.
+
+        Args:
+            client: whose answer it is.
+            reason: what is kept in the checkpoint and the summary.
+            detail: more, for the screen alone.
+        """
+        client = printable(client)
+        self.rejected[client] = self.rejected.get(client, 0) + 1
+        rounds = self.rejections.setdefault(client, {}).setdefault(reason, [])
+        rounds.append(self.round)
+        self.warn(f"client {client} is left out: {reason}{f': {detail}' if detail else ''}")
+
+    def count(self, direction: str, client: str, size: int) -> None:
+        """Adds bytes that travelled `"down"` to a client or `"up"` from it."""
+        if direction == "down":
+            self.costs.bytes_down += size
+        else:
+            self.costs.bytes_up += size
+        self.record("cost", printable(client), f"bytes_{direction}", size)
 
     # the rounds
 
@@ -156,7 +173,7 @@ class FederationLoop:
         with self.costs.phase("aggregate"):
             self._aggregate(updates)
         del updates
-        self._inbox.clear()
+        self.inbox.clear()
         if evaluated:
             self.evaluate_models()
         for callback in self.callbacks.values():
@@ -168,46 +185,13 @@ class FederationLoop:
             observer.on_round_end(self, self.history.of_round(self.round))
 
     def _collect(self, evaluated: bool) -> list[ClientUpdate]:
-        updates: dict[str, ClientUpdate] = {}
-        sent: dict[str, ClientJob] = {}
-        received: dict[str, int] = {}
-        drifts: dict[str, dict[str, float]] = {}
-
-        def jobs() -> Iterator[ClientJob]:
-            for client in self.selected:
-                job = ClientJob(self.round, client, {}, {"evaluate": evaluated})
-                for callback in self.callbacks.values():
-                    job = callback.on_distribute(self, job)
-                sent[client] = job
-                self._count("down", client, job.nbytes)
-                yield job
-
-        for outcome in self.engine.fit(jobs()):
-            try:
-                job = sent.pop(outcome.client, None)
-                if isinstance(outcome, ClientFailure):
-                    raise RejectedUpdate(outcome.reason)
-                received[outcome.client] = received.get(outcome.client, 0) + outcome.nbytes
-                if job is None:
-                    raise RejectedUpdate("was not asked for, or is sent twice")
-                check_update(outcome, job)
-                for callback in self.callbacks.values():
-                    callback.on_update(self, outcome)
-            except RejectedUpdate as reason:
-                self.rejected[outcome.client] = self.rejected.get(outcome.client, 0) + 1
-                self.warn(f"client {outcome.client} is left out: {reason}")
-                continue
-            drifts[outcome.client] = batch_norm_drift(job.backbone, outcome.backbone)
-            updates[outcome.client] = self._inbox.keep(outcome)
-        # in the order of selection, whatever the order of arrival, so that equal runs write equal files
-        for client in sorted(received, key=[*self.selected, *sorted(received)].index):
-            self._count("up", client, received[client])
-        in_order = [updates[client] for client in self.selected if client in updates]
-        for update in in_order:
+        collection = Collection(self, evaluated)
+        updates = collection.updates()
+        for update in updates:
             self.record_local(update)
-            for metric, value in drifts[update.client].items():
+            for metric, value in collection.drifts[update.client].items():
                 self.record("train", update.client, metric, value)
-        return in_order
+        return updates
 
     def record_local(self, update: ClientUpdate) -> None:
         """Adds the training statistics and the local model's scores that an update brings."""
@@ -238,13 +222,6 @@ class FederationLoop:
         """
         evaluate_models(self)
 
-    def _count(self, direction: str, client: str, size: int) -> None:
-        if direction == "down":
-            self.costs.bytes_down += size
-        else:
-            self.costs.bytes_up += size
-        self.record("cost", client, f"bytes_{direction}", size)
-
     # checkpoints
 
     def best_round(self) -> int | None:
@@ -259,16 +236,23 @@ class FederationLoop:
             "assignment": dict(self.assignment),
             "weights": dict(self.weights),
             "rejected": dict(self.rejected),
+            "rejections": {client: dict(reasons) for client, reasons in self.rejections.items()},
             "history": self.history.state_dict(),
             "costs": self.costs.state_dict(),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes back to the end of the round that `state` was taken in; later leftovers on disk are dropped."""
+        """Goes back to the end of the round that `state` was taken in; later leftovers on disk are dropped.
+
+        Raises:
+            FedReIDError: if its models are not of this network; nothing is changed.
+        """
+        check_models(state["models"], self.initial_backbone)
         self.round = state["round"]
         self.models = {name: dict(model) for name, model in state["models"].items()}
         self.assignment, self.rejected = dict(state["assignment"]), dict(state["rejected"])
+        self.rejections = {client: dict(reasons) for client, reasons in state.get("rejections", {}).items()}
         self.weights = dict(state.get("weights", {}))
         self.history.load_state_dict(state["history"])
         self.costs.load_state_dict(state["costs"])

@@ -6,13 +6,17 @@ import hashlib
 import io
 import json
 import os
+import re
+import warnings
+import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fedreid_pl.errors import FedReIDError
 
 FORMAT, VERSION = "fedreid_pl", 1
+LONGEST_HEADER = 4096  # bytes; what is longer is none
 
 
 class DamagedFile(FedReIDError):
@@ -62,30 +66,69 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 def read_state(path: Path) -> dict[str, Any]:
     """Reads what `write_state` wrote; tensors come to the CPU and nothing in the file is executed.
 
+    Memory is bounded by the size of the file: the header is short, and the content is not compressed.
+
     Raises:
         FedReIDError: if the file cannot be read.
         DamagedFile: if it is truncated, altered, of another format or of a newer version.
     """
-    import torch
-
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            version, size, digest = _read_header(file, path)
+            if version > VERSION:
+                raise DamagedFile(f"{path}: is of version {version}, this fedreid_pl reads up to {VERSION}; upgrade it")
+            data = file.read(size + 1) if file.tell() + size == os.fstat(file.fileno()).st_size else b""
     except OSError as error:
         raise FedReIDError(f"{path}: cannot be read ({error.strerror})") from error
-    first, _, data = content.partition(b"\n")
-    try:
-        header = json.loads(first)
-        known = header["format"] == FORMAT
-        version, size, digest = int(header["version"]), header["bytes"], header["sha256"]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        known = False
-    if not known:
-        raise DamagedFile(f"{path}: is not a checkpoint of fedreid_pl")
-    if version > VERSION:
-        raise DamagedFile(f"{path}: is of version {version}, this fedreid_pl reads up to {VERSION}; upgrade it")
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
         raise DamagedFile(f"{path}: is damaged (checksum differs); use an earlier checkpoint")
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = decode(data)
     except Exception as error:  # whatever its writer put there
         raise DamagedFile(f"{path}: holds more than tensors and plain values ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise DamagedFile(f"{path}: holds {type(state).__name__} in place of a state")
+    return state
+
+
+def decode(data: bytes) -> Any:
+    """Reads bytes of `torch.save`: tensors, on the CPU, and plain values; nothing in them is executed.
+
+    Memory is bounded by their length: archives with compressed or overlapping parts are refused before anything
+    is read.
+
+    Raises:
+        Exception: of any kind, if the bytes hold anything else.
+    """
+    import torch
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise ValueError("a compressed archive")
+    if sum(part.file_size for part in parts) > len(data):
+        raise ValueError("an archive of overlapping parts")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch remarks on odd pickles before it refuses them
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what writers that were killed have left under `folder`; only for whom holds the run's lock."""
+    for path in folder.rglob(".*.tmp"):
+        if not re.fullmatch(r"\..+\.\d+\.tmp", path.name):
+            continue
+        with suppress(OSError):
+            path.unlink()
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[int, int, str]:
+    try:
+        header = json.loads(file.readline(LONGEST_HEADER))
+        known = header["format"] == FORMAT
+        version, size, digest = int(header["version"]), int(header["bytes"]), str(header["sha256"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        known = False
+    if not known or size < 0:
+        raise DamagedFile(f"{path}: is not a checkpoint of fedreid_pl")
+    return version, size, digest

@@ -14,9 +14,11 @@ from torch import Tensor
 from fedreid_pl.client import Outbox, ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.federation.time_limit import TimeLimit
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.metrics.retrieval import RankedSets
 from fedreid_pl.models.compiled import CompiledTrunk
@@ -36,6 +38,10 @@ class Turn(NamedTuple):
     datamodule: ReIDDataModule
     callbacks: dict[str, FederationCallback]
     trainer: pl.Trainer
+
+
+class Diverged(ValueError):
+    """Training ended in NaN or infinite values, as it would again."""
 
 
 class ClientWorker:
@@ -71,6 +77,7 @@ class ClientWorker:
         self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
         self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
         self.compiled = compiled
+        self.limit = TimeLimit(config.client_timeout)
         self.inspect: Inspect | None = None
 
     def fit(self, job: ClientJob) -> ClientUpdate:
@@ -78,12 +85,14 @@ class ClientWorker:
 
         Raises:
             FedReIDError: for a mistake of the user, such as an unreadable image.
-            ValueError: if training ended in NaN or infinite weights; nothing of the turn is kept.
+            Diverged: if training ended in NaN or infinite weights; nothing of the turn is kept.
+            TurnTimeout: if the turn takes longer than `client_timeout`; nothing of it is kept.
         """
         with self._turn(job, before=job.round, trained=True) as (module, datamodule, callbacks, trainer):
-            trainer.fit(module, datamodule=datamodule)
-            if job.config.get("evaluate"):
-                trainer.test(module, datamodule=datamodule, verbose=False)
+            with self.limit:
+                trainer.fit(module, datamodule=datamodule)
+                if job.config.get("evaluate"):
+                    trainer.test(module, datamodule=datamodule, verbose=False)
             kept = {"head": module.head.state_dict()}
             if not module.outbox.backbone:
                 kept["backbone"] = self.backbone.state_dict()
@@ -98,7 +107,8 @@ class ClientWorker:
         `job.config["tests"]` names (separated by `/`); nothing is trained or kept. What the client kept in its
         last turn up to the job's round is there."""
         with self._turn(job, before=job.round + 1, trained=False) as (module, datamodule, _, trainer):
-            trainer.test(module, datamodule=datamodule, verbose=False)
+            with self.limit:
+                trainer.test(module, datamodule=datamodule, verbose=False)
             return self._update(job, module, trainer)
 
     @contextmanager
@@ -109,7 +119,7 @@ class ClientWorker:
         optimizer's momentum, the head and the messages of the client's last turn.
         """
         module, datamodule, callbacks = self._prepare(job, before, trained)
-        trainer = self.make_trainer(callbacks.values())
+        trainer = self.make_trainer([*callbacks.values(), self.limit])
         try:
             yield Turn(module, datamodule, callbacks, trainer)
         finally:
@@ -128,9 +138,15 @@ class ClientWorker:
         kept: dict[str, Any] = self.store.load(job.client, before) or {}
         draws = generator(config.seed, job.client, "head")
         head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
-        if "head" in kept:  # not on data that it does not belong to
-            head.load_state_dict(kept["head"])
-        backbone.load_state_dict(kept.get("backbone", self.initial))
+        try:
+            if "head" in kept:  # not on data that it does not belong to
+                head.load_state_dict(kept["head"])
+            backbone.load_state_dict(kept.get("backbone", self.initial))
+        except (RuntimeError, TypeError) as error:
+            raise FedReIDError(
+                f"{self.store.folder / job.client}: what the client kept does not fit its data or the network; "
+                "put its own files back, or resume=never to begin anew"
+            ) from error
         backbone.train()  # an evaluation that raised leaves it in eval mode
         callbacks = self.make_callbacks()
         for name, callback in callbacks.items():
@@ -168,6 +184,6 @@ def _check_finite(states: Mapping[str, Mapping[str, Tensor]]) -> None:
     for part, state in states.items():
         for name, value in state.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise ValueError(
+                raise Diverged(
                     f"training ended in NaN or infinite values ({part} '{name}'); try a smaller learning rate"
                 )

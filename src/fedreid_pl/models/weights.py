@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -79,7 +80,9 @@ def _imagenet(name: str) -> Mapping[str, Tensor]:
 
 def _from_file(path: Path) -> Mapping[str, Tensor]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on odd pickles before it refuses them
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise FedReIDError(f"model.weights={path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # damaged bytes make the unpickler fail in any way

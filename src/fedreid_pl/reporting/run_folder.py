@@ -90,7 +90,9 @@ def build_summary(federation: FederationLoop, data: FederatedData | None = None)
         "best_by": best_by,
         "weights": dict(federation.weights),
         "rejected": dict(federation.rejected),
+        "rejections": federation.rejections,
         "callbacks": config.callbacks,
+        "algorithms": {name: found for name, callback in federation.callbacks.items() if (found := callback.summary())},
         "costs": {
             "bytes_down": costs.bytes_down,
             "bytes_up": costs.bytes_up,
@@ -116,6 +118,8 @@ def setting(config: Config) -> str:
             evaluate_every=1,
             clients_per_round=None,
             min_clients=1,
+            client_timeout=None,
+            client_retries=1,
         )
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
 import unicodedata
 from collections.abc import Sequence
@@ -71,3 +72,8 @@ def fill(text: str, width: int | None) -> str:
         return text
     lines = textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """A line on stderr, as wide as the terminal is."""
+    print(fill(text, columns(sys.stderr)), file=sys.stderr, flush=True)

@@ -1,0 +1,103 @@
+"""What an update has to keep to before it may touch the model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from fedreid_pl.errors import printable
+from fedreid_pl.federation.history import METRICS as SCORES
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+
+MOST_METRICS, LONGEST_NAME = 10_000, 300
+ROUNDING = 1e-6
+
+
+def check_update(
+    update: ClientUpdate, job: ClientJob, declared: int | None = None, tests: Collection[str] | None = None
+) -> None:
+    """Holds an update against the job it answers before it may touch the model.
+
+    Its tensors must have the names, shapes and dtypes, and so the bytes, of those that the job sent.
+
+    Args:
+        update: what came back.
+        job: what was sent.
+        declared: training images that the client registered with, the most that it may count.
+        tests: names of the client's test sets, the only ones that it may report scores of; `None`: any.
+
+    Raises:
+        RejectedUpdate: saying what is wrong.
+    """
+    _check_address(update, job)
+    most = 2**53 - 1 if declared is None else declared
+    if isinstance(update.num_samples, bool) or not 1 <= update.num_samples <= most:
+        registered = "" if declared is None else f", it registered with {declared}"
+        raise RejectedUpdate(f"claims {_short(update.num_samples)} training images{registered}")
+    _check_answer(update.backbone, job.backbone)
+    _check_answer(update.extras, job.extras)
+    _check_metrics(update, tests)
+
+
+def check_scores(update: ClientUpdate, job: ClientJob) -> None:
+    """Holds the answer to a job that only evaluates against it; its tensors and sample count are not looked at.
+
+    Raises:
+        RejectedUpdate: saying what is wrong.
+    """
+    _check_address(update, job)
+    tests = job.config.get("tests")
+    _check_metrics(update, str(tests).split("/") if tests else None)
+
+
+def _check_address(update: ClientUpdate, job: ClientJob) -> None:
+    if (update.round, update.client) != (job.round, job.client):
+        raise RejectedUpdate(
+            f"answers round {_short(update.round)} of {_short(update.client)}, not round {job.round} of {job.client}"
+        )
+
+
+def _check_answer(answer: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> None:
+    if answer.keys() != sent.keys():
+        odd = sorted(answer.keys() ^ sent.keys())
+        raise RejectedUpdate(f"tensors differ from those sent, e.g. '{_short(odd[0])}'")
+    for name, value in answer.items():
+        expected = sent[name]
+        if value.shape != expected.shape:
+            raise RejectedUpdate(f"'{name}' has shape {_short(tuple(value.shape))}, not {tuple(expected.shape)}")
+        if value.dtype != expected.dtype:
+            raise RejectedUpdate(f"'{name}' is {value.dtype}, not {expected.dtype}")
+        if value.layout != torch.strided or value.is_meta:
+            raise RejectedUpdate(f"'{name}' is not a dense tensor")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise RejectedUpdate(f"'{name}' holds NaN or infinite values")
+
+
+def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:
+    if len(update.metrics) > MOST_METRICS:
+        raise RejectedUpdate(f"brings {len(update.metrics)} metrics, more than {MOST_METRICS}")
+    for name, number in update.metrics.items():
+        if len(name) > LONGEST_NAME:
+            raise RejectedUpdate(f"has a metric with a name of {len(name)} characters")
+        if not abs(number) <= sys.float_info.max:
+            raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}")
+        section, _, metric = name.partition("/")
+        if (section == "test" and metric.rpartition("/")[2] in SCORES) or name == "train/accuracy":
+            if not -ROUNDING <= number <= 1 + ROUNDING:
+                raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}, not from 0 to 1")
+        elif section in ("test", "train") and number < 0:  # counts and losses
+            raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}, below 0")
+    if tests is not None:
+        for test, _, _ in update.scores():
+            if test not in tests:
+                raise RejectedUpdate(f"reports scores of the test set '{_short(test)}', which it was not given")
+
+
+def _short(value: object) -> str:
+    try:
+        return printable(str(value))
+    except ValueError:  # an integer of more digits than Python writes out
+        return "a number beyond all bounds"

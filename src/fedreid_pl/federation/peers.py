@@ -1,0 +1,126 @@
+"""The other processes of a run on this machine: when one of them is gone, the rest stop with a line that says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from fedreid_pl.errors import FedReIDError
+
+EVERY = 0.5  # seconds between two looks
+GRACE = 5.0  # seconds in which a process that lost another may stop by itself, before it is ended
+TURN = 2.0  # seconds in which the first process may say the same error, before another one does
+GOES_ON = "the rounds done so far are saved, the same command goes on from there"
+
+
+class Peers:
+    """Watches the processes that belong to a run, as a context manager around it.
+
+    A process that is killed takes its connections along, so that the others usually fail in their next collective
+    operation, with words that help nobody. One that computes alone, or whose collective waits, would not notice at
+    all. A thread therefore looks after the processes themselves: the first process at those it started, these at
+    the first. Where processes are started by somebody else (torchrun, SLURM) that one has to watch them.
+
+    Args:
+        children: processes that this one started.
+        parent: id of the process that started this one, if it is a part of the run.
+        rank, world: this process's number and how many there are.
+    """
+
+    def __init__(
+        self, children: Sequence[subprocess.Popen] = (), parent: int | None = None, rank: int = 0, world: int = 1
+    ) -> None:
+        self.children, self.parent, self.rank, self.world = list(children), parent, rank, world
+        self._over = threading.Event()
+
+    def lost(self) -> str | None:
+        """What became of a process that should be there, `None` while all are well."""
+        if self.parent is not None and os.getppid() != self.parent:
+            return f"process 1 of {self.world} is gone"
+        for number, child in enumerate(self.children, 2):
+            code = child.poll()
+            if code is not None and code < 0:
+                return f"process {number} of {self.world} was ended by {signal.Signals(-code).name}"
+            if code:
+                return f"process {number} of {self.world} ended with exit code {code}"
+        return None
+
+    def __enter__(self) -> Peers:
+        if self.children or self.parent is not None:
+            threading.Thread(target=self._watch, daemon=True, name="peers").start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._over.set()
+        if error is None or not (self.children or self.parent is not None):
+            return
+        if of_communication(error):
+            if text := self._wait_for_loss():
+                if self.rank:
+                    self._say(text)
+                self._end_children()
+                raise FedReIDError(f"{text}; {GOES_ON}") from error
+        elif self.rank and isinstance(error, FedReIDError):
+            time.sleep(TURN)  # an error that all of them meet is told by the first, which then ends the others
+            print(f"error: process {self.rank + 1} of {self.world}: {error}", file=sys.stderr, flush=True)
+        self._end_children()
+
+    def _watch(self) -> None:
+        while not self._over.wait(EVERY):
+            if text := self.lost():
+                if self._over.wait(GRACE):
+                    return  # the run stopped by itself and tells why
+                self._say(text)
+                self._end_children()
+                os._exit(2)
+
+    def _say(self, text: str) -> None:
+        print(f"error: {text}; {GOES_ON}", file=sys.stderr, flush=True)
+
+    def _wait_for_loss(self) -> str | None:
+        end = time.monotonic() + GRACE
+        while time.monotonic() < end:
+            if text := self.lost():
+                return text
+            time.sleep(0.05)
+        return None
+
+    def _end_children(self) -> None:
+        for child in self.children:  # they write nothing
+            child.kill()
+
+
+def peers_of(trainer: pl.Trainer) -> Peers:
+    """The processes that Lightning started for a run, seen from any of them.
+
+    Lightning has a watch of its own, which kills the first process without a word; it is put to rest.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            thread._finished = True  # type: ignore[attr-defined]
+    started = isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment)
+    children = getattr(trainer.strategy.launcher, "procs", []) if started else []
+    parent = os.getppid() if started and trainer.local_rank > 0 else None
+    return Peers(children, parent, trainer.global_rank, trainer.world_size)
+
+
+def of_communication(error: BaseException) -> bool:
+    """Whether an error, or what it was raised from, comes from a collective operation that lost a process."""
+    cause: BaseException | None = error
+    while cause is not None:
+        words = str(cause).lower()
+        if isinstance(cause, torch.distributed.DistError) or (
+            isinstance(cause, RuntimeError) and any(word in words for word in ("gloo", "nccl", "connection", "socket"))
+        ):
+            return True
+        cause = cause.__cause__
+    return False

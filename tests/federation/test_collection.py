@@ -1,0 +1,130 @@
+"""Who is asked, how often, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from federation.test_loop import DEFECTS, FakeEngine, Recorder, essence, make_loop
+
+from fedreid_pl.federation.checks import check_scores, check_update
+from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
+
+
+class Once(FakeEngine):
+    """Clients do what `wrong` says at the first asking in a round only."""
+
+    def fit(self, jobs: Any) -> Any:
+        yield from super().fit(jobs)
+        self.wrong = {}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_second_good_answer_makes_up_for_the_first(tmp_path: Path, defect: str) -> None:
+    calm, engine = make_loop(tmp_path / "1"), Once()
+    calm.run()
+    engine.wrong[1, "b"] = DEFECTS[defect]
+    shaken = make_loop(tmp_path / "2", "client_retries=1", engine=engine)
+    shaken.run()
+    assert shaken.rejected == {"b": 1}
+    assert [job.client for job in engine.jobs if job.round == 1] == ["a", "b", "c", "b"]
+    assert shaken.weights == calm.weights
+    for name, value in calm.models["global"].items():
+        assert torch.equal(shaken.models["global"][name], value)
+    assert shaken.costs.bytes_down > calm.costs.bytes_down, "the job travelled twice"
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_the_number_of_attempts(tmp_path: Path, retries: int) -> None:
+    engine, watcher = FakeEngine(), Recorder()
+    engine.wrong[2, "b"] = DEFECTS["nan"]
+    loop = make_loop(tmp_path, f"client_retries={retries}", engine=engine, observers=[watcher])
+    loop.run()
+    assert sum((job.round, job.client) == (2, "b") for job in engine.jobs) == 1 + retries
+    assert loop.rejected == {"b": 1 + retries}
+    assert loop.rejections == {"b": {"'w' holds NaN or infinite values": [2] * (1 + retries)}}
+    assert sum("asked once more" in row[1] for row in watcher.log if row[0] == "warning") == retries
+
+
+def test_a_failure_that_would_come_again_is_not_asked_for_again(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.wrong[1, "b"] = lambda update: [ClientFailure(1, "b", "Diverged", "NaN", final=True)]
+    loop = make_loop(tmp_path, "client_retries=5", engine=engine)
+    loop.run()
+    assert loop.rejected == {"b": 1}
+
+
+def test_what_was_refused_survives_a_resume(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.wrong = {(1, "b"): DEFECTS["nan"], (2, "a"): DEFECTS["failure"], (3, "b"): DEFECTS["nan"]}
+    loop = make_loop(tmp_path, engine=engine)
+    loop.run()
+    again = make_loop(tmp_path)
+    state, _ = again.checkpoints.latest()
+    assert state is not None
+    again.load_state_dict(state)
+    assert (
+        again.rejections
+        == loop.rejections
+        == {
+            "b": {"'w' holds NaN or infinite values": [1, 3]},
+            "a": {"RuntimeError: out of memory": [2]},
+        }
+    )
+    assert essence(again) == essence(loop)
+
+
+def test_an_answer_for_another_client_is_refused_and_the_silent_one_named(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.wrong[1, "b"] = lambda update: [replace(update, client="a")]
+    loop = make_loop(tmp_path, "rounds=1", engine=engine)
+    loop.run()
+    assert loop.rejections["b"] == {"did not answer": [1]}
+    assert loop.rejections["a"] == {"was not asked for, or is sent twice": [1]}
+    assert set(loop.weights) == {"a", "c"}
+
+
+JOB = ClientJob(3, "a", {"w": torch.zeros(2)}, {"evaluate": True})
+
+
+def update_of(**changed: Any) -> ClientUpdate:
+    fields: dict[str, Any] = {"round": 3, "client": "a", "backbone": {"w": torch.ones(2)}, "num_samples": 10}
+    return ClientUpdate(**{"metrics": {}, **fields, **changed})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "wanted"),
+    [
+        ({"train/accuracy": 1.5}, "'train/accuracy' is 1.5, not from 0 to 1"),
+        ({"train/accuracy": 1e300}, "'train/accuracy' is 1e.300, not from 0 to 1"),
+        ({"train/loss": -0.25}, "'train/loss' is -0.25, below 0"),
+        ({"test/x/rank1": 1.01}, "'test/x/rank1' is 1.01"),
+        ({"test/x/mAP": -1.0}, "'test/x/mAP' is -1.0"),
+        ({"test/x/queries": -1.0}, "'test/x/queries' is -1.0, below 0"),
+        ({"test/y/rank1": 0.5}, "the test set 'y', which it was not given"),
+        ({"n" * 400: 1.0}, "a name of 400 characters"),
+        ({str(number): 1.0 for number in range(20_000)}, "brings 20000 metrics"),
+        ({"x": 10**9999}, "metric 'x' is a number beyond all bounds"),
+    ],
+)
+def test_metrics_keep_to_what_is_possible(metrics: dict, wanted: str) -> None:
+    with pytest.raises(RejectedUpdate, match=wanted):
+        check_update(update_of(metrics=metrics), JOB, 10, ("x",))
+    asked = replace(JOB, config={"tests": "x"})
+    with pytest.raises(RejectedUpdate, match=wanted):
+        check_scores(update_of(metrics=metrics), asked)
+
+
+def test_possible_metrics_pass() -> None:
+    fine = {"train/accuracy": 1, "train/loss": 1e9, "test/x/rank1": 1 + 1e-9, "test/x/queries": 4000, "anything": -3}
+    check_update(update_of(metrics=fine), JOB, 10, ("x",))
+    check_update(update_of(metrics={**fine, "test/y/rank1": 0.0}), JOB)
+
+
+@pytest.mark.parametrize("claimed", [11, 10**6, 0])
+def test_no_more_images_than_at_registration(claimed: int) -> None:
+    with pytest.raises(RejectedUpdate, match=f"claims {claimed} training images, it registered with 10"):
+        check_update(update_of(num_samples=claimed), JOB, 10)

@@ -1,0 +1,101 @@
+"""Thousands of bad configurations, files and updates: none may end in a traceback, none may be taken.
+
+    python tests/reliability/flood.py count=10000 seed=0 [json=FILE] [table=FILE]
+
+Every case is bad by construction. It counts as refused if what reads it raises `FedReIDError` or `RejectedUpdate` with
+a message of one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import tempfile
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from reliability.bad_files import FILES
+from reliability.bad_messages import UPDATES
+from reliability.bad_words import WORDS
+
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.messages import RejectedUpdate
+
+Maker = Callable[[random.Random, Path], tuple[str, Callable[[], Any]]]
+KINDS: dict[str, list[Maker]] = {"configurations": WORDS, "files": FILES, "updates": UPDATES}
+
+
+def judge(action: Callable[[], Any]) -> tuple[str, str]:
+    """`refused`, `taken` or `traceback`, and more about the last two."""
+    try:
+        taken = action()
+    except (FedReIDError, RejectedUpdate) as error:
+        text = str(error)
+        if not text.strip() or len(text.splitlines()) != 1:
+            return "traceback", f"a message of {len(text.splitlines())} lines: {text!r}"
+        return "refused", ""
+    except Exception:
+        return "traceback", traceback.format_exc()
+    return "taken", repr(taken)[:300]
+
+
+def flood(count: int, seed: int, folder: Path) -> dict[str, Any]:
+    """`count` cases, the kinds and their makers in turn; what became of each maker's cases, and what was wrong."""
+    outcomes: Counter[tuple[str, str, str]] = Counter()
+    wrong: list[dict[str, Any]] = []
+    for number in range(count):
+        kind = list(KINDS)[number % len(KINDS)]
+        maker = KINDS[kind][number // len(KINDS) % len(KINDS[kind])]
+        description, action = maker(random.Random(f"{seed}/{number}"), folder)
+        outcome, detail = judge(action)
+        outcomes[kind, maker.__name__, outcome] += 1
+        if outcome != "refused":
+            wrong.append({"maker": maker.__name__, "case": description, "outcome": outcome, "detail": detail})
+    rows = sorted({(kind, maker) for kind, maker, _ in outcomes})
+    counts = [
+        {
+            "kind": kind,
+            "maker": maker,
+            **{name: outcomes[kind, maker, name] for name in ("refused", "taken", "traceback")},
+        }
+        for kind, maker in rows
+    ]
+    return {"counts": counts, "wrong": wrong}
+
+
+def table(report: dict[str, Any]) -> str:
+    """What was made and what became of it, as Markdown."""
+    names = ("refused", "taken", "traceback")
+    lines = ["| kind | what is wrong | " + " | ".join(names) + " |", "|---|---|" + "---:|" * len(names)]
+    for row in report["counts"]:
+        what = row["maker"].replace("_", " ")
+        lines.append(f"| {row['kind']} | {what} | " + " | ".join(str(row[name]) for name in names) + " |")
+    sums = [sum(row[name] for row in report["counts"]) for name in names]
+    return "\n".join([*lines, "| sum | | " + " | ".join(map(str, sums)) + " |"])
+
+
+if __name__ == "__main__":
+    options = {"count": "10000", "seed": "0", "json": "", "table": ""}
+    options |= dict(word.split("=", 1) for word in sys.argv[1:])
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = flood(int(options["count"]), int(options["seed"]), Path(name))
+    if options["json"]:
+        Path(options["json"]).write_text(json.dumps(report, indent=1))
+    if options["table"]:
+        Path(options["table"]).write_text(table(report) + "\n")
+    print(table(report))
+    for case in report["wrong"][:30]:
+        print(f"\n{case['outcome']}: {case['maker']}: {case['case']}\n{case['detail']}")
+    sys.exit(1 if report["wrong"] else 0)

@@ -1,0 +1,159 @@
+"""Files that were made to do harm, or belong elsewhere: nothing in them runs, and every command says one line."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support
+import torch
+
+from fedreid_pl.cli import main
+from fedreid_pl.federation.messages import RejectedUpdate, from_bytes
+from fedreid_pl.federation.storage import read_state, write_state
+
+
+class Bomb:
+    """Makes a folder when it is unpickled by whom trusts it."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.target),)
+
+
+def saved(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def armed(content: Any, version: int = 1) -> bytes:
+    """A file with a right header and checksum around whatever `torch.save` makes of the content."""
+    data = saved(content)
+    header = {"format": "fedreid_pl", "version": version, "bytes": len(data)}
+    return json.dumps({**header, "sha256": hashlib.sha256(data).hexdigest()}).encode() + b"\n" + data
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one round."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, folder, "rounds=1")]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err and "Warning" not in captured.err and captured.out == ""
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def checkpoint_of(run: Path) -> Path:
+    return run / "checkpoints" / "round-00001.ckpt"
+
+
+def test_the_bomb_is_a_real_one(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "made")))
+    assert (tmp_path / "made").is_dir()
+
+
+@pytest.mark.parametrize("wrap", [armed, saved, pickle.dumps], ids=["right header", "torch.save", "pickle"])
+def test_a_bomb_in_a_checkpoint(
+    run: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture, wrap: Callable[[Any], bytes]
+) -> None:
+    state, made = read_state(checkpoint_of(run)), tmp_path / "made"
+    checkpoint_of(run).write_bytes(wrap({**state, "callbacks": Bomb(made)}))
+    again = ["train", "exp=fedpav", *support.quick(tiny_root, run)]
+    elsewhere = ["train", "exp=fedpav", *support.quick(tiny_root, tmp_path / "new", f"resume={checkpoint_of(run)}")]
+    named = ["evaluate", f"run={run}", f"checkpoint={checkpoint_of(run)}"]
+    for words in (again, elsewhere, ["evaluate", f"run={run}"], named):
+        assert "round-00001.ckpt" in refused(capsys, *words)
+        assert not made.exists()
+
+
+def test_a_bomb_in_a_clients_file(run: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = run / "clients" / support.TINY[1] / "round-00001.pt"
+    file.write_bytes(armed({**read_state(file), "callbacks": Bomb(tmp_path / "made")}))
+    line = refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run))
+    assert str(file) in line and not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("wrap", [saved, pickle.dumps])
+def test_a_bomb_in_a_weights_file(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture, wrap: Callable[[Any], bytes]
+) -> None:
+    (tmp_path / "weights.pth").write_bytes(wrap({"trunk.stem.0.weight": Bomb(tmp_path / "made")}))
+    words = support.quick(tiny_root, tmp_path / "run", f"model.weights={tmp_path / 'weights.pth'}")
+    assert "weights.pth" in refused(capsys, "train", "exp=fedpav", *words)
+    assert not (tmp_path / "made").exists() and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrap", [saved, pickle.dumps])
+def test_a_bomb_in_a_message(tmp_path: Path, wrap: Callable[[Any], bytes]) -> None:
+    for kind in ("ClientJob", "ClientUpdate"):
+        fields = {"kind": kind, "round": 1, "client": "a", "backbone": {"w": Bomb(tmp_path / "made")}}
+        with pytest.raises(RejectedUpdate, match="is not a message"):
+            from_bytes(wrap(fields))
+        assert not (tmp_path / "made").exists()
+
+
+def test_a_checkpoint_of_another_run(run: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    other = tmp_path / "other"
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, other, "rounds=1", "seed=7")]) == 0
+    before = checkpoint_of(run).read_bytes()
+    wanted = "was made with another configuration"
+    assert wanted in refused(capsys, "evaluate", f"run={run}", f"checkpoint={checkpoint_of(other)}")
+    shutil.copyfile(checkpoint_of(other), run / "checkpoints" / "round-00002.ckpt")
+    assert wanted in refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run, "rounds=3"))
+    assert checkpoint_of(run).read_bytes() == before
+    (run / "checkpoints" / "round-00002.ckpt").unlink()
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0, "nothing was lost"
+
+
+def test_a_checkpoint_of_a_newer_version(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
+    checkpoint_of(run).write_bytes(armed(read_state(checkpoint_of(run)), version=2))
+    assert "version 2" in refused(capsys, "evaluate", f"run={run}")
+    assert "version 2" in refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run))
+
+
+def test_a_clients_file_in_place_of_a_checkpoint(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
+    file = run / "clients" / support.TINY[0] / "round-00001.pt"
+    line = refused(capsys, "evaluate", f"run={run}", f"checkpoint={file}")
+    assert str(file) in line and "is not a checkpoint of a server" in line
+    words = support.quick(tiny_root, run.with_name("new"), f"resume={file}")
+    assert "error: " in refused(capsys, "train", "exp=fedpav", *words)
+
+
+def test_a_clients_file_of_another_client(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
+    one, other = (run / "clients" / name / "round-00001.pt" for name in support.TINY[:2])
+    shutil.copyfile(other, one)
+    line = refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run))
+    assert support.TINY[0] in line and "does not fit its data" in line
+
+
+def test_models_of_another_network(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
+    state = read_state(checkpoint_of(run))
+    state["models"]["global"].pop("trunk.stem.0.weight")
+    write_state(checkpoint_of(run), state)
+    assert "does not fit the network" in refused(capsys, "evaluate", f"run={run}")
+    assert "does not fit the network" in refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run))
