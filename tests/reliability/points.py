@@ -86,7 +86,9 @@ class Points:
             return file
         name = Path(path.name.strip(".")).with_suffix("").with_suffix("")  # .NAME.ENDING.PID.tmp
         ending = path.name.split(".")[-3]
-        self._file = f"{WRITES[f'.{ending}']}: {name if ending in ('csv', 'json', 'yaml') else f'*.{ending}'}"
+        self._file = (
+            f"{WRITES.get(f'.{ending}', 'log')}: {name if ending in ('csv', 'json', 'yaml') else f'*.{ending}'}"
+        )
         self.step("opened")
         return _Halves(file, self)
 
