@@ -38,6 +38,7 @@ class Turn(NamedTuple):
     datamodule: ReIDDataModule
     callbacks: dict[str, FederationCallback]
     trainer: pl.Trainer
+    limit: TimeLimit
 
 
 class Diverged(ValueError):
@@ -77,7 +78,6 @@ class ClientWorker:
         self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
         self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
         self.compiled = compiled
-        self.limit = TimeLimit(config.client_timeout)
         self.inspect: Inspect | None = None
 
     def fit(self, job: ClientJob) -> ClientUpdate:
@@ -88,8 +88,8 @@ class ClientWorker:
             Diverged: if training ended in NaN or infinite weights; nothing of the turn is kept.
             TurnTimeout: if the turn takes longer than `client_timeout`; nothing of it is kept.
         """
-        with self._turn(job, before=job.round, trained=True) as (module, datamodule, callbacks, trainer):
-            with self.limit:
+        with self._turn(job, before=job.round, trained=True) as (module, datamodule, callbacks, trainer, limit):
+            with limit:
                 trainer.fit(module, datamodule=datamodule)
                 if job.config.get("evaluate"):
                     trainer.test(module, datamodule=datamodule, verbose=False)
@@ -106,8 +106,8 @@ class ClientWorker:
         """Evaluates the job's backbone (or the client's own) on the client's test sets, or on those that
         `job.config["tests"]` names (separated by `/`); nothing is trained or kept. What the client kept in its
         last turn up to the job's round is there."""
-        with self._turn(job, before=job.round + 1, trained=False) as (module, datamodule, _, trainer):
-            with self.limit:
+        with self._turn(job, before=job.round + 1, trained=False) as (module, datamodule, _, trainer, limit):
+            with limit:
                 trainer.test(module, datamodule=datamodule, verbose=False)
             return self._update(job, module, trainer)
 
@@ -119,9 +119,10 @@ class ClientWorker:
         optimizer's momentum, the head and the messages of the client's last turn.
         """
         module, datamodule, callbacks = self._prepare(job, before, trained)
-        trainer = self.make_trainer([*callbacks.values(), self.limit])
+        limit = TimeLimit(self.config.client_timeout)
+        trainer = self.make_trainer([*callbacks.values(), limit])
         try:
-            yield Turn(module, datamodule, callbacks, trainer)
+            yield Turn(module, datamodule, callbacks, trainer, limit)
         finally:
             datamodule.trainer = None
             trainer.optimizers = []
