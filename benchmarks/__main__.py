@@ -34,6 +34,7 @@ BENCHMARKS = (
     Benchmark("many_clients", ("many_clients.py",), ("--repeats", "1", "--clients", "100", "--rounds", "3")),
     Benchmark("ranking", ("ranking.py", "--single-shot"), ("--repeats", "2", "--size", "small")),
     Benchmark("ranking_msmt17", ("ranking.py", "--size", "msmt17", "--repeats", "2"), ("--size", "small")),
+    Benchmark("indexing", ("indexing.py",), ("--repeats", "1")),
     Benchmark("image_cache", ("image_cache.py",), ("--repeats", "2", "--images", "128")),
 )
 

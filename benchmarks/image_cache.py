@@ -115,7 +115,7 @@ def main() -> None:
     for name, seconds in (("cache on disk", cached), ("PIL and torchvision", decoded)):
         report.add(f"training batches, {name}", [options.images / value for value in seconds], unit="img/s")
     ratios = [slow / fast for fast, slow in zip(cached, decoded, strict=True)]
-    report.add(f"PIL and torchvision / cache on disk, {options.processes} process", ratios)
+    report.add(f"PIL and torchvision / cache on disk, {options.processes} process", ratios, "at least 3")
     report.finish(options.json)
 
 
