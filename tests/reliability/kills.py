@@ -38,6 +38,8 @@ from fedreid_pl.cli import main
 from fedreid_pl.federation.storage import read_state
 
 ROUNDS = 3
+TIMED = ("timings.csv", "report.html")
+"""Files of seconds and memory, and a page that shows them: different in every run."""
 PHASES = ("start", "fit", "collect", "aggregate", "distil", "cluster", "evaluate", "checkpoint", "log")
 
 
@@ -86,7 +88,7 @@ def differences(one: Path, other: Path) -> list[str]:
     found = []
     names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
     for name in sorted(names):
-        if name.name == "report.html":  # a view of the others, with times in it
+        if name.name in TIMED:
             continue
         left, right = one / name, other / name
         if not (left.is_file() and right.is_file()):
@@ -112,7 +114,7 @@ class Experiment:
 
     def __init__(self, name: str, root: Path, work: Path) -> None:
         self.name, self.root, self.work = name, root, work
-        self.whole = work / f"{name}-whole"
+        self.whole = work / "runs" / name / "whole"  # a place of its own: runs look for others two folders up
         start = time.monotonic()
         code = wait(launch(words(root, self.whole, name), work / f"{name}.log", Points(), work / f"{name}.json"))
         if code:
@@ -157,7 +159,7 @@ class Torment:
 
     def _one(self, exp: Experiment, times: int) -> None:
         """One run that is killed some times and then left to finish."""
-        folder, log = exp.work / f"{exp.name}-{self.runs}", exp.work / f"{exp.name}-{self.runs}.log"
+        folder, log = exp.work / "runs" / exp.name / str(self.runs), exp.work / f"{exp.name}-{self.runs}.log"
         command = words(exp.root, folder, exp.name)
         before, code = len(self.kills), -signal.SIGKILL
         for _ in range(times):

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +184,13 @@ def read_history(folder: Path, config: Config) -> History:
 
 def standalone_folder(config: Config, folder: Path) -> Path | None:
     """A complete `local` run beside this one that differs in nothing but the algorithm."""
-    for candidate in sorted(folder.parent.parent.glob("*/*/summary.json")):
-        found = read_summary(candidate.parent)
+    place = folder.parent.parent
+    for name in sorted(glob("*/*/summary.json", root_dir=place)):  # pathlib's raises where a folder goes meanwhile
+        candidate = place / Path(name).parent
+        found = read_summary(candidate)
         wanted = {"name": "local", "setting": setting(config), "complete": True}
         if found and all(found.get(key) == value for key, value in wanted.items()):
-            return candidate.parent
+            return candidate
     return None
 
 
