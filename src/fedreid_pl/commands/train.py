@@ -15,7 +15,7 @@ def train(words: list[str]) -> int:
     folder = run_folder(config, words)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # torchmetrics imports it; without a home it complains
     from fedreid_pl.experiment import train as run  # torch and Lightning take seconds: not for a mistyped key
-    from fedreid_pl.reporting.loggers import LoggerObserver
+    from fedreid_pl.reporting.logger_observer import LoggerObserver
     from fedreid_pl.reporting.run_folder import build_summary, find_standalone
     from fedreid_pl.reporting.tables import result_table
     from fedreid_pl.reporting.terminal import columns, fill

@@ -1,76 +1,18 @@
-"""wandb and TensorBoard behind Lightning's loggers; nothing that goes wrong with them stops a run."""
+"""Which logger a run has: wandb or TensorBoard, behind Lightning's loggers."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.history import Record
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.observer import Observer
-from fedreid_pl.reporting.numbers import round_numbers
-
-
-class LoggerObserver(Observer):
-    """Sends every round's numbers to a Lightning logger as `section/name/metric`, with the round as the step.
-
-    A run that is resumed sends the rounds before it again, from the histories in the checkpoint, so that the
-    logger's copy is complete whatever it lost when the run was killed. A logger that fails is given up with one
-    line; metrics.csv and timings.csv hold the same numbers.
-
-    Args:
-        name: what `logger=` says.
-        make: makes the Lightning logger when the run starts.
-
-    Attributes:
-        url: the run's page on a server, if it has one.
-    """
-
-    url: str | None = None
-
-    def __init__(self, name: str, make: Callable[[], Logger]) -> None:
-        self.name, self.make = name, make
-        self.logger: Any = None
-
-    def on_start(self, federation: FederationLoop) -> None:
-        """Makes the logger and sends what is known already."""
-        try:
-            self.logger = self.make()
-        except Exception as error:  # a logger is never worth a run
-            tell(federation, f"logging goes on without {self.name} ({reason_of(error)})")
-            return
-        for round in range(federation.round + 1):
-            self._send(federation, round)
-
-    def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
-        """Sends a round."""
-        if federation.round == 1:  # what was evaluated before training
-            self._send(federation, 0)
-        self._send(federation, federation.round)
-
-    def on_end(self, federation: FederationLoop) -> None:
-        """Closes the logger."""
-        self._guard(federation, lambda: self.logger.finalize("success"))
-
-    def _send(self, federation: FederationLoop, round: int) -> None:
-        if values := round_numbers(federation.history, federation.costs.timings, round):
-            self._guard(federation, lambda: self.logger.log_metrics(values, step=round))
-
-    def _guard(self, federation: FederationLoop, action: Callable[[], Any]) -> None:
-        if self.logger is None:
-            return
-        try:
-            action()
-        except Exception as error:
-            self.logger = None
-            tell(federation, f"{self.name} logging stopped ({reason_of(error)}); metrics.csv goes on")
+from fedreid_pl.reporting.logger_observer import LoggerObserver
+from fedreid_pl.reporting.wandb_run import WandbObserver
 
 
 def make_observer(config: Config, folder: Path) -> Observer | None:
@@ -80,8 +22,6 @@ def make_observer(config: Config, folder: Path) -> Observer | None:
         FedReIDError: if TensorBoard is asked for and not installed.
     """
     if config.logger == "wandb" and os.environ.get("WANDB_MODE") != "disabled":
-        from fedreid_pl.reporting.wandb_run import WandbObserver
-
         return WandbObserver(config, folder)
     if config.logger == "tensorboard":
         try:
@@ -97,12 +37,3 @@ def make_observer(config: Config, folder: Path) -> Observer | None:
 def _start_tensorboard(folder: Path) -> Logger:
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # the history is sent whole
     return TensorBoardLogger(folder, name="tensorboard", version="")
-
-
-def tell(federation: FederationLoop, text: str) -> None:
-    for observer in federation.observers:
-        observer.on_warning(federation, text)
-
-
-def reason_of(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

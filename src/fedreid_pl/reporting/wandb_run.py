@@ -21,7 +21,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.history import TESTS, VALIDATIONS
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.storage import write_text
-from fedreid_pl.reporting.loggers import LoggerObserver, reason_of, tell
+from fedreid_pl.reporting.logger_observer import LoggerObserver, reason_of, tell
 from fedreid_pl.reporting.run_folder import versions
 from fedreid_pl.reporting.wandb_media import last_media, log_artifact, run_summary
 from fedreid_pl.reporting.wandb_place import becomes_whole, wandb_surroundings
