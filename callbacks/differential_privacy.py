@@ -23,6 +23,9 @@ from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.differential_privacy import add_noise, clip_update, gaussian_epsilon, update_norm
 from fedreid_pl.functional.randomness import generator
 
+WORKS_WITH = ("backbone_sync", "fedprox", "fedopt")
+"""Algorithms that see no more of an update than its clipped self, or change nothing but local training."""
+
 _OWN_NUMBERS = "its numbers come from the clients' data and no noise is added to them"
 _OTHER_BOUND = "a client's influence on it is not bounded by the clip"
 
@@ -83,7 +86,12 @@ class DifferentialPrivacy(FederationCallback):
         self._secret = 0
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """The accountant has to be installed, BatchNorm cared for, and delta small."""
+        """Nothing else may use the updates, the accountant has to be installed, BatchNorm cared for, delta small."""
+        for name in config.callbacks:
+            if name not in (*WORKS_WITH, "differential_privacy"):
+                raise FedReIDError(
+                    f"callbacks.{name}: is not known to keep callbacks.differential_privacy's promise; leave one out"
+                )
         if self.noise_multiplier and find_spec("opacus") is None:
             raise FedReIDError("callbacks.differential_privacy: needs opacus; pip install 'fedreid-pl[dp]'")
         policy = config.callbacks["backbone_sync"].get("batch_norm", "average")

@@ -178,6 +178,8 @@ class FederationLoop:
             self.evaluate_models()
         for callback in self.callbacks.values():
             callback.on_round_end(self)
+        for observer in self.observers:
+            observer.on_checkpoint(self)
         self.costs.close_round(self.round)
         with self.costs.phase("checkpoint"):
             self._save()

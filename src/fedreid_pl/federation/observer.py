@@ -23,6 +23,9 @@ class Observer:
     def on_warning(self, federation: FederationLoop, text: str) -> None:
         """Something was left out or done in another way than asked."""
 
+    def on_checkpoint(self, federation: FederationLoop) -> None:
+        """A round is about to be saved: what is written here is there whenever the round's checkpoint is."""
+
     def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
         """A round is done and saved; `records` are its numbers."""
 

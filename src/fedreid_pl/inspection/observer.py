@@ -1,4 +1,4 @@
-"""inspection.json at the end of a run."""
+"""inspection.json of a run's last round."""
 
 from __future__ import annotations
 
@@ -25,13 +25,18 @@ def check_report(config: Config) -> None:
 
 
 class InspectionFiles(Observer):
-    """Writes what an inspector has seen when the run ends; a failure is said and is no end of the run."""
+    """Writes what an inspector has seen before its round is saved, as a resumed run does not evaluate that round again.
+
+    A failure is said and is no end of the run.
+    """
 
     def __init__(self, inspector: Inspector, folder: Path) -> None:
         self.inspector, self.folder = inspector, folder
 
-    def on_end(self, federation: FederationLoop) -> None:
-        """Writes inspection.json, if the last round was done in this launch."""
+    def on_checkpoint(self, federation: FederationLoop) -> None:
+        """Writes inspection.json, if this is the inspector's round."""
+        if federation.round != self.inspector.round:
+            return
         problem = self.inspector.problem
         try:
             self.inspector.write(self.folder)
