@@ -20,8 +20,8 @@ def normalize(images: Tensor) -> Tensor:
         memory_format=torch.channels_last
     ):  # whole rows of pixels: vectors longer than three numbers
         width = images.shape[3]
-        rows = images.permute(0, 2, 3, 1).flatten(2)  # [B, H, 3 W]
-        rows = torch.addcmul(shift.repeat(width), rows.float(), scale.repeat(width))
+        rows = images.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)  # [B, H, 3 W]
+        torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)  # new memory costs more than the sums
         return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
     return torch.addcmul(shift.view(1, 3, 1, 1), images.float(), scale.view(1, 3, 1, 1))
 
