@@ -37,7 +37,8 @@ def compare(plan: Plan) -> None:
     results = {run: result for run in plan.runs if (result := read_result(run))}
     missing = [run for run in plan.runs if run not in results]
     check_runs(missing)
-    _check_splits(plan)
+    if missing and plan.splits:
+        _check_splits(plan)
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -84,7 +85,7 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
 def _check_splits(plan: Plan) -> None:
     """Refuses several splits of datasets that have one."""
     first, *others = [run.config.data for run in plan.runs if run.experiment == plan.experiments[0]]
-    if plan.splits and load_federated_data(first).digests == load_federated_data(others[0]).digests:
+    if load_federated_data(first).digests == load_federated_data(others[0]).digests:
         raise FedReIDError(f"splits={len(plan.splits)}: data={first.name} has one split only")
 
 

@@ -16,9 +16,8 @@ def normalize(images: Tensor) -> Tensor:
     """uint8 images `[B, 3, H, W]` as float32 with ImageNet's mean and deviation; memory order is kept."""
     scale = torch.tensor([1 / (255 * std) for std in STD], device=images.device)
     shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)], device=images.device)
-    if images.is_contiguous(
-        memory_format=torch.channels_last
-    ):  # whole rows of pixels: vectors longer than three numbers
+    if images.is_contiguous(memory_format=torch.channels_last):
+        # whole rows of pixels: vectors longer than three numbers
         width = images.shape[3]
         rows = images.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)  # [B, H, 3 W]
         torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)  # new memory costs more than the sums

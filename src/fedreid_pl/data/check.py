@@ -14,6 +14,7 @@ from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_folders, identify
 from fedreid_pl.data.decoding import unreadable_files
 from fedreid_pl.data.layouts import recognise_layout
+from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
 from fedreid_pl.data.scenarios import (
     client_name,
@@ -225,8 +226,8 @@ def _check(
         check.unreadable = unreadable_files(files, lambda done: say(f"{check.name}: {done}"))
         check.notes += table.remarks
         if config.on_bad_image == "skip":
-            check.skipped, lost = True, {path for path, _ in check.unreadable}
-            table = table.take([row for row, file in enumerate(table.files()) if file not in lost])
+            check.skipped = True
+            table = without_files(table, [path for path, _ in check.unreadable])
     except FedReIDError as error:
         check.problem = str(error)
     check.seconds = time.perf_counter() - started

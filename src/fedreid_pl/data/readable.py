@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from fedreid_pl.data.cache_folder import made_whole, signature
 from fedreid_pl.data.decoding import unreadable_files
@@ -30,17 +28,20 @@ def without_unreadable(
 
     Every image is decoded once; what was found is kept in `cache` and holds until a file changes.
     """
-    files = table.files()
-    different = list(dict.fromkeys(files))
-    bad = _known(different, cache)
+    different = list(dict.fromkeys(table.files()))
+    place = _place(different, cache)
+    bad = _known(place)
     if bad is None:
         say = None if progress is None else lambda text: progress(f"{table.name}: {text}")
         bad = [BadImage(*fault) for fault in unreadable_files(different, say)]
-        _keep(different, bad, cache)
-    if not bad:
-        return table, []
-    lost = {path for path, _ in bad}
-    return table.take(np.flatnonzero([file not in lost for file in files])), bad
+        _keep(place, bad)
+    return (without_files(table, [path for path, _ in bad]) if bad else table), bad
+
+
+def without_files(table: SampleTable, paths: Iterable[str]) -> SampleTable:
+    """The rows whose image is none of these files."""
+    lost = set(paths)
+    return table.take([row for row, file in enumerate(table.files()) if file not in lost])
 
 
 def _place(files: list[str], cache: Path) -> Path | None:
@@ -51,16 +52,14 @@ def _place(files: list[str], cache: Path) -> Path | None:
     return cache / "readable" / f"{state}.json"
 
 
-def _known(files: list[str], cache: Path) -> list[BadImage] | None:
-    place = _place(files, cache)
+def _known(place: Path | None) -> list[BadImage] | None:
     if place is not None:
         with suppress(OSError, ValueError, TypeError):
             return [BadImage(str(path), str(reason)) for path, reason in json.loads(place.read_text())]
     return None
 
 
-def _keep(files: list[str], bad: list[BadImage], cache: Path) -> None:
-    place = _place(files, cache)
+def _keep(place: Path | None, bad: list[BadImage]) -> None:
     if place is not None:
         with suppress(OSError), made_whole(place) as temporary:
             temporary.write_text(json.dumps(bad))
