@@ -22,6 +22,7 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.batch_norm import norm_names, recalibrate
+from fedreid_pl.models.weights import copy_state
 
 
 class BackboneSync(FederationCallback):
@@ -127,4 +128,4 @@ class BackboneSync(FederationCallback):
         state = pl_module.job.backbone
         if self.batch_norm == "local":  # before its first turn, a client has the initial BatchNorm
             state = {**pl_module.backbone.state_dict(), **state, **self._own}
-        pl_module.backbone.load_state_dict(state)
+        copy_state(state, pl_module.backbone)

@@ -22,7 +22,8 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.functional.distillation import distillation_loss, mean_feature
-from fedreid_pl.functional.randomness import derive_seed, generator
+from fedreid_pl.functional.finite import first_not_finite
+from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators
 
 CHUNK = 512
 """Public images (uint8) held at a time; every teacher is loaded once for all of them."""
@@ -115,7 +116,7 @@ class Distillation(FederationCallback):
             loss = float(server.agree({"loss": self._distil(federation, student, updates)})["loss"])
         state = server.agree(student.state_dict())
         student.zero_grad(set_to_none=True)
-        if not math.isfinite(loss) or not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        if not math.isfinite(loss) or first_not_finite(state) is not None:
             federation.warn("distillation ended in NaN or infinite values; the aggregated model is kept")
             return
         federation.models["global"] = state
@@ -159,7 +160,7 @@ class Distillation(FederationCallback):
         """Features of a batch; dropout depends on what it is for, not on what was drawn before."""
         if self.mode == "train":
             seed = derive_seed(federation.seed, federation.round, "distillation", number, batch.number, *who)
-            torch.manual_seed(seed)
+            seed_generators(seed)
         return network(normalize(batch.images))
 
     def _chunks(self, federation: FederationLoop, number: int) -> Iterator[list[Batch]]:

@@ -20,7 +20,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
 from fedreid_pl.functional.aggregation import normalize_weights
-from fedreid_pl.functional.randomness import derive_seed
+from fedreid_pl.functional.randomness import derive_seed, seed_generators
 from fedreid_pl.functional.reweighting import client_weights, cosine_distance, mix_weights
 
 
@@ -130,7 +130,7 @@ class Reweighting(FederationCallback):
             return _logits(pl_module, self._probe)
         device = pl_module.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(pl_module.job.config["probe_seed"], moment))
+            seed_generators(derive_seed(pl_module.job.config["probe_seed"], moment))
             return _logits(pl_module, self._probe, training=True)
 
 

@@ -79,8 +79,8 @@ class ReIDClient(pl.LightningModule):
         self._retrieval: dict[str, ReIDRetrieval] = {}
         self._losses: list[Tensor] = []
         self._triplets: list[Tensor] = []
-        self._correct: list[Tensor] = []
-        self._images = 0
+        self._predicted: list[Tensor] = []
+        self._labels: list[Tensor] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As usual, but fast for the name of the running hook, which Lightning sets some forty times in a batch."""
@@ -118,13 +118,13 @@ class ReIDClient(pl.LightningModule):
             logits = self.head(features)
             triplet = batch_hard_triplet(metric, labels, self.loss.margin)
             loss = self._cross_entropy(logits, labels) + self.loss.triplet * triplet
-            self._triplets.append(triplet.detach() * len(labels))
+            self._triplets.append(triplet.detach())
         else:
             logits = self.logits(images)
             loss = self._cross_entropy(logits, labels)
-        self._losses.append(loss.detach() * len(labels))
-        self._correct.append((logits.detach().argmax(1) == labels).sum())
-        self._images += len(labels)
+        self._losses.append(loss.detach())
+        self._predicted.append(logits.detach().argmax(1))
+        self._labels.append(labels)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -147,13 +147,15 @@ class ReIDClient(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Reports the turn's mean loss, training accuracy and, if there is one, the triplet loss without its weight."""
-        parts = [self._losses, self._correct] + ([self._triplets] if self.loss.triplet else [])
-        sums = torch.stack([torch.stack(part).sum() for part in parts])
-        sums = torch.cat([sums, sums.new_tensor([self._images])])
-        *totals, images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        labels = torch.cat(self._labels)
+        sizes = labels.new_tensor([len(part) for part in self._labels])
+        sums = [(torch.stack(self._losses) * sizes).sum(), (torch.cat(self._predicted) == labels).sum()]
+        if self.loss.triplet:
+            sums.append((torch.stack(self._triplets) * sizes).sum())
+        *totals, images = self.trainer.strategy.reduce(torch.stack([*sums, sizes.sum()]), reduce_op="sum").tolist()
         names = ("train/loss", "train/accuracy", "train/triplet")
         self.outbox.metrics |= {name: total / images for name, total in zip(names, totals, strict=False)}
-        self._losses, self._triplets, self._correct, self._images = [], [], [], 0
+        self._losses, self._triplets, self._predicted, self._labels = [], [], [], []
 
     def on_test_start(self) -> None:
         """Makes one metric per active test set."""

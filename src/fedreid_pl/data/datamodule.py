@@ -27,7 +27,8 @@ class TrainImages:
         self.source, self.labels = source, labels
 
     def __getitems__(self, batch: BatchRows) -> tuple[Tensor, Tensor, float]:
-        return self.source.read(batch.rows), self.labels[list(batch.rows)], batch.share
+        index = torch.as_tensor(batch.rows)
+        return self.source.read(index), self.labels[index], batch.share
 
 
 class TestImages:
@@ -125,6 +126,10 @@ class ReIDDataModule(pl.LightningDataModule):
             return normalize(images)
         c, seed = self.config, derive_seed(self._seed, "probe", "augment")
         return TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)(images)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The batch with its tensors on `device`; they travel while the processor goes on."""
+        return tuple(part.to(device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augments (training) or only normalises (test) the batch's images on their device."""

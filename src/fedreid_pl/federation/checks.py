@@ -11,6 +11,7 @@ from torch import Tensor
 from fedreid_pl.errors import printable
 from fedreid_pl.federation.history import METRICS as SCORES
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.functional.finite import first_not_finite
 
 MOST_METRICS, LONGEST_NAME = 10_000, 300
 ROUNDING = 1e-6
@@ -72,8 +73,9 @@ def _check_answer(answer: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> N
             raise RejectedUpdate(f"'{name}' is {value.dtype}, not {expected.dtype}")
         if value.layout != torch.strided or value.is_meta:
             raise RejectedUpdate(f"'{name}' is not a dense tensor")
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise RejectedUpdate(f"'{name}' holds NaN or infinite values")
+    name = first_not_finite(answer)
+    if name is not None:
+        raise RejectedUpdate(f"'{name}' holds NaN or infinite values")
 
 
 def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from shutil import which
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities import registry
-from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.epoch_loop import EpochLoop
+from fedreid_pl.federation.memory import keep_freed_memory
 from fedreid_pl.federation.precision import resolve_precision
+from fedreid_pl.federation.trainer_parts import NoProfiler, NoSignals, OneProcessor, plugins_once
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
@@ -33,8 +33,8 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
     """
     c = resolve_precision(config).trainer
     try:
-        with _plugins_once():
-            return pl.Trainer(
+        with plugins_once():
+            trainer = pl.Trainer(
                 accelerator=c.accelerator,
                 devices=c.devices,
                 num_nodes=c.num_nodes,
@@ -46,7 +46,7 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
                 max_epochs=config.local_epochs,
                 callbacks=list(callbacks),
                 logger=False,
-                profiler=_NoProfiler(),
+                profiler=NoProfiler(),
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
@@ -60,6 +60,9 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
         raise FedReIDError(
             f"trainer.accelerator={c.accelerator} trainer.devices={c.devices} trainer.strategy={c.strategy}: {reason}"
         ) from error
+    trainer.fit_loop.epoch_loop = EpochLoop(trainer)
+    trainer._signal_connector = NoSignals(trainer)
+    return trainer
 
 
 def launch(config: Config) -> pl.Trainer:
@@ -68,6 +71,7 @@ def launch(config: Config) -> pl.Trainer:
     Every later Trainer of this process finds the group and starts nothing. Returns a Trainer whose strategy
     tells rank and world size.
     """
+    keep_freed_memory()
     trainer = build_trainer(config)
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.launch(_nothing, trainer=trainer)
@@ -123,40 +127,21 @@ def _check_compiler(mode: str, gpu: bool) -> None:
         raise FedReIDError(f"trainer.compile={mode}: needs a C++ compiler such as g++; install one or set none")
 
 
-class _NoProfiler(PassThroughProfiler):
-    """Lightning's own makes a generator for every hook of every batch."""
-
-    nothing = nullcontext()
-
-    def profile(self, action_name: str) -> AbstractContextManager:  # type: ignore[override]
-        return self.nothing
-
-
-@contextmanager
-def _plugins_once() -> Iterator[None]:
-    """Lets Lightning look for plug-ins among the installed packages once, not for every turn: it takes milliseconds."""
-    search = getattr(registry, "entry_points", None)
-    if search is not None:
-        registry.entry_points = _entry_points  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if search is not None:
-            registry.entry_points = search
-
-
-@cache
-def _entry_points(**selection: str) -> Any:
-    return entry_points(**selection)
-
-
 def _strategy(config: Config) -> Any:
     name = config.trainer.strategy
     several = config.trainer.devices * config.trainer.num_nodes > 1
     if name in ("auto", "ddp") and several:
         # Every process keeps the statistics of its own images; ReIDClient averages them at the end of an epoch.
         return DDPStrategy(broadcast_buffers=False)
+    if name in ("auto", "ddp") and not several and _on_processor(config.trainer.accelerator):
+        return OneProcessor()
     return "auto" if name == "ddp" else name
+
+
+@cache
+def _on_processor(accelerator: str) -> bool:
+    others = (CUDAAccelerator, MPSAccelerator, XLAAccelerator)
+    return accelerator == "cpu" or (accelerator == "auto" and not any(other.is_available() for other in others))
 
 
 def _nothing() -> None:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from fedreid_pl.client import Outbox, ReIDClient
@@ -19,11 +18,12 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.time_limit import TimeLimit
-from fedreid_pl.functional.randomness import derive_seed, generator
+from fedreid_pl.functional.finite import first_not_finite
+from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators
 from fedreid_pl.metrics.retrieval import RankedSets
 from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.ide import build_head
-from fedreid_pl.models.weights import Backbone
+from fedreid_pl.models.weights import Backbone, copy_state
 
 MakeCallbacks = Callable[[], dict[str, FederationCallback]]
 MakeTrainer = Callable[[Iterable[pl.Callback]], pl.Trainer]
@@ -93,10 +93,9 @@ class ClientWorker:
                 trainer.fit(module, datamodule=datamodule)
                 if job.config.get("evaluate"):
                     trainer.test(module, datamodule=datamodule, verbose=False)
-            kept = {"head": module.head.state_dict()}
-            if not module.outbox.backbone:
-                kept["backbone"] = self.backbone.state_dict()
-            _check_finite({**kept, "backbone": self.backbone.state_dict()})
+            trained = {"head": module.head.state_dict(), "backbone": self.backbone.state_dict()}
+            _check_finite(trained)
+            kept = {"head": trained["head"]} if module.outbox.backbone else dict(trained)
             states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
             kept["callbacks"] = {name: state for name, state in states.items() if state}
             self.store.save(job.client, job.round, kept)
@@ -135,14 +134,14 @@ class ClientWorker:
     ) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
         config, datamodule, backbone = self.config, self.datamodules[job.client], self.backbone
         seed = derive_seed(config.seed, job.round, job.client)
-        torch.manual_seed(derive_seed(seed, "dropout", self.rank))
+        seed_generators(derive_seed(seed, "dropout", self.rank))
         kept: dict[str, Any] = self.store.load(job.client, before) or {}
         draws = generator(config.seed, job.client, "head")
         head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
         try:
             if "head" in kept:  # not on data that it does not belong to
                 head.load_state_dict(kept["head"])
-            backbone.load_state_dict(kept.get("backbone", self.initial))
+            copy_state(kept.get("backbone", self.initial), backbone)
         except (RuntimeError, TypeError) as error:
             raise FedReIDError(
                 f"{self.store.folder / job.client}: what the client kept does not fit its data or the network; "
@@ -183,8 +182,6 @@ class ClientWorker:
 
 def _check_finite(states: Mapping[str, Mapping[str, Tensor]]) -> None:
     for part, state in states.items():
-        for name, value in state.items():
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise Diverged(
-                    f"training ended in NaN or infinite values ({part} '{name}'); try a smaller learning rate"
-                )
+        name = first_not_finite(state)
+        if name is not None:
+            raise Diverged(f"training ended in NaN or infinite values ({part} '{name}'); try a smaller learning rate")

@@ -26,3 +26,17 @@ def generator(*parts: int | str) -> torch.Generator:
     import torch  # not above: reading a folder of pictures needs seeds and no torch, which takes seconds to import
 
     return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds what modules such as dropout draw from: `torch.manual_seed` where there is a GPU.
+
+    Where there is none, only the processor's generator is seeded: torch would note the seed for devices of every kind
+    that might be found later, which takes a quarter of a millisecond and memory each time.
+    """
+    import torch
+
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

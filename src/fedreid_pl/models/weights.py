@@ -67,6 +67,20 @@ def load_trunk(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
     trunk.load_state_dict({name: given.get(name, value) for name, value in wanted.items()})
 
 
+def copy_state(state: Mapping[str, Tensor], network: nn.Module) -> None:
+    """`network.load_state_dict(state)`, three times faster for a network of many small tensors.
+
+    Raises:
+        RuntimeError: if names or shapes differ, or something is no tensor.
+    """
+    own = network.state_dict()
+    shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
+    if shapes != {name: value.shape for name, value in own.items()}:
+        network.load_state_dict(state)  # which says what differs
+    for name, value in own.items():
+        value.copy_(state[name])
+
+
 def _imagenet(name: str) -> Mapping[str, Tensor]:
     hint = "give a file with model.weights=PATH, or go without with model.weights=none"
     if name == "small":
