@@ -14,19 +14,20 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from figures import Report
+from processes import OtherProcess, Seconds, seconds
 from torch import Tensor
 from torch.nn import functional as F
 
 from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.config import Config, compose
 from fedreid_pl.data.augmentation import TrainAugmentation
+from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.federation.checkpoint import Checkpoints
 from fedreid_pl.federation.engine import SequentialEngine
@@ -34,7 +35,7 @@ from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.trainer import launch, quiet
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import build_backbone
-from fedreid_pl.parts import Parts, build_parts
+from fedreid_pl.parts import build_parts
 
 State = dict[str, Tensor]
 
@@ -44,16 +45,17 @@ class PlainRounds:
 
     Args:
         config: rates, batch size, augmentation.
-        parts: whose images, in memory, are trained on.
     """
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self.backbone = copy.deepcopy(parts.worker.backbone)
-        self.model: State = copy.deepcopy(parts.worker.initial)
+        self.backbone = build_backbone(config.model, config.seed)
+        self.model: State = copy.deepcopy(self.backbone.state_dict())
+        pool = ImagePool(config.data.height, config.data.width, "memory")
         self.clients = []
-        for name, client in parts.data.clients.items():
-            source, labels = parts.pool.source(client.train), torch.from_numpy(client.train.labels())
+        for name, client in load_federated_data(config.data).clients.items():
+            source, labels = pool.source(client.train), torch.from_numpy(client.train.labels())
+            source.load()
             head = build_head(self.backbone.feature_dim, client.train.num_identities())
             self.clients.append((name, source, labels, head))
 
@@ -93,7 +95,19 @@ class PlainRounds:
             sgd.step()
 
 
-def federation(config: Config, folder: Path) -> tuple[FederationLoop, Parts]:
+def plain_round() -> Callable[[int], None]:
+    """Plain PyTorch's rounds, for another process."""
+    return PlainRounds(configuration()).round
+
+
+def configuration() -> Config:
+    """FedPav on MiniReID, images in memory, without evaluation."""
+    config = compose(["exp=fedpav", "data=minireid", "data.cache=memory", "data.public=null", "rounds=100000"])
+    config.evaluate_every = config.rounds
+    return config
+
+
+def federation(config: Config, folder: Path) -> FederationLoop:
     """The loop that `fedreid-pl train` runs, without screen and loggers."""
     make_callbacks = callback_factory(config.callbacks)
     trainer = launch(config)
@@ -101,7 +115,7 @@ def federation(config: Config, folder: Path) -> tuple[FederationLoop, Parts]:
     parts = build_parts(config, data, build_backbone(config.model, config.seed), folder, trainer, make_callbacks)
     parts.pool.load()
     worker = parts.worker
-    loop = FederationLoop(
+    return FederationLoop(
         config,
         {name: datamodule.num_samples for name, datamodule in worker.datamodules.items()},
         {name: client.tests for name, client in data.clients.items()},
@@ -112,21 +126,6 @@ def federation(config: Config, folder: Path) -> tuple[FederationLoop, Parts]:
         Checkpoints(folder / "checkpoints"),
         parts.store,
     )
-    return loop, parts
-
-
-class Seconds(NamedTuple):
-    """What a call took."""
-
-    clock: float
-    processor: float
-
-
-def seconds(work: Callable[[], object]) -> Seconds:
-    """Times one call."""
-    clock, processor = time.perf_counter(), time.process_time()
-    work()
-    return Seconds(time.perf_counter() - clock, time.process_time() - processor)
 
 
 def main() -> None:
@@ -136,30 +135,33 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
     args = parser.parse_args()
     quiet()
-    config = compose(["exp=fedpav", "data=minireid", "data.cache=memory", "data.public=null", "rounds=100000"])
-    config.evaluate_every = config.rounds
+    config = configuration()
     report = Report("round of MiniReID")
     with tempfile.TemporaryDirectory() as folder:
-        loop, parts = federation(config, Path(folder))
-        plain = PlainRounds(config, parts)
+        loop, plain, other = federation(config, Path(folder)), PlainRounds(config).round, OtherProcess(plain_round)
 
-        def ours() -> None:
-            loop.round += 1
+        def ours(number: int) -> None:
+            loop.round = number + 1
             loop._run_round()
 
-        times: list[tuple[Seconds, Seconds]] = []
-        for repeat in range(-1, args.repeats):
-            if repeat % 2:  # alternate which comes first: the machine's speed drifts
-                pair = seconds(ours), seconds(lambda: plain.round(repeat))  # noqa: B023
-            else:
-                bare = seconds(lambda: plain.round(repeat))  # noqa: B023
-                pair = seconds(ours), bare
-            if repeat >= 0:  # the first pair warms up
-                times.append(pair)
-    report.add("round of all nine clients", [mine.clock for mine, _ in times], unit="s")
-    report.add("the same in plain PyTorch", [bare.clock for _, bare in times], unit="s")
-    report.add("round of MiniReID / plain PyTorch", [mine.clock / bare.clock for mine, bare in times], "at most 1.05")
-    report.add("the same, processor seconds", [mine.processor / bare.processor for mine, bare in times])
+        runners = {"ours": partial(seconds, ours), "plain": other, "kept": partial(seconds, plain)}
+        times: dict[str, list[Seconds]] = {name: [] for name in runners}
+        for repeat in range(args.repeats + 1):
+            names = list(runners)[repeat % 3 :] + list(runners)[: repeat % 3]  # the machine's speed drifts
+            for name in names:
+                taken = runners[name](repeat)
+                if repeat:  # the first ones warm up
+                    times[name].append(taken)
+        other.end()
+    report.add("round of all nine clients", [mine.clock for mine in times["ours"]], unit="s")
+    for name, where, bound in (
+        ("plain", "plain PyTorch", "at most 1.05"),
+        ("kept", "plain PyTorch that keeps freed memory", ""),
+    ):
+        pairs = list(zip(times["ours"], times[name], strict=True))
+        report.add(f"the same in {where}", [bare.clock for _, bare in pairs], unit="s")
+        report.add(f"round of MiniReID / {where}", [mine.clock / bare.clock for mine, bare in pairs], bound)
+        report.add("the same, processor seconds", [mine.processor / bare.processor for mine, bare in pairs])
     report.finish(args.json)
 
 

@@ -3,25 +3,26 @@
     python benchmarks/training.py [--repeats 5] [--compile reduce-overhead] [--batch 32]
 
 Each variant does the forward pass, the loss, the backward pass and the step of SGD on one batch of random images, again
-and again; images per second are those of single steps, in turn with the plain variant's. `plain` is fp32, eager,
-contiguous images and weights, SGD as PyTorch makes it by default. The others add what the configuration sets:
-`model.channels_last`, the fused optimizer, the precision of `trainer.precision=auto` on this machine and, with
-`--compile`, `trainer.compile`.
+and again, in a process of its own; images per second are those of single steps, in turn with the plain variant's.
+`plain fp32` is eager, with contiguous images and weights and SGD as PyTorch makes it. The others add what a run sets:
+freed memory is kept (`federation.memory`), `model.channels_last`, the fused optimizer, the precision of
+`trainer.precision=auto` on this machine and, with `--compile`, `trainer.compile`.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from figures import Report
+from processes import OtherProcess
 from torch.nn import functional as F
 
 from fedreid_pl.config import ModelConfig
+from fedreid_pl.federation.memory import keep_freed_memory
 from fedreid_pl.federation.precision import default_precision
 from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.ide import build_head
@@ -30,8 +31,11 @@ from fedreid_pl.models.weights import build_backbone
 IDENTITIES = 1041  # of MSMT17, the largest client
 
 
-def make_step(name: str, batch: int, device: torch.device, fast: bool, precision: str, mode: str) -> Callable[[], None]:
-    """A function that does one step of a network of its own."""
+def make_step(name: str, batch: int, kept: bool, fast: bool, precision: str, mode: str) -> Callable[[int], None]:
+    """A function that does one step of a network of its own and waits for it; called in a process of its own."""
+    if kept:
+        keep_freed_memory()
+    device = find_device()
     backbone = build_backbone(ModelConfig(name=name, weights="none", channels_last=fast)).to(device).train()
     head = build_head(backbone.feature_dim, IDENTITIES).to(device)
     options = {"fused": True} if fast else {}
@@ -43,7 +47,7 @@ def make_step(name: str, batch: int, device: torch.device, fast: bool, precision
     labels = torch.arange(batch, device=device)
     compiled = CompiledTrunk(backbone, mode, batch) if mode != "none" else None
 
-    def step() -> None:
+    def step(number: int) -> None:
         sgd.zero_grad()
         with (
             torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"),
@@ -52,17 +56,15 @@ def make_step(name: str, batch: int, device: torch.device, fast: bool, precision
             loss = F.cross_entropy(head(backbone(images)), labels)
         loss.backward()
         sgd.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     return step
 
 
-def seconds(step: Callable[[], None], device: torch.device) -> float:
-    """Wall time of one step."""
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def find_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main() -> None:
@@ -74,22 +76,24 @@ def main() -> None:
     parser.add_argument("--compile", default="none", help="mode of torch.compile, as trainer.compile takes it")
     parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
     args = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = default_precision("auto")
+    device, precision = find_device(), default_precision("auto")
     variants = {
-        "plain fp32": (False, "32-true", "none"),
-        "channels_last, fused": (True, "32-true", "none"),
-        f"channels_last, fused, {precision}": (True, precision, "none"),
+        "plain fp32": (False, False, "32-true", "none"),
+        "kept memory": (True, False, "32-true", "none"),
+        "kept memory, channels_last, fused": (True, True, "32-true", "none"),
+        f"kept memory, channels_last, fused, {precision}": (True, True, precision, "none"),
     }
-    if args.compile != "none":
-        variants[f"channels_last, fused, {precision}, {args.compile}"] = (True, precision, args.compile)
-    steps = {name: make_step(args.model, args.batch, device, *how) for name, how in variants.items()}
-    for step in steps.values():
-        seconds(step, device)  # the first one allocates, and compiles
-    times = {name: [] for name in steps}
-    for _ in range(args.repeats):
+    if (mode := args.compile) != "none":
+        variants[f"kept memory, channels_last, fused, {precision}, {args.compile}"] = (True, True, precision, mode)
+    times = {name: [] for name in variants}
+    steps = {name: OtherProcess(make_step, args.model, args.batch, *how) for name, how in variants.items()}
+    for repeat in range(args.repeats + 1):
         for name, step in steps.items():
-            times[name].append(seconds(step, device))
+            taken = step(repeat).clock
+            if repeat:  # the first one allocates, and compiles
+                times[name].append(taken)
+    for step in steps.values():
+        step.end()
     report = Report(f"training {args.model}")
     report.note(f"{args.model}, 256 x 128, B={args.batch}, {device.type}; per step:")
     plain, *others = times

@@ -18,7 +18,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 from fedreid_pl.config import ModelConfig
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.models.trunks import build_trunk
-from fedreid_pl.models.weights import build_backbone, load_trunk
+from fedreid_pl.models.weights import build_backbone, copy_state, load_trunk
 
 
 def config(weights="none", name="small", **options) -> ModelConfig:
@@ -325,3 +325,35 @@ def test_a_damaged_cache_is_named(cache, content):
     cache.parent.mkdir(parents=True)
     cache.write_bytes(content)
     refused("imagenet", "resnet18", "model.weights=PATH", name="resnet18")
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_copied_state_is_a_loaded_one(channels_last: bool) -> None:
+    copied, loaded = (build_backbone(config(channels_last=channels_last), seed) for seed in (1, 2))
+    parameters = list(copied.parameters())
+    draws = torch.Generator().manual_seed(3)
+    state = {
+        name: torch.rand(value.shape, generator=draws) if value.is_floating_point() else value + 5
+        for name, value in copied.state_dict().items()
+    }
+    copy_state(state, copied)
+    loaded.load_state_dict(state)
+    assert same(copied, loaded)
+    assert all(a is b for a, b in zip(copied.parameters(), parameters, strict=True))
+    layouts = [[value.stride() for value in network.state_dict().values()] for network in (copied, loaded)]
+    assert layouts[0] == layouts[1]
+    state["bottleneck.0.bias"].zero_()
+    assert same(copied, loaded)  # a copy, not the tensor itself
+
+
+@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "number"])
+def test_a_state_of_another_network_is_not_copied(fault: str) -> None:
+    network = build_backbone(config())
+    state = dict(network.state_dict())
+    if fault == "missing":
+        del state["bottleneck.0.bias"]
+    else:
+        key = "bottleneck.0.bias" if fault != "unknown" else "bottleneck.9.bias"
+        state[key] = torch.zeros(3) if fault != "number" else 1.0  # type: ignore[assignment]
+    with pytest.raises(RuntimeError, match="bottleneck"):
+        copy_state(state, network)

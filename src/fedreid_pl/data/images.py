@@ -60,7 +60,7 @@ class ImageSource:
         in_blocks(len(self.files), fill)
         self._pixels = torch.from_numpy(pixels)
 
-    def read(self, rows: Sequence[int]) -> Tensor:
+    def read(self, rows: Sequence[int] | Tensor) -> Tensor:
         """Images `[B, 3, height, width]` uint8 in channels-last memory order.
 
         Raises:
@@ -69,7 +69,7 @@ class ImageSource:
         self.load()
         return self._pick(rows).permute(0, 3, 1, 2)
 
-    def _pick(self, rows: Sequence[int]) -> Tensor:
+    def _pick(self, rows: Sequence[int] | Tensor) -> Tensor:
         """`[B, height, width, 3]`."""
         if self._pixels is not None:
             return _rows(self._pixels, torch.as_tensor(rows, dtype=torch.int64))
@@ -95,7 +95,7 @@ class CachedSource(ImageSource):
         """Never."""
         return False
 
-    def _pick(self, rows: Sequence[int]) -> Tensor:
+    def _pick(self, rows: Sequence[int] | Tensor) -> Tensor:
         index = torch.as_tensor(rows, dtype=torch.int64)
         which, where = self._which[index], self._where[index]
         present = which.unique().tolist()

@@ -73,9 +73,9 @@ def _check_answer(answer: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> N
             raise RejectedUpdate(f"'{name}' is {value.dtype}, not {expected.dtype}")
         if value.layout != torch.strided or value.is_meta:
             raise RejectedUpdate(f"'{name}' is not a dense tensor")
-    name = first_not_finite(answer)
-    if name is not None:
-        raise RejectedUpdate(f"'{name}' holds NaN or infinite values")
+    odd_one = first_not_finite(answer)
+    if odd_one is not None:
+        raise RejectedUpdate(f"'{odd_one}' holds NaN or infinite values")
 
 
 def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,11 +24,11 @@ HOOKS = (
 class EpochLoop(_TrainingEpochLoop):
     """Runs the batches of an epoch with the same hooks in the same order as Lightning's own loop, to the same bits.
 
-    Batches go through the hooks of the datamodule, the forward pass through strategy and precision plug-in. Left out
-    is what the Trainer of a turn is never asked for: validation and schedulers between batches, accumulation and
-    clipping of gradients, loggers, several loaders, the module's hooks for batch transfer and optimizer. Only hooks
-    that somebody overrides are called. Under 16-mixed precision, where a loss scale comes between gradients and step,
-    both are Lightning's.
+    Batches go through the hooks of the datamodule (of the module if there is none), the forward pass through strategy
+    and precision plug-in. Left out is what the Trainer of a turn is never asked for: validation and schedulers between
+    batches, accumulation and clipping of gradients, loggers, several loaders, skipping, the module's hooks around the
+    optimizer. Only hooks that somebody overrides are called. Under 16-mixed precision, where a loss scale comes
+    between gradients and step, both are Lightning's.
     """
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
@@ -37,9 +38,9 @@ class EpochLoop(_TrainingEpochLoop):
         self._hooks: dict[str, list[Callable[..., Any]]] = {name: [] for name in HOOKS}
         for name, hooks in self._hooks.items():
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if getattr(type(callback), name) is not getattr(pl.Callback, name):
-                    hooks.append(_bound(callback, name, trainer, module))
-            if getattr(type(module), name) is not getattr(pl.LightningModule, name):
+                if _overrides(callback, name, pl.Callback):
+                    hooks.append(partial(getattr(callback, name), trainer, module))
+            if _overrides(module, name, pl.LightningModule):
                 hooks.append(getattr(module, name))
         self._scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
 
@@ -62,9 +63,10 @@ class EpochLoop(_TrainingEpochLoop):
         self._batches_that_stepped += 1
 
     def _on_device(self, batch: Any) -> Any:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        trainer = self.trainer
+        data = trainer.datamodule or trainer.lightning_module  # type: ignore[attr-defined]
         batch = data.on_before_batch_transfer(batch, 0)
-        batch = data.transfer_batch_to_device(batch, self.trainer.strategy.root_device, 0)
+        batch = data.transfer_batch_to_device(batch, trainer.strategy.root_device, 0)
         return data.on_after_batch_transfer(batch, 0)
 
     def _step(self, batch: Any, index: int) -> Tensor:
@@ -74,7 +76,7 @@ class EpochLoop(_TrainingEpochLoop):
         losses: list[Tensor] = []
 
         def gradients() -> Tensor:
-            loss = strategy.training_step(batch, index)
+            loss: Any = strategy.training_step(batch, index)
             losses.append(loss.detach())
             progress.zero_grad.increment_ready()
             self._call("on_before_zero_grad", optimizer)
@@ -110,6 +112,6 @@ class EpochLoop(_TrainingEpochLoop):
         module._current_fx_name = before
 
 
-def _bound(callback: pl.Callback, name: str, trainer: Any, module: Any) -> Callable[..., Any]:
-    hook = getattr(callback, name)
-    return lambda *arguments: hook(trainer, module, *arguments)
+def _overrides(owner: Any, name: str, base: type) -> bool:
+    hook = getattr(owner, name)
+    return getattr(hook, "__func__", hook) is not getattr(base, name)

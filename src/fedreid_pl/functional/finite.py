@@ -24,4 +24,3 @@ def first_not_finite(state: Mapping[str, Tensor]) -> str | None:
         if value.is_floating_point() and not (isfinite(value.sum()) or torch.isfinite(value).all()):
             return name
     return None
-
