@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import stdev
 
+import matplotlib.figure
 import pytest
 from made_runs import curves_of, history_of, write_run
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.history import History
+from fedreid_pl.reporting.figures.plots import all_figures
 from fedreid_pl.reporting.records import group_runs, read_run, read_standalone
 from fedreid_pl.reporting.views import accuracy_curves, cmc_curves, gaps, lines_of, sweeps, weight_curves
 
@@ -68,6 +70,15 @@ def test_gaps_compare_with_standalone_runs_of_the_same_seeds(tmp_path: Path) -> 
         {"global": 60, "local": 70, "standalone": 25}
     )
     assert row["standalone"].seeds == 2 and row["standalone"].deviation == pytest.approx(stdev([20, 30]))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_legend_of_gaps_names_only_what_is_shown(tmp_path: Path, alone: bool) -> None:
+    made(tmp_path / "local" / "seed0", 0.3, "exp=local", weights=False)
+    run = read_run(made(tmp_path / "fedpav" / "seed0", 0.6, "exp=fedpav"))
+    drawings = dict(all_figures(matplotlib.figure, group_runs([run]), read_standalone(run) if alone else None, 2))
+    (legend,) = drawings["gap"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["global", "local", *["standalone"] * alone]
 
 
 def test_weights_of_those_who_did_not_take_part_are_zero(tmp_path: Path) -> None:

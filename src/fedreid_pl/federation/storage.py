@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fedreid_pl.data.cache_folder import made_whole
 from fedreid_pl.errors import FedReIDError
 
 FORMAT, VERSION = "fedreid_pl", 1
@@ -29,22 +30,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         FedReIDError: if the folder cannot be written to or the disk is full; the old content is intact.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with made_whole(path) as temporary, open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise FedReIDError(
             f"{path}: cannot be written ({error.strerror or error}); what was saved before is intact, "
             "make room or choose another output_dir"
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

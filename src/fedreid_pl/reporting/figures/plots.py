@@ -56,7 +56,8 @@ def all_figures(figure: Any, experiments: Experiments, standalone: RunRecord | N
     clients = list(dict.fromkeys(client for curves in weights.values() for client in curves))
     add("weights", weights, partial(_stack, order=clients), clients)
     found = gaps(experiments, standalone)
-    kinds = ["global", "local", "standalone"]
+    present = {kind for tests in found.values() for row in tests.values() for kind in row}
+    kinds = [kind for kind in ("global", "local", "standalone") if kind in present]
     tall = 0.45 + 0.17 * max(map(len, found.values()), default=0)
     alike = len({tuple(rows) for rows in found.values()}) == 1  # one list of test sets serves all panels of a row
     add("gap", found, partial(_rows, kinds=kinds), kinds, tall, shared=alike)
