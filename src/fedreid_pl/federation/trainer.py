@@ -23,6 +23,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.precision import resolve_precision
+from fedreid_pl.models.synchronized_norm import NormSync
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
@@ -40,7 +41,7 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
                 num_nodes=c.num_nodes,
                 strategy=_strategy(config),
                 precision=c.precision,  # type: ignore[arg-type]
-                sync_batchnorm=c.sync_batchnorm,
+                plugins=[NormSync()] if c.sync_batchnorm and _several(config) else None,
                 deterministic=c.deterministic or None,
                 benchmark=c.benchmark,
                 max_epochs=config.local_epochs,
@@ -96,8 +97,6 @@ def check_devices(config: Config) -> None:
         raise FedReIDError(
             f"batch_size={config.batch_size}: BatchNorm needs two images on each of {c.devices * c.num_nodes} devices"
         )
-    if c.sync_batchnorm and not available:
-        raise FedReIDError("trainer.sync_batchnorm=true: works on GPUs only, and this machine has none")
     if c.compile != "none":
         _check_compiler(c.compile, gpu=bool(available) and c.accelerator in ("auto", "gpu", "cuda"))
     if any(word in c.strategy for word in ("spawn", "fork", "notebook")):
@@ -152,11 +151,14 @@ def _entry_points(**selection: str) -> Any:
 
 def _strategy(config: Config) -> Any:
     name = config.trainer.strategy
-    several = config.trainer.devices * config.trainer.num_nodes > 1
-    if name in ("auto", "ddp") and several:
+    if name in ("auto", "ddp") and _several(config):
         # Every process keeps the statistics of its own images; ReIDClient averages them at the end of an epoch.
         return DDPStrategy(broadcast_buffers=False)
     return "auto" if name == "ddp" else name
+
+
+def _several(config: Config) -> bool:
+    return config.trainer.devices * config.trainer.num_nodes > 1
 
 
 def _nothing() -> None:
