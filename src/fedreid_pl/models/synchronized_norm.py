@@ -26,8 +26,7 @@ class SynchronizedNorm(_BatchNorm):
 
     # What torch's class has and others have not; not a subclass of it, because DDP refuses those on the CPU.
     process_group = None
-    _check_input_dim = nn.SyncBatchNorm._check_input_dim
-    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels  # type: ignore[misc]
 
     @torch.compiler.disable  # a graph ends before a collective operation and begins anew behind it
     def forward(self, input: Tensor) -> Tensor:
@@ -45,6 +44,10 @@ class SynchronizedNorm(_BatchNorm):
         if self.track_running_stats:
             self._track(mean, variance * (count / (count - 1)))
         return _Normalize.apply(input, self.weight, self.bias, mean, variance, count, self.eps)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"BatchNorm needs [B, C, ...], got {tuple(input.shape)}")
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
