@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import LossConfig, OptimConfig
 from fedreid_pl.federation.trainer import quiet
+from fedreid_pl.functional.batch_part import BatchPart, current_part
 from fedreid_pl.models.bnneck import BNNeckBackbone
 from fedreid_pl.models.ide import IDEBackbone, build_head
 
@@ -100,6 +101,16 @@ def test_the_loss_is_cross_entropy_times_the_share() -> None:
     mean = sum(by_hand) / len(by_hand)
     assert client.training_step((images, labels, 1.0), 0).item() == pytest.approx(mean, rel=1e-5)
     assert client.training_step((images, labels, 0.25), 1).item() == pytest.approx(mean / 4, rel=1e-5)
+
+
+def test_layers_know_of_the_part_of_a_batch_that_was_dealt_out() -> None:
+    client, part = make_client(), BatchPart((1, 2, 5), 6)
+    seen: list[BatchPart | None] = []
+    client.backbone.register_forward_hook(lambda *_: seen.append(current_part()))
+    ((*batch, _),) = make_batches(3)
+    client.training_step((*batch, 1.0, part), 0)
+    client.training_step((*batch, 1.0), 1)
+    assert seen == [part, None] and current_part() is None
 
 
 def test_the_turn_reports_loss_and_accuracy_over_images_not_batches() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedreid_pl.config import LossConfig, OptimConfig
+from fedreid_pl.functional.batch_part import working_on
 from fedreid_pl.functional.schedule import rate_factor
 from fedreid_pl.functional.triplet import batch_hard_triplet
 from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
@@ -98,18 +100,22 @@ class ReIDClient(pl.LightningModule):
         """Scores over the client's identities `[B, identities]`."""
         return self.head(self.backbone(images))
 
-    def training_step(self, batch: tuple[Tensor, Tensor, float], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """Mean loss of this process's part, times its share of the whole batch.
 
         Triplets are mined within the part.
+
+        Args:
+            batch: normalised images `[B, 3, H, W]`, labels `[B]`, share, and the `BatchPart` of one that was dealt out.
         """
-        images, labels, share = batch
-        if self._compiled is None:
-            loss = self._loss(images, labels)
-        else:
-            self.zero_grad(set_to_none=True)  # gradients of the step before may lie in memory that a graph reuses
-            with self._compiled.full_batch(images):
+        images, labels, share, *part = batch
+        with working_on(*part) if part else nullcontext():
+            if self._compiled is None:
                 loss = self._loss(images, labels)
+            else:
+                self.zero_grad(set_to_none=True)  # gradients of the step before may lie in memory that a graph reuses
+                with self._compiled.full_batch(images):
+                    loss = self._loss(images, labels)
         return loss * share if share != 1.0 else loss
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def build_parts(
     }
     make_trainer = lambda callbacks: build_trainer(config, list(callbacks))  # noqa: E731
     worker = ClientWorker(
-        *(config, datamodules, backbone, store, make_callbacks, make_trainer, trainer.global_rank),
+        *(config, datamodules, backbone, store, make_callbacks, make_trainer),
         compiled=_compiled(config, backbone, trainer),
     )
     return Parts(data, pool, worker, store)

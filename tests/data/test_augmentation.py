@@ -10,6 +10,7 @@ from torchvision.transforms import functional as TF
 
 from fedreid_pl.data import augmentation
 from fedreid_pl.data.augmentation import TrainAugmentation, color_jitter, crop_and_flip, erase, normalize
+from fedreid_pl.functional.batch_part import BatchPart
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -259,6 +260,14 @@ def test_same_seed_same_turn_and_every_batch_another_choice():
     assert all(torch.equal(a, b) for a, b in zip(turns[0], turns[1], strict=True))
     assert not torch.equal(turns[0][0], turns[2][0])
     assert not torch.equal(turns[0][0], turns[0][1])
+
+
+@pytest.mark.parametrize("places", [(0, 3, 6), (1, 2, 4, 5), (6,)])
+def test_a_part_of_a_batch_gets_the_choices_of_its_images(places):
+    images = noise(7, 3, 16, 8)
+    whole, own = (TrainAugmentation(3, 0.5, 0.5, 0.2, seed=5) for _ in range(2))
+    for _ in range(2):
+        assert torch.equal(own(images[list(places)], BatchPart(places, 7)), whole(images)[list(places)])
 
 
 def test_the_global_generator_is_neither_read_nor_moved():

@@ -268,15 +268,21 @@ def test_two_processes_share_the_batches_of_one(tiny_root):
         assert sorted(together) == sorted(images.flatten(1).tolist())
 
 
-def test_processes_augment_differently(tiny_root):
-    datamodule = module(tiny_root, "mini-viper")
-    batch = (
-        torch.arange(3 * HEIGHT * WIDTH).remainder(251).to(torch.uint8).view(1, 3, HEIGHT, WIDTH).repeat(8, 1, 1, 1),
-    )
-    results = []
-    for rank in (0, 1, 0):
+def test_two_processes_see_the_augmented_images_of_one(tiny_root):
+    """Whatever their number, and each batch after the first too."""
+    seen = []
+    for rank, world in ((0, 1), (0, 2), (1, 2)):
+        datamodule = module(tiny_root, pad=3, flip=0.5, jitter=0.3, erasing=0.5)
         datamodule.begin_turn(9)
-        datamodule.trainer = Place(rank, 2)
-        results.append(datamodule.on_after_batch_transfer(batch, 0)[0])
-    assert torch.equal(results[0], results[2])
-    assert not torch.equal(results[0], results[1])
+        datamodule.trainer = Place(rank, world)
+        loader = datamodule.train_dataloader()
+        seen.append([datamodule.on_after_batch_transfer(batch, 0) for batch in loader])
+    sizes = []
+    for (images, labels, share), *parts in zip(*seen, strict=True):
+        assert share == 1.0
+        for own, own_labels, own_share, *part in parts:
+            places = list(part[0].places) if part else slice(None)
+            assert torch.equal(own, images[places]) and torch.equal(own_labels, labels[places])
+            assert own_share == (2 * len(own) / len(images) if part else 1.0)
+            sizes.append(len(own))
+    assert len(seen[0]) > 2 and len(set(sizes)) > 1, sizes

@@ -131,7 +131,7 @@ def test_parts_are_whole_identities_and_make_up_the_batches_of_one_process(
     for batch, parts in zip(whole, zip(*ranks, strict=True), strict=True):
         assert sum(part.share for part in parts) == pytest.approx(world)
         if min(p, len(sizes)) < 2 * world:
-            assert {(part.rows, part.share) for part in parts} == {(batch.rows, 1.0)}
+            assert {(part.rows, part.share, part.part) for part in parts} == {(batch.rows, 1.0, None)}
             continue
         assert sorted(row for part in parts for row in part.rows) == sorted(batch.rows)
         persons = [Counter(labels[row] for row in part.rows) for part in parts]
@@ -139,6 +139,10 @@ def test_parts_are_whole_identities_and_make_up_the_batches_of_one_process(
         assert min(map(len, persons)) >= 2 and max(map(len, persons)) - min(map(len, persons)) <= 1
         for part in parts:
             assert part.share / world == pytest.approx(len(part.rows) / len(batch.rows))
+            assert part.part is not None and part.part.total == len(batch.rows)
+            assert part.rows == tuple(batch.rows[place] for place in part.part.places)
+        places = sorted(place for part in parts for place in part.part.places)  # type: ignore[union-attr]
+        assert places == list(range(len(batch.rows)))
 
 
 def test_the_order_depends_on_seed_and_epoch_and_on_nothing_else() -> None:

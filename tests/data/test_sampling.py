@@ -36,7 +36,7 @@ def test_every_image_once_per_epoch(size, batch_size, seed, epoch):
     assert set(rows) <= set(range(size))
     assert [len(batch.rows) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     assert 2 <= len(batches[-1].rows) <= batch_size
-    assert {batch.share for batch in batches} == {1.0}
+    assert {(batch.share, batch.part) for batch in batches} == {(1.0, None)}
 
 
 def test_a_last_batch_of_one_image_is_left_out_and_a_pair_is_not():
@@ -60,9 +60,12 @@ def test_parts_make_up_the_batches_of_one_process(world, size, batch_size, seed,
     whole = epoch_of(size, batch_size, seed, epoch)
     ranks = [epoch_of(size, batch_size, seed, epoch, rank, world) for rank in range(world)]
     for batch, parts in zip(whole, zip(*ranks, strict=True), strict=True):
-        if len(batch.rows) < 2 * world:
-            assert {part.rows for part in parts} == {batch.rows}
+        if world == 1 or len(batch.rows) < 2 * world:
+            assert set(parts) == {batch}
         else:
+            for part in parts:
+                assert part.rows == tuple(batch.rows[place] for place in part.part.places)
+                assert part.part.total == len(batch.rows)
             assert sorted(row for part in parts for row in part.rows) == sorted(batch.rows)
             sizes = [len(part.rows) for part in parts]
             assert min(sizes) >= 2

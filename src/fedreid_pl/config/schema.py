@@ -165,7 +165,9 @@ class TrainerConfig:
         "torch.compile the trunk: default, reduce-overhead (CUDA graphs) or max-autotune; none: do not",
         choices=("none", "default", "reduce-overhead", "max-autotune"),
     )
-    sync_batchnorm: bool = key(False, "synchronise BatchNorm statistics over devices (GPU only)")
+    sync_batchnorm: bool = key(
+        True, "BatchNorm's statistics are over the images of all devices; false: each device's own part (ghost batches)"
+    )
     deterministic: bool = key(False, "ask torch for deterministic algorithms only")
     benchmark: bool = key(True, "let cuDNN choose the fastest convolution for the image size")
 

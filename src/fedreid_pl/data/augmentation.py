@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedreid_pl.functional.batch_part import BatchPart
+
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 ATTEMPTS = 10
@@ -25,7 +27,9 @@ def normalize(images: Tensor) -> Tensor:
     return torch.addcmul(shift.view(1, 3, 1, 1), images.float(), scale.view(1, 3, 1, 1))
 
 
-def crop_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Generator) -> Tensor:
+def crop_and_flip(
+    images: Tensor, pad: int, flip: float, generator: torch.Generator, part: BatchPart | None = None
+) -> Tensor:
     """Pads with black, crops back to the same size at a random place, mirrors with probability `flip`.
 
     The paper's augmentation (pad 10, random crop, horizontal flip), each image with choices of its own.
@@ -35,10 +39,11 @@ def crop_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Genera
         pad: border in pixels.
         flip: probability of mirroring.
         generator: CPU generator that the choices are drawn from, whatever the device of the images.
+        part: which images of a whole batch these are; the choices are those that they get within it.
     """
-    batch = len(images)
-    top, left = torch.randint(0, 2 * pad + 1, (2, batch), generator=generator)
-    mirrored = torch.rand(batch, generator=generator) < flip
+    batch, own = _whole(images, part)
+    top, left = torch.randint(0, 2 * pad + 1, (2, batch), generator=generator)[:, own]
+    mirrored = torch.rand(batch, generator=generator)[own] < flip
     crop = _crop_by_copying if images.device.type == "cpu" else _crop_by_index
     return crop(images, pad, top, left, mirrored)
 
@@ -81,14 +86,21 @@ def _seen(shift: int, size: int) -> tuple[int, int]:
     return first, max(first, min(size, size + shift))
 
 
-def color_jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def _whole(images: Tensor, part: BatchPart | None) -> tuple[int, slice | list[int]]:
+    """How many images choices are drawn for, and which of them are these."""
+    return (len(images), slice(None)) if part is None else (part.total, list(part.places))
+
+
+def color_jitter(images: Tensor, strength: float, generator: torch.Generator, part: BatchPart | None = None) -> Tensor:
     """Random brightness, contrast and saturation, each with a factor from `1 - strength` to `1 + strength`.
 
     Args:
         images: `[B, 3, H, W]` float in 0..255.
         strength: 0 changes nothing.
+        part: as for `crop_and_flip`.
     """
-    factors = 1 + strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
+    batch, own = _whole(images, part)
+    factors = 1 + strength * (2 * torch.rand(3, batch, 1, 1, 1, generator=generator)[:, own] - 1)
     brightness, contrast, saturation = factors.to(images.device)
     images = (images * brightness).clamp(0, 255)
     luma = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
@@ -99,7 +111,7 @@ def color_jitter(images: Tensor, strength: float, generator: torch.Generator) ->
     return (gray + saturation * (images - gray)).clamp(0, 255)
 
 
-def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def erase(images: Tensor, probability: float, generator: torch.Generator, part: BatchPart | None = None) -> Tensor:
     """Random erasing (Zhong et al., AAAI 2020): a rectangle of 2 to 40 % of the area becomes zero.
 
     The aspect ratio is drawn from 0.3 to 3.3; applied to normalised images, so zero is the mean colour. As in
@@ -108,19 +120,21 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
     Args:
         images: `[B, 3, H, W]` float.
         probability: of erasing, per image.
+        part: as for `crop_and_flip`.
     """
-    batch, _, height, width = images.shape
-    hit = torch.rand(batch, generator=generator) < probability
-    area = height * width * (0.02 + 0.38 * torch.rand(ATTEMPTS, batch, generator=generator))
+    height, width = images.shape[2:]
+    batch, own = _whole(images, part)
+    hit = torch.rand(batch, generator=generator)[own] < probability
+    area = height * width * (0.02 + 0.38 * torch.rand(ATTEMPTS, batch, generator=generator)[:, own])
     low, high = torch.log(torch.tensor([0.3, 3.3]))
-    ratio = torch.exp(low + (high - low) * torch.rand(ATTEMPTS, batch, generator=generator))
+    ratio = torch.exp(low + (high - low) * torch.rand(ATTEMPTS, batch, generator=generator)[:, own])
     tall, wide = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (tall < height) & (wide < width)
     hit &= fits.any(0)
     first = fits.int().argmax(0, keepdim=True)
     tall, wide = tall.gather(0, first)[0], wide.gather(0, first)[0]
-    top = (torch.rand(batch, generator=generator) * (height - tall + 1)).floor()
-    left = (torch.rand(batch, generator=generator) * (width - wide + 1)).floor()
+    top = (torch.rand(batch, generator=generator)[own] * (height - tall + 1)).floor()
+    left = (torch.rand(batch, generator=generator)[own] * (width - wide + 1)).floor()
     rows, columns = torch.arange(height), torch.arange(width)
     inside_rows = (rows >= top[:, None]) & (rows < (top + tall)[:, None])  # [B, H]
     inside_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])  # [B, W]
@@ -140,9 +154,10 @@ class TrainAugmentation:
         self.pad, self.flip, self.erasing, self.jitter = pad, flip, erasing, jitter
         self.generator = torch.Generator().manual_seed(seed)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        images = crop_and_flip(images, self.pad, self.flip, self.generator)
+    def __call__(self, images: Tensor, part: BatchPart | None = None) -> Tensor:
+        """Of a `part` of a batch: with the choices that its images get in the whole batch."""
+        images = crop_and_flip(images, self.pad, self.flip, self.generator, part)
         if self.jitter:
-            images = color_jitter(images.float(), self.jitter, self.generator)
+            images = color_jitter(images.float(), self.jitter, self.generator, part)
         images = normalize(images)
-        return erase(images, self.erasing, self.generator) if self.erasing else images
+        return erase(images, self.erasing, self.generator, part) if self.erasing else images

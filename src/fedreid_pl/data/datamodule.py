@@ -21,14 +21,18 @@ from fedreid_pl.functional.randomness import derive_seed, generator
 
 
 class TrainImages:
-    """Training images and labels by batch: `BatchRows` -> (uint8 `[B, 3, H, W]`, int64 `[B]`, share)."""
+    """Training images and labels by batch: `BatchRows` -> (uint8 `[B, 3, H, W]`, int64 `[B]`, share).
+
+    Of a batch that is dealt out to several processes the `BatchPart` comes fourth.
+    """
 
     def __init__(self, source: ImageSource, labels: Tensor) -> None:
         self.source, self.labels = source, labels
 
-    def __getitems__(self, batch: BatchRows) -> tuple[Tensor, Tensor, float]:
+    def __getitems__(self, batch: BatchRows) -> tuple[Any, ...]:
         index = torch.as_tensor(batch.rows)
-        return self.source.read(index), self.labels[index], batch.share
+        part = () if batch.part is None else (batch.part,)
+        return self.source.read(index), self.labels[index], batch.share, *part
 
 
 class TestImages:
@@ -94,7 +98,7 @@ class ReIDDataModule(pl.LightningDataModule):
         self.active_tests = tuple(self.tests if tests is None else tests)
 
     def train_dataloader(self) -> BatchLoader:
-        """Batches `(uint8 images, labels, share)`; see `TrainBatches` and, for `data.instances`, `IdentityBatches`."""
+        """Batches of `TrainImages`; see `TrainBatches` and, for `data.instances`, `IdentityBatches`."""
         rank, world = self._place()
         source = self.pool.source(self.client.train)
         batches: TrainBatches | IdentityBatches
@@ -136,10 +140,9 @@ class ReIDDataModule(pl.LightningDataModule):
         images, *rest = batch
         if self.trainer is not None and self.trainer.training:
             if self._augment is None:
-                c, rank = self.config, self._place()[0]
-                seed = derive_seed(self._seed, "augment", rank)
+                c, seed = self.config, derive_seed(self._seed, "augment", 0)  # one for all processes
                 self._augment = TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)
-            return self._augment(images), *rest
+            return self._augment(images, *rest[2:]), *rest
         return normalize(images), *rest
 
     def _place(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from fedreid_pl.data.sampling import BatchRows
+from fedreid_pl.data.sampling import BatchRows, deal
 from fedreid_pl.functional.randomness import generator
 
 
@@ -59,11 +59,7 @@ class IdentityBatches:
         groups = [self._grouped(own, count, draws) for own, count in zip(self.rows, counts, strict=True)]
         for identities in self._dealt(counts, draws):
             batch = [groups[identity].pop() for identity in identities]
-            if len(batch) < 2 * self.world:
-                yield BatchRows(_flat(batch))
-            else:
-                part = batch[self.rank :: self.world]
-                yield BatchRows(_flat(part), len(part) * self.world / len(batch))
+            yield deal(batch, self.rank, self.world)
 
     def _counts(self, draws: torch.Generator) -> list[int]:
         """In how many batches of the epoch every identity is; they add up to `len(self) * self.identities`."""
@@ -101,7 +97,3 @@ class IdentityBatches:
                 chosen = torch.cat([chosen, others])
             left[chosen] -= 1.0
             yield chosen[torch.randperm(len(chosen), generator=draws)].tolist()
-
-
-def _flat(groups: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    return tuple(row for group in groups for row in group)

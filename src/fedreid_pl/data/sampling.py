@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from fedreid_pl.functional.batch_part import BatchPart
 from fedreid_pl.functional.randomness import generator
 
 
@@ -18,10 +19,29 @@ class BatchRows:
         rows: indices into the client's training table.
         share: `len(rows) * processes / size of the whole batch`: the factor with which the mean loss of this
             part has to be multiplied so that the mean over processes is the mean over the whole batch.
+        part: where the rows are in the whole batch; `None`: they are the whole batch.
     """
 
     rows: tuple[int, ...]
     share: float = 1.0
+    part: BatchPart | None = None
+
+
+def deal(groups: Sequence[Sequence[int]], rank: int, world: int) -> BatchRows:
+    """Part `rank` of a batch that consists of groups of rows: the groups are dealt to the processes in turn.
+
+    With fewer than two groups for every process the batch is not dealt out: each gets the whole.
+
+    >>> deal([[7], [3], [5], [9], [2]], rank=1, world=2)
+    BatchRows(rows=(3, 9), share=0.8, part=BatchPart(places=(1, 3), total=5))
+    """
+    rows = tuple(row for group in groups for row in group)
+    if world == 1 or len(groups) < 2 * world:
+        return BatchRows(rows)
+    owners = [number % world for number, group in enumerate(groups) for _ in group]
+    places = tuple(place for place, owner in enumerate(owners) if owner == rank)
+    own = tuple(rows[place] for place in places)
+    return BatchRows(own, len(own) * world / len(rows), BatchPart(places, len(rows)))
 
 
 class TrainBatches:
@@ -57,11 +77,7 @@ class TrainBatches:
         order = torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch)).tolist()
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             rows = order[start : start + self.batch_size]
-            if len(rows) < 2 * self.world:
-                yield BatchRows(tuple(rows))
-            else:
-                part = rows[self.rank :: self.world]
-                yield BatchRows(tuple(part), len(part) * self.world / len(rows))
+            yield deal([(row,) for row in rows], self.rank, self.world)
 
 
 class TestBatches:

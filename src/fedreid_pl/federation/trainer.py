@@ -23,6 +23,7 @@ from fedreid_pl.federation.epoch_loop import EpochLoop
 from fedreid_pl.federation.memory import keep_freed_memory
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.federation.trainer_parts import NoProfiler, NoSignals, OneProcessor, plugins_once
+from fedreid_pl.models.synchronized_norm import NormSync
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
@@ -40,7 +41,7 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
                 num_nodes=c.num_nodes,
                 strategy=_strategy(config),
                 precision=c.precision,  # type: ignore[arg-type]
-                sync_batchnorm=c.sync_batchnorm,
+                plugins=[NormSync()] if c.sync_batchnorm and _several(config) else None,
                 deterministic=c.deterministic or None,
                 benchmark=c.benchmark,
                 max_epochs=config.local_epochs,
@@ -100,8 +101,6 @@ def check_devices(config: Config) -> None:
         raise FedReIDError(
             f"batch_size={config.batch_size}: BatchNorm needs two images on each of {c.devices * c.num_nodes} devices"
         )
-    if c.sync_batchnorm and not available:
-        raise FedReIDError("trainer.sync_batchnorm=true: works on GPUs only, and this machine has none")
     if c.compile != "none":
         _check_compiler(c.compile, gpu=bool(available) and c.accelerator in ("auto", "gpu", "cuda"))
     if any(word in c.strategy for word in ("spawn", "fork", "notebook")):
@@ -129,11 +128,10 @@ def _check_compiler(mode: str, gpu: bool) -> None:
 
 def _strategy(config: Config) -> Any:
     name = config.trainer.strategy
-    several = config.trainer.devices * config.trainer.num_nodes > 1
-    if name in ("auto", "ddp") and several:
+    if name in ("auto", "ddp") and _several(config):
         # Every process keeps the statistics of its own images; ReIDClient averages them at the end of an epoch.
         return DDPStrategy(broadcast_buffers=False)
-    if name in ("auto", "ddp") and not several and _on_processor(config.trainer.accelerator):
+    if name in ("auto", "ddp") and not _several(config) and _on_processor(config.trainer.accelerator):
         return OneProcessor()
     return "auto" if name == "ddp" else name
 
@@ -142,6 +140,10 @@ def _strategy(config: Config) -> Any:
 def _on_processor(accelerator: str) -> bool:
     others = (CUDAAccelerator, MPSAccelerator, XLAAccelerator)
     return accelerator == "cpu" or (accelerator == "auto" and not any(other.is_available() for other in others))
+
+
+def _several(config: Config) -> bool:
+    return config.trainer.devices * config.trainer.num_nodes > 1
 
 
 def _nothing() -> None:

@@ -55,7 +55,6 @@ class ClientWorker:
         store: what clients keep between turns.
         make_callbacks: new client halves for every turn.
         make_trainer: a Trainer with the given callbacks.
-        rank: of this process.
         compiled: the backbone's trunk for training batches, if it is compiled.
 
     Attributes:
@@ -70,10 +69,9 @@ class ClientWorker:
         store: ClientStore,
         make_callbacks: MakeCallbacks,
         make_trainer: MakeTrainer,
-        rank: int = 0,
         compiled: CompiledTrunk | None = None,
     ) -> None:
-        self.config, self.datamodules, self.store, self.rank = config, datamodules, store, rank
+        self.config, self.datamodules, self.store = config, datamodules, store
         self.backbone = backbone
         self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
         self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
@@ -134,7 +132,7 @@ class ClientWorker:
     ) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
         config, datamodule, backbone = self.config, self.datamodules[job.client], self.backbone
         seed = derive_seed(config.seed, job.round, job.client)
-        seed_generators(derive_seed(seed, "dropout", self.rank))
+        seed_generators(derive_seed(seed, "dropout", 0))  # the same in all processes
         kept: dict[str, Any] = self.store.load(job.client, before) or {}
         draws = generator(config.seed, job.client, "head")
         head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fedreid_pl.models.batch_dropout import BatchDropout
+
 
 class IDEBackbone(nn.Module):
     """The exchanged part of the model: trunk -> global average pooling -> linear -> BatchNorm -> dropout.
@@ -37,7 +39,7 @@ class IDEBackbone(nn.Module):
         nn.init.kaiming_normal_(linear.weight, mode="fan_out")
         nn.init.zeros_(linear.bias)
         nn.init.normal_(norm.weight, 1.0, 0.02)
-        self.bottleneck = nn.Sequential(linear, norm, nn.Dropout(dropout))
+        self.bottleneck = nn.Sequential(linear, norm, BatchDropout(dropout))
 
     def forward(self, images: Tensor) -> Tensor:
         """Features `[B, feature_dim]` of normalised images `[B, 3, H, W]`."""

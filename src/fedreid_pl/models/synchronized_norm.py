@@ -1,0 +1,156 @@
+"""BatchNorm over the images of all processes, on any device, and what puts it into a network for a turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins import LayerSync
+from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fedreid_pl.functional.batch_part import current_part
+
+
+class SynchronizedNorm(_BatchNorm):
+    """torch's SyncBatchNorm for any device: it refuses the CPU, where the same is done here by any backend.
+
+    It synchronises in training mode while a part of a batch is announced (`working_on`); otherwise it is the plain
+    BatchNorm: for a batch that every process computes whole, and in eval mode. Parts may be of unequal size.
+
+    A BatchNorm becomes one, and one becomes a BatchNorm, by its class alone (`NormSync`): parameters, buffers, their
+    names and the module itself stay the same objects, so optimizers, hooks and whoever holds them notice nothing.
+    """
+
+    # What torch's class has and others have not; not a subclass of it, because DDP refuses those on the CPU.
+    process_group = None
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels  # type: ignore[misc]
+
+    @torch.compiler.disable  # a graph ends before a collective operation and begins anew behind it
+    def forward(self, input: Tensor) -> Tensor:
+        """`[B, C, ...]` -> the same shape and memory order.
+
+        Raises:
+            ValueError: if all processes together have one value per channel only.
+        """
+        if not self.training or current_part() is None:
+            return super().forward(input)
+        if input.device.type != "cpu":
+            return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
+        self._check_input_dim(input)
+        mean, variance, count = _statistics(input)
+        if self.track_running_stats:
+            self._track(mean, variance * (count / (count - 1)))
+        return _Normalize.apply(input, self.weight, self.bias, mean, variance, count, self.eps)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"BatchNorm needs [B, C, ...], got {tuple(input.shape)}")
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        """Moves the running statistics towards those of the whole batch, its variance being the unbiased one."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), factor)
+
+
+@torch.no_grad()
+def _statistics(input: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean `[C]` and biased variance `[C]` over all processes' `[B, C, ...]`, and how many values per channel.
+
+    float32, or float64 for float64 input. Means and centred squares of the parts are put together by Chan, Golub and
+    LeVeque (1983), after one collective operation.
+    """
+    values = _at_least_float32(input)
+    dims = _all_but_channels(input)
+    mean = values.mean(dims, keepdim=True)
+    squares = (values - mean).square_().sum(dims)
+    own = torch.cat([mean.flatten(), squares, mean.new_tensor([values.numel() // values.shape[1]])]).double()
+    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, own)
+    together = torch.stack(parts)  # [processes, 2 C + 1]
+    (means, squares), counts = together[:, :-1].chunk(2, dim=1), together[:, -1:]
+    count = counts.sum()
+    if count < 2:
+        raise ValueError(f"BatchNorm needs more than one value per channel in training, got {tuple(input.shape)}")
+    whole = (counts * means).sum(0) / count
+    variance = (squares + counts * (means - whole).square()).sum(0) / count
+    return whole.to(values.dtype), variance.to(values.dtype), int(count)
+
+
+class _Normalize(torch.autograd.Function):
+    """Normalises by statistics of all processes, through which its gradient flows; one collective operation backward.
+
+    As in torch's SyncBatchNorm, the parameters' gradients are those of this process's part, which DDP adds up.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        count: int,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight, mean, variance)
+        ctx.count, ctx.eps = count, eps
+        return F.batch_norm(input, mean, variance, weight, bias, eps=eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        input, weight, mean, variance = ctx.saved_tensors
+        dims = _all_but_channels(input)
+        gradient, normal = (_at_least_float32(value) for value in (gradient, _normal(input, mean, variance, ctx.eps)))
+        slope, offset = (gradient * normal).sum(dims), gradient.sum(dims)  # of weight and bias, [C]
+        total = torch.cat([slope, offset])
+        distributed.all_reduce(total)
+        total /= ctx.count
+        shape = (1, -1, *[1] * (input.dim() - 2))
+        all_slope, all_offset = (value.view(shape) for value in total.chunk(2))
+        scale = torch.rsqrt(variance + ctx.eps) * (1.0 if weight is None else weight)
+        of_input = torch.addcmul(gradient - all_offset, normal, all_slope, value=-1).mul_(scale.view(shape))
+        needs = ctx.needs_input_grad
+        return of_input.to(input.dtype), slope if needs[1] else None, offset if needs[2] else None, *[None] * 4
+
+
+def _normal(input: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+    return F.batch_norm(input, mean, variance, eps=eps)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _all_but_channels(values: Tensor) -> list[int]:
+    return [0, *range(2, values.dim())]
+
+
+class NormSync(LayerSync):
+    """Lightning's hook: every BatchNorm of a model is synchronised from the start of a fit to its end."""
+
+    def __init__(self) -> None:
+        self._kinds: list[tuple[nn.Module, type[nn.Module]]] = []
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The same model, whose BatchNorm layers are `SynchronizedNorm` until `revert`."""
+        for module in model.modules():
+            if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+                self._kinds.append((module, type(module)))
+                module.__class__ = SynchronizedNorm
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """The same model, whose layers are of the classes that they were of."""
+        while self._kinds:
+            module, kind = self._kinds.pop()
+            module.__class__ = kind  # type: ignore[assignment]
+        return model
