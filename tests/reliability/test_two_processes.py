@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import support
 from reliability.kills import differences
-from reliability.ranks import DDP, GOES_ON, LINES, kill_one, start, wait
+from reliability.ranks import DDP, GOES_ON, LINES, child_of, ended, kill_one, start, wait
 
 from fedreid_pl.federation.peers import Peers, of_communication
 
@@ -43,6 +44,24 @@ def test_the_other_stops_with_a_line_and_the_command_goes_on(
     assert start(tiny_root, folder, log).wait(300) == 0, log.read_text()
     assert "resumed after round" in log.read_text()
     assert differences(whole, folder) == []
+
+
+@needs_two
+@pytest.mark.parametrize("asked", ["first", "second"])
+def test_a_process_that_is_asked_to_end_takes_the_other_along(asked: str, tiny_root: Path, tmp_path: Path) -> None:
+    folder, log = tmp_path / "run", tmp_path / "log"
+    process = start(tiny_root, folder, log)
+    wait((folder / "checkpoints" / "round-00002.ckpt").exists)
+    child = child_of(process)
+    os.kill(process.pid if asked == "first" else child, signal.SIGTERM)
+    assert process.wait(30) == (130 if asked == "first" else 2)
+    wait(lambda: ended(child), 30)
+    lines = log.read_text().splitlines()
+    assert lines[-1].endswith(GOES_ON) and "Traceback" not in log.read_text()
+    assert lines[-1].startswith(
+        "interrupted; " if asked == "first" else "error: process 2 of 2 ended with exit code 130"
+    )
+    assert not (folder / "checkpoints" / "round-00005.ckpt").exists(), "asked too late to prove anything"
 
 
 @needs_two
