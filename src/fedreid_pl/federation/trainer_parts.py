@@ -37,8 +37,8 @@ class OneProcessor(SingleDeviceStrategy):
 class NoSignals(_SignalConnector):
     """Leaves signals to the program that trains.
 
-    Lightning's own handler of SIGTERM waits for a broadcast, which the other processes, busy with collectives of
-    their own, would answer in the wrong place. Nor may a scheduler start a single turn again.
+    Lightning's own handler of SIGTERM, which is set up and taken back in every turn, starts a broadcast in whatever
+    collective operation the process happens to be, and asks a scheduler to start a single turn again.
     """
 
     def register_signal_handlers(self) -> None:
