@@ -58,8 +58,23 @@ for _name in (*BATCH_HOOKS, *OTHER_HOOKS):
     setattr(Diary, _name, _noting(_name))
 
 
+class Logging(pl.Callback):
+    """Uses `log` where people do."""
+
+    def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        module.log("slope", module.head.weight.grad.norm())
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *parts: Any) -> None:
+        module.log("weight", module.head.weight.norm(), on_step=True, on_epoch=True)
+
+
 class HookedClient(ReIDClient):
-    """A module with two hooks of its own, one of which changes gradients."""
+    """A module with two hooks of its own, one of which changes gradients, and numbers that it logs."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss, on_epoch=True, batch_size=len(batch[1]))
+        return loss
 
     def on_after_backward(self) -> None:
         self.head.weight.grad.mul_(0.5)
@@ -87,7 +102,7 @@ def turn(loop: type[_TrainingEpochLoop], precision: str, epochs: int = 2) -> tup
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[pl.Callback(), diary],
+        callbacks=[pl.Callback(), diary, Logging()],
         plugins=[tiny_turn.Scaled()] if scaled else [],
         precision=None if scaled else precision,  # type: ignore[arg-type]
         logger=False,
@@ -111,6 +126,7 @@ def test_hooks_and_bits_are_those_of_lightnings_loop(precision: str) -> None:
     for name, value in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value), name
     assert ours.ended == theirs.ended == 6
+    assert len(trainer.callback_metrics) == 7 and trainer.callback_metrics == their_trainer.callback_metrics
     assert ours.outbox.metrics == theirs.outbox.metrics
     assert trainer.global_step == their_trainer.global_step == 6
     assert trainer.current_epoch == their_trainer.current_epoch

@@ -51,11 +51,14 @@ class EpochLoop(_TrainingEpochLoop):
         progress.is_last_batch = data_fetcher.done
         batch = self._on_device(batch)
         progress.increment_ready()
+        logged = self.trainer._logger_connector
+        logged.on_batch_start(batch)
         self._call("on_train_batch_start", batch, index)
         progress.increment_started()
         loss = self._step(batch, index)
         progress.increment_processed()
         self._call("on_train_batch_end", {"loss": loss}, batch, index)
+        logged.on_batch_end()
         progress.increment_completed()
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
@@ -71,12 +74,15 @@ class EpochLoop(_TrainingEpochLoop):
 
     def _step(self, batch: Any, index: int) -> Tensor:
         """Forward and backward pass and the optimizer's step; returns the loss."""
-        strategy, progress = self.trainer.strategy, self.automatic_optimization.optim_progress.optimizer
+        strategy, module = self.trainer.strategy, self.trainer.lightning_module
+        progress = self.automatic_optimization.optim_progress.optimizer
         optimizer = strategy.optimizers[0]
         losses: list[Tensor] = []
 
         def gradients() -> Tensor:
+            module._current_fx_name = "training_step"
             loss: Any = strategy.training_step(batch, index)
+            module._current_fx_name = None
             losses.append(loss.detach())
             progress.zero_grad.increment_ready()
             self._call("on_before_zero_grad", optimizer)
@@ -93,7 +99,7 @@ class EpochLoop(_TrainingEpochLoop):
 
         progress.step.increment_ready()
         if self._scaled:
-            strategy.optimizer_step(optimizer, gradients, self.trainer.lightning_module)
+            strategy.optimizer_step(optimizer, gradients, module)
         else:
             gradients()
             self._call("on_before_optimizer_step", optimizer)
