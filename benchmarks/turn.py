@@ -8,8 +8,8 @@ Prints two figures, on MiniReID (synthetic) with the small model:
   bare loop: Trainer, optimizer, exchange of the backbone, the client's file on disk;
 * the ratio of a turn of the largest client (102 batches) to the same batches in the bare loop.
 
-The experiment is FedPav. Turns and bare loops are timed in pairs, in alternating order, so that both meet the same
-machine; the figures are medians over the pairs.
+The experiment is FedPav. Both are in one process, which keeps freed memory as a run's does. Turns and bare loops are
+timed in pairs, in alternating order, so that both meet the same machine; the figures are medians over the pairs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from fedreid_pl.data.augmentation import TrainAugmentation
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.federation.memory import keep_freed_memory
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.federation.trainer import build_trainer, quiet
@@ -72,6 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     repeats = args.repeats
     quiet()
+    keep_freed_memory()
     config = compose(["exp=fedpav", "data=minireid"])
     data = load_federated_data(config.data)
     pool = ImagePool(config.data.height, config.data.width, "memory")
