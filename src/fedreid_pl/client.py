@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedreid_pl.config import LossConfig, OptimConfig
-from fedreid_pl.functional.batch_part import working_on
+from fedreid_pl.functional.batch_part import current_part, working_on
 from fedreid_pl.functional.schedule import rate_factor
 from fedreid_pl.functional.triplet import batch_hard_triplet
 from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
@@ -82,7 +82,7 @@ class ReIDClient(pl.LightningModule):
         self._losses: list[Tensor] = []
         self._triplets: list[Tensor] = []
         self._correct: list[Tensor] = []
-        self._images = 0
+        self._images = 0.0
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As usual, but fast for the name of the running hook, which Lightning sets some forty times in a batch."""
@@ -119,18 +119,21 @@ class ReIDClient(pl.LightningModule):
         return loss * share if share != 1.0 else loss
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        count = float(len(labels))
+        if self._trainer is not None and self.trainer.world_size > 1 and current_part() is None:
+            count /= self.trainer.world_size  # a batch that every process computes whole, to be reported once
         if self.loss.triplet:
             metric, features = self.backbone.embeddings(images)  # type: ignore[operator]
             logits = self.head(features)
             triplet = batch_hard_triplet(metric, labels, self.loss.margin)
             loss = self._cross_entropy(logits, labels) + self.loss.triplet * triplet
-            self._triplets.append(triplet.detach() * len(labels))
+            self._triplets.append(triplet.detach() * count)
         else:
             logits = self.logits(images)
             loss = self._cross_entropy(logits, labels)
-        self._losses.append(loss.detach() * len(labels))
-        self._correct.append((logits.detach().argmax(1) == labels).sum())
-        self._images += len(labels)
+        self._losses.append(loss.detach() * count)
+        self._correct.append((logits.detach().argmax(1) == labels).sum() * (count / len(labels)))
+        self._images += count
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -159,7 +162,7 @@ class ReIDClient(pl.LightningModule):
         *totals, images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         names = ("train/loss", "train/accuracy", "train/triplet")
         self.outbox.metrics |= {name: total / images for name, total in zip(names, totals, strict=False)}
-        self._losses, self._triplets, self._correct, self._images = [], [], [], 0
+        self._losses, self._triplets, self._correct, self._images = [], [], [], 0.0
 
     def on_test_start(self) -> None:
         """Makes one metric per active test set."""
