@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedreid_pl.config import LossConfig, OptimConfig
-from fedreid_pl.functional.batch_part import working_on
+from fedreid_pl.functional.batch_part import current_part, working_on
 from fedreid_pl.functional.schedule import rate_factor
 from fedreid_pl.functional.triplet import batch_hard_triplet
 from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
@@ -83,6 +83,7 @@ class ReIDClient(pl.LightningModule):
         self._triplets: list[Tensor] = []
         self._predicted: list[Tensor] = []
         self._labels: list[Tensor] = []
+        self._shares: list[float] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As usual, but fast for the name of the running hook, which Lightning sets some forty times in a batch."""
@@ -119,6 +120,9 @@ class ReIDClient(pl.LightningModule):
         return loss * share if share != 1.0 else loss
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        share = 1.0
+        if self._trainer is not None and self.trainer.world_size > 1 and current_part() is None:
+            share /= self.trainer.world_size  # a batch that every process computes whole, to be reported once
         if self.loss.triplet:
             metric, features = self.backbone.embeddings(images)  # type: ignore[operator]
             logits = self.head(features)
@@ -131,6 +135,7 @@ class ReIDClient(pl.LightningModule):
         self._losses.append(loss.detach())
         self._predicted.append(logits.detach().argmax(1))
         self._labels.append(labels)
+        self._shares.append(share)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -153,15 +158,18 @@ class ReIDClient(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Reports the turn's mean loss, training accuracy and, if there is one, the triplet loss without its weight."""
-        labels = torch.cat(self._labels)
-        sizes = labels.new_tensor([len(part) for part in self._labels])
-        sums = [(torch.stack(self._losses) * sizes).sum(), (torch.cat(self._predicted) == labels).sum()]
+        losses = torch.stack(self._losses)  # a number per batch
+        hits = torch.stack([(part == own).sum() for part, own in zip(self._predicted, self._labels, strict=True)])
+        shares = losses.new_tensor(self._shares)
+        counts = losses.new_tensor([len(own) for own in self._labels]) * shares
+        sums = [(losses * counts).sum(), (hits * shares).sum()]
         if self.loss.triplet:
-            sums.append((torch.stack(self._triplets) * sizes).sum())
-        *totals, images = self.trainer.strategy.reduce(torch.stack([*sums, sizes.sum()]), reduce_op="sum").tolist()
+            sums.append((torch.stack(self._triplets) * counts).sum())
+        sums.append(counts.sum())
+        *totals, images = self.trainer.strategy.reduce(torch.stack(sums), reduce_op="sum").tolist()
         names = ("train/loss", "train/accuracy", "train/triplet")
         self.outbox.metrics |= {name: total / images for name, total in zip(names, totals, strict=False)}
-        self._losses, self._triplets, self._predicted, self._labels = [], [], [], []
+        self._losses, self._triplets, self._predicted, self._labels, self._shares = [], [], [], [], []
 
     def on_test_start(self) -> None:
         """Makes one metric per active test set."""

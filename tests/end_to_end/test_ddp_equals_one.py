@@ -34,6 +34,12 @@ def distance(one: State, other: State, statistics: bool) -> float:
     return sum(float((one[name] - other[name]).square().sum()) for name in names if name != "bottleneck.0.bias") ** 0.5
 
 
+def losses_of(metrics: Path) -> dict[str, float]:
+    """Every client's training loss from a metrics.csv; the last batch of some is computed whole by every process."""
+    rows = [line.split(",") for line in metrics.read_text().splitlines()]
+    return {name: float(value) for _, section, name, metric, value in rows if (section, metric) == ("train", "loss")}
+
+
 @pytest.mark.parametrize("words", [(), ("data.instances=2",)], ids=["shuffled", "identities"])
 def test_one_and_two_processes_train_one_model(words: tuple[str, ...], tiny_root: Path, tmp_path: Path) -> None:
     def trained(folder: str, *more: str) -> State:
@@ -51,5 +57,7 @@ def test_one_and_two_processes_train_one_model(words: tuple[str, ...], tiny_root
     assert distance(two, one, statistics=True) < 1e-5 * statistics
     assert distance(apart, one, statistics=False) > 0.5 * weights, "the measure would not see ghost batches"
     assert distance(apart, one, statistics=True) > 0.01 * statistics
+    losses = [losses_of(tmp_path / folder / "metrics.csv") for folder in ("one", "two")]
+    assert len(losses[0]) == len(support.TINY) and losses[1] == pytest.approx(losses[0], rel=5e-5)
     counts = [int(model["trunk.stem.1.num_batches_tracked"]) for model in (one, two)]
     assert counts[0] == counts[1] > 5
