@@ -17,13 +17,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from figures import Report
 from PIL import Image
+from processes import Seconds, seconds
 
 from fedreid_pl.config import compose
 from fedreid_pl.experiment import train
@@ -64,13 +64,11 @@ class Costs(NamedTuple):
 
 def federation(root: Path, clients: int, present: int, rounds: int) -> Costs:
     """Runs one in this process; a round's seconds are the median without the first round and the one that evaluates."""
-    times: list[tuple[float, float]] = []
+    times: list[Seconds] = []
     run_round = FederationLoop._run_round
 
     def timed(self: FederationLoop) -> None:
-        clock, processor = time.perf_counter(), time.process_time()
-        run_round(self)
-        times.append((time.perf_counter() - clock, time.process_time() - processor))
+        times.append(seconds(run_round, self))
 
     FederationLoop._run_round = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:

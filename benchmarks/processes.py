@@ -18,10 +18,10 @@ class Seconds(NamedTuple):
     processor: float
 
 
-def seconds(work: Work, number: int) -> Seconds:
+def seconds(work: Callable[..., object], *arguments: Any) -> Seconds:
     """Times one call."""
     clock, processor = time.perf_counter(), time.process_time()
-    work(number)
+    work(*arguments)
     return Seconds(time.perf_counter() - clock, time.process_time() - processor)
 
 

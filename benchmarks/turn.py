@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
 import torch
 from figures import Report
+from processes import seconds
 from torch.nn import functional as F
 
 from fedreid_pl.callbacks import callback_factory
@@ -58,13 +58,6 @@ def bare_turn(worker: ClientWorker, client: str, seed: int) -> None:
         sgd.step()
 
 
-def seconds(work) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,15 +90,14 @@ def main() -> None:
         for client, count in ((smallest, 4 * repeats), (largest, repeats)):
             for repeat in range(-1, count):
                 number += 1
-                job = ClientJob(number, client, worker.initial)
-                turn, bare = partial(worker.fit, job), partial(bare_turn, worker, client, number)
+                turn = partial(seconds, worker.fit, ClientJob(number, client, worker.initial))
+                bare = partial(seconds, bare_turn, worker, client, number)
                 if repeat % 2:  # alternate which comes first: the machine's speed drifts
-                    pair = seconds(turn), seconds(bare)
+                    ours, plain = turn(), bare()
                 else:
-                    pair = seconds(bare), seconds(turn)
-                    pair = pair[1], pair[0]
+                    plain, ours = bare(), turn()
                 if repeat >= 0:  # the first pair warms up
-                    times[client].append(pair)
+                    times[client].append((ours.clock, plain.clock))
     report = Report("a client's turn")
     for client, pairs in times.items():
         for kind, values in zip(("turn", "bare loop"), zip(*pairs, strict=True), strict=True):

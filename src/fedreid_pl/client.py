@@ -83,10 +83,10 @@ class ReIDClient(pl.LightningModule):
         self._triplets: list[Tensor] = []
         self._predicted: list[Tensor] = []
         self._labels: list[Tensor] = []
-        self._shares: list[float] = []
+        self._reported: list[float] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As usual, but fast for the name of the running hook, which Lightning sets some forty times in a batch."""
+        """As usual, but fast for the name of the running hook, which Lightning sets around every hook."""
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
@@ -120,9 +120,9 @@ class ReIDClient(pl.LightningModule):
         return loss * share if share != 1.0 else loss
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        share = 1.0
+        reported = 1.0
         if self._trainer is not None and self.trainer.world_size > 1 and current_part() is None:
-            share /= self.trainer.world_size  # a batch that every process computes whole, to be reported once
+            reported /= self.trainer.world_size  # a batch that every process computes whole, to be reported once
         if self.loss.triplet:
             metric, features = self.backbone.embeddings(images)  # type: ignore[operator]
             logits = self.head(features)
@@ -135,7 +135,7 @@ class ReIDClient(pl.LightningModule):
         self._losses.append(loss.detach())
         self._predicted.append(logits.detach().argmax(1))
         self._labels.append(labels)
-        self._shares.append(share)
+        self._reported.append(reported)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -160,16 +160,16 @@ class ReIDClient(pl.LightningModule):
         """Reports the turn's mean loss, training accuracy and, if there is one, the triplet loss without its weight."""
         losses = torch.stack(self._losses)  # a number per batch
         hits = torch.stack([(part == own).sum() for part, own in zip(self._predicted, self._labels, strict=True)])
-        shares = losses.new_tensor(self._shares)
-        counts = losses.new_tensor([len(own) for own in self._labels]) * shares
-        sums = [(losses * counts).sum(), (hits * shares).sum()]
+        reported = losses.new_tensor(self._reported)
+        counts = losses.new_tensor([len(own) for own in self._labels]) * reported
+        sums = [(losses * counts).sum(), (hits * reported).sum()]
         if self.loss.triplet:
             sums.append((torch.stack(self._triplets) * counts).sum())
         sums.append(counts.sum())
         *totals, images = self.trainer.strategy.reduce(torch.stack(sums), reduce_op="sum").tolist()
         names = ("train/loss", "train/accuracy", "train/triplet")
         self.outbox.metrics |= {name: total / images for name, total in zip(names, totals, strict=False)}
-        self._losses, self._triplets, self._predicted, self._labels, self._shares = [], [], [], [], []
+        self._losses, self._triplets, self._predicted, self._labels, self._reported = [], [], [], [], []
 
     def on_test_start(self) -> None:
         """Makes one metric per active test set."""

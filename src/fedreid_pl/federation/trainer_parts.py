@@ -49,7 +49,7 @@ class NoSignals(_SignalConnector):
 
 
 class NoProfiler(PassThroughProfiler):
-    """Lightning's own makes a generator for every hook of every batch."""
+    """Lightning's own makes a generator for every hook, in testing for those of every batch."""
 
     nothing = nullcontext()
 

@@ -109,7 +109,8 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         input, weight, mean, variance = ctx.saved_tensors
         dims = _all_but_channels(input)
-        gradient, normal = (_at_least_float32(value) for value in (gradient, _normal(input, mean, variance, ctx.eps)))
+        normal = F.batch_norm(input, mean, variance, eps=ctx.eps)
+        gradient, normal = _at_least_float32(gradient), _at_least_float32(normal)
         slope, offset = (gradient * normal).sum(dims), gradient.sum(dims)  # of weight and bias, [C]
         total = torch.cat([slope, offset])
         distributed.all_reduce(total)
@@ -120,10 +121,6 @@ class _Normalize(torch.autograd.Function):
         of_input = torch.addcmul(gradient - all_offset, normal, all_slope, value=-1).mul_(scale.view(shape))
         needs = ctx.needs_input_grad
         return of_input.to(input.dtype), slope if needs[1] else None, offset if needs[2] else None, *[None] * 4
-
-
-def _normal(input: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
-    return F.batch_norm(input, mean, variance, eps=eps)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
