@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict
+from collections.abc import Container, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from fedreid_pl.config.compose import PLACE_KEYS, available, compose, flat
@@ -15,6 +16,7 @@ def reproducing_words(config: Config) -> list[str]:
     """Words for `fedreid-pl train` that compose a configuration that computes the same, quoted for a shell.
 
     Of an experiment or data file that is not shipped every key is spelled out that differs from a shipped one.
+    `portable_words` leaves the machine's files and folders out.
 
     >>> reproducing_words(compose(["exp=fedprox", "rounds=3", "callbacks.fedprox.mu=0.5"]))
     ['exp=fedprox', 'data=minireid', 'rounds=3', 'callbacks.fedprox.mu=0.5']
@@ -34,6 +36,30 @@ def reproducing_words(config: Config) -> list[str]:
         if key not in PLACE_KEYS and (key not in before or before[key] != value)
     ]
     return [shlex.quote(word) for word in (*chosen, *gone, *words)]
+
+
+PLACEHOLDERS = {"data.root": "DATA_ROOT", "data.public": "PUBLIC_FOLDER", "model.weights": "WEIGHTS_FILE"}
+"""Keys that may name files and folders, and what stands in place of the names."""
+
+
+def portable_words(config: Config, datasets: Sequence[str], public_words: Container[str]) -> list[str]:
+    """`reproducing_words` for readers elsewhere: no path is in them, but words in capitals to be filled in.
+
+    Args:
+        config: the run's.
+        datasets: what stands in `data.datasets` instead of its own entries.
+        public_words: values of `data.public` and `model.weights` that are no paths.
+
+    >>> config = compose(["exp=fedpav", "data=market_layout", "data.root=/ward7", "data.datasets=[a/b]"])
+    >>> portable_words(config, ["client1=FOLDER"], ())
+    ['exp=fedpav', 'data=market_layout', 'data.root=DATA_ROOT', "'data.datasets=[\"client1=FOLDER\"]'"]
+    """
+    data, model = replace(config.data, datasets=list(datasets)), replace(config.model)
+    for section, key in ((data, "root"), (data, "public"), (model, "weights")):
+        value = getattr(section, key)
+        if value and value not in public_words:
+            setattr(section, key, PLACEHOLDERS[f"{'model' if section is model else 'data'}.{key}"])
+    return reproducing_words(replace(config, data=data, model=model))
 
 
 def _value(value: Any) -> str:
