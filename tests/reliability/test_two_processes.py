@@ -13,7 +13,7 @@ import support
 from reliability.kills import differences
 from reliability.ranks import DDP, GOES_ON, LINES, child_of, ended, kill_one, start, wait
 
-from fedreid_pl.federation.peers import Peers, of_communication
+from fedreid_pl.engines.peers import Peers, of_communication
 
 needs_two = pytest.mark.skipif(
     (os.cpu_count() or 1) < 2 or not Path("/proc/self/task").exists(), reason="needs two processors, and /proc"
