@@ -105,7 +105,7 @@ def test_what_became_of_a_process_is_told() -> None:
 def test_a_process_that_waits_for_ever_is_ended() -> None:
     """In no collective operation nothing fails; the watch ends the process itself."""
     script = (
-        "import subprocess, sys, time; from fedreid_pl.federation import peers\n"
+        "import subprocess, sys, time; from fedreid_pl.engines import peers\n"
         "peers.GRACE = 0.5\n"
         "child = subprocess.Popen([sys.executable, '-c', 'pass # dies at once by a signal'])\n"
         "child.kill(); child.wait()\n"
