@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from fedreid_pl.config.compose import PLACE_KEYS, available, compose, flat
+from fedreid_pl.config.places import FILE, without_places
 from fedreid_pl.config.schema import Config
 
 
@@ -38,28 +39,22 @@ def reproducing_words(config: Config) -> list[str]:
     return [shlex.quote(word) for word in (*chosen, *gone, *words)]
 
 
-PLACEHOLDERS = {"data.root": "DATA_ROOT", "data.public": "PUBLIC_FOLDER", "model.weights": "WEIGHTS_FILE"}
-"""Keys that may name files and folders, and what stands in place of the names."""
-
-
-def portable_words(config: Config, datasets: Sequence[str], public_words: Container[str]) -> list[str]:
+def portable_words(config: Config, datasets: Sequence[str], public: str | None) -> list[str]:
     """`reproducing_words` for readers elsewhere: no path is in them, but words in capitals to be filled in.
 
     Args:
         config: the run's.
         datasets: what stands in `data.datasets` instead of its own entries.
-        public_words: values of `data.public` and `model.weights` that are no paths.
+        public: the same of `data.public`.
 
     >>> config = compose(["exp=fedpav", "data=market_layout", "data.root=/ward7", "data.datasets=[a/b]"])
-    >>> portable_words(config, ["client1=FOLDER"], ())
-    ['exp=fedpav', 'data=market_layout', 'data.root=DATA_ROOT', "'data.datasets=[\"client1=FOLDER\"]'"]
+    >>> portable_words(config, ["client1=FOLDER"], None)
+    ['exp=fedpav', 'data=market_layout', 'data.root=DATA_ROOT', '\\'data.datasets=["client1=FOLDER"]\\'']
     """
-    data, model = replace(config.data, datasets=list(datasets)), replace(config.model)
-    for section, key in ((data, "root"), (data, "public"), (model, "weights")):
-        value = getattr(section, key)
-        if value and value not in public_words:
-            setattr(section, key, PLACEHOLDERS[f"{'model' if section is model else 'data'}.{key}"])
-    return reproducing_words(replace(config, data=data, model=model))
+    root = "DATA_ROOT" if config.data.root else None
+    weights = "WEIGHTS_FILE" if without_places(config)["model"]["weights"] == FILE else config.model.weights
+    data = replace(config.data, root=root, datasets=list(datasets), public=public)
+    return reproducing_words(replace(config, data=data, model=replace(config.model, weights=weights)))
 
 
 def _value(value: Any) -> str:

@@ -18,7 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedreid_pl.config.bounds import check_bounds
 from fedreid_pl.config.fidelity import code_settings
+from fedreid_pl.config.inert import hidden, shown
 from fedreid_pl.config.schema import Config
+from fedreid_pl.config.yaml_bounds import check_yaml
 from fedreid_pl.errors import FedReIDError, nearest
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
@@ -135,9 +137,10 @@ def available(kind: str) -> list[str]:
 def _finish(config: DictConfig) -> Config:
     try:
         composed = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:  # an interpolation ${...} that leads nowhere
+    except OmegaConfBaseException as error:
         raise FedReIDError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     assert isinstance(composed, Config)
+    _show(composed)
     composed.callbacks = {
         name: {} if options in ("", {}) else options
         for name, options in composed.callbacks.items()
@@ -148,6 +151,16 @@ def _finish(config: DictConfig) -> Config:
         raise FedReIDError("data.datasets: expected names of folders, data.datasets=[ONE,TWO]")
     check_bounds(composed)
     return composed
+
+
+def _show(section: Any) -> None:
+    """Gives every text of a configuration its `${` back, which is text and nothing else."""
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if is_dataclass(value):
+            _show(value)
+        else:
+            setattr(section, item.name, shown(value))
 
 
 def _override(config: DictConfig, words: Iterable[tuple[str, str]]) -> DictConfig:
@@ -199,6 +212,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
+        check_yaml(text, source)
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-02-30
         raise FedReIDError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from error
@@ -212,6 +226,8 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 def _nested(name: str, value: str) -> dict[str, Any]:
     parsed: Any = value
     try:
+        if not _takes_text(name):
+            check_yaml(value, name)
         parsed = yaml.safe_load(value) if value else ""
         if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
             parsed = float(parsed) if any(mark in parsed for mark in "0123456789") else parsed
@@ -238,7 +254,7 @@ def _takes_text(name: str) -> bool:
 def _merge(config: DictConfig, values: Mapping[str, Any], source: str) -> DictConfig:
     _check_keys(values, Config, "", source)
     try:
-        return OmegaConf.merge(config, values)  # type: ignore[return-value]
+        return OmegaConf.merge(config, hidden(values))  # type: ignore[return-value]
     except RecursionError as error:
         raise FedReIDError(f"{source[:300]}: nested too deeply") from error
     except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list where keys are expected

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fedreid_pl.config import Config, without_places
+from fedreid_pl.config import Config, portable_words, without_places
 from fedreid_pl.data.catalogue import CATALOGUE
 from fedreid_pl.data.minireid.domains import DOMAINS
 from fedreid_pl.data.minireid.domains import PUBLIC as MINI_PUBLIC
@@ -45,8 +45,8 @@ def split_entry(text: str) -> tuple[str | None, str]:
         return None, text
     if not NAME.fullmatch(name) or name.lower() in RESERVED:
         raise FedReIDError(
-            f"data.datasets: {printable(text)}: the name before '=' has to be 1 to 64 letters, digits, '_', '-' or '.', "
-            f"start with a letter or digit, and be none of {', '.join(RESERVED)}"
+            f"data.datasets: {printable(text)}: the name before '=' has to be 1 to 64 letters, digits, '_', '-' or "
+            f"'.', start with a letter or digit, and be none of {', '.join(RESERVED)}"
         )
     if not folder:
         raise FedReIDError(f"data.datasets: {text}: give the folder, {name}=FOLDER")
@@ -61,7 +61,7 @@ def public_word(folder: str) -> str | None:
     """
     parts = os.path.normpath(folder).strip("/").split("/")
     known = parts[next((index for index, part in enumerate(parts) if _is_known(part)), len(parts)) :]
-    return "-".join(known) if known and all(part in PARTS or _is_known(part) for part in known) else None
+    return "-".join(known) if known and all(map(_is_known, known)) else None
 
 
 def dataset_names(entries: Sequence[str]) -> list[str]:
@@ -87,8 +87,8 @@ def _names(entries: Sequence[tuple[str | None, str]]) -> list[str]:
         names.append(name or public_word(folder) or f"client{number}")
         if names[-1] in names[:-1]:
             raise FedReIDError(
-                f"data.datasets: {printable(folder)}: the name {names[-1]} stands twice; two clients may not share images "
-                "or a name, name one of them with NAME=FOLDER"
+                f"data.datasets: {printable(folder)}: the name {names[-1]} stands twice; two clients may not share "
+                "images or a name, name one of them with NAME=FOLDER"
             )
     return names
 
@@ -124,8 +124,15 @@ def portable_entries(entries: Sequence[str]) -> list[str]:
     return [text if public_word(text) == text.strip("/") else f"{name}=FOLDER" for text, name in named]
 
 
+def portable_command(config: Config) -> str:
+    """The command that computes the same on another machine, with words in capitals for its files and folders."""
+    public = config.data.public
+    shown = public if public is None or public_word(public) == public else "PUBLIC_FOLDER"
+    return " ".join(["fedreid-pl train", *portable_words(config, portable_entries(config.data.datasets), shown)])
+
+
 def _is_known(name: str) -> bool:
-    listed = (*DOMAINS, MINI_PUBLIC.name, *CATALOGUE)
+    listed = (*DOMAINS, MINI_PUBLIC.name, *CATALOGUE, *PARTS)
     return name in listed or (
         bool(NAME.fullmatch(name)) and any(dataset.is_spelled(name) for dataset in CATALOGUE.values())
     )
