@@ -21,6 +21,8 @@ MOST_PIXELS = 2**26  # of one picture, about 67 million: 200 MB in RGB
 
 # The bound above is stricter and ends in an error that names the file.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Such data are ignored, as image viewers do.
+warnings.filterwarnings("ignore", message="Corrupt EXIF", category=UserWarning)
 
 
 def open_rgb(path: str) -> Image.Image:
