@@ -204,7 +204,6 @@ def test_values_of_words(word: str, value: Any) -> None:
         ("output_dir=a\nb", "line break"),
         ("a\u2028b", "line break"),
         ("exp=a\0.yaml", "control character"),
-        ("output_dir=${open", "output_dir"),
         ("callbacks.x.y=???", "callbacks.x.y"),
         ("callbacks.x={1: 2}", "the key 1 is not text"),
         ("callbacks.x.y=!!binary aGVsbG8=", "bytes"),
