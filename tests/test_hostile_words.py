@@ -74,7 +74,7 @@ FILES: dict[str, tuple[Callable[[], str], str]] = {
     "a loop": (lambda: "callbacks: &a\n  b: *a\n", "line 1: anchors and aliases"),
     "a merge": (lambda: "optim: &o {step: 1}\nloss:\n  <<: *o\n", "line 1: anchors and aliases"),
     "a tag": (lambda: "rounds: !!python/object/apply:os.system ['true']\n", "line 1: tags"),
-    "deep": (lambda: "callbacks: " + "[" * 10_000 + "]" * 10_000 + "\n", "nested too deeply"),
+    "deep": (lambda: "rounds: 1\ncallbacks: " + "[" * 10_000 + "]" * 10_000 + "\n", "nested too deeply"),
     "deep keys": (lambda: "".join(f"{' ' * n}a:\n" for n in range(400)), "nested too deeply"),
     "long": (lambda: "callbacks: [" + "1," * 400_000 + "]\n", "characters, a configuration has at most"),
     "many": (lambda: "callbacks: [" + "1," * 30_000 + "]\n", "more than 20,000 keys and values"),

@@ -21,7 +21,7 @@ from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.inert import hidden, shown
 from fedreid_pl.config.schema import Config
 from fedreid_pl.config.yaml_bounds import check_yaml
-from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.errors import FedReIDError, nearest, printable
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
@@ -227,7 +227,7 @@ def _nested(name: str, value: str) -> dict[str, Any]:
     parsed: Any = value
     try:
         if not _takes_text(name):
-            check_yaml(value, name)
+            check_yaml(value, f"{name}={printable(value)}")
         parsed = yaml.safe_load(value) if value else ""
         if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
             parsed = float(parsed) if any(mark in parsed for mark in "0123456789") else parsed

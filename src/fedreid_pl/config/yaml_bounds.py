@@ -24,7 +24,7 @@ def check_yaml(text: str, source: str) -> None:
         raise FedReIDError(f"{source}: {len(text):,} characters, a configuration has at most {MOST_BYTES:,}")
     depth = nodes = documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        where = f"{source}: line {event.start_mark.line + 1}"
+        where = f"{source}: line {event.start_mark.line + 1}" if "\n" in text else source
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise FedReIDError(f"{where}: anchors and aliases (& and *) are not taken; write the value out")
         if getattr(event, "tag", None):
