@@ -111,5 +111,12 @@ def concatenate(tables: Sequence[SampleTable], name: str) -> SampleTable:
         splits.append(table.splits)
         first_identity = int(max(identities[-1].max(initial=-1) + 1, first_identity))
         first_camera = int(max(cameras[-1].max(initial=-1) + 1, first_camera))
-    columns = (np.concatenate(column) for column in (identities, cameras, splits))
-    return SampleTable(name, Path("/"), tuple(paths), *columns, has_cameras=all(table.has_cameras for table in tables))
+    return SampleTable(
+        name,
+        Path("/"),
+        tuple(paths),
+        np.concatenate(identities),
+        np.concatenate(cameras),
+        np.concatenate(splits),
+        has_cameras=all(table.has_cameras for table in tables),
+    )

@@ -148,8 +148,7 @@ def pictures_and_folders(folder: Path, expects: str) -> tuple[list[str], list[st
         FedReIDError: if the folder is missing or cannot be read.
     """
     files, folders = _entries(folder, expects)
-    images = (name for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS))
-    return sorted(images), sorted(name for name in folders if name[0] != ".")
+    return _pictures(folder, files), sorted(name for name in folders if name[0] != ".")
 
 
 def make_table(
