@@ -12,8 +12,8 @@ from fedreid_pl.federation.capabilities import Capability
 if TYPE_CHECKING:
     from fedreid_pl.config import Config
     from fedreid_pl.data.federated import FederatedData
-    from fedreid_pl.federation.loop import FederationLoop
     from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+    from fedreid_pl.federation.server.loop import FederationLoop
 
 
 class FederationCallback(pl.Callback):
