@@ -34,7 +34,7 @@ class FederationCallback(pl.Callback):
         removes: capabilities that do not hold for the other callbacks because of this one.
         needs: capabilities that have to hold for it to work. Callbacks that provide one of them have to be listed
             before it; one that removes one of them does not combine with it. A class that says nothing is taken to
-            use single updates, and so is refused beside differential privacy and robust aggregation.
+            use single updates, and is refused beside a callback that protects them.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = ()
