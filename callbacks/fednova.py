@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.local_steps import LocalSteps, check_fresh_momentum
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum
 from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.fednova import normalized_average
 from fedreid_pl.functional.local_steps import effective_steps
 

@@ -20,9 +20,9 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.local_steps import LocalSteps, check_fresh_momentum, gradient_scale
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum, gradient_scale
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.scaffold import control_change, move_control
 
 PREFIX = "scaffold."

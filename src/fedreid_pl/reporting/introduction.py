@@ -26,7 +26,7 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
     if share > 0.25:
         say(
             f"warning: optim.schedule={config.optim.schedule}: the learning rates of {share:.0%} of the rounds are "
-            "below 1e-3 of the configured ones, where training hardly moves the weights; optim.schedule=constant keeps them"
+            "below 1e-3 of the configured ones, where training hardly moves weights; optim.schedule=constant avoids it"
         )
     if rows := departures(config):
         _say_departures(rows)
