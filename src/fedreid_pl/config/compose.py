@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fedreid_pl.config.bounds import check_bounds
 from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.inert import hidden, shown
-from fedreid_pl.config.schema import Config
+from fedreid_pl.config.schema import DEFAULTS, Config, OptimConfig
 from fedreid_pl.config.yaml_bounds import check_yaml
 from fedreid_pl.errors import FedReIDError, nearest, printable
 
@@ -72,7 +72,9 @@ def compose(words: Iterable[str]) -> Config:
         for name, setting in code_settings(callbacks).items():  # type: ignore[arg-type]
             config = _merge(config, _under(name, setting), "fidelity=code")
         composed = _override(config, overrides)
-    return _finish(composed)
+    finished = _finish(composed)
+    _check_new(finished)
+    return finished
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:
@@ -84,7 +86,7 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
         FedReIDError: as `compose`, or if the file is missing or not a configuration.
     """
     config = OmegaConf.structured(Config)
-    saved = _read_yaml(path)
+    saved = {"defaults": 1, **_read_yaml(path)}
     words = list(words)
     for word in words:
         _check_word(word)
@@ -132,6 +134,22 @@ def available(kind: str) -> list[str]:
     """Names of the shipped files of `"exp"` or `"data"`, sorted."""
     folder = resources.files("fedreid_pl.configs") / kind
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def _check_new(config: Config) -> None:
+    """Refuses what only a saved configuration may say, and rates that the schedule would not look at."""
+    if config.defaults != DEFAULTS:
+        raise FedReIDError(
+            f"defaults={config.defaults}: this fedreid_pl composes with defaults={DEFAULTS}; leave the key out"
+        )
+    optim, usual = config.optim, OptimConfig()
+    for name, none in (("step", 0), ("gamma", 1.0)):
+        value = getattr(optim, name)
+        if optim.schedule != "step" and value not in (none, getattr(usual, name)):
+            raise FedReIDError(
+                f"optim.{name}={value}: has no effect under optim.schedule={optim.schedule}; "
+                "add optim.schedule=step, or leave it out"
+            )
 
 
 def _finish(config: DictConfig) -> Config:
