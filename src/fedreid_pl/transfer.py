@@ -19,7 +19,7 @@ from fedreid_pl.federation.messages import ClientJob, State
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.parts import build_parts
-from fedreid_pl.reporting.run_folder import read_summary
+from fedreid_pl.reporting.summary_file import read_summary
 from fedreid_pl.reporting.tables import TransferScores
 
 
@@ -93,7 +93,7 @@ class _OneState(ClientStore):
         super().__init__(folder, writable=False)
         self.kept = kept
 
-    def load(self, client: str, before: int) -> dict[str, Any] | None:
+    def load(self, client: str, before: int, fits: Any = None) -> dict[str, Any] | None:
         return self.kept
 
 

@@ -26,7 +26,7 @@ def evaluate(words: list[str]) -> int:
     from fedreid_pl.experiment import evaluate as score
     from fedreid_pl.federation.server.checkpoint import read_checkpoint
     from fedreid_pl.federation.server.history import TESTS, summarize
-    from fedreid_pl.reporting.run_folder import read_splits, read_summary
+    from fedreid_pl.reporting.summary_file import read_splits, read_summary
     from fedreid_pl.reporting.tables import result_table, transfer_table
     from fedreid_pl.reporting.terminal import columns, fill
     from fedreid_pl.resume import find_checkpoint

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedreid_pl.config import Config, compose, differences, fingerprint
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, visible
 
 
 def run_folder(config: Config, words: Sequence[str]) -> Path:
@@ -36,7 +36,7 @@ def title(config: Config, round: int) -> str:
 def complain(text: str) -> None:
     """A line on stderr, by the first process alone."""
     if first_process():
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 def first_process() -> bool:

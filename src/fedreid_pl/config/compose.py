@@ -16,11 +16,12 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedreid_pl.config.bounds import check_bounds
+from fedreid_pl.bounded import read_bounded
+from fedreid_pl.config.bounds import check_bounds, check_texts
 from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.inert import hidden, shown
 from fedreid_pl.config.schema import DEFAULTS, Config, OptimConfig
-from fedreid_pl.config.yaml_bounds import check_yaml
+from fedreid_pl.config.yaml_bounds import MOST_BYTES, check_yaml
 from fedreid_pl.errors import FedReIDError, nearest, printable
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
@@ -167,6 +168,7 @@ def _finish(config: DictConfig) -> Config:
     _check_plain(composed.callbacks, "callbacks")
     if not all(isinstance(name, str) for name in composed.data.datasets):
         raise FedReIDError("data.datasets: expected names of folders, data.datasets=[ONE,TWO]")
+    check_texts(composed)
     check_bounds(composed)
     return composed
 
@@ -221,7 +223,7 @@ def _load(name: str) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        return _parse(path.read_text(encoding="utf-8"), str(path))
+        return _parse(read_bounded(path, 4 * MOST_BYTES).decode("utf-8-sig"), str(path))
     except OSError as error:
         raise FedReIDError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.client.store import LostState
 from fedreid_pl.federation.client.worker import ClientWorker, Diverged
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
 
@@ -40,6 +41,8 @@ class SequentialEngine:
             self.announce(phase, job)
             try:
                 yield work(job)
+            except LostState as error:  # asking again would not bring it back
+                yield ClientFailure(job.round, job.client, "LostState", str(error), final=True)
             except FedReIDError:
                 raise
             except Exception as error:

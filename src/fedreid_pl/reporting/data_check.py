@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedreid_pl.data.catalogue import Counts
 from fedreid_pl.data.check import DataCheck, DatasetCheck
+from fedreid_pl.errors import visible
 from fedreid_pl.reporting.tables import text_table
 
 HEADER = ("train ids", "images", "query ids", "images", "gallery ids", "images")
@@ -17,7 +18,7 @@ def check_text(check: DataCheck) -> str:
     remarks = [line for dataset in check.datasets for line in _remarks(dataset)] + check.remarks
     if check.problem:
         remarks.append(check.problem)
-    return "\n\n".join([*parts, *(["\n".join(remarks)] if remarks else [])])
+    return "\n\n".join([*parts, *(["\n".join(map(visible, remarks))] if remarks else [])])
 
 
 def verdict(check: DataCheck) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -13,9 +14,9 @@ from torch import Tensor
 from fedreid_pl.client import Outbox, ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
-from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.client.kept import check_kept
+from fedreid_pl.federation.client.store import ClientStore, LostState
 from fedreid_pl.federation.client.time_limit import TimeLimit
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate
 from fedreid_pl.functional.finite import first_not_finite
@@ -135,23 +136,18 @@ class ClientWorker:
         config, datamodule, backbone = self.config, self.datamodules[job.client], self.backbone
         seed = derive_seed(config.seed, job.round, job.client)
         seed_generators(derive_seed(seed, "dropout", 0))  # the same in all processes
-        kept: dict[str, Any] = self.store.load(job.client, before) or {}
         draws = generator(config.seed, job.client, "head")
         head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
-        try:
-            if "head" in kept:  # not on data that it does not belong to
-                head.load_state_dict(kept["head"])
-            copy_state(kept.get("backbone", self.initial), backbone)
-        except (RuntimeError, TypeError) as error:
-            raise FedReIDError(
-                f"{self.store.folder / job.client}: what the client kept does not fit its data or the network; "
-                "put its own files back, or resume=never to begin anew"
-            ) from error
+        fits = partial(check_kept, head=head.state_dict(), backbone=self.initial)
+        kept: dict[str, Any] = self.store.load(job.client, before, fits) or {}
+        if "head" in kept:  # not on data that it does not belong to
+            head.load_state_dict(kept["head"])
+        copy_state(kept.get("backbone", self.initial), backbone)
         backbone.train()  # an evaluation that raised leaves it in eval mode
         callbacks = self.make_callbacks()
         for name, callback in callbacks.items():
             if name in kept.get("callbacks", {}):
-                callback.load_client_state_dict(kept["callbacks"][name])
+                _restore(callback, kept["callbacks"][name], self.store.folder / job.client, name)
         tests = job.config.get("tests")
         datamodule.begin_turn(seed, str(tests).split("/") if tests else None)
         epochs_before = max(job.round - 1, 0) * config.local_epochs
@@ -179,6 +175,16 @@ class ClientWorker:
         samples = self.datamodules[job.client].num_samples
         outbox = module.outbox
         return ClientUpdate(job.round, job.client, outbox.backbone, samples, metrics, outbox.extras)
+
+
+def _restore(callback: FederationCallback, state: dict[str, Any], place: Path, name: str) -> None:
+    try:
+        callback.load_client_state_dict(state)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise LostState(
+            f"{place}: what the client kept for callbacks.{name} is not what it writes ({type(error).__name__}); put "
+            "its own files back, or begin anew with resume=never"
+        ) from error
 
 
 def _check_finite(states: Mapping[str, Mapping[str, Tensor]]) -> None:
