@@ -14,6 +14,7 @@ from wandb_records import assert_complete, read_back, run_file
 
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.inspection import read_inspection
 from fedreid_pl.reporting.wandb_media import score_table, sends_images, weight_table
@@ -34,6 +35,7 @@ def inspect(folder: Path) -> None:
         {
             "query": {"identity": 9, "camera": 5, "image": paths[0]},
             "gallery": gallery,
+            "hardest": True,
             "average_precision": 0.5,
         }
     ]
@@ -111,11 +113,12 @@ def test_tables_by_hand() -> None:
     assert scores.data[0] == ["global", "viper", "rank1", None, 0.75, 0.75, 0.625, 0.0]
 
 
-def test_an_inspection_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+def test_an_inspection_that_is_none_is_refused(tmp_path: Path) -> None:
     assert read_inspection(tmp_path) is None
     for text in ("", "[]", '{"version": 99, "tests": {}}', '{"version": 1, "tests": {"a": {}}}'):
         (tmp_path / "inspection.json").write_text(text)
-        assert read_inspection(tmp_path) is None
+        with pytest.raises(FedReIDError, match=r"inspection\.json: is not as a run writes it"):
+            read_inspection(tmp_path)
 
 
 def test_a_server_that_knows_a_round_does_not_get_it_again() -> None:

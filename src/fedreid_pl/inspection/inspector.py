@@ -216,7 +216,10 @@ class Inspector:
 
     def _keep_curves(self, folder: Path) -> None:
         """Curves of models that were not tested now, from an earlier look at the same round."""
-        before = read_inspection(folder) or {}
+        try:
+            before = read_inspection(folder) or {}
+        except FedReIDError:  # a new one takes its place
+            return
         if before.get("round") == self.round:
             for test, entry in before["tests"].items():
                 if test in self.curves:

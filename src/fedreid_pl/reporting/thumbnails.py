@@ -35,6 +35,7 @@ def open_thumbnail(folder: Path, name: str) -> Image.Image | None:
     except (FedReIDError, OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
         return None
     picture.thumbnail((SIDE, SIDE))
+    picture.info.clear()  # a comment or a profile would be written again
     return picture
 
 
