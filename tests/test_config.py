@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,49 @@ def test_callbacks_are_added_changed_and_taken_out() -> None:
         ("data.root=null", None),
         ("output_dir=2026-01-31", "2026-01-31"),
         ("output_dir=1_000", "1_000"),
-        ("output_dir='a b'", "a b"),
+        ("output_dir='a b'", "'a b'"),
+        ('output_dir="null"', '"null"'),
+        ("output_dir=#run1", "#run1"),
+        ("output_dir=???", "???"),
+        ("output_dir=${nowhere}", "${nowhere}"),
+        ("wandb.project=${oc.env:HOME}", "${oc.env:HOME}"),
+        ("output_dir=a #b", "a #b"),
+        ("output_dir= a ", " a "),
+        ("output_dir=None", None),
+        ("output_dir=none", "none"),
+        ("output_dir=./null", "./null"),
+        ("output_dir=12:30", "12:30"),
+        ("output_dir=on", "on"),
+        ("output_dir=0x10", "0x10"),
+        ("output_dir=true", "true"),
+        ("data.public=~", None),
+        ("model.weights=null", "null"),
+        ("name=010", "010"),
+        ("batch_size=032", 32),
+        ("rounds=010", 10),
+        ("rounds=+3", 3),
+        ("rounds= 3 ", 3),
+        ("clients_per_round=None", None),
+        ("clients_per_round=~", None),
+        ("optim.lr_head=010.5", 10.5),
+        ("optim.lr_head=.5", 0.5),
+        ("optim.lr_head=5.", 5.0),
+        ("optim.lr_head=1", 1.0),
+        ("trainer.deterministic=True", True),
+        ("data.datasets=[007, 1_0, null, 12:30, on, '#a']", ["007", "1_0", "null", "12:30", "on", "#a"]),
+        ("callbacks.x.n=010", 10),
+        ("callbacks.x.n=1_0", "1_0"),
+        ("callbacks.x.n=0x10", "0x10"),
+        ("callbacks.x.n='010'", "010"),
+        ('callbacks.x.n="null"', "null"),
+        ("callbacks.x.n=None", None),
+        ("callbacks.x.n=#a", "#a"),
+        ("callbacks.x.n=a: b", "a: b"),
+        ("callbacks.x.y=???", "???"),
+        ("callbacks.x.n=[010, 1e-2, on, 12:30, null]", [10, 0.01, "on", "12:30", None]),
         ("output_dir=a: b", "a: b"),
         ("output_dir=[x", "[x"),
-        ("output_dir=~/runs", "~/runs"),
+        ("output_dir=~nobody-of-this-name/runs", "~nobody-of-this-name/runs"),
         ("model.weights=none", "none"),
         ("logger=none", "none"),
         ("trainer.precision=bf16-mixed", "bf16-mixed"),
@@ -179,7 +219,7 @@ def test_values_of_words(word: str, value: Any) -> None:
         ("optim.momentum=fast", "optim.momentum"),
         ("model.channels_last=maybe", "model.channels_last"),
         ("data.datasets=one", "data.datasets"),
-        ("data.datasets=[[a]]", "expected names of folders"),
+        ("data.datasets=[[a]]", "expected a list of names"),
         ("callbacks=5", "callbacks=5"),
         ("callbacks=[backbone_sync]", "'callbacks' is a section"),
         ("rounds=0", "rounds=0: must be at least 1"),
@@ -204,13 +244,40 @@ def test_values_of_words(word: str, value: Any) -> None:
         ("output_dir=a\nb", "line break"),
         ("a\u2028b", "line break"),
         ("exp=a\0.yaml", "control character"),
-        ("output_dir=${nowhere}", "nowhere"),
-        ("output_dir=${open", "output_dir"),
-        ("callbacks.x.y=???", "callbacks.x.y"),
+        ("output_dir=", "output_dir=: no value"),
+        ("data.root=", "write data.root=null where"),
+        ("rounds=", "rounds=: no value"),
+        ("callbacks.x.y=", "callbacks.x.y=: no value"),
+        ("rounds=1_0", "rounds=1_0: expected a whole number in decimal digits"),
+        ("rounds=0x10", "expected a whole number"),
+        ("rounds=0o17", "expected a whole number"),
+        ("rounds=1e2", "expected a whole number"),
+        ("rounds=3.0", "expected a whole number"),
+        ("rounds=12:30", "expected a whole number"),
+        ("rounds=\u0663", "expected a whole number"),
+        ("rounds=None", "expected a whole number"),
+        ("rounds=~", "expected a whole number"),
+        ("rounds=${seed}", "expected a whole number"),
+        ("seed=" + "9" * 5000, "at most 300 digits"),
+        ("optim.lr_head=1_0.5", "expected a number"),
+        ("optim.lr_head=0,05", "expected a number"),
+        ("optim.lr_head=5%", "expected a number"),
+        ("trainer.deterministic=on", "expected true or false"),
+        ("trainer.deterministic=yes", "expected true or false"),
+        ("trainer.deterministic=1", "expected true or false"),
+        ("data.datasets=a,b", "expected a list, [ONE,TWO]"),
+        ("data.datasets=[a,#b]", "not valid YAML"),
+        ("data.datasets=[&x a]", "begins with & or *"),
+        ("data.datasets=[a,,b]", "not valid YAML"),
+        ("data.datasets=[!!str a]", "the tag"),
+        ("output_dir=\udce9", "not valid UTF-8"),
+        ("callbacks..x=1", "empty part"),
         ("callbacks.x={1: 2}", "the key 1 is not text"),
-        ("callbacks.x.y=!!binary aGVsbG8=", "bytes"),
+        ("callbacks.x.y=[!!binary aGVsbG8=]", "the tag"),
+        ("callbacks.x={a: 1, a: 2}", "the key 'a' stands twice"),
         ("callbacks." + "a." * 3000 + "a=1", "nested too deeply"),
-        ("rounds=&a [*a]", "nested too deeply"),
+        ("rounds=&a [*a]", "expected a whole number"),
+        ("callbacks.x.y=[&a [*a]]", "begins with & or *"),
         ("rounds=" + "[" * 1200, "rounds=[[["),
     ],
 )
@@ -231,19 +298,26 @@ def test_words_with_punctuation_in_the_middle_of_a_run() -> None:
         ("model:", "'model' is a section"),
         ("rounds: many", "many"),
         ("1: 2", "unknown key '1'"),
-        ("callbacks: {1: {}}", "callbacks"),
+        ("callbacks: {1: {}}", "the key 1 is not text"),
         ("callbacks: [backbone_sync]", "'callbacks' is a section"),
         ("rounds: -1", "rounds=-1: must be at least 1"),
         ("optim: {lr_head: .nan}", "optim.lr_head=nan"),
-        ("- a\n- b", "expected keys and values, found list"),
-        ("text", "expected keys and values, found str"),
+        ("- a\n- b", "expected keys and values, found a list"),
+        ("text", "expected keys and values, found text"),
         ("a: [", "not valid YAML"),
         ("a: b: c", "not valid YAML"),
         ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
-        ("output_dir: 2026-02-31", "not valid YAML"),
-        ("seed: " + "9" * 5000, "not valid YAML"),
+        ("seed: " + "9" * 5000, "at most 300 digits"),
+        ("rounds: 3\nseed: 1\nrounds: 30", "mine.yaml, line 3: the key 'rounds' stands twice"),
+        ("seed: 1\noptim:\n  momentum: fast", "mine.yaml, line 3: optim.momentum=fast: expected a number"),
+        ("seed: 1\nrounds: 0", "rounds=0: must be at least 1 (set in"),
+        ("rounds: 0x10", "line 1: rounds=0x10: expected a whole number"),
+        ("trainer: {deterministic: on}", "expected true or false"),
+        ("rounds: !!int 3", "the tag"),
+        ("<<: {rounds: 3}", "unknown key '<<'"),
+        ("rounds: 3\n---\nrounds: 4", "not valid YAML"),
+        ('output_dir: "a\\nb"', "line break"),
         ("seed: " + "[" * 1200, "not valid YAML"),
-        ("data: {root: 2026-02-01}", "date"),
         ("rounds: &x [*x]", "nested too deeply"),
     ],
 )
@@ -264,6 +338,63 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "not a text file in UTF-8" in refused(f"exp={tmp_path / 'latin.yaml'}")
     (tmp_path / "empty.yml").write_text("# nothing\n")
     assert compose([f"exp={tmp_path / 'empty.yml'}"]).name == "empty"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("rounds: 010", "rounds", 10),
+        ("output_dir: 010", "output_dir", "010"),
+        ("output_dir: 2026-02-31", "output_dir", "2026-02-31"),
+        ("output_dir: on", "output_dir", "on"),
+        ("output_dir: 12:30", "output_dir", "12:30"),
+        ("output_dir: 1_0", "output_dir", "1_0"),
+        ("output_dir: ???", "output_dir", "???"),
+        ("output_dir: ${oc.env:HOME}", "output_dir", "${oc.env:HOME}"),
+        ("output_dir: '#run1'", "output_dir", "#run1"),
+        ("output_dir: None", "output_dir", None),
+        ('output_dir: "None"', "output_dir", "None"),
+        ("output_dir: null", "output_dir", None),
+        ("output_dir:", "output_dir", None),
+        ("wandb: {project: ~}", "wandb.project", None),
+        ("clients_per_round: ~", "clients_per_round", None),
+        ("rounds: '3'", "rounds", 3),
+        ("optim: {lr_head: 1e-2}", "optim.lr_head", 0.01),
+        ("data: {datasets: [007, 1e3, on]}", "data.datasets", ["007", "1e3", "on"]),
+        (
+            "callbacks: {x: {a: 010, b: on, c: 1_0, d: '010', e: 1e-2, f: ~}}",
+            "callbacks.x",
+            {"a": 10, "b": "on", "c": "1_0", "d": "010", "e": 0.01, "f": None},
+        ),
+        ("callbacks:\n  backbone_sync:\n  fedprox: null", "callbacks", {"backbone_sync": {}}),
+        ("\ufeffrounds: 3\r\nseed: 4\r\n", "seed", 4),
+        ("rounds: &n 7\nseed: *n", "seed", 7),
+    ],
+)
+def test_values_of_files(tmp_path: Path, text: str, key: str, value: Any) -> None:
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    found = get(compose([f"exp={tmp_path / 'mine.yaml'}"]), key)
+    assert found == value and type(found) is type(value)
+
+
+def test_a_path_begins_at_home_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for key in ("data.root", "data.cache_dir", "output_dir", "resume", "model.weights"):
+        assert get(compose([f"{key}=~"]), key) == str(tmp_path)
+        assert get(compose([f"{key}=~/a b"]), key) == f"{tmp_path}/a b"
+        assert get(compose([f"{key}=a/~"]), key) == "a/~"
+    (tmp_path / "mine.yaml").write_text("data: {root: ~}\noutput_dir: ~/runs\n")
+    config = compose(["exp=~/mine.yaml"])
+    assert (config.data.root, config.output_dir) == (str(tmp_path), f"{tmp_path}/runs")
+
+
+def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{two}: &{two} [{','.join(['*' + one] * 9)}]" for one, two in pairwise("abcdefghi")]
+    (tmp_path / "mine.yaml").write_text("\n".join(lines))
+    assert "more than 20,000 values" in refused(f"exp={tmp_path / 'mine.yaml'}")
+    (tmp_path / "mine.yaml").write_text("# " + "x" * 1_000_000)
+    assert "larger than" in refused(f"exp={tmp_path / 'mine.yaml'}")
 
 
 def test_every_bound_of_the_schema_is_held() -> None:
