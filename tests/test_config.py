@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import asdict, fields, is_dataclass
 from itertools import pairwise
@@ -22,7 +24,9 @@ from fedreid_pl.config import (
     describe,
     differences,
     fingerprint,
+    lineage,
     load_config,
+    reproducing_words,
     to_yaml,
 )
 from fedreid_pl.config.bounds import check_bounds
@@ -73,14 +77,46 @@ def test_the_papers_setting() -> None:
     config = compose(["exp=fedpav", "data=market_layout"])
     assert (config.rounds, config.batch_size, config.local_epochs) == (300, 32, 1)
     assert (config.optim.lr_backbone, config.optim.lr_head) == (0.005, 0.05)
-    assert (config.optim.momentum, config.optim.weight_decay, config.optim.step, config.optim.gamma) == (
-        0.9,
-        5e-4,
-        40,
-        0.1,
-    )
+    assert (config.optim.momentum, config.optim.weight_decay, config.optim.schedule) == (0.9, 5e-4, "constant")
+    assert (config.optim.step, config.optim.gamma) == (40, 0.1), "what the paper names, under optim.schedule=step"
+    assert config.optimizer_state == "reset"
+    assert {compose([f"exp={exp}"]).optimizer_state for exp in ("local", "centralized")} == {"keep"}
     assert (config.model.name, config.model.feature_dim, config.model.dropout) == ("resnet50", 512, 0.5)
     assert (config.data.height, config.data.width, config.data.pad) == (256, 128, 10)
+
+
+@pytest.mark.parametrize("word", ["optim.step=10", "optim.gamma=0.5"])
+def test_a_decay_that_the_schedule_does_not_look_at_is_refused(word: str) -> None:
+    for schedule in ("constant", "cosine"):
+        with pytest.raises(FedReIDError, match=f"{word}: has no effect under optim.schedule={schedule}"):
+            compose([word, f"optim.schedule={schedule}"])
+    compose([word, "optim.schedule=step"])
+
+
+def test_a_saved_run_keeps_the_number_of_its_defaults(tmp_path: Path) -> None:
+    new = compose([])
+    with pytest.raises(FedReIDError, match="defaults=1: this fedreid_pl composes with defaults=2"):
+        compose(["defaults=1"])
+    saved = tmp_path / "config.yaml"
+    saved.write_text(to_yaml(new))
+    assert load_config(saved) == new
+    saved.write_text("".join(line for line in to_yaml(new).splitlines(True) if not line.startswith("defaults:")))
+    old = load_config(saved)
+    assert old.defaults == 1 and differences(old, new) == ["defaults"]
+    assert "defaults" not in " ".join(reproducing_words(old))
+
+
+def test_lineages_of_old_runs_are_as_they_were_and_apart_from_new_ones() -> None:
+    """The digits as they were computed before the number: the values that differ from that time's schema."""
+
+    def digits(**values: object) -> str:
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    old = Config(defaults=1)
+    assert lineage(old) == digits(**{"optim.schedule": "constant"}), "no default of that time"
+    old.optim.schedule = "step"
+    assert lineage(old) == digits()
+    assert lineage(Config()) == digits(defaults=2)
 
 
 # what wins

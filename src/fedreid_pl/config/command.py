@@ -32,7 +32,7 @@ def reproducing_words(config: Config) -> list[str]:
     words = [
         f"{key}={_value(key, value)}"
         for key, value in after.items()
-        if key not in PLACE_KEYS and (key not in before or before[key] != value)
+        if key not in (*PLACE_KEYS, "defaults") and (key not in before or before[key] != value)
     ]
     return [shlex.quote(word) for word in (*chosen, *gone, *words)]
 

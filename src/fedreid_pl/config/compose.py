@@ -19,7 +19,7 @@ from fedreid_pl.config.bounds import check_bounds
 from fedreid_pl.config.documents import dump, parse_document, read_document
 from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.layers import Values, build, of_document, of_word, overlay
-from fedreid_pl.config.schema import Config
+from fedreid_pl.config.schema import DEFAULTS, Config, OptimConfig
 from fedreid_pl.errors import FedReIDError, nearest
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
@@ -65,7 +65,9 @@ def compose(words: Iterable[str]) -> Config:
         for name, setting in code_settings(composed.get("callbacks", {})).items():
             values = overlay(values, _under(name, setting))
         composed = _override(values, overrides)
-    return _finish(composed, origins)
+    finished = _finish(composed, origins)
+    _check_new(finished)
+    return finished
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:
@@ -77,7 +79,7 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
         FedReIDError: as `compose`, or if the file is missing or not a configuration.
     """
     origins: dict[str, str] = {}
-    values = of_document(read_document(path), str(path), origins)
+    values = {"defaults": 1, **of_document(read_document(path), str(path), origins)}
     overrides: list[tuple[str, str]] = []
     for word in words:
         name, value = _split(word, "data.root=/datasets")
@@ -117,6 +119,22 @@ def available(kind: str) -> list[str]:
     """Names of the shipped files of `"exp"` or `"data"`, sorted."""
     folder = resources.files("fedreid_pl.configs") / kind
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def _check_new(config: Config) -> None:
+    """Refuses what only a saved configuration may say, and rates that the schedule would not look at."""
+    if config.defaults != DEFAULTS:
+        raise FedReIDError(
+            f"defaults={config.defaults}: this fedreid_pl composes with defaults={DEFAULTS}; leave the key out"
+        )
+    optim, usual = config.optim, OptimConfig()
+    for name, none in (("step", 0), ("gamma", 1.0)):
+        value = getattr(optim, name)
+        if optim.schedule != "step" and value not in (none, getattr(usual, name)):
+            raise FedReIDError(
+                f"optim.{name}={value}: has no effect under optim.schedule={optim.schedule}; "
+                "add optim.schedule=step, or leave it out"
+            )
 
 
 def _finish(values: Values, origins: dict[str, str]) -> Config:

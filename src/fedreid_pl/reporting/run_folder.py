@@ -105,13 +105,17 @@ def build_summary(federation: FederationLoop, data: FederatedData | None = None)
 
 
 def setting(config: Config) -> str:
-    """A fingerprint of all but the algorithm and the devices: runs that share it can be compared."""
+    """A fingerprint of all but the algorithm and the devices: runs that share it can be compared.
+
+    Whether clients keep the optimizer's state over rounds belongs to the algorithm: standalone training does.
+    """
     scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
     data = replace(config.data, scenario=scenario, public=None)
     return fingerprint(
         replace(
             config,
             name="",
+            optimizer_state="reset",
             callbacks={},
             data=data,
             trainer=TrainerConfig(),
