@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, fields, is_dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -303,17 +302,17 @@ def test_values_of_words(word: str, value: Any) -> None:
         ("trainer.deterministic=1", "expected true or false"),
         ("data.datasets=a,b", "expected a list, [ONE,TWO]"),
         ("data.datasets=[a,#b]", "not valid YAML"),
-        ("data.datasets=[&x a]", "begins with & or *"),
+        ("data.datasets=[&x a]", "anchors and aliases"),
         ("data.datasets=[a,,b]", "not valid YAML"),
-        ("data.datasets=[!!str a]", "the tag"),
+        ("data.datasets=[!!str a]", "tags such as"),
         ("output_dir=\udce9", "not valid UTF-8"),
         ("callbacks..x=1", "empty part"),
         ("callbacks.x={1: 2}", "the key 1 is not text"),
-        ("callbacks.x.y=[!!binary aGVsbG8=]", "the tag"),
+        ("callbacks.x.y=[!!binary aGVsbG8=]", "tags such as"),
         ("callbacks.x={a: 1, a: 2}", "the key 'a' stands twice"),
         ("callbacks." + "a." * 3000 + "a=1", "nested too deeply"),
         ("rounds=&a [*a]", "expected a whole number"),
-        ("callbacks.x.y=[&a [*a]]", "begins with & or *"),
+        ("callbacks.x.y=[&a [*a]]", "anchors and aliases"),
         ("rounds=" + "[" * 1200, "rounds=[[["),
     ],
 )
@@ -342,19 +341,19 @@ def test_words_with_punctuation_in_the_middle_of_a_run() -> None:
         ("text", "expected keys and values, found text"),
         ("a: [", "not valid YAML"),
         ("a: b: c", "not valid YAML"),
-        ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "tags such as"),
         ("seed: " + "9" * 5000, "at most 300 digits"),
         ("rounds: 3\nseed: 1\nrounds: 30", "mine.yaml, line 3: the key 'rounds' stands twice"),
         ("seed: 1\noptim:\n  momentum: fast", "mine.yaml, line 3: optim.momentum=fast: expected a number"),
         ("seed: 1\nrounds: 0", "rounds=0: must be at least 1 (set in"),
         ("rounds: 0x10", "line 1: rounds=0x10: expected a whole number"),
         ("trainer: {deterministic: on}", "expected true or false"),
-        ("rounds: !!int 3", "the tag"),
+        ("rounds: !!int 3", "tags such as"),
         ("<<: {rounds: 3}", "unknown key '<<'"),
-        ("rounds: 3\n---\nrounds: 4", "not valid YAML"),
+        ("rounds: 3\n---\nrounds: 4", "a second document"),
         ('output_dir: "a\\nb"', "line break"),
-        ("seed: " + "[" * 1200, "not valid YAML"),
-        ("rounds: &x [*x]", "nested too deeply"),
+        ("seed: " + "[" * 1200, "nested too deeply"),
+        ("rounds: &x [*x]", "anchors and aliases"),
     ],
 )
 @pytest.mark.parametrize("kind", ["exp", "data"])
@@ -404,7 +403,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ),
         ("callbacks:\n  backbone_sync:\n  fedprox: null", "callbacks", {"backbone_sync": {}}),
         ("\ufeffrounds: 3\r\nseed: 4\r\n", "seed", 4),
-        ("rounds: &n 7\nseed: *n", "seed", 7),
     ],
 )
 def test_values_of_files(tmp_path: Path, text: str, key: str, value: Any) -> None:
@@ -422,15 +420,6 @@ def test_a_path_begins_at_home_as_in_a_shell(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "mine.yaml").write_text("data: {root: ~}\noutput_dir: ~/runs\n")
     config = compose(["exp=~/mine.yaml"])
     assert (config.data.root, config.output_dir) == (str(tmp_path), f"{tmp_path}/runs")
-
-
-def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
-    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"{two}: &{two} [{','.join(['*' + one] * 9)}]" for one, two in pairwise("abcdefghi")]
-    (tmp_path / "mine.yaml").write_text("\n".join(lines))
-    assert "more than 20,000 values" in refused(f"exp={tmp_path / 'mine.yaml'}")
-    (tmp_path / "mine.yaml").write_text("# " + "x" * 1_000_000)
-    assert "larger than" in refused(f"exp={tmp_path / 'mine.yaml'}")
 
 
 def test_every_bound_of_the_schema_is_held() -> None:
