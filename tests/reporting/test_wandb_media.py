@@ -17,6 +17,7 @@ from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.inspection import read_inspection
+from fedreid_pl.reporting.thumbnails import open_thumbnail
 from fedreid_pl.reporting.wandb_media import score_table, sends_images, weight_table
 from fedreid_pl.reporting.wandb_run import RoundLogger
 
@@ -26,7 +27,7 @@ def inspect(folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
     for number in range(4):
         Image.new("RGB", (32, 64), (60 * number, 0, 0)).save(folder / "images" / f"{number}.jpg")
-    paths = [str(folder / "images" / f"{number}.jpg") for number in range(4)]
+    paths = [f"images/{number}.jpg" for number in range(4)]
     gallery = [
         {"identity": 7 + number, "camera": number, "score": 0.9, "correct": number == 2, "image": paths[number]}
         for number in (1, 2, 3)
@@ -54,6 +55,8 @@ def logged(root: Path, folder: Path, *words: str, monkeypatch: pytest.MonkeyPatc
     """What the last round of a run holds whose inspection is the hand-made one."""
     hand_made = read_inspection(folder.parent)
     monkeypatch.setattr("fedreid_pl.reporting.wandb_media.read_inspection", lambda _: hand_made)
+    pictures = lambda place, name: open_thumbnail(place.parent, name)  # noqa: E731
+    monkeypatch.setattr("fedreid_pl.reporting.wandb_media.open_thumbnail", pictures)
     quick = support.quick(root, folder, "exp=fedpav", "logger=wandb", "rounds=1", *words)
     assert main(["train", *quick]) == 0
     assert_complete(folder)
