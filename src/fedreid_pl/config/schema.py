@@ -62,7 +62,9 @@ class DataConfig:
     layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
     split: int = key(0, "which split of a dataset that has several, official or drawn", at_least=0)
     split_seed: int = key(0, "seed of drawn splits and of groups of identities", at_least=0)
-    datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
+    datasets: list[str] = key(
+        list, "dataset folders under data.root, or NAME=FOLDER, in order; empty: every folder of that layout"
+    )
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     public_overlap: str = key(
         "refuse",
