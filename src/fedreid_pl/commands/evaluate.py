@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fedreid_pl.commands.words import complain, first_process, take, title
+from fedreid_pl.commands.words import complain, first_process, own_places, take, title
 from fedreid_pl.config import lineage, load_config
 from fedreid_pl.errors import FedReIDError
 
@@ -21,7 +21,7 @@ def evaluate(words: list[str]) -> int:
     splits = options.get("splits", "")
     if "splits" in options and not (splits.isdecimal() and int(splits) > 1):
         raise FedReIDError(f"splits={splits}: give how many, 2 or more: splits=10 evaluates on the splits 0 to 9")
-    config = load_config(folder / "config.yaml", rest)
+    config = own_places(load_config(folder / "config.yaml", rest), rest)
     from fedreid_pl.data.scenarios import load_federated_data
     from fedreid_pl.experiment import evaluate as score
     from fedreid_pl.federation.server.checkpoint import read_checkpoint

@@ -21,6 +21,16 @@ def run_folder(config: Config, words: Sequence[str]) -> Path:
     return Path("runs") / config.data.name / config.name / f"seed{config.seed}{suffix}"
 
 
+def own_places(config: Config, words: Sequence[str]) -> Config:
+    """A run's configuration without the folder for decoded images, unless a word names it.
+
+    The configuration may come from anybody, so it chooses no folder that is written to.
+    """
+    if not any(word.startswith("data.cache_dir=") for word in words):
+        config.data.cache_dir = None
+    return config
+
+
 def take(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:
     """The words of these names as options, and the other words in their order."""
     options = {word.partition("=")[0]: word.partition("=")[2] for word in words if word.partition("=")[0] in names}

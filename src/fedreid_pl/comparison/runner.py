@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedreid_pl.comparison.plan import PlannedRun
+from fedreid_pl.errors import visible
 from fedreid_pl.reporting.status import duration
 
 PAUSE = 0.1  # seconds between two looks at the children
@@ -117,4 +118,4 @@ def _cores() -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
