@@ -55,6 +55,7 @@ class ReIDClient(pl.LightningModule):
         retrieval_options: those of the test sets' `ReIDRetrieval`.
         inspect: called with the name of every test set and what its scores were computed from.
         compiled: the backbone's trunk for full training batches; `None`: nothing is compiled.
+        optimizer_state: of an earlier turn, from which the optimizer starts; `None`: from zero momentum.
         losses: what callbacks add to the loss of every step, by the name under which its mean is reported.
 
     Attributes:
@@ -73,6 +74,7 @@ class ReIDClient(pl.LightningModule):
         retrieval_options: Mapping[str, Any] | None = None,
         inspect: Callable[[str, RankedSets], None] | None = None,
         compiled: CompiledTrunk | None = None,
+        optimizer_state: Mapping[str, Any] | None = None,
         losses: Mapping[str, TrainingLoss] | None = None,
     ) -> None:
         super().__init__()
@@ -88,12 +90,12 @@ class ReIDClient(pl.LightningModule):
         self.retrieval_options = dict(retrieval_options or {})
         self.inspect = inspect
         self._compiled = compiled
+        self._optimizer_state = optimizer_state
         self._retrieval: dict[str, ReIDRetrieval] = {}
-        self._added: dict[str, tuple[float, TrainingLoss]] = {
-            name: (1.0, term) for name, term in (losses or {}).items()
-        }
+        self._added: dict[str, tuple[float, TrainingLoss]] = {}
         if self.loss.triplet:
-            self._added = {"triplet": (self.loss.triplet, _triplet), **self._added}
+            self._added["triplet"] = (self.loss.triplet, _triplet)
+        self._added |= {name: (1.0, term) for name, term in (losses or {}).items()}
         self.clones = Clones()
         self._scaled, self._world = False, 1
         self._losses: list[Tensor] = []
@@ -257,9 +259,26 @@ class ReIDClient(pl.LightningModule):
         fused = self.device.type in ("cpu", "cuda") and not self._scaled
         o = self.optim
         self.clones.closed = True
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             groups, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=o.nesterov, fused=fused
         )
+        if self._optimizer_state:
+            momentum = self._optimizer_state["momentum"]
+            for name, value in self.named_parameters():
+                if name in momentum:
+                    optimizer.state[value]["momentum_buffer"] = momentum[name].to(value)
+            self.trainer.precision_plugin.load_state_dict(self._optimizer_state["precision"])
+        return optimizer
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Copies of SGD's momentum buffers after training, by parameter name, and 16-mixed precision's loss scale."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        found = {name: optimizer.state.get(value, {}) for name, value in self.named_parameters()}
+        buffers = {
+            name: state["momentum_buffer"] for name, state in found.items() if state.get("momentum_buffer") is not None
+        }
+        momentum = {name: value.detach().to("cpu", copy=True) for name, value in buffers.items()}
+        return {"momentum": momentum, "precision": self.trainer.precision_plugin.state_dict()}
 
     def _backbone_groups(self, backbone: nn.Module) -> list[dict[str, Any]]:
         bottleneck: list[nn.Parameter] = []
