@@ -138,6 +138,6 @@ def test_the_server_records_what_a_copy_costs() -> None:
 
     rows: list[tuple] = []
     federation = SimpleNamespace(tests={"a": []}, record=lambda *row: rows.append(row))
-    update = ClientUpdate(1, "a", {}, 5, {"train/ditto": 2.0, "cost/cloned_bytes": 64.0, "other": 1.0})
+    update = ClientUpdate(1, "a", {}, 5, {"train/ditto": 2.0, "cost/cloned_bytes": 64.0, "cost/bytes_up": 1.0})
     record_local(federation, update)  # type: ignore[arg-type]
     assert rows == [("train", "a", "ditto", 2.0), ("cost", "a", "cloned_bytes", 64.0)]

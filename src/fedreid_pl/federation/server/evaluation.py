@@ -62,7 +62,7 @@ def record_local(federation: FederationLoop, update: ClientUpdate) -> None:
     """The training statistics and the local model's scores that an update brings."""
     for name, value in update.metrics.items():
         section, _, metric = name.partition("/")
-        if section in ("train", "cost"):
+        if section == "train" or name == "cost/cloned_bytes":  # the other costs are counted by the server
             federation.record(section, update.client, metric, value)
     tests = [test for test in federation.tests[update.client] if not test.startswith(VALIDATION)]
     for test, metric, value in update.scores():
