@@ -90,9 +90,7 @@ def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:
         if (section == "test" and metric.rpartition("/")[2] in SCORES) or name == "train/accuracy":
             if not -ROUNDING <= number <= 1 + ROUNDING:
                 raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}, not from 0 to 1")
-        elif (
-            section in ("test", "cost") or name == "train/loss"
-        ) and number < 0:  # counts; what a callback adds may be
+        elif section in ("test", "train", "cost") and number < 0:  # counts and losses
             raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}, below 0")
     if tests is not None:
         for test, _, _ in update.scores():
