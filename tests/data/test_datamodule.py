@@ -241,12 +241,12 @@ def test_turns_in_a_trainer(tiny_root):
 def test_without_augmentation_a_trainer_sees_the_pictures_as_they_are(tiny_root):
     datamodule = module(tiny_root, "mini-viper", pad=0, flip=0.0)
     recorder = turn(datamodule, 0, epochs=1)
-    seen = torch.cat([images for _, images, _, _ in recorder.train_batches]).flatten(1)
+    seen = torch.cat([images for _, images, _ in recorder.train_batches]).flatten(1)
     originals = torch.stack([normalised(file) for file in datamodule.client.train.files()]).flatten(1)
     rows = torch.cdist(seen, originals).argmin(1)
     torch.testing.assert_close(seen, originals[rows], rtol=0, atol=1e-5)
     assert sorted(rows.tolist()) == list(range(len(originals)))
-    labels = torch.cat([labels for _, _, labels, _ in recorder.train_batches])
+    labels = torch.cat([labels for _, _, labels in recorder.train_batches])
     assert labels.tolist() == datamodule.client.train.labels()[rows].tolist()
 
 
