@@ -13,6 +13,7 @@ import numpy as np
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_folders, identify
 from fedreid_pl.data.decoding import unreadable_files
+from fedreid_pl.data.inventory import Inventory
 from fedreid_pl.data.layouts import recognise_layout
 from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
@@ -59,6 +60,7 @@ class DatasetCheck:
         images: how many different files were decoded.
         unreadable: path and reason of every file that could not be.
         skipped: whether a run leaves these out (`data.on_bad_image=skip`) instead of ending.
+        files: where every file in the folder went.
         seconds: time taken.
     """
 
@@ -75,6 +77,7 @@ class DatasetCheck:
     images: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: bool = False
+    files: Inventory | None = None
     seconds: float = 0.0
 
     @property
@@ -132,6 +135,7 @@ class DataCheck:
             item["ok"] = dataset.ok
             item["folder"] = str(dataset.folder) if dataset.folder else None
             item["table1"] = dataset.table1._asdict() if dataset.table1 else None
+            item["files"] = dataset.files.as_dict() if dataset.files else None
             item["unreadable"] = [{"path": path, "reason": reason} for path, reason in dataset.unreadable]
         return values
 
@@ -225,6 +229,11 @@ def _check(
         check.images = len(files)
         check.unreadable = unreadable_files(files, lambda done: say(f"{check.name}: {done}"))
         check.notes += table.remarks
+        if table.inventory is not None:
+            check.files = table.inventory
+            skipped = table.inventory.counted()
+            check.notes += [table.inventory.named()] if table.inventory.unread else []
+            check.notes += [f"skipped on purpose: {skipped}"] if skipped else []
         if config.on_bad_image == "skip":
             check.skipped = True
             table = without_files(table, [path for path, _ in check.unreadable])

@@ -6,8 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from fedreid_pl.data.inventory import Inventory
 
 JUNK = -1
 """Identity of a junk image: removed from the gallery before ranking (Market-1501's `-1`)."""
@@ -32,6 +36,7 @@ class SampleTable:
         splits: `[N]` uint8, `TRAIN`, `QUERY` or `GALLERY`.
         layout: key of the layout it was read from, if known.
         remarks: what a user should know of the files, one line each; those of a part are the whole table's.
+        inventory: where every file in the dataset's folder went, for a whole table that was read from one.
 
     Raises:
         ValueError: if the columns differ in length.
@@ -45,6 +50,7 @@ class SampleTable:
     splits: np.ndarray
     layout: str = ""
     remarks: tuple[str, ...] = ()
+    inventory: Inventory | None = None
 
     def __post_init__(self) -> None:
         sizes = {len(self.paths), len(self.identities), len(self.cameras), len(self.splits)}

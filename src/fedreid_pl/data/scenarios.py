@@ -56,7 +56,10 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     public = None
     if config.public:
         public = read(locate_dataset(config, root, config.public, "data.public"), config.public, train_only=True)
-    return replace(federate(config, tables, public), left_out=left_out)
+    data = federate(config, tables, public)
+    for name, bad in left_out.items():
+        data.digests[name]["left_out"] = [item._asdict() for item in bad]
+    return replace(data, left_out=left_out)
 
 
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
@@ -91,8 +94,14 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         tuple(name for name, _, _ in parts if config.val_ids and name not in validation),
         {table.name: digest(table) for table in read},
         (*tables, *([public] if public is not None else [])),
-        (*(line for table in read for line in table.remarks), *unmatched_remarks(config, tests.values())),
+        (*(line for table in read for line in _remarks(table)), *unmatched_remarks(config, tests.values())),
     )
+
+
+def _remarks(table: SampleTable) -> tuple[str, ...]:
+    """What a user should know of one dataset's files: what its reader remarks, and what is not read."""
+    unread = table.inventory.named() if table.inventory is not None else ""
+    return (*table.remarks, *([f"{table.name}: {unread}"] if unread else []))
 
 
 def unmatched_remarks(config: DataConfig, tests: Iterable[TestSet]) -> list[str]:

@@ -36,6 +36,7 @@ class Layout:
             one layout recognises a folder.
         read: the table of the dataset in a folder (folder, name, options); raises `FedReIDError`.
         drawn: whether who trains, or what is a camera, may be drawn and is not in the files.
+        unused: folders of the layout whose files its protocol does not use, or only some of them.
     """
 
     key: str
@@ -44,3 +45,4 @@ class Layout:
     recognise: Callable[[Path], bool]
     read: Callable[[Path, str, ReadOptions], SampleTable]
     drawn: bool = False
+    unused: tuple[str, ...] = ()

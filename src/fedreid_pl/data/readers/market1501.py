@@ -78,4 +78,6 @@ def _read(folder: Path, name: str, options: ReadOptions) -> SampleTable:
     return read_market1501(folder, name, train_only=options.train_only)
 
 
-LAYOUT = Layout("market1501", "Market-1501 and converted datasets", EXPECTS, is_market1501, _read)
+LAYOUT = Layout(
+    "market1501", "Market-1501 and converted datasets", EXPECTS, is_market1501, _read, unused=("gt_bbox", "gt_query")
+)
