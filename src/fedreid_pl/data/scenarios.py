@@ -20,9 +20,11 @@ from fedreid_pl.data.index import read_indexed
 from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
 from fedreid_pl.data.minireid import ensure_minireid
 from fedreid_pl.data.near_misses import missing_dataset
+from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.readable import BadImage, without_unreadable
 from fedreid_pl.data.samples import SampleTable, concatenate
+from fedreid_pl.data.unrecognised import unrecognised, why_not
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
 
@@ -59,7 +61,10 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     data = federate(config, tables, public)
     for name, bad in left_out.items():
         data.digests[name]["left_out"] = [item._asdict() for item in bad]
-    return replace(data, left_out=left_out)
+    overlaps = find_overlaps(data, byte_keys(config, data.datasets, progress))
+    folders = unread_folders(config, root)
+    remarks = (*folders, *check_overlaps(config, overlaps), *data.remarks)
+    return replace(data, left_out=left_out, overlaps=tuple(overlaps), unread_folders=tuple(folders), remarks=remarks)
 
 
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
@@ -221,8 +226,21 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
     found = {item.name: item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)}
     if not found:
         wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
-        raise FedReIDError(f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets")
+        near = "; ".join(unrecognised(root, layout, set()))
+        raise FedReIDError(
+            f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets"
+            + (f"; {near}" if near else "")
+        )
     return found
+
+
+def unread_folders(config: DataConfig, root: Path) -> list[str]:
+    """Returns one line for every folder in `data.root` that is passed over although no dataset is named."""
+    if config.datasets or config.source == "minireid":
+        return []
+    used = {folder.resolve() for folder in dataset_folders(config, root).values()}
+    public = _public_folder(config, root)
+    return unrecognised(root, named_layout(config), used | ({public} if public else set()))
 
 
 def client_name(text: str) -> str:
@@ -250,10 +268,7 @@ def _labelled(train: SampleTable) -> SampleTable:
 def _recognised(folder: Path) -> Layout:
     layout = recognise_layout(folder)
     if layout is None:
-        raise FedReIDError(
-            f"{folder}: is in no layout that data.layout=auto recognises; "
-            f"name one with data.layout, of {', '.join(find_layouts())}"
-        )
+        raise FedReIDError(f"{folder}: {why_not(folder)}; name one with data.layout, of {', '.join(find_layouts())}")
     return layout
 
 

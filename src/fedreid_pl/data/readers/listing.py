@@ -150,7 +150,8 @@ def read_text(path: Path, expects: str) -> str:
     look_at(path)
     try:
         content = path.read_bytes()
-        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise FedReIDError(f"{path}: no such file; expected {expects}") from error
     except OSError as error:
