@@ -116,7 +116,7 @@ def unreadable_files(files: Sequence[str], progress: Callable[[str], None] | Non
 def decode_all(
     files: Sequence[str], progress: Callable[[str], None] | None = None
 ) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
-    """Decodes files in threads; returns path and reason of those that cannot be, and of the others a hash of the pixels.
+    """Decodes files in threads; returns path and reason of those that are no pictures, and a pixel hash of the others.
 
     Two files have the same hash exactly if they show the same picture, whatever their formats.
     """
