@@ -182,7 +182,8 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
             data = federate(config, read, public)
             result.remarks = unmatched_remarks(config, data.tests.values())
             result.overlaps = _overlaps(config, data, checks, say)
-            result.remarks = [*check_overlaps(config, result.overlaps), *result.remarks]
+            result.remarks = [*map(str, result.overlaps), *result.remarks]
+            check_overlaps(config, result.overlaps)
         except FedReIDError as error:
             result.problem = str(error)
     result.remarks = [*unread_folders(config, root), *result.remarks]

@@ -163,7 +163,8 @@ def _note(
                 continue
             mine, theirs = tables[one], tables[two]
             if one == two and (split, other) == (QUERY, GALLERY):
-                rows = [row for row in rows if (theirs.cameras[others] != mine.cameras[row]).any()]
+                cameras = set(theirs.cameras[others].tolist())
+                rows = [row for row in rows if cameras - {int(mine.cameras[row])}]
                 if not rows:
                     continue
             first = f"{mine.name} {NAMES[split]}"
