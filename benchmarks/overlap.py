@@ -26,10 +26,12 @@ READ = """
 import json, sys, time
 from pathlib import Path
 from fedreid_pl.config import DataConfig
+from fedreid_pl.data.federated import ClientData, FederatedData
 from fedreid_pl.data.overlap import byte_keys, find_overlaps
-from fedreid_pl.data.scenarios import federate, read_dataset
+from fedreid_pl.data.scenarios import read_dataset
 config = DataConfig(layout="msmt17", cache_dir=sys.argv[2])
-data = federate(config, [read_dataset(config, Path(sys.argv[1]), "MSMT17")])
+table = read_dataset(config, Path(sys.argv[1]), "MSMT17")
+data = FederatedData({"MSMT17": ClientData("MSMT17", table.split("train"), ())}, {}, datasets=(table,))
 start = time.perf_counter()
 found = find_overlaps(data, byte_keys(config, data.datasets))
 print(json.dumps({"seconds": time.perf_counter() - start, "found": len(found)}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,52 +83,65 @@ def read_with_inventory(layout: Layout, folder: Path, name: str, options: ReadOp
 
 
 def _take(layout: Layout, root: Path, options: ReadOptions, table: SampleTable, looked: Looked) -> Inventory:
+    taken = _by_folder(root, table)
     lists = set(map(os.path.normpath, looked.seen))
-    taken = {os.path.normpath(os.path.join(root, container(path))) for path in set(table.paths)}
     counts: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
     unread: list[tuple[str, str]] = []
     unused = tuple(os.path.join(root, place) + os.sep for place in layout.unused)
-    for folder, name, problem in _files(os.path.normpath(root), looked):
-        path = f"{folder}/{name}"
-        if path in lists and not problem:
-            counts["lists"] += 1
-        elif path in taken:
-            counts["read"] += 1
-        elif problem == "system":
-            skipped["system"] += 1
-        else:
-            kind, reason = ("other", problem) if problem else kind_of(folder, name)
-            drawn = folder in looked.offered or options.train_only
-            if path.startswith(unused) or (kind == "picture" and drawn and is_picture(folder, name)):
-                counts["unused"] += 1
-            elif kind in KINDS:
-                skipped[kind] += 1
+    for folder, files, special in _folders(os.path.normpath(root), looked):
+        mine = taken.get(folder, frozenset())
+        others = [name for name in files if name not in mine]
+        counts["read"] += len(files) - len(others)
+        for name in others:
+            path = f"{folder}/{name}"
+            if special:
+                kind, reason = ("system", "") if special == "system" else ("other", special)
+            elif path in lists:
+                kind, reason = "lists", ""
             else:
+                kind, reason = kind_of(folder, name)
+            left_out = folder in looked.offered or options.train_only
+            if path.startswith(unused) or (kind == "picture" and left_out and is_picture(folder, name)):
+                counts["unused"] += 1
+            elif kind in ("picture", "other"):
                 outside = f"{reason}, which the layout {layout.key} does not take"
                 unread.append((os.path.relpath(path, root), outside if kind == "picture" else reason))
-    order = {kind: skipped[kind] for kind in KINDS if skipped[kind]}
-    return Inventory(counts["read"], counts["lists"], counts["unused"], order, tuple(sorted(unread)))
+            else:
+                counts[kind] += 1
+    skipped = {kind: counts[kind] for kind in KINDS if counts[kind]}
+    return Inventory(counts["read"], counts["lists"], counts["unused"], skipped, tuple(sorted(unread)))
 
 
-def _files(root: str, looked: Looked) -> Iterator[tuple[str, str, str]]:
-    """Folder, name and what is special (`system`, or a reason why it cannot be looked at) of every file below `root`.
+def _by_folder(root: Path, table: SampleTable) -> dict[str, set[str]]:
+    """Names of the files in the table by the folder that holds them."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in table.paths:
+        folder, _, name = container(path).rpartition("/")
+        found[folder].add(name)
+    merged: dict[str, set[str]] = defaultdict(set)
+    for folder, names in found.items():
+        merged[os.path.normpath(os.path.join(root, folder))] |= names
+    return merged
+
+
+def _folders(root: str, looked: Looked) -> Iterator[tuple[str, list[str], str]]:
+    """Every folder below `root` with its files, and `system` or the reason why these cannot be looked at.
 
     A link to a folder is followed only where the reader listed that folder.
     """
     waiting = [(root, "")]
     while waiting:
         folder, special = waiting.pop()
+        above, name = os.path.split(folder)
         try:
             files, folders = list_folder(Path(folder), "")
         except FedReIDError as error:
-            yield os.path.dirname(folder), os.path.basename(folder), str(error).removeprefix(f"{folder}: ")
+            yield above, [name], str(error).removeprefix(f"{folder}: ")
             continue
-        for name in files:
-            yield folder, name, special
+        yield folder, files, special
         for name in folders:
             place = f"{folder}/{name}"
             if place not in looked.entries and os.path.islink(place):
-                yield folder, name, "a link to a folder that the layout does not name"
+                yield folder, [name], "a link to a folder that the layout does not name"
             else:
                 waiting.append((place, "system" if special or is_system_folder(name) else ""))
