@@ -54,7 +54,11 @@ def refusal(path: Path) -> str:
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "gif", "tif", "webp", "ppm", "jp2", "avif", "jpg"])
 def test_colours_in_every_format_as_opencv_reads_them(tmp_path, ending):
-    lossless = {"webp": {"lossless": True}, "avif": {"quality": 100, "subsampling": "4:4:4"}, "jpg": {"quality": 100, "subsampling": 0}}
+    lossless = {
+        "webp": {"lossless": True},
+        "avif": {"quality": 100, "subsampling": "4:4:4"},
+        "jpg": {"quality": 100, "subsampling": 0},
+    }
     path = save(RGB, tmp_path / f"a.{ending}", **lossless.get(ending, {}))
     expected = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     assert np.abs(read(path) - expected).max() <= 1

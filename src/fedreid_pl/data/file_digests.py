@@ -62,16 +62,19 @@ def _digest(file: str) -> bytes:
 
 def _states(files: Sequence[str]) -> np.ndarray:
     """`[N, 3]` int64: time of the last change, inode and size; zeros for a file that is missing."""
-    states = np.zeros((len(files), 3), np.int64)
-    for row, file in enumerate(files):
-        with suppress(OSError, ValueError):
+    rows = []
+    for file in files:
+        try:
             state = os.stat(file)
-            states[row] = state.st_mtime_ns, state.st_ino & (2**63 - 1), state.st_size
-    return states
+        except (OSError, ValueError):
+            rows.append((0, 0, 0))
+        else:
+            rows.append((state.st_mtime_ns, state.st_ino & (2**63 - 1), state.st_size))
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
 def _key(files: Sequence[str]) -> str:
-    text = "\0".join(map(os.path.abspath, files))
+    text = "\0".join([os.getcwd(), *files])  # paths may be relative
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.cache_folder import chosen_folder
-from fedreid_pl.data.file_digests import file_digests
+from fedreid_pl.data.file_digests import SIZE, file_digests
 from fedreid_pl.data.readers.cuhk03_mat import inside_mat
 from fedreid_pl.data.samples import GALLERY, QUERY, SPLITS, TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -77,7 +78,8 @@ def byte_keys(
     for table in tables:
         files = [file for file in dict.fromkeys(table.files()) if not inside_mat(file)]
         note = None if progress is None else functools.partial(_note_progress, progress, table.name)
-        keys |= zip(files, map(bytes, file_digests(files, cache, note)), strict=True)
+        content = file_digests(files, cache, note).tobytes()
+        keys |= {file: content[SIZE * row : SIZE * (row + 1)] for row, file in enumerate(files)}
     return keys
 
 
@@ -126,15 +128,16 @@ def _shared_pictures(
     tables: Sequence[SampleTable], public: SampleTable | None, keys: Mapping[str, bytes], what: str
 ) -> list[Overlap]:
     every = [*tables, *([public] if public is not None else [])]
-    spread: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-    for number, table in enumerate(every):
-        for row, file in enumerate(table.files()):
-            if any(key := keys.get(file, b"")):
+    columns = [[keys.get(file, b"") for file in table.files()] for table in every]
+    counts = Counter(itertools.chain(*columns))
+    spread: dict[bytes, list[tuple[int, int]]] = {key: [] for key, count in counts.items() if count > 1 and any(key)}
+    for number, column in enumerate(columns if spread else ()):
+        for row, key in enumerate(column):
+            if key in spread:
                 spread[key].append((number, row))
     found: dict[tuple[str, str], _Pairs] = {}
     for places in spread.values():
-        if len(places) > 1:
-            _note(found, every, public is not None, places)
+        _note(found, every, public is not None, places)
     return [pairs.finding(where, what) for where, pairs in sorted(found.items())]
 
 
