@@ -63,6 +63,8 @@ def test_read_and_named_and_skipped_make_up_what_is_there(tmp_path, dataset):
     root = write(tmp_path, dataset)
     inside = FILES[dataset][0].rpartition("/")[0]
     reasons = add_faults(root, inside)
+    if dataset == "MSMT17":  # the lists of the small copy leave out a person of the test folder
+        reasons |= {path: "does not take" for path in FILES[dataset] if path.startswith("test/0001/")}
     found = inventory_of(root)
     assert found.present == present(root)
     assert found.skipped == {"system": 4, "text": 1, "empty": 1}
@@ -70,13 +72,15 @@ def test_read_and_named_and_skipped_make_up_what_is_there(tmp_path, dataset):
     assert named.keys() == reasons.keys()
     assert all(word in named[path] for path, word in reasons.items())
     assert all(path in found.named() for path in reasons)
-    assert found.read + found.unused + found.lists == len(FILES[dataset]) + (4 if dataset == "MSMT17" else 0)
+    assert found.read + found.unused + found.lists == len(FILES[dataset]) + (2 if dataset == "MSMT17" else 0)
 
 
 def test_pictures_that_no_list_names_are_named(tmp_path):
     root = write(tmp_path, "MSMT17")
+    before = inventory_of(root).unread
     picture(root / "train" / "0000" / "0000_009_01_x.jpg")
-    assert [path for path, _ in inventory_of(root).unread] == ["train/0000/0000_009_01_x.jpg"]
+    new = set(inventory_of(root).unread) - set(before)
+    assert new == {("train/0000/0000_009_01_x.jpg", "PNG picture, which the layout msmt17 does not take")}
 
 
 def test_pictures_beside_the_folders_of_persons_are_named(tmp_path):

@@ -78,10 +78,10 @@ def test_one_picture_in_two_places(root, source, target, where, of):
     inside = {path.partition("/")[2] for path in (source, target)}
     assert set(item.examples[0].split(" = ")) == inside
     assert any("byte for byte" in line and item.examples[0] in line for line in found.remarks)
-    with pytest.raises(FedReIDError, match="data.overlap=refuse: 1 of the"):
+    with pytest.raises(FedReIDError, match=r"data\.overlap=refuse: 1 of the"):
         load_federated_data(config(root, overlap="refuse"))
     if item.serious:
-        with pytest.raises(FedReIDError, match=r"data.overlap=auto: 1 of the .*data.overlap=warn trains with them"):
+        with pytest.raises(FedReIDError, match=r"data\.overlap=auto: 1 of the .*data\.overlap=warn trains with them"):
             load_federated_data(config(root))
     else:
         assert load_federated_data(config(root)).overlaps == found.overlaps

@@ -49,9 +49,8 @@ class Overlap:
         one, two = self.where
         examples = ", ".join(self.examples)
         if self.what == "persons":
-            return (
-                f"{self.count:,} of the {self.of:,} persons of {one} have the number of a person of {two}: {examples}"
-            )
+            shared = f"{self.count:,} of the {self.of:,} persons of {one} have the number of a person of {two}"
+            return f"{shared}, such as {examples}; make sure that they are other people"
         same = "byte for byte" if self.what == "bytes" else "once decoded"
         across = " under another camera" if one.endswith(" query") and two.endswith(" gallery") else ""
         return (

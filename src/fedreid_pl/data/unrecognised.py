@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedreid_pl.data.catalogue import subfolders
@@ -79,7 +79,7 @@ def closest_layouts(folder: Path) -> list[str]:
     present = {name.lower(): name for name in _names(folder)}
     ranked = []
     for key, marks in MARKS.items():
-        found = {mark: near for mark in marks if (near := _near(mark, present)) is not None}
+        found = {mark: near for mark in marks if (near := _near(mark, present, marks)) is not None}
         if found:
             ranked.append((len(found) / len(marks), len(found), key, found))
     ranked.sort(key=lambda item: (-item[0], -item[1], item[2]))
@@ -95,11 +95,12 @@ def _described(key: str, found: Mapping[str, str]) -> str:
     return f"{key} (has {has}, but does not hold {expects})"
 
 
-def _near(mark: str, present: Mapping[str, str]) -> str | None:
-    """The name that is the mark, but for case and a slip of the pen."""
-    if mark in present:
-        return present[mark]
-    close = difflib.get_close_matches(mark, present, n=1, cutoff=0.85)
+def _near(mark: str, present: Mapping[str, str], marks: Sequence[str]) -> str | None:
+    """The name that is the mark, but for case and a slip of the pen; never one that is another mark."""
+    if mark.lower() in present:
+        return present[mark.lower()]
+    others = [name for name in present if name not in map(str.lower, marks)]
+    close = difflib.get_close_matches(mark.lower(), others, n=1, cutoff=0.85)
     return present[close[0]] if close else None
 
 
