@@ -63,11 +63,11 @@ def test_nothing_is_shared(root):
 @pytest.mark.parametrize(
     ("source", "target", "where", "of"),
     [
-        (f"one/{TRAIN}", f"two/{TRAIN}", ("one train", "two train"), 6),
-        (f"one/{TRAIN}", f"two/{GALLERY}", ("two gallery", "one train"), 2),
-        (f"one/{QUERY}", f"one/{GALLERY}", ("one query", "one gallery"), 2),
-        (f"one/{TRAIN}", f"one/{GALLERY}", ("one gallery", "one train"), 2),
-        (f"one/{TRAIN}", f"one/{QUERY}", ("one query", "one train"), 2),
+        (f"one/{TRAIN}", f"two/{TRAIN}", ("client1 train", "client2 train"), 6),
+        (f"one/{TRAIN}", f"two/{GALLERY}", ("client2 gallery", "client1 train"), 2),
+        (f"one/{QUERY}", f"one/{GALLERY}", ("client1 query", "client1 gallery"), 2),
+        (f"one/{TRAIN}", f"one/{GALLERY}", ("client1 gallery", "client1 train"), 2),
+        (f"one/{TRAIN}", f"one/{QUERY}", ("client1 query", "client1 train"), 2),
     ],
 )
 def test_one_picture_in_two_places(root, source, target, where, of):
@@ -96,7 +96,7 @@ def test_query_and_gallery_of_one_camera_may_share_a_picture(root):
 def test_the_public_set_may_not_show_what_is_tested(root):
     copy(root, f"two/{TRAIN}", f"one/{GALLERY}")
     data = load_federated_data(config(root, datasets=["one"], public="two"))
-    assert [item.where for item in data.overlaps] == [("one gallery", "the public set two")]
+    assert [item.where for item in data.overlaps] == [("client1 gallery", "the public set public")]
 
 
 def test_clients_of_one_dataset(root):
@@ -105,7 +105,7 @@ def test_clients_of_one_dataset(root):
     chosen = config(root, datasets=["one"])
     assert load_federated_data(chosen).overlaps == ()
     data = load_federated_data(config(root, datasets=["one"], scenario="by_camera"))
-    assert [(item.where, item.count) for item in data.overlaps] == [(("one-cam1 train", "one-cam2 train"), 2)]
+    assert [(item.where, item.count) for item in data.overlaps] == [(("client1-cam1 train", "client1-cam2 train"), 2)]
 
 
 def test_persons_with_the_same_numbers(root):
@@ -121,9 +121,9 @@ def test_splits_json_records_overlaps_and_folders(root, tmp_path):
     data = load_federated_data(config(root))
     write_splits(tmp_path, data.digests, data.datasets, data.overlaps, data.unread_folders)
     recorded = json.loads((tmp_path / "splits.json").read_text())["data.root"]
-    assert [(item["where"], item["count"]) for item in recorded["overlaps"]] == [(["one train", "two train"], 1)]
+    assert [(item["where"], item["count"]) for item in recorded["overlaps"]] == [(["client1 train", "client2 train"], 1)]
     assert len(recorded["unread_folders"]) == 1 and str(root / "odd") in recorded["unread_folders"][0]
-    assert list(read_splits(tmp_path)) == ["one", "two"]
+    assert list(read_splits(tmp_path)) == ["client1", "client2"]
 
 
 def test_data_check_compares_pixels(root):
@@ -131,7 +131,7 @@ def test_data_check_compares_pixels(root):
     assert load_federated_data(config(root)).overlaps == ()
     check = check_data(config(root))
     (item,) = check.overlaps
-    assert (item.what, item.where, item.count) == ("pixels", ("one gallery", "one train"), 1)
+    assert (item.what, item.where, item.count) == ("pixels", ("client1 gallery", "client1 train"), 1)
     assert not check.ok and "once decoded" in check.problem
     assert check.as_dict()["overlaps"][0]["examples"] == ("bounding_box_test/0006_c2_8.bmp = " + TRAIN,)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedreid_pl.data import inventory, readers
+from fedreid_pl.data import inventory, names, readers
 from fedreid_pl.data.cache_folder import made_whole
 from fedreid_pl.data.inventory import Inventory, read_with_inventory
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
@@ -57,10 +57,9 @@ def _key(layout: Layout, folder: Path, options: ReadOptions) -> str:
 def _program() -> str:
     """A fingerprint of the readers: an index is of no use to readers that would read otherwise."""
     content = hashlib.sha256()
-    for folder in readers.__path__:
-        for file in sorted(Path(folder).glob("*.py")):
-            content.update(file.read_bytes())
-    content.update(Path(inventory.__file__).read_bytes())
+    files = [file for folder in readers.__path__ for file in sorted(Path(folder).glob("*.py"))]
+    for file in (*files, Path(names.__file__), Path(inventory.__file__)):
+        content.update(file.read_bytes())
     return content.hexdigest()
 
 
@@ -87,6 +86,8 @@ def _save(place: Path, table: SampleTable, seen: list[str], started: float) -> N
             splits=table.splits,
             remarks=_packed(table.remarks),
             files=np.frombuffer(json.dumps(asdict(table.inventory or Inventory())).encode(), dtype=np.uint8),
+            found=_packed((table.found,)),
+            has_cameras=np.array(table.has_cameras),
             seen=_packed(tuple(seen)),
             states=states,
         )
@@ -100,8 +101,10 @@ def _load(place: Path, folder: Path, name: str) -> SampleTable | None:
             columns = (content[column] for column in ("identities", "cameras", "splits"))
             table = SampleTable(name, folder, _unpacked(content["paths"]), *columns)
             files = json.loads(content["files"].tobytes())
-            found = Inventory(**files | {"unread": tuple(map(tuple, files["unread"]))})
-            return replace(table, remarks=_unpacked(content["remarks"]), inventory=found)
+            held = Inventory(**files | {"unread": tuple(map(tuple, files["unread"]))})
+            (found,), has_cameras = _unpacked(content["found"]), bool(content["has_cameras"])
+            remarks = _unpacked(content["remarks"])
+            return replace(table, remarks=remarks, found=found, has_cameras=has_cameras, inventory=held)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None  # there is none, it is damaged, or something it was made of is gone
 

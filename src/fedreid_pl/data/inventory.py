@@ -89,7 +89,7 @@ def _take(layout: Layout, root: Path, options: ReadOptions, table: SampleTable, 
     unread: list[tuple[str, str]] = []
     unused = tuple(os.path.join(root, place) + os.sep for place in layout.unused)
     for folder, files, special in _folders(os.path.normpath(root), looked):
-        mine = taken.get(folder, frozenset())
+        mine = taken.get(folder, set())
         others = [name for name in files if name not in mine]
         counts["read"] += len(files) - len(others)
         for name in others:

@@ -80,6 +80,8 @@ def image_names(folder: Path, expects: str) -> list[str]:
     """
     files, _ = list_folder(folder, expects)
     names = _pictures(folder, files)
+    if (looked := _looked.get()) is not None:
+        looked.offered.add(os.path.normpath(folder))
     if not names:
         raise FedReIDError(f"{folder}: holds no image ({', '.join(READ)})")
     return names
@@ -169,7 +171,25 @@ def portable(path: str) -> str:
     return path.replace("\\", "/")
 
 
-def make_table(name: str, root: Path, rows: Iterable[Row], remarks: Iterable[str] = ()) -> SampleTable:
+def pictures_and_folders(folder: Path, expects: str) -> tuple[list[str], list[str]]:
+    """Sorted names of the images and of the folders in `folder`, without hidden ones; both may be empty.
+
+    Raises:
+        FedReIDError: if the folder is missing or cannot be read.
+    """
+    files, folders = list_folder(folder, expects)
+    return _pictures(folder, files), sorted(name for name in folders if name[0] != ".")
+
+
+def make_table(
+    name: str,
+    root: Path,
+    rows: Iterable[Row],
+    remarks: Iterable[str] = (),
+    *,
+    found: str = "",
+    has_cameras: bool = True,
+) -> SampleTable:
     """The table of `rows`, sorted by split and path, with what its reader has to remark."""
     rows = sorted(rows, key=lambda row: (row[3], row[0]))
     return SampleTable(
@@ -180,13 +200,13 @@ def make_table(name: str, root: Path, rows: Iterable[Row], remarks: Iterable[str
         np.array([row[2] for row in rows], dtype=np.int64),
         np.array([row[3] for row in rows], dtype=np.uint8),
         remarks=tuple(remarks),
+        found=found,
+        has_cameras=has_cameras,
     )
 
 
 def _pictures(folder: Path, files: Iterable[str]) -> list[str]:
     place = os.fspath(folder)
-    if (looked := _looked.get()) is not None:
-        looked.offered.add(os.path.normpath(place))
     return sorted(name for name in files if is_picture(place, name))
 
 
