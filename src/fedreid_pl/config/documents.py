@@ -8,11 +8,8 @@ from typing import Any
 import yaml
 
 from fedreid_pl.config.values import Scalar, plain
+from fedreid_pl.config.yaml_bounds import MOST_BYTES, check_yaml
 from fedreid_pl.errors import FedReIDError, printable
-
-MOST_BYTES = 1_000_000  # of a file
-MOST_VALUES = 20_000  # of a file once its aliases are followed
-MOST_LEVELS = 40
 
 
 class Section(dict):
@@ -62,7 +59,7 @@ def parse_value(text: str, source: str) -> Any:
     Raises:
         FedReIDError: if the text is not YAML.
     """
-    return _Reader(source, lines=False).read(_compose(text, source, _WordLoader))
+    return _Reader(source, lines=False).read(_compose(text, source))
 
 
 def dump(values: dict[str, Any]) -> str:
@@ -74,26 +71,6 @@ class _Loader(yaml.SafeLoader):
     """Builds nodes and gives no scalar a type: types come from the schema."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
-
-    def get_event(self) -> Any:
-        """Returns the next event; a tag would give a value another type than its key has."""
-        event = super().get_event()
-        if getattr(event, "tag", None) is not None:
-            raise yaml.composer.ComposerError(None, None, f"the tag {event.tag} is not read", event.start_mark)
-        return event
-
-
-class _WordLoader(_Loader):
-    """Refuses anchors, which would swallow the beginning of a name such as `&Co`."""
-
-    def get_event(self) -> Any:
-        """Returns the next event."""
-        event = super().get_event()
-        if getattr(event, "anchor", None) is not None:
-            raise yaml.composer.ComposerError(
-                None, None, "write a name that begins with & or * in quotes", event.start_mark
-            )
-        return event
 
 
 class _Dumper(yaml.SafeDumper):
@@ -111,27 +88,23 @@ _Dumper.add_representer(str, _text)
 
 
 class _Reader:
-    """Turns nodes into values, counting them, so that aliases cannot expand without end."""
+    """Turns nodes into values; `check_yaml` has bounded them."""
 
     def __init__(self, source: str, lines: bool = True) -> None:
-        self.source, self.count, self.lines = source, 0, lines
+        self.source, self.lines = source, lines
 
-    def read(self, node: Any, level: int = 0) -> Any:
-        self.count += 1
-        if self.count > MOST_VALUES or level > MOST_LEVELS:
-            most = f"more than {MOST_VALUES:,} values" if level <= MOST_LEVELS else "nested too deeply"
-            raise FedReIDError(f"{self.source[:300]}: {most}; this is not a configuration")
+    def read(self, node: Any) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return Scalar(node.value, quoted=node.style is not None)
         if isinstance(node, yaml.SequenceNode):
-            return [self.read(item, level + 1) for item in node.value]
+            return [self.read(item) for item in node.value]
         section = Section()
         for name, value in node.value:
             key = self._key(name)
             if key in section:
                 raise FedReIDError(f"{self._at(name)}: the key '{key}' stands twice; keep one of them")
             section.lines[key] = name.start_mark.line + 1
-            section[key] = self.read(value, level + 1)
+            section[key] = self.read(value)
         return section
 
     def _key(self, node: Any) -> str:
@@ -146,9 +119,10 @@ class _Reader:
         return f"{self.source[:300]}, line {node.start_mark.line + 1}" if self.lines else self.source[:300]
 
 
-def _compose(text: str, source: str, loader: type[_Loader] = _Loader) -> Any:
+def _compose(text: str, source: str) -> Any:
     try:
-        return yaml.compose(text, Loader=loader)
+        check_yaml(text, source[:300])
+        return yaml.compose(text, Loader=_Loader)
     except RecursionError as error:
         raise FedReIDError(f"{source[:300]}: not valid YAML (nested too deeply)") from error
     except (yaml.YAMLError, ValueError) as error:

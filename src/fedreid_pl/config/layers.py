@@ -7,9 +7,10 @@ from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
-from fedreid_pl.config.documents import MOST_LEVELS, Section, parse_value
+from fedreid_pl.config.documents import Section, parse_value
 from fedreid_pl.config.schema import Config
 from fedreid_pl.config.values import Scalar, typed
+from fedreid_pl.config.yaml_bounds import DEEPEST
 from fedreid_pl.errors import FedReIDError, nearest
 
 Values = dict[str, Any]
@@ -34,7 +35,7 @@ def of_word(name: str, text: str, source: str) -> Values:
         FedReIDError: for an unknown key or a value of another type.
     """
     parts = name.split(".")
-    if len(parts) > MOST_LEVELS:
+    if len(parts) > DEEPEST:
         raise FedReIDError(f"{source[:300]}: nested too deeply")
     if "" in parts:
         raise FedReIDError(f"{source}: '{name}' has an empty part; expected key=value, such as optim.lr_head=0.05")
