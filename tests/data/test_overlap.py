@@ -121,7 +121,8 @@ def test_splits_json_records_overlaps_and_folders(root, tmp_path):
     data = load_federated_data(config(root))
     write_splits(tmp_path, data.digests, data.datasets, data.overlaps, data.unread_folders)
     recorded = json.loads((tmp_path / "splits.json").read_text())["data.root"]
-    assert [(item["where"], item["count"]) for item in recorded["overlaps"]] == [(["client1 train", "client2 train"], 1)]
+    (item,) = recorded["overlaps"]
+    assert (item["where"], item["count"]) == (["client1 train", "client2 train"], 1)
     assert len(recorded["unread_folders"]) == 1 and str(root / "odd") in recorded["unread_folders"][0]
     assert list(read_splits(tmp_path)) == ["client1", "client2"]
 
