@@ -17,6 +17,7 @@ from fedreid_pl.data.decoding import in_blocks
 
 SETTLED = 2.0  # seconds: what changed more recently may change again without a later time
 SIZE = 32  # bytes of a digest
+WORTH_SAYING = 5_000  # files; fewer are hashed in a moment
 
 Progress = Callable[[str], None]
 
@@ -43,7 +44,11 @@ def file_digests(files: Sequence[str], cache: Path, progress: Progress | None = 
     rows = np.flatnonzero(todo)
     if not len(rows):
         return digests
-    note = None if progress is None else lambda done: progress(f"{done:,} of {len(rows):,} files compared")
+    note = (
+        None
+        if progress is None or len(rows) < WORTH_SAYING
+        else lambda done: progress(f"{done:,} of {len(rows):,} files compared")
+    )
     found = in_blocks(len(rows), lambda part: [_digest(files[rows[number]]) for number in part], note)
     digests[rows] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, SIZE)
     settled = states[:, 0] < (started - SETTLED) * 1e9
