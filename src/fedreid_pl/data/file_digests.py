@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
@@ -55,6 +56,10 @@ def file_digests(files: Sequence[str], cache: Path, progress: Progress | None = 
     with suppress(OSError):
         _save(place, np.where(settled[:, None], states, -1), digests)
     return digests
+
+
+def _say(progress: Progress, count: int, done: int) -> None:
+    progress(f"{done:,} of {count:,} files compared")
 
 
 def _digest(file: str) -> bytes:
