@@ -45,11 +45,9 @@ def file_digests(files: Sequence[str], cache: Path, progress: Progress | None = 
     rows = np.flatnonzero(todo)
     if not len(rows):
         return digests
-    note = (
-        None
-        if progress is None or len(rows) < WORTH_SAYING
-        else lambda done: progress(f"{done:,} of {len(rows):,} files compared")
-    )
+    note = None
+    if progress is not None and len(rows) >= WORTH_SAYING:
+        note = functools.partial(_say, progress, len(rows))
     found = in_blocks(len(rows), lambda part: [_digest(files[rows[number]]) for number in part], note)
     digests[rows] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, SIZE)
     settled = states[:, 0] < (started - SETTLED) * 1e9
