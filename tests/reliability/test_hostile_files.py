@@ -163,7 +163,9 @@ def test_a_checkpoint_of_another_run(run: Path, tiny_root: Path, tmp_path: Path,
 
 def test_a_checkpoint_of_a_newer_version(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
     newer = armed(read_state(checkpoint_of(run)), version=3)
+    whole = checkpoint_of(run).read_bytes()
     for path in (checkpoint_of(run), run / "clients" / support.TINY[0] / "round-00007.pt"):
+        checkpoint_of(run).write_bytes(whole)
         path.write_bytes(newer)
         if path == checkpoint_of(run):
             assert "format 3 and was written by fedreid_pl 9.9" in refused(capsys, "evaluate", f"run={run}")

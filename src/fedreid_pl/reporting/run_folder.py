@@ -25,6 +25,7 @@ from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
 from fedreid_pl.data.naming import dataset_names
+from fedreid_pl.data.overlap import Overlap
 from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError, printable
@@ -34,7 +35,7 @@ from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, Re
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
-from fedreid_pl.reporting.summary_file import read_summary
+from fedreid_pl.reporting.summary_file import ROOT, read_summary
 
 METRICS = "metrics.csv"
 MOST = 256 * 1024 * 1024  # bytes of metrics.csv that are read
@@ -116,7 +117,7 @@ def setting(config: Config) -> str:
     Whether clients keep the optimizer's state over rounds belongs to the algorithm: standalone training does.
     """
     scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
-    data = replace(config.data, scenario=scenario, public=None)
+    data = replace(config.data, scenario=scenario, public=None, overlap="auto")
     return fingerprint(
         replace(
             config,
@@ -144,12 +145,21 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_splits(folder: Path, digests: Mapping[str, Mapping[str, Any]], datasets: Iterable[SampleTable] = ()) -> None:
+def write_splits(
+    folder: Path,
+    digests: Mapping[str, Mapping[str, Any]],
+    datasets: Iterable[SampleTable] = (),
+    overlaps: Iterable[Overlap] = (),
+    unread_folders: Iterable[str] = (),
+) -> None:
     """Keeps what was read of every dataset in the run's splits.json, and every drawn split in `splits/NAME.csv`.
+
+    The entry `data.root` names the folders that were not read and the pictures and persons that are in two places.
 
     Such a file, laid into the dataset's folder as `samples.csv`, gives the same split to any program.
     """
-    write_text(folder / "splits.json", json.dumps(digests, indent=2) + "\n")
+    together = {"overlaps": [item.as_dict() for item in overlaps], "unread_folders": list(unread_folders)}
+    write_text(folder / "splits.json", json.dumps({**digests, ROOT: together}, indent=2) + "\n")
     layouts = find_layouts()
     for table in datasets:
         if table.layout in layouts and layouts[table.layout].drawn:

@@ -10,6 +10,8 @@ from typing_extensions import TypedDict
 
 from fedreid_pl.reporting.typed_json import Amount, Count, Digest, Name, Number, Share, read_typed
 
+ROOT = "data.root"
+"""The entry of splits.json about all datasets together; no dataset is called so."""
 SUMMARY, SPLITS = "summary.json", "splits.json"
 MOST = 32 * 1024 * 1024  # bytes
 PER_CLIENT = Field(max_length=100_000)
@@ -83,4 +85,4 @@ def read_splits(folder: Path) -> dict[str, dict[str, Any]]:
         FedReIDError: if there is one that is not as a run writes it.
     """
     found: dict[str, dict[str, Any]] | None = read_typed(folder, SPLITS, _SPLITS, MOST)
-    return found or {}
+    return {name: entry for name, entry in (found or {}).items() if name != ROOT}
