@@ -2,8 +2,8 @@
 
     python benchmarks/minireid_start.py [--out FOLDER] [--lessons things shapes ...] [--jobs 2]
 
-For each candidate it makes the start, trains `local` and `centralized` from it with seed 0, trains `local` from random
-weights once, prints a table and what the rule says, and stops at the first candidate that fits. Runs that are complete
+For each candidate it makes the start, trains `local` and `centralized` from it with seed 0, reads the scores of the
+frozen start from the evaluation before the first round of `fedpav`, trains `local` from random weights once, prints a table and what the rule says, and stops at the first candidate that fits. Runs that are complete
 are not repeated.
 """
 
@@ -47,9 +47,9 @@ def complete(folder: Path) -> bool:
 
 
 def scores(folder: Path, kind: str) -> dict[str, float]:
-    """Rank-1 in percent by domain, `last` or `untrained`."""
+    """Rank-1 in percent by domain, `last` of the local models or `untrained` of the global one."""
     summary = json.loads((folder / "summary.json").read_text())
-    section = summary["local"] if summary["local"] else summary["global"]
+    section = summary["global" if kind == "untrained" else "local"]
     return {name: 100 * section[name]["rank1"][kind] for name in DOMAINS}
 
 
@@ -77,16 +77,17 @@ def main() -> None:
     random = options.out / "random" / "local"
     for name in options.lessons:
         weights = f"model.weights={ensure_start(LESSONS[name])}"
-        local, central = (options.out / name / experiment for experiment in ("local", "centralized"))
+        local, central, frozen = (options.out / name / run for run in ("local", "centralized", "frozen"))
         train(
             {
                 local: ("exp=local", weights, *PRETRAINED),
                 central: ("exp=centralized", weights, *PRETRAINED),
                 random: ("exp=local", *FROM_RANDOM),
+                frozen: ("exp=fedpav", weights, *PRETRAINED, "rounds=1"),
             },
             options.jobs,
         )
-        columns = [scores(local, "untrained"), scores(local, "last"), scores(central, "last"), scores(random, "last")]
+        columns = [scores(frozen, "untrained"), scores(local, "last"), scores(central, "last"), scores(random, "last")]
         print(f"\n{name}\n| domain (synthetic) | start | standalone | centralized | standalone from random weights |")
         print("|---|---|---|---|---|")
         for domain in DOMAINS:

@@ -27,7 +27,6 @@ from fedreid_pl.federation.storage import write_text
 from fedreid_pl.federation.trainer import check_devices, launch, quiet
 from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
-from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.parts import Parts, build_loop, build_parts
 from fedreid_pl.reporting import terminal
 from fedreid_pl.reporting.html.report import ReportFile
@@ -37,6 +36,7 @@ from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
+from fedreid_pl.start import initial_backbone, start_record
 
 Say = Callable[[str], None]
 
@@ -58,9 +58,9 @@ def train(config: Config, folder: Path) -> FederationLoop:
     make_callbacks = callback_factory(config.callbacks)
     status = Status() if first else None
     data = load_federated_data(config.data, status)
+    backbone = initial_backbone(config, status)
     if status is not None:
         status.done()
-    backbone = build_backbone(config.model, config.seed)
     check_selection(config, len(data.clients))
     for callback in make_callbacks().values():
         callback.check(config, data)
@@ -128,7 +128,7 @@ def evaluate(
     config = resolve_precision(config)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
-    backbone = build_backbone(config.model, config.seed)
+    backbone = initial_backbone(config)
     trainer = launch(config)
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
     if prepare is not None:
@@ -179,6 +179,6 @@ def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:
 
 
 def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
-    observers: list[Observer] = [RunFiles(folder, data), ProgressLine()]
+    observers: list[Observer] = [RunFiles(folder, data, start_record(config)), ProgressLine()]
     logger = make_observer(config, folder)
     return [*observers, logger] if logger else observers

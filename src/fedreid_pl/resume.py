@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedreid_pl.config import Config, differences, lineage, load_config, may_change
+from fedreid_pl.data.minireid.versions import check_resumed_version
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.checkpoint import Checkpoints, read_checkpoint
 from fedreid_pl.federation.storage import remove_leftovers, write_bytes
@@ -110,6 +111,7 @@ def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None
 
 def _check_same(config: Config, folder: Path, named: Path) -> None:
     before = load_config(folder / "config.yaml")
+    check_resumed_version(str(named), before.data, config.data)
     if before.rounds != config.rounds and config.optim.schedule == "cosine" and config.optim.scope == "run":
         raise FedReIDError(
             f"{named}: was made with rounds={before.rounds}, over which optim.schedule=cosine spreads its rates; "

@@ -138,6 +138,7 @@ def _finish(config: DictConfig) -> Config:
     except OmegaConfBaseException as error:  # an interpolation ${...} that leads nowhere
         raise FedReIDError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     assert isinstance(composed, Config)
+    composed.model.weights = composed.model.weights or "none"
     composed.callbacks = {
         name: {} if options in ("", {}) else options
         for name, options in composed.callbacks.items()

@@ -142,7 +142,8 @@ def locate_root(config: DataConfig, progress: Callable[[str], None] | None = Non
         FedReIDError: if `data.root` is needed and missing.
     """
     if config.source == "minireid":
-        return ensure_minireid(Path(config.root).expanduser() if config.root else None, progress=progress)
+        place = Path(config.root).expanduser() if config.root else None
+        return ensure_minireid(place, progress=progress, version=config.version)
     if not config.root:
         raise FedReIDError(f"data={config.name}: give the folder of the datasets, data.root=/path/to/datasets")
     return _existing(Path(config.root).expanduser(), "data.root")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fedreid_pl.data.minireid import looks
 from fedreid_pl.data.minireid.looks import Look
-from fedreid_pl.data.minireid.streams import VERSION, VERSIONS
+from fedreid_pl.data.minireid.streams import VERSION
 
 
 @dataclass(frozen=True)
