@@ -31,17 +31,19 @@ Split = tuple[Tensor, np.ndarray, np.ndarray]
 """Images `[N, 3, 64, 32]` uint8, person numbers `[N]`, cameras `[N]`."""
 
 
-def load(folder: Path) -> Split:
-    """All images of a folder but those numbered -1, resized to 64 x 32."""
+def load(folder: Path, keep_unlabelled: bool = False) -> Split:
+    """All images of a folder, resized to 64 x 32; those numbered -1 only with `keep_unlabelled`."""
     images, persons, cameras = [], [], []
     for file in sorted(folder.glob("*.jpg")):
         person, camera = map(int, NAME.match(file.name).groups())  # type: ignore[union-attr]
-        if person < 0:
+        if person < 0 and not keep_unlabelled:
             continue
         with Image.open(file) as picture:
             images.append(np.asarray(picture.convert("RGB").resize(SIZE, Image.Resampling.BILINEAR)))
         persons.append(person)
         cameras.append(camera)
+    if not images:
+        return torch.empty(0, 3, *SIZE[::-1], dtype=torch.uint8), np.array([], int), np.array([], int)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return pixels, np.array(persons), np.array(cameras)
 

@@ -3,8 +3,8 @@
     python benchmarks/minireid_start.py [--out FOLDER] [--lessons things shapes ...] [--jobs 2]
 
 For each candidate it makes the start, trains `local` and `centralized` from it with seed 0, reads the scores of the
-frozen start from the evaluation before the first round of `fedpav`, and trains `local` from random weights once. It prints
-a table and what the rule says, and stops at the first candidate that fits. Runs that are complete are not repeated.
+frozen start from the evaluation before the first round of `fedpav`, and trains `local` from random weights once. It
+prints a table and what the rule says, and stops at the first candidate that fits. Complete runs are not repeated.
 """
 
 from __future__ import annotations

@@ -55,8 +55,10 @@ def start_record(config: Config) -> dict[str, str] | None:
     return {"name": f"minireid-v{VERSION}/{CHOSEN}", "sha256": _read(start_file(LESSONS[CHOSEN]))["sha256"]}
 
 
-def ensure_start(lesson: Lesson = LESSONS[CHOSEN], progress: Say | None = None) -> Path:
-    """Returns the file of a lesson's start in the cache; draws the lesson and trains on it at the first call.
+def ensure_start(lesson: Lesson | None = None, progress: Say | None = None) -> Path:
+    """Returns the file of a lesson's start in the cache (default: of the standard start).
+
+    The first call draws the lesson and trains on it.
 
     The file holds `state_dict` (of the small trunk) and `sha256` (of its tensors). Several processes may call this at
     once: each writes the same file in one step.
@@ -64,6 +66,7 @@ def ensure_start(lesson: Lesson = LESSONS[CHOSEN], progress: Say | None = None) 
     Raises:
         FedReIDError: if the file cannot be written, or is damaged.
     """
+    lesson = lesson or LESSONS[CHOSEN]
     path = start_file(lesson)
     if path.exists():
         _read(path)
