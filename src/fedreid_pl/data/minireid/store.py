@@ -49,7 +49,7 @@ def ensure_minireid(
     if domains is None:
         domains = tuple(domains_of(version).values())
     version = domains[0].version
-    root = cache_folder() / f"minireid-v{version}" if root is None else Path(root)
+    root = _place(root, version)
     temporary = root.parent / f".{root.name}.{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         if _present(root):
@@ -82,6 +82,11 @@ def name_of(version: int) -> str:
     ('data=minireid_v1', 'data=minireid')
     """
     return "data=minireid" if version == VERSION else f"data=minireid_v{version}"
+
+
+def is_drawn(root: str | Path | None = None, version: int = VERSION) -> bool:
+    """Whether `ensure_minireid(root)` would find the benchmark, or something else, in its place and draw nothing."""
+    return _present(_place(root, version))
 
 
 def check_complete(root: str | Path, names: Sequence[str] = (), version: int | None = None) -> None:
@@ -130,6 +135,10 @@ def verify(root: str | Path) -> None:
         ]
         if digest_of(files) != entry["sha256"]:
             raise _damaged(root, f"the files of {name} differ from the manifest")
+
+
+def _place(root: str | Path | None, version: int) -> Path:
+    return cache_folder() / f"minireid-v{version}" if root is None else Path(root).expanduser()
 
 
 def _present(root: Path) -> bool:
