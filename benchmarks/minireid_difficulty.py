@@ -1,6 +1,6 @@
 """How hard is MiniReID? Trains one model per domain, alone, with a bare PyTorch loop, and prints a table.
 
-    python benchmarks/minireid_difficulty.py [--domains mini-viper ...] [--rounds 30] [--seed 0]
+    python benchmarks/minireid_difficulty.py [--version 1] [--domains mini-viper ...] [--rounds 30] [--seed 0]
 
 The benchmark's difficulty is fixed by this procedure alone. Per domain it compares the nearest neighbour in raw
 pixels, the untrained network, and the network after `rounds` epochs on the domain's own training images.
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedreid_pl.data.minireid import DOMAINS, ensure_minireid
+from fedreid_pl.data.minireid import DOMAINS, VERSION, domains_of, ensure_minireid
 from fedreid_pl.models.ide import IDEBackbone, build_head
 from fedreid_pl.models.trunks import build_trunk
 
@@ -130,10 +130,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.02, help="learning rate of the backbone")
     parser.add_argument("--head-rate", type=float, default=0.02, help="learning rate of the classifier")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--version", type=int, default=VERSION)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen = [DOMAINS[name] for name in options.domains] if options.root else None
-    root = ensure_minireid(options.root, domains=chosen)
+    chosen = [domains_of(options.version)[name] for name in options.domains] if options.root else None
+    root = ensure_minireid(options.root, domains=chosen, version=options.version)
     print("| domain (synthetic) | train images | raw pixels R-1 | untrained R-1 | standalone R-1 | mAP | seconds |")
     print("|---|---|---|---|---|---|---|")
     for name in options.domains:

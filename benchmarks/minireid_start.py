@@ -23,7 +23,7 @@ from fedreid_pl.start import ensure_start
 MIDDLE = ("mini-market1501", "mini-cuhk03np", "mini-prid2011", "mini-cuhk01")
 PRETRAINED = ("optim.lr_backbone=0.005", "optim.lr_head=0.05")
 FROM_RANDOM = ("model.weights=none", "optim.lr_backbone=0.02", "optim.lr_head=0.02")
-WORDS = ("data=minireid", "evaluate_every=30", "logger=none", "seed=0", "optim.step=0", "data.public=null")
+WORDS = ("data=minireid", "evaluate_every=30", "logger=none", "seed=0", "data.public=null")
 
 
 def train(runs: dict[Path, tuple[str, ...]], jobs: int) -> None:
