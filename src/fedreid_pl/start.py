@@ -19,7 +19,7 @@ from fedreid_pl.data.minireid.lessons import LESSONS, Lesson, draw_lesson
 from fedreid_pl.data.minireid.streams import VERSION
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.randomness import derive_seed, generator
-from fedreid_pl.models.trunks import build_trunk
+from fedreid_pl.models.trunks import TRUNKS, build_trunk
 from fedreid_pl.models.weights import Backbone, build_backbone
 
 Say = Callable[[str], None]
@@ -40,12 +40,14 @@ def initial_backbone(config: Config, progress: Say | None = None) -> Backbone:
     model = config.model
     if model.weights != DRAWN:
         return build_backbone(model, config.seed)
-    if model.name != "small":
+    if model.name != "small" and model.name in TRUNKS:
         raise FedReIDError(
             f"model.weights=drawn: this start is made for model.name=small, not {model.name}; "
             "set model.weights to imagenet, none or a file"
         )
-    return build_backbone(replace(model, weights=str(ensure_start(progress=progress))), config.seed)
+    known = model.name in TRUNKS  # where not, the name is refused before anything is trained
+    weights = str(ensure_start(progress=progress)) if known else "none"
+    return build_backbone(replace(model, weights=weights), config.seed)
 
 
 def start_record(config: Config) -> dict[str, str] | None:

@@ -27,6 +27,7 @@ from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.html.report import NAME, write_report
 from fedreid_pl.reporting.records import RunRecord, read_run
 from fedreid_pl.reporting.status import Status
+from fedreid_pl.start import DRAWN, initial_backbone
 
 
 def compare(plan: Plan) -> None:
@@ -107,6 +108,9 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
         key = repr(config.data)
         if key not in data:
             data[key] = load_federated_data(config.data, status)
+            status.done()
+        if config.model.weights == DRAWN:  # once, and not in every process
+            initial_backbone(config, status)
             status.done()
         check_selection(config, len(data[key].clients))
         for callback in make_callbacks().values():
