@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 DRAWN = "drawn"
 """The value of `model.weights` that stands for the start."""
-CHOSEN = "shapes"
+CHOSEN = "garments"
 """The lesson of the standard start; docs/decisions.md says by which rule it was chosen."""
 EPOCHS, BATCH, RATE, PAD = 10, 50, 0.1, 3
 

@@ -87,7 +87,7 @@ def _imagenet(name: str) -> Mapping[str, Tensor]:
     hint = "give a file with model.weights=PATH, or go without with model.weights=none"
     if name == "small":
         raise FedReIDError(
-            "model.weights=imagenet: there are none for the small backbone; set model.weights=drawn or none"
+            "model.weights=imagenet: there are none for the small backbone; set model.weights=none or drawn"
         )
     try:
         return get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
