@@ -88,7 +88,7 @@ def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str,
         if get_origin(hints[key]) is Literal and value not in get_args(hints[key]):
             raise FedReIDError(f"callbacks.{name}.{key}={value}: must be one of {', '.join(get_args(hints[key]))}")
     fields = [
-        (key, str if get_origin(hints[key]) is Literal else hints[key], dataclasses.field(default=item.default))
+        (key, str if get_origin(hints[key]) is Literal else hints[key], _field(item.default))
         for key, item in wanted.items()
     ]
     schema = OmegaConf.structured(dataclasses.make_dataclass(f"{kind.__name__}Options", fields))
@@ -97,3 +97,9 @@ def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str,
     except OmegaConfBaseException as error:
         raise FedReIDError(f"callbacks.{name}.{error.full_key}: {str(error).splitlines()[0]}") from error
     return {str(key): value for key, value in values.items()}  # type: ignore[union-attr]
+
+
+def _field(default: Any) -> Any:
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default))
+    return dataclasses.field(default=default)

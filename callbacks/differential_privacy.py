@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -18,10 +18,12 @@ from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.differential_privacy import add_noise, clip_update, gaussian_epsilon, update_norm
 from fedreid_pl.functional.randomness import generator
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 WORKS_WITH = ("backbone_sync", "fedprox", "fedopt")
 """Algorithms that see no more of an update than its clipped self, or change nothing but local training."""
@@ -106,14 +108,14 @@ class DifferentialPrivacy(FederationCallback):
                 f"which is {1 / len(data.clients):.3g}"
             )
 
-    def on_federation_start(self, federation: FederationLoop) -> None:
+    def on_federation_start(self, federation: RoundContext) -> None:
         """Draws the secret, the same in every process."""
         if self.noise == "secret":
             drawn = torch.tensor(int.from_bytes(os.urandom(8), "little") >> 1)
             self._secret = int(federation.server.agree({"secret": drawn})["secret"])
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """Under `weights=uniform`, 1 / number of clients."""
         if self.weights == "uniform":
@@ -121,7 +123,7 @@ class DifferentialPrivacy(FederationCallback):
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],
@@ -168,12 +170,12 @@ class DifferentialPrivacy(FederationCallback):
     def _epsilon(self) -> float:
         return gaussian_epsilon(self.noise_multiplier, self._released, self.delta)
 
-    def _draws(self, federation: FederationLoop) -> torch.Generator:
+    def _draws(self, federation: RoundContext) -> torch.Generator:
         root = self._secret if self.noise == "secret" else federation.seed
         return generator(root, federation.round, "differential_privacy")
 
 
-def _is_parameter(federation: FederationLoop, name: str, state: Mapping[str, torch.Tensor]) -> bool:
+def _is_parameter(federation: RoundContext, name: str, state: Mapping[str, torch.Tensor]) -> bool:
     return name not in federation.buffer_names and state[name].is_floating_point()
 
 

@@ -5,9 +5,9 @@ Zhuang et al., ACM TOMM 19(1s), 2023, Eq. 1-2; "weight reallocation" in the ACM 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -18,10 +18,12 @@ from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import normalize_weights
 from fedreid_pl.functional.randomness import derive_seed, seed_generators
 from fedreid_pl.functional.reweighting import client_weights, cosine_distance, mix_weights
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class Reweighting(FederationCallback):
@@ -44,6 +46,7 @@ class Reweighting(FederationCallback):
     """
 
     requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    job_config: ClassVar[Mapping[str, type]] = {"probe_seed": int}
 
     def __init__(
         self,
@@ -69,21 +72,21 @@ class Reweighting(FederationCallback):
 
     # server half
 
-    def on_distribute(self, federation: FederationLoop, job: ClientJob) -> ClientJob:
+    def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
         """Under `probe=train`, the seed of the probe's dropout."""
         if not self._measures or self.probe == "eval":
             return job
         seed = derive_seed(federation.seed, federation.round, job.client, "probe")
         return replace(job, config={**job.config, "probe_seed": seed})
 
-    def on_update(self, federation: FederationLoop, update: ClientUpdate) -> None:
+    def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
         """An update without a distance cannot be weighed by it."""
         distance = update.metrics.get("cosine_distance")
         if self._measures and (distance is None or not 0 <= distance <= 2):
             raise RejectedUpdate(f"reports a cosine distance of {distance}")
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """p_k from the scores, by default d_k / sum d; if every d_k is zero the weights stay as they are, and the
         run says so."""

@@ -17,8 +17,8 @@ from fedreid_pl.cli import main
 from fedreid_pl.config import compose
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.inspection import check_report
 from fedreid_pl.inspection.choice import LIST, PER_IDENTITY, POINTS, RankedList, choose_lists
+from fedreid_pl.inspection.observer import check_report
 from fedreid_pl.metrics.retrieval import RankedSets
 from fedreid_pl.reporting.inspection import read_inspection, without_images, write_inspection
 

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import support
 import torch
 from torch import nn
 
 from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.client import Outbox
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.server.network import ServerNetwork
 
 BUFFERS = frozenset({"1.running_mean", "1.running_var", "1.num_batches_tracked"})
@@ -93,7 +94,7 @@ def test_clients_get_the_model_that_they_are_assigned_to() -> None:
     callback = BackboneSync()
     callback.on_federation_start(federation)
     federation.models["second"] = other
-    jobs = [ClientJob(2, client, {}, {"evaluate": True}) for client in "ab"]
+    jobs = [support.fit_job(2, client, {}, {"evaluate": True}) for client in "ab"]
     sent = [callback.on_distribute(federation, job) for job in jobs]
     assert [(job.round, job.client, job.config) for job in sent] == [
         (2, "a", {"evaluate": True}),
@@ -106,7 +107,7 @@ def test_clients_get_the_model_that_they_are_assigned_to() -> None:
 
 def test_the_client_half_loads_before_and_copies_after() -> None:
     sent, callback = make_net(3).state_dict(), BackboneSync()
-    module: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(1, "a", sent), outbox=Outbox())
+    module: Any = SimpleNamespace(backbone=make_net(1), job=support.fit_job(1, "a", sent), outbox=Outbox())
     trainer: Any = None
     callback.on_fit_start(trainer, module)
     for name, value in module.backbone.state_dict().items():
@@ -147,7 +148,7 @@ def test_fedbn_sends_and_averages_everything_but_batch_norm() -> None:
     initial, callback = make_net(4).state_dict(), BackboneSync(batch_norm="local")
     federation = fedbn_server(initial_backbone=initial)
     callback.on_federation_start(federation)
-    job = callback.on_distribute(federation, ClientJob(1, "a"))
+    job = callback.on_distribute(federation, support.fit_job(1, "a"))
     assert set(job.backbone) == {"0.weight", "0.bias"}
     states = [{name: make_net(number).state_dict()[name] for name in job.backbone} for number in (1, 2)]
     updates = [ClientUpdate(1, client, state, 5, {}) for client, state in zip("ab", states, strict=True)]
@@ -160,7 +161,7 @@ def test_fedbn_sends_and_averages_everything_but_batch_norm() -> None:
 def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -> None:
     sent = {name: value for name, value in make_net(3).state_dict().items() if name not in NORM}
     trained = make_net(5)
-    first: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(1, "a", sent), outbox=Outbox())
+    first: Any = SimpleNamespace(backbone=make_net(1), job=support.fit_job(1, "a", sent), outbox=Outbox())
     callback = BackboneSync(batch_norm="local")
     callback.on_fit_start(None, first)  # type: ignore[arg-type]
     for name, value in first.backbone.state_dict().items():
@@ -171,7 +172,7 @@ def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -
     again = BackboneSync(batch_norm="local")
     again.load_client_state_dict(callback.client_state_dict())
     whole = make_net(6).state_dict()  # the server's evaluation job carries some BatchNorm; the client has its own
-    second: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(2, "a", whole), outbox=Outbox())
+    second: Any = SimpleNamespace(backbone=make_net(1), job=support.fit_job(2, "a", whole), outbox=Outbox())
     again.on_test_start(None, second)  # type: ignore[arg-type]
     for name, value in second.backbone.state_dict().items():
         assert torch.equal(value, (trained.state_dict() if name in NORM else whole)[name]), name
@@ -179,7 +180,7 @@ def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -
 
 def test_a_job_with_a_missing_tensor_is_an_error_at_the_client() -> None:
     sent = {name: value for name, value in make_net(3).state_dict().items() if name != "1.running_mean"}
-    module: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(1, "a", sent), outbox=Outbox())
+    module: Any = SimpleNamespace(backbone=make_net(1), job=support.fit_job(1, "a", sent), outbox=Outbox())
     with pytest.raises(RuntimeError, match="running_mean"):
         BackboneSync().on_fit_start(None, module)  # type: ignore[arg-type]
 

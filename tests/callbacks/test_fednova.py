@@ -19,7 +19,7 @@ from fedreid_pl.callbacks.fednova import FedNova
 from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate, State
+from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
 
 STEPS = {"a": 2.0, "b": 30.0, "c": 7.5}
 PARAMETERS = ("0.weight", "0.bias", "1.weight", "1.bias")
@@ -28,7 +28,7 @@ PARAMETERS = ("0.weight", "0.bias", "1.weight", "1.bias")
 @pytest.mark.parametrize("precision", ["plain", "scaled", "fused"])
 def test_a_turn_reports_how_far_its_steps_go(precision: str) -> None:
     sent = tiny_turn.make_backbone().state_dict()
-    job, batches = ClientJob(1, "a", sent), tiny_turn.make_batches()
+    job, batches = support.fit_job(1, "a", sent), tiny_turn.make_batches()
     module = tiny_turn.take_turn([FedNova()], job, tiny_turn.MOMENTUM, batches, precision=precision)
     buffer, wanted = 0.0, 0.0
     for factor in (1, 1, 1, 0.5, 0.5, 0.5):  # three batches, two epochs, the rate halves
@@ -42,7 +42,7 @@ def test_a_turn_reports_how_far_its_steps_go(precision: str) -> None:
 
 def test_counting_leaves_the_training_as_it_was() -> None:
     sent = tiny_turn.make_backbone().state_dict()
-    job, batches = ClientJob(1, "a", sent), tiny_turn.make_batches()
+    job, batches = support.fit_job(1, "a", sent), tiny_turn.make_batches()
     one, other = (
         tiny_turn.take_turn(callbacks, job, tiny_turn.MOMENTUM, batches).state_dict() for callbacks in ([FedNova()], [])
     )
@@ -150,7 +150,7 @@ def test_a_real_round_equals_the_formula_over_its_clients(tiny_root: Path, tmp_p
     words = ("trainer.accelerator=cpu", "rounds=1", "batch_size=2", f"data.datasets=[{','.join(clients)}]")
     loop = train(compose(["exp=fednova", *support.quick(tiny_root, tmp_path, *words)]), tmp_path)
     worker: Any = loop.engine.worker  # type: ignore[attr-defined]
-    updates = {client: worker.fit(ClientJob(1, client, worker.initial)) for client in clients}
+    updates = {client: worker.fit(support.fit_job(1, client, worker.initial)) for client in clients}
     steps = {}
     for client in clients:
         count = loop.clients[client] // 2  # batches of two, a single image left over is no batch

@@ -24,8 +24,8 @@ def train(words: list[str]) -> int:
     loop = run(config, folder)
     if loop.observers:
         width = columns(sys.stdout)
-        summary = build_summary(loop)
-        print(f"\n{fill(title(config, loop.round), width)}\n")
+        summary = build_summary(loop.context)
+        print(f"\n{fill(title(config, loop.context.round), width)}\n")
         print(result_table(summary, None if config.name == "local" else find_standalone(config, folder), width))
         print(f"\n{fill('Rank-1 (R1) and mAP in percent. Where to look next:', width)}\n")
         url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)

@@ -24,11 +24,15 @@ from fedreid_pl.errors import FedReIDError, nearest
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir"),
+    *("engine.name",),
     *("report.images", "report.queries", "report.embedding"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 
 AUTO = "trainer.precision"
+
+SHORT = {"engine": "engine.name"}
+"""Words that stand for a longer key."""
 
 
 def compose(words: Iterable[str]) -> Config:
@@ -54,7 +58,7 @@ def compose(words: Iterable[str]) -> Config:
         if name in chosen:
             chosen[name] = value
         else:
-            overrides.append((name, value))
+            overrides.append((SHORT.get(name, name), value))
 
     config = OmegaConf.structured(Config)
     config = _merge(config, _load("base.yaml"), "base.yaml")
@@ -100,7 +104,7 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
         if not equals:
             raise FedReIDError(f"'{word}': expected key=value, such as data.root=/datasets")
         if name != "data":
-            config = _merge(config, _nested(name, value), word)
+            config = _merge(config, _nested(SHORT.get(name, name), value), word)
     return _finish(config)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import support
 import torch
 from federation.server.test_loop import DEFECTS, FakeEngine, Recorder, essence, make_loop
 
-from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.messages import ClientFailure, ClientUpdate, RejectedUpdate
 from fedreid_pl.federation.server.checks import check_scores, check_update
 
 
@@ -29,12 +30,12 @@ def test_a_second_good_answer_makes_up_for_the_first(tmp_path: Path, defect: str
     engine.wrong[1, "b"] = DEFECTS[defect]
     shaken = make_loop(tmp_path / "2", "client_retries=1", engine=engine)
     shaken.run()
-    assert shaken.rejected == {"b": 1}
+    assert shaken.context.rejected == {"b": 1}
     assert [job.client for job in engine.jobs if job.round == 1] == ["a", "b", "c", "b"]
-    assert shaken.weights == calm.weights
-    for name, value in calm.models["global"].items():
-        assert torch.equal(shaken.models["global"][name], value)
-    assert shaken.costs.bytes_down > calm.costs.bytes_down, "the job travelled twice"
+    assert shaken.context.weights == calm.context.weights
+    for name, value in calm.context.models["global"].items():
+        assert torch.equal(shaken.context.models["global"][name], value)
+    assert shaken.context.costs.bytes_down > calm.context.costs.bytes_down, "the job travelled twice"
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
@@ -44,8 +45,8 @@ def test_the_number_of_attempts(tmp_path: Path, retries: int) -> None:
     loop = make_loop(tmp_path, f"client_retries={retries}", engine=engine, observers=[watcher])
     loop.run()
     assert sum((job.round, job.client) == (2, "b") for job in engine.jobs) == 1 + retries
-    assert loop.rejected == {"b": 1 + retries}
-    assert loop.rejections == {"b": {"'w' holds NaN or infinite values": [2] * (1 + retries)}}
+    assert loop.context.rejected == {"b": 1 + retries}
+    assert loop.context.rejections == {"b": {"'w' holds NaN or infinite values": [2] * (1 + retries)}}
     assert sum("asked once more" in row[1] for row in watcher.log if row[0] == "warning") == retries
 
 
@@ -54,7 +55,7 @@ def test_a_failure_that_would_come_again_is_not_asked_for_again(tmp_path: Path) 
     engine.wrong[1, "b"] = lambda update: [ClientFailure(1, "b", "Diverged", "NaN", final=True)]
     loop = make_loop(tmp_path, "client_retries=5", engine=engine)
     loop.run()
-    assert loop.rejected == {"b": 1}
+    assert loop.context.rejected == {"b": 1}
 
 
 def test_what_was_refused_survives_a_resume(tmp_path: Path) -> None:
@@ -67,8 +68,8 @@ def test_what_was_refused_survives_a_resume(tmp_path: Path) -> None:
     assert state is not None
     again.load_state_dict(state)
     assert (
-        again.rejections
-        == loop.rejections
+        again.context.rejections
+        == loop.context.rejections
         == {
             "b": {"'w' holds NaN or infinite values": [1, 3]},
             "a": {"RuntimeError: out of memory": [2]},
@@ -82,12 +83,12 @@ def test_an_answer_for_another_client_is_refused_and_the_silent_one_named(tmp_pa
     engine.wrong[1, "b"] = lambda update: [replace(update, client="a")]
     loop = make_loop(tmp_path, "rounds=1", engine=engine)
     loop.run()
-    assert loop.rejections["b"] == {"did not answer": [1]}
-    assert loop.rejections["a"] == {"was not asked for, or is sent twice": [1]}
-    assert set(loop.weights) == {"a", "c"}
+    assert loop.context.rejections["b"] == {"did not answer": [1]}
+    assert loop.context.rejections["a"] == {"was not asked for, or is sent twice": [1]}
+    assert set(loop.context.weights) == {"a", "c"}
 
 
-JOB = ClientJob(3, "a", {"w": torch.zeros(2)}, {"evaluate": True})
+JOB = support.fit_job(3, "a", {"w": torch.zeros(2)}, {"evaluate": True})
 
 
 def update_of(**changed: Any) -> ClientUpdate:
