@@ -153,16 +153,18 @@ def test_a_real_round_equals_the_formula_over_its_clients(tiny_root: Path, tmp_p
     updates = {client: worker.fit(support.fit_job(1, client, worker.initial)) for client in clients}
     steps = {}
     for client in clients:
-        count = loop.clients[client] // 2  # batches of two, a single image left over is no batch
+        count = loop.context.clients[client] // 2  # batches of two, a single image left over is no batch
         steps[client] = sum((1 - 0.9 ** (count - i)) / (1 - 0.9) for i in range(count))
-        assert loop.history.series("weights", client, "effective_steps") == {1: pytest.approx(steps[client])}
+        assert loop.context.history.series("weights", client, "effective_steps") == {1: pytest.approx(steps[client])}
     assert len(set(steps.values())) == 2
-    total = sum(loop.clients.values())
-    shares = {client: loop.clients[client] / total for client in clients}
+    total = sum(loop.context.clients.values())
+    shares = {client: loop.context.clients[client] / total for client in clients}
     mean = sum(shares[client] * steps[client] for client in clients)
     for name in ("bottleneck.0.weight", "trunk.stem.0.weight"):
         old = worker.initial[name].double()
         change = sum(
             shares[client] * (updates[client].backbone[name].double() - old) / steps[client] for client in clients
         )
-        torch.testing.assert_close(loop.models["global"][name].double(), old + mean * change, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            loop.context.models["global"][name].double(), old + mean * change, rtol=1e-4, atol=1e-6
+        )

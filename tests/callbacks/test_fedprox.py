@@ -47,7 +47,7 @@ def test_a_turn_equals_sgd_with_the_penalty_by_hand(exchanged: str, precision: s
 
 def train_one_round(tiny_root: Path, folder: Path, *words: str) -> State:
     words = ("trainer.accelerator=cpu", "rounds=1", "batch_size=3", f"data.datasets=[{support.TINY[1]}]", *words)
-    return train(compose(support.quick(tiny_root, folder, *words)), folder).models["global"]
+    return train(compose(support.quick(tiny_root, folder, *words)), folder).context.models["global"]
 
 
 def test_mu_of_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:

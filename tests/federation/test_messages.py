@@ -224,7 +224,7 @@ def poisoned(name: str, value: float) -> State:
 
 def test_a_good_update_passes() -> None:
     check_update(make_update(metrics={"x": -1e308, "n": 10**300}), JOB)
-    check_update(make_update(backbone={}), replace(JOB, backbone={}))
+    check_update(make_update(backbone={}), JOB.exchanging({}))
 
 
 @pytest.mark.parametrize(

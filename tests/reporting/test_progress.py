@@ -23,7 +23,9 @@ def federation(round: int = 0, rounds: int = 20, **scores: float) -> Any:
     history = History()
     for name, value in scores.items():
         history.add(round, "global", name, "rank1", value)
-    return SimpleNamespace(round=round, rounds=rounds, history=history, selected=["a", "b", "c"])
+    return SimpleNamespace(
+        round=round, rounds=rounds, history=history, selected=["a", "b", "c"], running={}, done=0, asked=3
+    )
 
 
 @pytest.fixture
@@ -112,6 +114,34 @@ def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch, clock:
         run.round, line._started, line._first = 4, clock[0] - 120, 2
         line.on_round_end(run, [])
         assert shown() == f"\r\x1b[Kround  4/20  {wording.strip()}\n"
+
+
+def test_several_at_work_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedreid_pl.reporting.progress.columns", lambda stream: 60)
+    stream, run = Terminal(), federation(round=3)
+    line = ProgressLine(stream)
+    line.on_start(run)
+
+    def start(client: str) -> None:
+        run.running[client] = None
+        line.on_progress(run)
+        line.on_client(run, "fit", support.fit_job(3, client))
+
+    def end(client: str) -> None:
+        del run.running[client]
+        run.done += 1
+        line.on_progress(run)
+
+    start("a"), start("b"), end("b"), start("c"), end("a"), end("c")
+    assert [text.removeprefix("\x1b[K") for text in stream.getvalue().split("\r")[1:]] == [
+        "round  3/20  training a 1/3",
+        "round  3/20  training: 2 running, 0 of 3 done",
+        "round  3/20  training: 1 running, 1 of 3 done",
+        "round  3/20  training: 2 running, 1 of 3 done",
+        "round  3/20  training: 2 running, 1 of 3 done",
+        "round  3/20  training: 1 running, 2 of 3 done",
+        "round  3/20  training: 0 running, 3 of 3 done",
+    ]
 
 
 def test_a_dumb_terminal_gets_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
