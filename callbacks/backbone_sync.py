@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +18,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
 from fedreid_pl.functional.randomness import generator
@@ -44,6 +45,15 @@ class BackboneSync(FederationCallback):
         keep: patterns of entries that stay at their client, whatever `exchange` says: `bottleneck.*` keeps the
             layers before the classifier (FedPer). The classifier is no part of the backbone and never travels.
     """
+
+    provides: ClassVar[tuple[Capability, ...]] = (
+        "exchange",
+        "average",
+        "one_global_model",
+        "weights",
+        "server_step",
+    )
+    needs: ClassVar[tuple[Capability, ...]] = ()
 
     def __init__(
         self,

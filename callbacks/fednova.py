@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytorch_lightning as pl
 from torch.optim import Optimizer
 
+from fedreid_pl.config import Config
+from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.client.local_steps import LocalSteps
+from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum
 from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
 from fedreid_pl.functional.fednova import normalized_average
 from fedreid_pl.functional.local_steps import effective_steps
@@ -32,14 +35,15 @@ class FedNova(FederationCallback):
     whatever other callbacks set. Clients that take equally many steps make it FedPav.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    conflicts: ClassVar[Mapping[str, str]] = {
-        "scaffold": "each sets the server's step in its own way",
-        "robust": "both replace the average",
-        "clustering": "it needs one global model",
-    }
+    provides: ClassVar[tuple[Capability, ...]] = ("average",)
+    removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
 
     # server half
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Refuses momentum that a client keeps: a_k counts the steps of a momentum that starts at zero."""
+        check_fresh_momentum(config, "fednova")
 
     def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
         """An update without a possible number of steps cannot be averaged."""

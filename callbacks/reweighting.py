@@ -17,6 +17,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
 from fedreid_pl.functional.aggregation import normalize_weights
 from fedreid_pl.functional.randomness import derive_seed, seed_generators
@@ -45,7 +46,7 @@ class Reweighting(FederationCallback):
             statistics of the model that is sent.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "weights", "sees_single_updates")
     job_config: ClassVar[Mapping[str, type]] = {"probe_seed": int}
 
     def __init__(

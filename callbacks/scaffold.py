@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fedreid_pl.config import Config
+from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.client.local_steps import LocalSteps, gradient_scale
+from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum, gradient_scale
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, State
 from fedreid_pl.functional.scaffold import control_change, move_control
 
@@ -45,12 +48,8 @@ class Scaffold(FederationCallback):
         server_lr: the server's step eta_g: w^t + server_lr * (average - w^t).
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    conflicts: ClassVar[Mapping[str, str]] = {
-        "fednova": "each sets the server's step in its own way",
-        "robust": "one bad client's control variate would undo what it protects",
-        "clustering": "it needs one global model",
-    }
+    removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
+    needs: ClassVar[tuple[Capability, ...]] = ("average", "one_global_model", "sees_single_updates", "server_step")
 
     def __init__(self, server_lr: float = 1.0) -> None:
         if not 0 < server_lr < math.inf:
@@ -59,6 +58,10 @@ class Scaffold(FederationCallback):
         self._control: State = {}  # c at the server, c_k at a client
 
     # server half
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Refuses momentum that a client keeps: d is the way of steps whose momentum starts at zero."""
+        check_fresh_momentum(config, "scaffold")
 
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
         """c of the parameters that are exchanged."""

@@ -14,7 +14,6 @@ import support
 import tiny_turn
 import torch
 
-from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.callbacks.scaffold import Scaffold
 from fedreid_pl.config import compose
@@ -51,7 +50,7 @@ def test_turns_equal_sgd_with_the_correction_by_hand(optim: Any, precision: str,
     store = ClientStore(tmp_path)
     own = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in control_of(1).items()}
     distance, speed = 0.0, 0.0
-    for factor in (1, 1, 1, 0.5, 0.5, 0.5) if optim.step else (1,) * 6:
+    for factor in (1, 1, 1, 0.5, 0.5, 0.5) if optim.schedule == "step" else (1,) * 6:
         speed = optim.momentum * speed + 1
         distance += optim.lr_backbone * factor * speed
     if optim is tiny_turn.PLAIN:
@@ -262,15 +261,3 @@ def test_a_real_turn_of_one_step_is_off_fedpavs_by_the_correction(tiny_root: Pat
 def test_another_server_rate_is_refused(server_lr: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.scaffold\.server_lr=.*above 0"):
         Scaffold(server_lr)
-
-
-def test_order_and_companions() -> None:
-    def check(*order: str) -> None:
-        callback_factory({name: {} for name in order})
-
-    check("backbone_sync", "reweighting", "scaffold")
-    with pytest.raises(FedReIDError, match=r"list it after callbacks\.backbone_sync"):
-        check("scaffold", "backbone_sync")
-    with pytest.raises(FedReIDError, match=r"does nothing without callbacks\.backbone_sync"):
-        check("scaffold")
-    assert {"fednova", "robust", "clustering"} <= set(Scaffold.conflicts)

@@ -113,6 +113,8 @@ class ClientWorker:
             kept["callbacks"] = {name: state for name, state in states.items() if state}
             kept["turn"] = {"session": job.session, "round": job.round, "attempt": job.attempt}
             self._turns[job.client] = kept["turn"]
+            if self.config.optimizer_state == "keep":
+                kept["optimizer"] = module.optimizer_state()
             self.store.save(job.client, job.round, kept)
             return self._update(job, module, trainer)
 
@@ -209,6 +211,7 @@ class ClientWorker:
             *(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval),
             inspect=inspect,
             compiled=self.compiled,
+            optimizer_state=kept.get("optimizer") if config.optimizer_state == "keep" else None,
         )
         return module, datamodule
 
