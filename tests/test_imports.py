@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +117,16 @@ def test_a_breach_is_found(module: str, text: str) -> None:
 def test_an_import_for_types_only_is_none() -> None:
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fedreid_pl.callbacks import x\n"
     assert breaches("federation.server.loop", text, "file") == []
+
+
+def test_the_drawing_names_folders_and_files_that_are_there() -> None:
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+    drawing = page.split("```")[1]
+    boxes = re.findall(r"[a-z/]+/(?=[ :\n|])|[a-z_/]+\.py", drawing)
+    assert len(boxes) > 20 and {"federation/server/", "federation/client/", "engines/"} <= set(boxes)
+    places = ("", "federation", "federation/server", "federation/client")
+    for box in boxes:
+        assert any((PACKAGE / place / box).exists() for place in places), box
 
 
 @pytest.mark.parametrize("name", ["server/loop", "engine", "client/worker", "callback"])

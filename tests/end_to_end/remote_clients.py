@@ -72,8 +72,9 @@ class RemoteEngine:
         answers: list[ClientUpdate] = []
         for start in range(0, len(sent), len(self.processes)):
             pairs = list(zip(self.processes, sent[start : start + len(self.processes)], strict=False))
+            for _ in pairs:
+                begin()  # no answer is left in a pipe
             for process, job in pairs:
-                begin()
                 self.parts.announce(job)
                 process.pipe.send(("do", to_bytes(job)))
             for process, _ in pairs:

@@ -46,7 +46,7 @@ def test_interrupted_resumed_and_with_clients_elsewhere_it_ends_with_the_same_bi
     engines: list[RemoteEngine] = []
 
     def engine(parts: EngineParts) -> RemoteEngine:
-        stop = 5 if exp != "centralized" and not engines else None  # in the second round, between two of three clients
+        stop = 6 if exp != "centralized" and not engines else None  # in the second round, after two of three clients
         engines.append(RemoteEngine(clients, parts, elsewhere, stop))
         return engines[-1]
 
