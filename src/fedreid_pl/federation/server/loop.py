@@ -208,11 +208,17 @@ class FederationLoop:
         for name, callback in self.callbacks.items():
             callback.load_state_dict(state["callbacks"].get(name, {}))
         self.checkpoints.forget(context.round)
-        context.keeps = "/".join(map(str, self.checkpoints.rounds()))
+        self._set_keeps()
 
     def _save(self) -> None:
-        kept = self.checkpoints.save(self.context.round, self.state_dict(), self.best_round())
-        self.context.keeps = "/".join(map(str, kept))
+        self.checkpoints.save(self.context.round, self.state_dict(), self.best_round())
+        self._set_keeps()
+
+    def _set_keeps(self) -> None:
+        """The rounds that the server may go back to, by rule: the same after a resume, whatever files are there."""
+        round, best = self.context.round, self.best_round()
+        latest = range(max(round - self.checkpoints.keep, 0) + 1, round + 1)
+        self.context.keeps = "/".join(str(number) for number in sorted({*latest, best or round}))
 
 
 def _plain(state: Mapping[str, Tensor]) -> State:
