@@ -14,7 +14,7 @@ from fedreid_pl.client import Outbox, ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.callback import FederationCallback, training_losses
 from fedreid_pl.federation.client.checks import check_job
 from fedreid_pl.federation.client.store import KeptState
 from fedreid_pl.federation.client.time_limit import TimeLimit
@@ -107,7 +107,7 @@ class ClientWorker:
                 if job.config.get("evaluate"):
                     trainer.test(module, datamodule=datamodule, verbose=False)
             trained = {"head": module.head.state_dict(), "backbone": self.backbone.state_dict()}
-            _check_finite(trained)
+            _check_finite({**trained, "clones": module.clones.state_dict()})
             kept: dict[str, Any] = {"head": trained["head"]} if job.exchanged else dict(trained)
             states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
             kept["callbacks"] = {name: state for name, state in states.items() if state}
@@ -152,6 +152,7 @@ class ClientWorker:
             trainer.optimizers = []
             # the garbage collector takes its time to find the Trainer
             module.job, module.outbox, module.inspect = None, Outbox(), None
+            module.clones.release()
             self.backbone.zero_grad(set_to_none=True)
 
     def _last_turn(self, client: str) -> dict[str, Any] | None:
@@ -212,6 +213,7 @@ class ClientWorker:
             inspect=inspect,
             compiled=self.compiled,
             optimizer_state=kept.get("optimizer") if config.optimizer_state == "keep" else None,
+            losses=training_losses(callbacks),
         )
         return module, datamodule
 
