@@ -23,7 +23,7 @@ from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
 from fedreid_pl.data.naming import dataset_names
-from fedreid_pl.data.overlap import Overlap
+from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
