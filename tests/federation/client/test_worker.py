@@ -61,6 +61,11 @@ def job(worker: ClientWorker, client: str, round: int = 1, **config: bool | str)
     return support.fit_job(round, client, worker.initial, config)
 
 
+def asked(worker: ClientWorker, client: str, round: int = 1, **config: bool | str) -> ClientJob:
+    """The same, to evaluate."""
+    return support.evaluate_job(round, client, worker.initial, config)
+
+
 def assert_same(one: State, other: State) -> None:
     assert list(one) == list(other)
     for name, value in one.items():
@@ -240,7 +245,7 @@ def test_nothing_of_a_turn_stays_in_memory(tiny_root: Path, tmp_path: Path) -> N
     worker.make_trainer = watched
     sent = job(worker, A, evaluate=True)
     update = worker.fit(sent)
-    worker.evaluate(job(worker, B, 0))
+    worker.evaluate(asked(worker, B, 0))
     held += [weakref.ref(value) for value in (*update.backbone.values(), *sent.backbone.values())]
     own = {id(value) for value in worker.initial.values()}
     del update, sent
@@ -252,7 +257,7 @@ def test_nothing_of_a_turn_stays_in_memory(tiny_root: Path, tmp_path: Path) -> N
 def test_a_turn_does_not_depend_on_those_before_it(tiny_root: Path, tmp_path: Path) -> None:
     one, other = (build(tiny_root, tmp_path / name, exp="fedpav_rw") for name in ("one", "other"))
     first = [one.fit(job(one, A)), one.fit(job(one, B))]
-    other.evaluate(job(other, "mini-ilids", 0))
+    other.evaluate(asked(other, "mini-ilids", 0))
     torch.rand(17)
     second = [other.fit(job(other, B, evaluate=True)), other.fit(job(other, A, evaluate=True))][::-1]
     for left, right in zip(first, second, strict=True):
@@ -334,7 +339,7 @@ def test_scores_after_training_are_those_of_the_uploaded_backbone(tiny_root: Pat
     evaluated = worker.evaluate(support.evaluate_job(1, B, update.backbone))
     assert evaluated.backbone == {}
     assert evaluated.metrics == {name: value for name, value in update.metrics.items() if name.startswith("test/")}
-    before = worker.evaluate(job(worker, B, 0))
+    before = worker.evaluate(asked(worker, B, 0))
     assert before.metrics != evaluated.metrics
     assert os.listdir(tmp_path / B) == ["round-00001.pt"], "an evaluation keeps nothing"
 
@@ -342,9 +347,9 @@ def test_scores_after_training_are_those_of_the_uploaded_backbone(tiny_root: Pat
 def test_only_the_named_test_sets_are_evaluated(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path, exp="centralized")
     (client,) = worker.datamodules
-    update = worker.evaluate(job(worker, client, 0, tests=f"{support.TINY[2]}/{support.TINY[1]}"))
+    update = worker.evaluate(asked(worker, client, 0, tests=f"{support.TINY[2]}/{support.TINY[1]}"))
     assert {name.split("/")[1] for name in update.metrics} == {support.TINY[1], support.TINY[2]}
-    everything = worker.evaluate(job(worker, client, 0))
+    everything = worker.evaluate(asked(worker, client, 0))
     assert {name.split("/")[1] for name in everything.metrics} == set(support.TINY)
     assert update.metrics.items() <= everything.metrics.items()
     assert update.metrics[f"test/{A}/queries"] == len(os.listdir(tiny_root / A / "query"))
@@ -383,7 +388,7 @@ def test_a_failed_evaluation_leaves_the_next_client_as_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr("fedreid_pl.client.ReIDClient.test_step", fail)
-        (outcome,) = SequentialEngine(shaken).evaluate([job(shaken, B)])
+        (outcome,) = SequentialEngine(shaken).evaluate([asked(shaken, B)])
     assert outcome == ClientFailure(1, B, "RuntimeError", "out of memory")
     assert_same(shaken.fit(job(shaken, A)).backbone, expected.backbone)
 

@@ -138,6 +138,8 @@ class ClientWorker:
         A datamodule lives as long as the run, and Lightning leaves the Trainer in it, and with the Trainer the
         optimizer's momentum, the head and the messages of the client's last turn.
         """
+        if trained != (job.kind == "fit"):
+            raise RejectedJob(f"is of kind '{job.kind}'")
         callbacks = self.make_callbacks()
         if job.client not in self.datamodules:
             raise RejectedJob("is for a client that is not here")
