@@ -26,14 +26,15 @@ BELOW = {
     "data": {"functional", *LEAVES},
     "client": {"functional", "metrics", "models", "data", *LEAVES},
 }
+BELOW["start"] = {"functional", "models", "data", *LEAVES}
 BELOW["federation"] = {"client", *BELOW["client"]}
 BELOW["engines"] = {"clients", "callbacks", "inspection", "reporting", "federation", *BELOW["federation"]}
 BELOW["callbacks"] = {"federation", *BELOW["federation"]}
 BELOW["reporting"] = {"federation", *BELOW["federation"]}
 BELOW["inspection"] = {"reporting", *BELOW["reporting"]}
-BELOW["clients"] = {"callbacks", "inspection", *BELOW["inspection"]}
+BELOW["clients"] = {"callbacks", "inspection", "start", *BELOW["inspection"]}
 BELOW["resume"] = {"reporting", *BELOW["reporting"]}
-BELOW["comparison"] = {"callbacks", "reporting", *BELOW["reporting"]}
+BELOW["comparison"] = {"callbacks", "reporting", "start", *BELOW["reporting"]}
 """Every part of the package and the parts that it may import. What is not here is at the top."""
 
 

@@ -21,9 +21,9 @@ from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.inspection.look import LookBehind
 from fedreid_pl.models.compiled import CompiledTrunk
-from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.terminal import say
+from fedreid_pl.start import initial_backbone
 
 
 @dataclass
@@ -48,7 +48,7 @@ def build_worker(config: Config, folder: Path, session: str | None = None) -> Cl
     """
     quiet()
     config = resolve_precision(config)
-    data, backbone = load_federated_data(config.data), build_backbone(config.model, config.seed)
+    data, backbone = load_federated_data(config.data), initial_backbone(config)
     parts = build_parts(config, data, backbone, folder, launch(config), callback_factory(config.callbacks))
     parts.worker.session = session
     return parts.worker

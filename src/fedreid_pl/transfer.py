@@ -22,9 +22,9 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, State
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.federation.server.answers import in_job_order
 from fedreid_pl.models.exchange import exchanges_all
-from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.run_folder import read_summary
 from fedreid_pl.reporting.tables import TransferScores
+from fedreid_pl.start import initial_backbone
 
 LOAD_WHOLE: dict[str, dict[str, Any]] = {"backbone_sync": {}}
 """Callbacks with which a client evaluates the backbone that it is sent, whatever the run trained with."""
@@ -62,7 +62,7 @@ def transfer(
     trainer = launch(config)
     scores: dict[tuple[str, str], dict[str, list[float]]] = {}
     for part, sets in readings:
-        backbone = build_backbone(config.model, config.seed)
+        backbone = initial_backbone(config)
         make_callbacks = callback_factory(LOAD_WHOLE)
         parts = build_parts(part, sets, backbone, folder, trainer, make_callbacks, writable=False)
         engine = build_engine(EngineParts(part, folder, parts.worker, _ignore, _ignore, trainer.world_size))
