@@ -84,6 +84,7 @@ class FederationLoop:
         context = self.context
         context.costs.restart()
         self._summarize()
+        self._load_release()
         for observer in self.observers:
             observer.on_start(context)
         if context.round == 0 and not context.history.records:
@@ -117,6 +118,7 @@ class FederationLoop:
             self._aggregate(updates)
         del updates
         self.inbox.clear()
+        self._save_release()
         if evaluated:
             self.evaluate_models()
         for callback in self.callbacks.values():
@@ -134,6 +136,18 @@ class FederationLoop:
         self.context.algorithms = {
             name: found for name, callback in self.callbacks.items() if (found := callback.summary())
         }
+
+    def _save_release(self) -> None:
+        """Before anybody is sent the new models."""
+        states = {name: state for name, callback in self.callbacks.items() if (state := callback.release_state())}
+        if states:
+            self.checkpoints.save_release(self.context.round, states)
+
+    def _load_release(self) -> None:
+        round, states = self.checkpoints.release()
+        for name, callback in self.callbacks.items():
+            if name in states:
+                callback.load_release_state(states[name], round)
 
     def _collect(self, evaluated: bool) -> list[ClientUpdate]:
         context = self.context
