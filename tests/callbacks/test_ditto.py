@@ -94,8 +94,8 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
         return train(compose([exp, *support.quick(tiny_root, folder, *words)]), folder)
 
     fedpav, ditto = run("exp=fedpav"), run("exp=ditto", "callbacks.ditto.lam=1")
-    support.assert_equal(ditto.models, fedpav.models)
-    one, other = (loop.history.state_dict() for loop in (fedpav, ditto))
+    support.assert_equal(ditto.context.models, fedpav.context.models)
+    one, other = (loop.context.history.state_dict() for loop in (fedpav, ditto))
     assert one != other
 
 
