@@ -60,14 +60,27 @@ class DataConfig:
     )
     root: str | None = key(None, "folder that holds one folder per dataset", path=True)
     layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
+    name_pattern: str | None = key(
+        None,
+        "regular expression with groups person, camera, frame, searched in file names; null: known spellings",
+    )
     split: int = key(0, "which split of a dataset that has several, official or drawn", at_least=0)
     split_seed: int = key(0, "seed of drawn splits and of groups of identities", at_least=0)
+    test_ids: float = key(
+        0.5, "share of the persons seen by several cameras that is tested (data=crops)", above=0.0, at_most=0.95
+    )
     datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     public_overlap: str = key(
         "refuse",
         "public images of persons whom a client is tested on (CUHK02's P1 and CUHK01): refuse, drop or keep them",
         choices=("refuse", "drop", "keep"),
+    )
+    overlap: str = key(
+        "auto",
+        "pictures or persons in two places: refuse, warn, or auto: refuse a picture that is in the training and in the "
+        "test set of one dataset, warn otherwise",
+        choices=("auto", "refuse", "warn"),
     )
     scenario: str = key(
         "by_dataset",

@@ -21,9 +21,11 @@ from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise
 from fedreid_pl.data.minireid import ensure_minireid
 from fedreid_pl.data.naming import dataset_names, folder_names, public_name, split_entry
 from fedreid_pl.data.near_misses import missing_dataset
+from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.readable import BadImage, without_unreadable
 from fedreid_pl.data.samples import SampleTable, concatenate
+from fedreid_pl.data.unrecognised import unrecognised, why_not
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
 
@@ -58,7 +60,13 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     if config.public:
         folder = locate_dataset(config, root, config.public, "data.public")
         public = read(folder, public_name(config.public), train_only=True)
-    return replace(federate(config, tables, public), left_out=left_out)
+    data = federate(config, tables, public)
+    for name, bad in left_out.items():
+        data.digests[name]["left_out"] = [item._asdict() for item in bad]
+    overlaps = find_overlaps(data, byte_keys(config, data.datasets, progress))
+    folders = unread_folders(config, root)
+    remarks = (*folders, *check_overlaps(config, overlaps), *data.remarks)
+    return replace(data, left_out=left_out, overlaps=tuple(overlaps), unread_folders=tuple(folders), remarks=remarks)
 
 
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
@@ -93,8 +101,14 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         tuple(name for name, _, _ in parts if config.val_ids and name not in validation),
         {table.name: digest(table) for table in read},
         (*tables, *([public] if public is not None else [])),
-        (*(line for table in read for line in table.remarks), *unmatched_remarks(config, tests.values())),
+        (*(line for table in read for line in _remarks(table)), *unmatched_remarks(config, tests.values())),
     )
+
+
+def _remarks(table: SampleTable) -> tuple[str, ...]:
+    """What a user should know of one dataset's files: what its reader remarks, and what is not read."""
+    unread = table.inventory.named() if table.inventory is not None else ""
+    return (*table.remarks, *([f"{table.name}: {unread}"] if unread else []))
 
 
 def unmatched_remarks(config: DataConfig, tests: Iterable[TestSet]) -> list[str]:
@@ -157,7 +171,13 @@ def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: boo
         FedReIDError: if the layout is not recognised or the folder is not what the layout demands.
     """
     layout = named_layout(config) or _recognised(folder)
-    options = ReadOptions(train_only=train_only, split=config.split, seed=config.split_seed)
+    options = ReadOptions(train_only, config.split, config.split_seed, config.name_pattern, config.test_ids)
+    if config.name_pattern is not None and not layout.named:
+        named = ", ".join(key for key, known in find_layouts().items() if known.named)
+        raise FedReIDError(
+            f"data.name_pattern={config.name_pattern}: {folder} has the layout {layout.key}, which finds "
+            f"person and camera by rules of its own; leave the key out, or use one of the layouts {named}"
+        )
     table = read_indexed(layout, folder, name, options, chosen_folder(config.cache_dir))
     return replace(table, layout=layout.key)
 
@@ -215,8 +235,21 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
     found = [item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)]
     if not found:
         wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
-        raise FedReIDError(f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets")
+        near = "; ".join(unrecognised(root, layout, set()))
+        raise FedReIDError(
+            f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets"
+            + (f"; {near}" if near else "")
+        )
     return dict(zip(folder_names([item.name for item in found]), found, strict=True))
+
+
+def unread_folders(config: DataConfig, root: Path) -> list[str]:
+    """Returns one line for every folder in `data.root` that is passed over although no dataset is named."""
+    if config.datasets or config.source == "minireid":
+        return []
+    used = {folder.resolve() for folder in dataset_folders(config, root).values()}
+    public = _public_folder(config, root)
+    return unrecognised(root, named_layout(config), used | ({public} if public else set()))
 
 
 def _public_folder(config: DataConfig, root: Path) -> Path | None:
@@ -235,10 +268,7 @@ def _labelled(train: SampleTable) -> SampleTable:
 def _recognised(folder: Path) -> Layout:
     layout = recognise_layout(folder)
     if layout is None:
-        raise FedReIDError(
-            f"{folder}: is in no layout that data.layout=auto recognises; "
-            f"name one with data.layout, of {', '.join(find_layouts())}"
-        )
+        raise FedReIDError(f"{folder}: {why_not(folder)}; name one with data.layout, of {', '.join(find_layouts())}")
     return layout
 
 

@@ -171,4 +171,4 @@ def test_no_table_an_empty_one_and_several(tmp_path):
 
 def test_a_table_that_is_no_text(tmp_path):
     root = write(tmp_path, ["9.png,é,0,train"], encoding="latin-1")
-    assert message(root) == f"{root / 'samples.csv'}: is not a text file in UTF-8"
+    assert message(root) == f"{root / 'samples.csv'}: is not a text file in UTF-8 or, with a byte order mark, UTF-16"

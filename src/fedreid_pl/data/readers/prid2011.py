@@ -98,4 +98,4 @@ def _frames(root: Path, folder: str, state: np.random.RandomState) -> list[str]:
     return [f"{folder}/{frame}" for frame in shuffled(image_names(root / folder, EXPECTS), state)[:FRAMES]]
 
 
-LAYOUT = Layout("prid2011", "PRID2011", EXPECTS, is_prid2011, read_prid2011, drawn=True)
+LAYOUT = Layout("prid2011", "PRID2011", EXPECTS, is_prid2011, read_prid2011, drawn=True, unused=("multi_shot",))
