@@ -158,7 +158,7 @@ def locate_root(config: DataConfig, progress: Callable[[str], None] | None = Non
         FedReIDError: if `data.root` is needed and missing.
     """
     if config.source == "minireid":
-        return ensure_minireid(Path(config.root).expanduser() if config.root else None, progress=progress)
+        return ensure_minireid(config.root, progress=progress, version=config.version)
     if not config.root:
         raise FedReIDError(f"data={config.name}: give the folder of the datasets, data.root=/path/to/datasets")
     return _existing(Path(config.root).expanduser(), "data.root")
