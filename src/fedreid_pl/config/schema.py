@@ -282,6 +282,11 @@ class Config:
     client_retries: int = key(
         1, "how often a client that failed, or sent what was refused, is asked again in a round", at_least=0
     )
+    ties: str = key(
+        "expected",
+        "gallery images with equal scores: expected: mean over all orders; order: the earlier image first (torchreid)",
+        choices=("expected", "order"),
+    )
     evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
     output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN", path=True)
     resume: str = key(
