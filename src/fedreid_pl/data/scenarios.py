@@ -23,6 +23,7 @@ from fedreid_pl.data.naming import dataset_names, folder_names, public_name, spl
 from fedreid_pl.data.near_misses import missing_dataset
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.readable import BadImage, without_unreadable
+from fedreid_pl.data.readers.crops import find_crops
 from fedreid_pl.data.samples import SampleTable, concatenate
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
@@ -72,7 +73,10 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
     check_no_shared_images(read)
     if public is not None:
         public = guarded_public(config, public, tables)
-    tests = {table.name: TestSet(table.name, table.split("query"), table.split("gallery")) for table in tables}
+    named = {table.name: test_name(table) for table in tables}
+    tests = {
+        named[table.name]: TestSet(named[table.name], table.split("query"), table.split("gallery")) for table in tables
+    }
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
@@ -84,7 +88,7 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         union = concatenate([train for _, _, train in parts], "merged")
         clients = [ClientData("merged", union, (*tests, *(test.name for test in validation.values())))]
     else:
-        own = {name: (test, *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
+        own = {name: (named[test], *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
         clients = [ClientData(name, train, own[name]) for name, _, train in parts]
     return FederatedData(
         {client.name: client for client in clients},
@@ -93,7 +97,24 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         tuple(name for name, _, _ in parts if config.val_ids and name not in validation),
         {table.name: digest(table) for table in read},
         (*tables, *([public] if public is not None else [])),
-        (*(line for table in read for line in table.remarks), *unmatched_remarks(config, tests.values())),
+        (
+            *(line if table.name in line else f"{table.name}: {line}" for table in read for line in table.remarks),
+            *(camera_remark(table) for table in tables if not table.has_cameras),
+            *unmatched_remarks(config, tests.values()),
+        ),
+    )
+
+
+def test_name(table: SampleTable) -> str:
+    """The name of a dataset's test set, which stands beside every number: it says if the dataset has no cameras."""
+    return table.name if table.has_cameras else f"{table.name}-no-cameras"
+
+
+def camera_remark(table: SampleTable) -> str:
+    """One line on a dataset without cameras."""
+    return (
+        f"{table.name}: names say no camera, so every gallery image of a person counts as a match, also one from the "
+        f"query's own camera: scores are higher than with cameras, and the test set is called {test_name(table)}"
     )
 
 
@@ -217,6 +238,9 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
             named[name] = folder
         return named
     layout = named_layout(config)
+    if layout is not None and layout.key == "crops":
+        crops = [folder for folder in find_crops(root) if folder.resolve() != public]
+        return dict(zip(folder_names([folder.name for folder in crops]), crops, strict=True))
     recognise = layout.recognise if layout else recognise_layout
     found = [item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)]
     if not found:

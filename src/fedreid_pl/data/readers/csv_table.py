@@ -76,11 +76,10 @@ def the_table(root: Path, needed: tuple[str, ...], expects: str) -> Path:
 
 def how_found(table: Table, line: Line) -> str:
     """Returns how a table says person and camera, with one line taken apart."""
-    said = " and ".join(
-        f"{meaning} from column {table.columns[meaning]}" for meaning in COLUMNS[1:3] if meaning in table.columns
-    )
+    named = {"person": table.columns["identity"], "camera": table.columns.get("camera")}
+    said = ", ".join(f"{meaning} from column {heading}" for meaning, heading in named.items() if heading)
     camera = "no camera" if line.camera is None else f"camera {line.camera}"
-    return f"{table.file.name}: {said.replace('identity', 'person')}; line {line.number}, {line.path}: person {line.identity}, {camera}"
+    return f"{said} of {table.file.name}; line {line.number}: {line.path}: person {line.identity}, {camera}"
 
 
 def to_csv(table: SampleTable) -> str:

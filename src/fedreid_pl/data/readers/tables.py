@@ -49,7 +49,9 @@ class Table:
 
     def place(self, line: int, column: str | None) -> str:
         """Names a cell for a message: table, line and column."""
-        return f"{self.file}, line {line}" + (f", column {self.columns[column]}" if column in self.columns else "")
+        return f"{self.file}, line {line}" + (
+            f", column {self.columns[column]}" if column and column in self.columns else ""
+        )
 
 
 def read_table(file: Path, needed: tuple[str, ...], expects: str) -> Table:
@@ -69,7 +71,8 @@ def read_table(file: Path, needed: tuple[str, ...], expects: str) -> Table:
         if column not in columns:
             known = ", ".join(HEADINGS[column][:5])
             raise FedReIDError(
-                f"{file}, line {first[0]}: no column {column} ({known}, ...) among {', '.join(header)}; expected {expects}"
+                f"{file}, line {first[0]}: no column {column} ({known}, ...) among {', '.join(header)}; "
+                f"expected {expects}"
             )
     return Table(file, columns, _rows(file, text, first, header, columns))
 
