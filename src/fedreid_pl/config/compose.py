@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,7 +25,7 @@ from fedreid_pl.errors import FedReIDError, nearest, printable
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
-    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir"),
+    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
     *("report.images", "report.queries", "report.embedding"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
@@ -38,7 +38,7 @@ def compose(words: Iterable[str]) -> Config:
 
     `exp` and `data` choose a shipped YAML file by name or any file by its path; every other word sets one
     dotted key. Later sources win: schema, `base.yaml`, the data file, the experiment file, what `fidelity=code`
-    stands for, the words.
+    stands for, the words. Without `data=` it is `minireid`, or `auto` if `data.root` names a folder of other data.
 
     Raises:
         FedReIDError: for an unknown key, name or file, a value of the wrong type or out of bounds.
@@ -46,7 +46,7 @@ def compose(words: Iterable[str]) -> Config:
     >>> compose(["exp=fedpav_rw", "rounds=3"]).rounds
     3
     """
-    chosen = {"exp": "fedpav", "data": "minireid"}
+    chosen = {"exp": "fedpav", "data": ""}
     overrides: list[tuple[str, str]] = []
     for word in words:
         _check_word(word)
@@ -58,6 +58,8 @@ def compose(words: Iterable[str]) -> Config:
         else:
             overrides.append((name, value))
 
+    if not chosen["data"]:
+        chosen["data"] = default_data([value for name, value in overrides if name == "data.root"])
     config = OmegaConf.structured(Config)
     config = _merge(config, _load("base.yaml"), "base.yaml")
     data_name, data_values = _choose("data", chosen["data"])
@@ -75,6 +77,16 @@ def compose(words: Iterable[str]) -> Config:
     finished = _finish(composed)
     _check_new(finished)
     return finished
+
+
+def default_data(roots: Sequence[str]) -> str:
+    """The data configuration of a command without `data=`: `auto` if `data.root` is a folder that is not MiniReID's.
+
+    >>> default_data([]), default_data(["."])
+    ('minireid', 'auto')
+    """
+    root = Path(roots[-1]).expanduser() if roots and roots[-1] not in ("", "null", "~") else None
+    return "auto" if root is not None and root.is_dir() and not (root / "manifest.json").is_file() else "minireid"
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:

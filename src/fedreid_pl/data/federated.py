@@ -95,6 +95,7 @@ class FederatedData:
         datasets: the tables that all the others are parts of.
         remarks: what a user should know of the files, one line each.
         left_out: by dataset the images that cannot be read, where these are skipped.
+        synthetic: whether this program drew all pictures, which their files and the drawing code's manifest tell.
     """
 
     clients: Mapping[str, ClientData]
@@ -105,6 +106,7 @@ class FederatedData:
     datasets: tuple[SampleTable, ...] = ()
     remarks: tuple[str, ...] = ()
     left_out: Mapping[str, list[BadImage]] = field(default_factory=dict)
+    synthetic: bool = False
 
     def tests_of(self, client: str) -> dict[str, TestSet]:
         """The test sets of one client, by name."""

@@ -18,13 +18,15 @@ from fedreid_pl.data.federated import ClientData, FederatedData, TestSet
 from fedreid_pl.data.guards import check_no_shared_images, guarded_public
 from fedreid_pl.data.index import read_indexed
 from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
-from fedreid_pl.data.minireid import ensure_minireid
+from fedreid_pl.data.minireid import check_complete, ensure_minireid
+from fedreid_pl.data.minireid.writer import MANIFEST
 from fedreid_pl.data.naming import dataset_names, folder_names, public_name, split_entry
 from fedreid_pl.data.near_misses import missing_dataset
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.readable import BadImage, without_unreadable
-from fedreid_pl.data.readers.crops import find_crops
+from fedreid_pl.data.readers.crops import describe_folder, find_crops
 from fedreid_pl.data.samples import SampleTable, concatenate
+from fedreid_pl.data.synthetic import are_synthetic
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
 
@@ -59,7 +61,15 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     if config.public:
         folder = locate_dataset(config, root, config.public, "data.public")
         public = read(folder, public_name(config.public), train_only=True)
-    return replace(federate(config, tables, public), left_out=left_out)
+    federated = federate(config, tables, public)
+    synthetic = are_synthetic(federated.datasets)
+    remarks = federated.remarks
+    if config.synthetic and not synthetic:
+        remarks += (
+            "data.synthetic=true is not taken from the configuration: these pictures are not the ones that this "
+            "program drew, so they are treated as photographs",
+        )
+    return replace(federated, left_out=left_out, synthetic=synthetic, remarks=remarks)
 
 
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
@@ -159,16 +169,26 @@ def named_layout(config: DataConfig) -> Layout | None:
 
 
 def locate_root(config: DataConfig, progress: Callable[[str], None] | None = None) -> Path:
-    """The folder of the datasets; draws MiniReID first if that is the source and it is not there yet.
+    """The folder of the datasets; MiniReID is drawn into its own place, never into `data.root`.
 
     Raises:
-        FedReIDError: if `data.root` is needed and missing.
+        FedReIDError: if `data.root` is needed and missing, or `data=minireid` is given a root without MiniReID.
     """
-    if config.source == "minireid":
-        return ensure_minireid(Path(config.root).expanduser() if config.root else None, progress=progress)
+    if config.source == "minireid" and not config.root:
+        place = Path(config.minireid_dir).expanduser() if config.minireid_dir else None
+        return ensure_minireid(place, progress=progress)
     if not config.root:
         raise FedReIDError(f"data={config.name}: give the folder of the datasets, data.root=/path/to/datasets")
-    return _existing(Path(config.root).expanduser(), "data.root")
+    root = _existing(Path(config.root).expanduser(), "data.root")
+    if config.source == "minireid":
+        if not (root / MANIFEST).is_file():
+            raise FedReIDError(
+                f"data.root={root}: {describe_folder(root)}, and no MiniReID; data=minireid draws its pictures into a "
+                "place of its own (data.minireid_dir): leave data.root out, or leave data=minireid out to read "
+                "the folder"
+            )
+        check_complete(root)
+    return root
 
 
 def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: bool = False) -> SampleTable:
@@ -243,9 +263,14 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
         return dict(zip(folder_names([folder.name for folder in crops]), crops, strict=True))
     recognise = layout.recognise if layout else recognise_layout
     found = [item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)]
+    if not found and recognise(root):
+        found = [root]
     if not found:
         wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
-        raise FedReIDError(f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets")
+        raise FedReIDError(
+            f"data.root={root}: holds no dataset {wanted}; {describe_folder(root)}; name folders below it with "
+            "data.datasets"
+        )
     return dict(zip(folder_names([item.name for item in found]), found, strict=True))
 
 

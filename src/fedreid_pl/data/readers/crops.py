@@ -16,6 +16,7 @@ The split is drawn from (`data.split_seed`, `data.split`), unless a table has a 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -205,6 +206,26 @@ def _kind(folder: Path) -> str:
     if first and all(parse_name(name).camera is not None for name in first):
         return "client"
     return "either"
+
+
+def describe_folder(root: Path) -> str:
+    """Returns what lies in a folder that holds no dataset, and which `data=` reads it if one does."""
+    try:
+        names, folders = pictures_and_folders(root, EXPECTS)
+    except FedReIDError as error:
+        return str(error)
+    if tables := find_tables(root, COLUMNS):
+        return f"there is the table {tables[0]}: write data=crops to read it"
+    if names:
+        return f"there are {len(names):,} pictures, such as {names[0]}: write data=crops if they are crops of persons"
+    for folder in folders:
+        if holds_pictures(root / folder, 3) or find_tables(root / folder, COLUMNS):
+            return (
+                f"there are {len(folders):,} folders, such as {folder} with pictures in it: write data=crops if "
+                "they are crops of persons"
+            )
+    listed = ", ".join(sorted(os.listdir(root))[:8])
+    return f"there is {listed}" if listed else "the folder is empty"
 
 
 def never(root: Path) -> bool:

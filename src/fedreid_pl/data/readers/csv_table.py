@@ -95,4 +95,11 @@ def to_csv(table: SampleTable) -> str:
     return text.getvalue()
 
 
-LAYOUT = Layout("csv_table", "a CSV table of images", EXPECTS, is_csv_table, read_csv_table)
+LAYOUT = Layout(
+    "csv_table",
+    "a CSV table of images",
+    EXPECTS,
+    is_csv_table,
+    read_csv_table,
+    found="person and camera from the table",
+)
