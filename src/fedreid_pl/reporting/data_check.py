@@ -87,7 +87,7 @@ def _places(check: DataCheck) -> str:
 
 
 def _named(dataset: DatasetCheck, text: str) -> str:
-    return text if dataset.name in text else f"{dataset.name}: {text}"
+    return text if f"{dataset.name} " in text else f"{dataset.name}: {text}"
 
 
 def _notes(dataset: DatasetCheck) -> list[str]:

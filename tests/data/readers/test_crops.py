@@ -69,7 +69,7 @@ def test_the_rule(tmp_path):
     assert not len(TestSet("x", found.split("query"), found.split("gallery")).unmatched)
     assert found.remarks == (
         "split by seed 0, split 0: of 6 persons seen by two cameras or more, 3 are tested and 3 train; "
-        "2 are seen by one camera and only train",
+        "persons seen by one camera, who only train: 2",
     )
 
 

@@ -92,10 +92,11 @@ def split_by_rule(
             (path, person, camera, _split(path, person, tested, queries)) for path, person, camera, _ in rows
         )
     ]
-    one = "are seen by one camera and only train" if has_cameras else "have one image and only train"
+    one = "seen by one camera" if has_cameras else "with one image"
     remark = (
         f"split by seed {options.seed}, split {options.split}: of {len(several)} persons {kind}, {len(tested)} are "
-        f"tested and {len(several) - len(tested)} train" + (f"; {alone} {one}" if alone else "")
+        f"tested and {len(several) - len(tested)} train"
+        + (f"; persons {one}, who only train: {alone}" if alone else "")
     )
     return split, remark
 
