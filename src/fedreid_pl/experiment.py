@@ -60,7 +60,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
     observers = _observers(config, folder, data) if first else []
     if first:
         write_text(folder / "config.yaml", to_yaml(config))
-        write_splits(folder, data.digests, data.datasets)
+        write_splits(folder, data.digests, data.datasets, data.overlaps, data.unread_folders)
         introduce(config, data, folder)
 
     trainer = launch(config)

@@ -37,10 +37,10 @@ FILES = (
 
 
 def dataset(root: Path, folder: str, files=FILES) -> Path:
-    """Pictures of noise, which a cut file cannot be mistaken for."""
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 12, 3), dtype=np.uint8)
+    """Pictures of noise, which a cut file cannot be mistaken for; no two are alike."""
     for file in files:
         path = root / folder / file
+        pixels = np.random.default_rng([*str(path).encode()]).integers(0, 256, (24, 12, 3), dtype=np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path, "JPEG")
     return root / folder
@@ -276,9 +276,10 @@ def test_faults_come_in_the_order_of_the_files(tmp_path: Path) -> None:
 def test_an_interruption_leaves_the_rest_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
 
-    def slow(path: str) -> None:
+    def slow(path: str) -> Image.Image:
         begun.append(path)
         time.sleep(0.0003)
+        return Image.new("RGB", (1, 1))
 
     def interrupt(text: str) -> None:
         raise KeyboardInterrupt

@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
     for name, files in FILES.items():
         for file in files:
             (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / file).write_bytes(stream.getvalue())
+            (tmp_path / name / file).write_bytes(stream.getvalue() + f"{name}/{file}".encode())  # no two alike
     for file, text in TEXTS.items():
         (tmp_path / file).write_text(text)
     (tmp_path / "notes").mkdir()

@@ -11,13 +11,8 @@ from fedreid_pl.config.compose import PLACE_KEYS, flat
 from fedreid_pl.config.schema import Config
 
 MAY_CHANGE = (
-    "name",
-    "rounds",
-    "evaluate_every",
-    "min_clients",
-    "client_timeout",
-    "client_retries",
-    "data.root",
+    *("name", "rounds", "evaluate_every", "min_clients", "client_timeout", "client_retries"),
+    *("data.root", "data.overlap"),
 )
 """Keys that a resumed run may set differently, beside where and on what it runs (`PLACE_KEYS`, `trainer.*`)."""
 

@@ -83,6 +83,12 @@ class DataConfig:
         "public images of persons whom a client is tested on (CUHK02's P1 and CUHK01): refuse, drop or keep them",
         choices=("refuse", "drop", "keep"),
     )
+    overlap: str = key(
+        "auto",
+        "pictures or persons in two places: refuse, warn, or auto: refuse a picture that is in the training and in the "
+        "test set of one dataset, warn otherwise",
+        choices=("auto", "refuse", "warn"),
+    )
     scenario: str = key(
         "by_dataset",
         "clients: one per dataset, per camera, per group of identities, or one with everything",

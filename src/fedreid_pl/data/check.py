@@ -12,9 +12,12 @@ import numpy as np
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_folders, identify
-from fedreid_pl.data.decoding import unreadable_files
+from fedreid_pl.data.decoding import decode_all
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.inventory import Inventory
 from fedreid_pl.data.layouts import find_layouts, recognise_layout
 from fedreid_pl.data.naming import dataset_names, public_name, split_entry
+from fedreid_pl.data.overlap import Overlap, byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
 from fedreid_pl.data.scenarios import (
@@ -26,6 +29,7 @@ from fedreid_pl.data.scenarios import (
     named_layout,
     read_dataset,
     unmatched_remarks,
+    unread_folders,
 )
 from fedreid_pl.data.synthetic import are_synthetic
 from fedreid_pl.errors import FedReIDError
@@ -62,6 +66,8 @@ class DatasetCheck:
         images: how many different files were decoded.
         unreadable: path and reason of every file that could not be.
         skipped: whether a run leaves these out (`data.on_bad_image=skip`) instead of ending.
+        files: where every file in the folder went.
+        pixels: hashes of the decoded pictures by path.
         seconds: time taken.
     """
 
@@ -79,6 +85,8 @@ class DatasetCheck:
     images: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: bool = False
+    files: Inventory | None = None
+    pixels: dict[str, bytes] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
 
     @property
@@ -107,7 +115,8 @@ class DataCheck:
         synthetic: whether the pictures are drawn.
         datasets: clients in the order of the configuration, the public set, and what else the catalogue knows.
         problem: why the datasets cannot be used together although each of them can.
-        remarks: on the test sets that a run would have, one line each.
+        remarks: on what a run would read and test, one line each.
+        overlaps: pictures and persons that are in two places, pictures by their bytes and by their decoded pixels.
         seconds: time taken.
     """
 
@@ -117,6 +126,7 @@ class DataCheck:
     datasets: list[DatasetCheck]
     problem: str | None = None
     remarks: list[str] = field(default_factory=list)
+    overlaps: list[Overlap] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -136,6 +146,8 @@ class DataCheck:
             item["ok"] = dataset.ok
             item["folder"] = str(dataset.folder) if dataset.folder else None
             item["table1"] = dataset.table1._asdict() if dataset.table1 else None
+            del item["pixels"]
+            item["files"] = dataset.files.as_dict() if dataset.files else None
             item["unreadable"] = [{"path": path, "reason": reason} for path, reason in dataset.unreadable]
         return values
 
@@ -175,9 +187,14 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
         public = read.pop() if config.public else None
         try:
             dataset_folders(config, root)  # refuses two names of one folder
-            result.remarks = unmatched_remarks(config, federate(config, read, public).tests.values())
+            data = federate(config, read, public)
+            result.remarks = unmatched_remarks(config, data.tests.values())
+            result.overlaps = _overlaps(config, data, checks, say)
+            result.remarks = [*map(str, result.overlaps), *result.remarks]
+            check_overlaps(config, result.overlaps)
         except FedReIDError as error:
             result.problem = str(error)
+    result.remarks = [*unread_folders(config, root), *result.remarks]
     if not result.synthetic:
         checks += _others(config, root, checks, say)
     result.seconds = time.perf_counter() - started
@@ -231,11 +248,17 @@ def _check(
         _count(check, table, None if config.synthetic else identify(text))
         files = list(dict.fromkeys(table.files()))
         check.images = len(files)
-        check.unreadable = unreadable_files(files, lambda done: say(f"{check.name}: {done}"))
+        check.unreadable, pixels = decode_all(files, lambda done: say(f"{check.name}: {done}"))
+        check.pixels |= pixels
         check.found = table.found or _taken_apart(table, find_layouts()[table.layout].found)
         check.notes += [line.removeprefix(f"{check.name}: ") for line in table.remarks]
         if not table.has_cameras and use == "client":
             check.notes.append(camera_remark(table).removeprefix(f"{check.name}: "))
+        if table.inventory is not None:
+            check.files = table.inventory
+            skipped = table.inventory.counted()
+            check.notes += [table.inventory.named()] if table.inventory.unread else []
+            check.notes += [f"skipped on purpose: {skipped}"] if skipped else []
         if config.on_bad_image == "skip":
             check.skipped = True
             table = without_files(table, [path for path, _ in check.unreadable])
@@ -248,6 +271,14 @@ def _check(
 def _taken_apart(table: SampleTable, how: str) -> str:
     """How a layout finds person and camera, and what that gives for the first image."""
     return f"{how}; {table.paths[0]}: person {table.identities[0]}, camera {table.cameras[0]}"
+
+
+def _overlaps(config: DataConfig, data: FederatedData, checks: Sequence[DatasetCheck], say: Progress) -> list[Overlap]:
+    """What is in two places byte for byte, and what is so only, or more often, once it is decoded."""
+    found = find_overlaps(data, byte_keys(config, data.datasets, say))
+    known = {(item.where, item.count) for item in found}
+    pixels = {path: key for check in checks for path, key in check.pixels.items()}
+    return found + [item for item in find_overlaps(data, pixels, "pixels") if (item.where, item.count) not in known]
 
 
 def _count(check: DatasetCheck, table: SampleTable, known: KnownDataset | None) -> None:

@@ -6,8 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from fedreid_pl.data.inventory import Inventory
 
 JUNK = -1
 """Identity of a junk image: removed from the gallery before ranking (Market-1501's `-1`)."""
@@ -32,6 +36,7 @@ class SampleTable:
         splits: `[N]` uint8, `TRAIN`, `QUERY` or `GALLERY`.
         layout: key of the layout it was read from, if known.
         remarks: what a user should know of the files, one line each; those of a part are the whole table's.
+        inventory: where every file in the dataset's folder went, for a whole table that was read from one.
         found: how the reader found person and camera, with one name taken apart; empty: as its layout says.
         has_cameras: whether the dataset says which camera took an image. If not, `cameras` are placeholders that make
             every gallery image of a person a match.
@@ -48,6 +53,7 @@ class SampleTable:
     splits: np.ndarray
     layout: str = ""
     remarks: tuple[str, ...] = ()
+    inventory: Inventory | None = None
     found: str = ""
     has_cameras: bool = True
 

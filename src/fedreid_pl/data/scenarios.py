@@ -22,13 +22,20 @@ from fedreid_pl.data.minireid import check_complete, ensure_minireid
 from fedreid_pl.data.minireid.writer import MANIFEST
 from fedreid_pl.data.naming import dataset_names, folder_names, public_name, split_entry
 from fedreid_pl.data.near_misses import missing_dataset
+from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.readable import BadImage, without_unreadable
 from fedreid_pl.data.readers.crops import describe_folder, find_crops
 from fedreid_pl.data.samples import SampleTable, concatenate
 from fedreid_pl.data.synthetic import are_synthetic
+from fedreid_pl.data.unrecognised import unrecognised, why_not
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
+
+NOT_DRAWN = (
+    "data.synthetic=true is not taken from the configuration: these pictures are not the ones that this program drew, "
+    "so they are treated as photographs"
+)
 
 
 def load_federated_data(config: DataConfig, progress: Callable[[str], None] | None = None) -> FederatedData:
@@ -61,15 +68,21 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     if config.public:
         folder = locate_dataset(config, root, config.public, "data.public")
         public = read(folder, public_name(config.public), train_only=True)
-    federated = federate(config, tables, public)
-    synthetic = are_synthetic(federated.datasets)
-    remarks = federated.remarks
-    if config.synthetic and not synthetic:
-        remarks += (
-            "data.synthetic=true is not taken from the configuration: these pictures are not the ones that this "
-            "program drew, so they are treated as photographs",
-        )
-    return replace(federated, left_out=left_out, synthetic=synthetic, remarks=remarks)
+    data = federate(config, tables, public)
+    for name, bad in left_out.items():
+        data.digests[name]["left_out"] = [item._asdict() for item in bad]
+    overlaps = find_overlaps(data, byte_keys(config, data.datasets, progress))
+    folders = unread_folders(config, root)
+    synthetic = are_synthetic(data.datasets)
+    believed = [NOT_DRAWN] if config.synthetic and not synthetic else []
+    return replace(
+        data,
+        left_out=left_out,
+        overlaps=tuple(overlaps),
+        unread_folders=tuple(folders),
+        remarks=(*folders, *check_overlaps(config, overlaps), *data.remarks, *believed),
+        synthetic=synthetic,
+    )
 
 
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
@@ -108,7 +121,7 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         {table.name: digest(table) for table in read},
         (*tables, *([public] if public is not None else [])),
         (
-            *(line if table.name in line else f"{table.name}: {line}" for table in read for line in table.remarks),
+            *(line for table in read for line in _remarks(table)),
             *(camera_remark(table) for table in tables if not table.has_cameras),
             *unmatched_remarks(config, tests.values()),
         ),
@@ -126,6 +139,13 @@ def camera_remark(table: SampleTable) -> str:
         f"{table.name}: names say no camera, so every gallery image of a person counts as a match, also one from the "
         f"query's own camera: scores are higher than with cameras, and the test set is called {test_name(table)}"
     )
+
+
+def _remarks(table: SampleTable) -> tuple[str, ...]:
+    """What a user should know of one dataset's files: what its reader remarks, and what is not read."""
+    unread = table.inventory.named() if table.inventory is not None else ""
+    remarks = (line if table.name in line else f"{table.name}: {line}" for line in table.remarks)
+    return (*remarks, *([f"{table.name}: {unread}"] if unread else []))
 
 
 def unmatched_remarks(config: DataConfig, tests: Iterable[TestSet]) -> list[str]:
@@ -267,11 +287,23 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
         found = [root]
     if not found:
         wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
+        near = "; ".join(unrecognised(root, layout, set()))
         raise FedReIDError(
             f"data.root={root}: holds no dataset {wanted}; {describe_folder(root)}; name folders below it with "
-            "data.datasets"
+            "data.datasets" + (f"; {near}" if near else "")
         )
     return dict(zip(folder_names([item.name for item in found]), found, strict=True))
+
+
+def unread_folders(config: DataConfig, root: Path) -> list[str]:
+    """Returns one line for every folder in `data.root` that is passed over although no dataset is named."""
+    if config.datasets or config.source == "minireid":
+        return []
+    used = {folder.resolve() for folder in dataset_folders(config, root).values()}
+    if root.resolve() in used or config.layout == "crops":
+        return []
+    public = _public_folder(config, root)
+    return unrecognised(root, named_layout(config), used | ({public} if public else set()))
 
 
 def _public_folder(config: DataConfig, root: Path) -> Path | None:
@@ -290,10 +322,7 @@ def _labelled(train: SampleTable) -> SampleTable:
 def _recognised(folder: Path) -> Layout:
     layout = recognise_layout(folder)
     if layout is None:
-        raise FedReIDError(
-            f"{folder}: is in no layout that data.layout=auto recognises; "
-            f"name one with data.layout, of {', '.join(find_layouts())}"
-        )
+        raise FedReIDError(f"{folder}: {why_not(folder)}; name one with data.layout, of {', '.join(find_layouts())}")
     return layout
 
 

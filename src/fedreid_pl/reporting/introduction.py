@@ -18,6 +18,9 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
     say(_introduction(config, data, folder))
     for name, bad in data.left_out.items():
         say(f"{name}: {len(bad):,} unreadable images are left out, such as {bad[0].path} ({bad[0].reason})")
+    for table in data.datasets:
+        if table.inventory is not None and (counted := table.inventory.counted()):
+            say(f"{table.name}: skipped on purpose: {counted}")
     for remark in data.remarks:
         say(f"warning: {remark}")
     if data.unvalidated:

@@ -23,6 +23,7 @@ from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
 from fedreid_pl.data.naming import dataset_names
+from fedreid_pl.data.overlap import Overlap
 from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -110,7 +111,7 @@ def setting(config: Config) -> str:
     Whether clients keep the optimizer's state over rounds belongs to the algorithm: standalone training does.
     """
     scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
-    data = replace(config.data, scenario=scenario, public=None)
+    data = replace(config.data, scenario=scenario, public=None, overlap="auto")
     return fingerprint(
         replace(
             config,
@@ -138,12 +139,25 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_splits(folder: Path, digests: Mapping[str, Mapping[str, Any]], datasets: Iterable[SampleTable] = ()) -> None:
+ROOT = "data.root"
+"""The entry of splits.json about all datasets together; no dataset is called so."""
+
+
+def write_splits(
+    folder: Path,
+    digests: Mapping[str, Mapping[str, Any]],
+    datasets: Iterable[SampleTable] = (),
+    overlaps: Iterable[Overlap] = (),
+    unread_folders: Iterable[str] = (),
+) -> None:
     """Keeps what was read of every dataset in the run's splits.json, and every drawn split in `splits/NAME.csv`.
+
+    The entry `data.root` names the folders that were not read and the pictures and persons that are in two places.
 
     Such a file, laid into the dataset's folder as `samples.csv`, gives the same split to any program.
     """
-    write_text(folder / "splits.json", json.dumps(digests, indent=2) + "\n")
+    together = {"overlaps": [item.as_dict() for item in overlaps], "unread_folders": list(unread_folders)}
+    write_text(folder / "splits.json", json.dumps({**digests, ROOT: together}, indent=2) + "\n")
     layouts = find_layouts()
     for table in datasets:
         if table.layout in layouts and layouts[table.layout].drawn:
@@ -157,7 +171,7 @@ def read_splits(folder: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError):
         return {}
     known = splits if isinstance(splits, dict) else {}
-    return {name: entry for name, entry in known.items() if isinstance(entry, dict)}
+    return {name: entry for name, entry in known.items() if isinstance(entry, dict) and name != ROOT}
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

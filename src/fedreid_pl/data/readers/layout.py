@@ -40,6 +40,7 @@ class Layout:
             one layout recognises a folder.
         read: the table of the dataset in a folder (folder, name, options); raises `FedReIDError`.
         drawn: whether who trains, or what is a camera, may be drawn and is not in the files.
+        unused: folders of the layout whose files its protocol does not use, or only some of them.
         found: how person and camera are found, in a few words; a reader that depends on the files says it in the table.
         named: whether names are read by the grammar of `data.names`, so that `data.name_pattern` applies.
     """
@@ -50,5 +51,6 @@ class Layout:
     recognise: Callable[[Path], bool]
     read: Callable[[Path, str, ReadOptions], SampleTable]
     drawn: bool = False
+    unused: tuple[str, ...] = ()
     found: str = ""
     named: bool = False

@@ -80,4 +80,12 @@ def _read(folder: Path, name: str, options: ReadOptions) -> SampleTable:
     return read_market1501(folder, name, train_only=options.train_only, name_pattern=options.name_pattern)
 
 
-LAYOUT = Layout("market1501", "Market-1501 and converted datasets", EXPECTS, is_market1501, _read, named=True)
+LAYOUT = Layout(
+    "market1501",
+    "Market-1501 and converted datasets",
+    EXPECTS,
+    is_market1501,
+    _read,
+    unused=("gt_bbox", "gt_query"),
+    named=True,
+)

@@ -105,5 +105,6 @@ LAYOUT = Layout(
     is_prid2011,
     read_prid2011,
     drawn=True,
+    unused=("multi_shot",),
     found="person from the number of the name, camera from the folder (cam_a: 1, cam_b: 2)",
 )
