@@ -51,7 +51,7 @@ def bare_turn(worker: ClientWorker, client: str, seed: int) -> None:
         {"params": head.parameters(), "lr": optim.lr_head},
     ]
     sgd = torch.optim.SGD(groups, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True)
-    for images, labels, _ in datamodule.train_dataloader():
+    for images, labels, *_ in datamodule.train_dataloader():
         loss = F.cross_entropy(head(backbone(augment(images))), labels)
         sgd.zero_grad()
         loss.backward()
@@ -67,7 +67,7 @@ def main() -> None:
     repeats = args.repeats
     quiet()
     keep_freed_memory()
-    config = compose(["exp=fedpav", "data=minireid"])
+    config = compose(["exp=fedpav", "data=minireid_v1"])
     data = load_federated_data(config.data)
     pool = ImagePool(config.data.height, config.data.width, "memory")
     datamodules = {

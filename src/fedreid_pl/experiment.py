@@ -29,7 +29,7 @@ from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
-from fedreid_pl.models.weights import Backbone, build_backbone
+from fedreid_pl.models.weights import Backbone
 from fedreid_pl.parts import Parts, build_loop, build_parts
 from fedreid_pl.reporting import terminal
 from fedreid_pl.reporting.html.report import ReportFile
@@ -39,6 +39,7 @@ from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
+from fedreid_pl.start import initial_backbone, start_record
 
 Say = Callable[[str], None]
 
@@ -101,9 +102,9 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     make_callbacks = callback_factory(config.callbacks)
     data = load_federated_data(config.data, status)
     config = with_found(config, data)
+    backbone = initial_backbone(config, status)
     if status is not None:
         status.done()
-    backbone = build_backbone(config.model, config.seed)
     check_selection(config, len(data.clients))
     for callback in make_callbacks().values():
         callback.check(config, data)
@@ -150,7 +151,7 @@ def evaluate(
     config = with_found(resolve_precision(config), data)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
-    backbone = build_backbone(config.model, config.seed)
+    backbone = initial_backbone(config)
     trainer = launch(config)
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
     if prepare is not None:
@@ -202,6 +203,6 @@ def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:
 
 
 def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
-    observers: list[Observer] = [RunFiles(folder, data), ProgressLine()]
+    observers: list[Observer] = [RunFiles(folder, data, start_record(config)), ProgressLine()]
     logger = make_observer(config, folder)
     return [*observers, logger] if logger else observers

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedreid_pl.config import Config, differences, lineage, load_config, may_change
+from fedreid_pl.data.minireid.versions import check_resumed_version
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import Checkpoints, read_checkpoint
@@ -143,6 +144,7 @@ def _check_source(config: Config, path: Path, digests: Digests | None) -> tuple[
 
 def _check_same(config: Config, folder: Path, named: Path) -> None:
     before = load_config(folder / "config.yaml")
+    check_resumed_version(str(named), before.data, config.data)
     if before.defaults != config.defaults:
         raise FedReIDError(
             f"{named}: was made with the defaults number {before.defaults}, this fedreid_pl has number "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedreid_pl.config import Config, compose, load_config
+from fedreid_pl.data.minireid.versions import check_one_version
 from fedreid_pl.errors import FedReIDError, nearest
 
 OPTIONS = ("exps", "seeds", "splits", "jobs", "out", "statistic")
@@ -132,6 +133,7 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
     names = list(dict.fromkeys(run.config.data.name for run in runs))
     if len(names) > 1:
         raise FedReIDError(f"data={names[1]}: the experiments share one data configuration, found {', '.join(names)}")
+    check_one_version((run.name, run.config.data) for run in runs)
     out = Path(options["out"]).expanduser() if options.get("out") else Path("runs") / names[0] / "compare"
     return Plan(tuple(runs), int(jobs), statistic, out)
 

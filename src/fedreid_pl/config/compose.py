@@ -151,6 +151,7 @@ def _check_new(config: Config) -> None:
 def _finish(values: Values, origins: dict[str, str]) -> Config:
     composed = build(Config, copy.deepcopy(values))
     assert isinstance(composed, Config)
+    composed.model.weights = composed.model.weights or "none"
     composed.callbacks = {name: options for name, options in composed.callbacks.items() if options is not None}
     _check_finite(composed.callbacks, "callbacks")
     check_bounds(composed, origins=origins)

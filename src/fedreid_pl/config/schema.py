@@ -37,7 +37,12 @@ class ModelConfig:
     """The network of every client: a torchvision ResNet or the small one for MiniReID."""
 
     name: str = key("resnet50", "backbone: small, resnet18, resnet34, resnet50 or resnet101")
-    weights: str = key("imagenet", "initial weights: imagenet, none, or the path of a state dict", path=True)
+    weights: str | None = key(
+        "imagenet",
+        "initial weights: imagenet; drawn (this program pretrains the small backbone on drawn things); none or null; "
+        "or the path of a state dict",
+        path=True,
+    )
     feature_dim: int = key(512, "size of the feature that is compared (bnneck has the trunk's)", at_least=1)
     dropout: float = key(0.5, "dropout probability after the bottleneck (bnneck has none)", at_least=0.0, at_most=0.99)
     last_stride: int = key(2, "stride of the last stage, 2 or 1", at_least=1, at_most=2)
@@ -60,6 +65,7 @@ class DataConfig:
     source: str = key(
         "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
     )
+    version: int = key(1, "version of the benchmark under data.source=minireid, 1 or 2 (the newest)", at_least=1)
     root: str | None = key(None, "folder that holds one folder per dataset", path=True)
     minireid_dir: str | None = key(
         None,

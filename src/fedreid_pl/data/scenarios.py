@@ -195,8 +195,7 @@ def locate_root(config: DataConfig, progress: Callable[[str], None] | None = Non
         FedReIDError: if `data.root` is needed and missing, or `data=minireid` is given a root without MiniReID.
     """
     if config.source == "minireid" and not config.root:
-        place = Path(config.minireid_dir).expanduser() if config.minireid_dir else None
-        return ensure_minireid(place, progress=progress)
+        return ensure_minireid(config.minireid_dir, progress=progress, version=config.version)
     if not config.root:
         raise FedReIDError(f"data={config.name}: give the folder of the datasets, data.root=/path/to/datasets")
     root = _existing(Path(config.root).expanduser(), "data.root")
@@ -207,7 +206,7 @@ def locate_root(config: DataConfig, progress: Callable[[str], None] | None = Non
                 "place of its own (data.minireid_dir): leave data.root out, or leave data=minireid out to read "
                 "the folder"
             )
-        check_complete(root)
+        check_complete(root, version=config.version)
     return root
 
 

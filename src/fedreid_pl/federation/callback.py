@@ -10,7 +10,11 @@ import pytorch_lightning as pl
 from fedreid_pl.federation.capabilities import Capability
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedreid_pl.client import ReIDClient, TrainingLoss
     from fedreid_pl.config import Config
+    from fedreid_pl.data.batch import TrainBatch
     from fedreid_pl.data.federated import FederatedData
     from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
     from fedreid_pl.federation.server.loop import FederationLoop
@@ -93,7 +97,25 @@ class FederationCallback(pl.Callback):
         """Plain values for summary.json, under the callback's name; nothing by default."""
         return {}
 
-    # client half: what a client keeps between its turns
+    # client half: a loss of its own, and what a client keeps between its turns
+
+    def training_loss(
+        self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
+    ) -> Tensor | None:
+        """Returns what a training step adds to its loss: a scalar with gradients, or `None` for nothing.
+
+        It is added inside the step, so that precision, strategy and loss scale apply, and its mean over the turn is
+        reported as `train/NAME`, under the callback's name. Under several processes it is a mean over this process's
+        part of the batch, as cross-entropy is.
+
+        Args:
+            pl_module: the client; `pl_module.clone_backbone()` makes a second network.
+            batch: images, labels, cameras and row numbers.
+            embeddings: `[B, D]`, before the neck's BatchNorm, where metric losses belong.
+            features: `[B, D]`, what is compared at test time and classified in training.
+            logits: `[B, identities]`.
+        """
+        return None
 
     def client_state_dict(self) -> dict[str, Any]:
         """Tensors and plain values that this client's next turn needs; stays at the client."""
@@ -101,3 +123,9 @@ class FederationCallback(pl.Callback):
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `client_state_dict` returned in the client's last turn."""
+
+
+def training_losses(callbacks: Mapping[str, FederationCallback]) -> dict[str, TrainingLoss]:
+    """Returns the losses of the callbacks that have one, by the callbacks' names."""
+    plain = FederationCallback.training_loss
+    return {name: part.training_loss for name, part in callbacks.items() if type(part).training_loss is not plain}

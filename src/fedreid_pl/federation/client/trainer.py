@@ -19,8 +19,13 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.client.epoch_loop import EpochLoop
-from fedreid_pl.federation.client.trainer_parts import NoProfiler, NoSignals, OneProcessor, plugins_once
+from fedreid_pl.federation.client.trainer_parts import (
+    NoProfiler,
+    OneProcessor,
+    plugins_once,
+    use_epoch_loop,
+    use_no_signals,
+)
 from fedreid_pl.federation.memory import keep_freed_memory
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.models.synchronized_norm import NormSync
@@ -61,8 +66,8 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
         raise FedReIDError(
             f"trainer.accelerator={c.accelerator} trainer.devices={c.devices} trainer.strategy={c.strategy}: {reason}"
         ) from error
-    trainer.fit_loop.epoch_loop = EpochLoop(trainer)
-    trainer._signal_connector = NoSignals(trainer)
+    use_epoch_loop(trainer)
+    use_no_signals(trainer)
     return trainer
 
 

@@ -14,7 +14,7 @@ from fedreid_pl.client import Outbox, ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.callback import FederationCallback, training_losses
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.client.time_limit import TimeLimit
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate
@@ -92,7 +92,7 @@ class ClientWorker:
                 if job.config.get("evaluate"):
                     trainer.test(module, datamodule=datamodule, verbose=False)
             trained = {"head": module.head.state_dict(), "backbone": self.backbone.state_dict()}
-            _check_finite(trained)
+            _check_finite({**trained, "clones": module.clones.state_dict()})
             kept = {"head": trained["head"]} if module.outbox.backbone else dict(trained)
             states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
             kept["callbacks"] = {name: state for name, state in states.items() if state}
@@ -127,6 +127,7 @@ class ClientWorker:
             trainer.optimizers = []
             # the garbage collector takes its time to find the Trainer
             module.job, module.outbox, module.inspect = None, Outbox(), None
+            module.clones.release()
             self.backbone.zero_grad(set_to_none=True)
 
     def _prepare(
@@ -167,6 +168,7 @@ class ClientWorker:
             inspect=inspect,
             compiled=self.compiled,
             optimizer_state=kept.get("optimizer") if config.optimizer_state == "keep" else None,
+            losses=training_losses(callbacks),
         )
         return module, datamodule, callbacks
 

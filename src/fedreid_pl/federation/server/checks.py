@@ -90,7 +90,7 @@ def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:
         if (section == "test" and metric.rpartition("/")[2] in SCORES) or name == "train/accuracy":
             if not -ROUNDING <= number <= 1 + ROUNDING:
                 raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}, not from 0 to 1")
-        elif section in ("test", "train") and number < 0:  # counts and losses
+        elif section in ("test", "train", "cost") and number < 0:  # counts and losses
             raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}, below 0")
     if tests is not None:
         for test, _, _ in update.scores():

@@ -61,8 +61,9 @@ def _checked(outcome: ClientUpdate | ClientFailure, job: ClientJob | None) -> Cl
 def record_local(federation: FederationLoop, update: ClientUpdate) -> None:
     """The training statistics and the local model's scores that an update brings."""
     for name, value in update.metrics.items():
-        if name.startswith("train/"):
-            federation.record("train", update.client, name.removeprefix("train/"), value)
+        section, _, metric = name.partition("/")
+        if section == "train" or name == "cost/cloned_bytes":  # the other costs are counted by the server
+            federation.record(section, update.client, metric, value)
     tests = [test for test in federation.tests[update.client] if not test.startswith(VALIDATION)]
     for test, metric, value in update.scores():
         name = update.client if len(tests) == 1 else test  # several clients may share one test set
