@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedreid_pl.commands.words import complain, first_process, take, title
 from fedreid_pl.config import lineage, load_config
+from fedreid_pl.config.launch import check_launch
 from fedreid_pl.errors import FedReIDError
 
 
@@ -22,6 +23,7 @@ def evaluate(words: list[str]) -> int:
     if "splits" in options and not (splits.isdecimal() and int(splits) > 1):
         raise FedReIDError(f"splits={splits}: give how many, 2 or more: splits=10 evaluates on the splits 0 to 9")
     config = load_config(folder / "config.yaml", rest)
+    check_launch(config)
     from fedreid_pl.data.scenarios import load_federated_data
     from fedreid_pl.data.synthetic import with_found
     from fedreid_pl.experiment import evaluate as score

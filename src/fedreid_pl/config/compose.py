@@ -173,7 +173,9 @@ def _split(word: str, example: str) -> tuple[str, str]:
         raise FedReIDError(f"{word!r}: is not valid UTF-8")
     name, equals, value = word.partition("=")
     if not equals or not name:
-        raise FedReIDError(f"'{word}': expected key=value, such as {example}")
+        hint = next((f"; write {kind}={word}" for kind in ("exp", "data") if word in available(kind)), "")
+        hint = hint or (f"; write {word}=VALUE" if word in flat(asdict(Config())) else "")
+        raise FedReIDError(f"'{word}': expected key=value, such as {example}{hint}")
     return name, value
 
 

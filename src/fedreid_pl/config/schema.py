@@ -100,6 +100,12 @@ class DataConfig:
         "clients: one per dataset, per camera, per group of identities, or one with everything",
         choices=("by_dataset", "by_camera", "by_identity", "merged"),
     )
+    clients: str = key(
+        "all",
+        "clients that take part: all; large: those with at least the median number of training images; small: those "
+        "with fewer",
+        choices=("all", "large", "small"),
+    )
     parts: int | None = key(
         None, "groups of identities per dataset under by_identity; null: as many as it has cameras", at_least=1
     )
@@ -136,6 +142,12 @@ class DataConfig:
         "none",
         "first: the first image of every identity is not trained on (the published code without --train_all)",
         choices=("none", "first"),
+    )
+    incomplete_batches: str = key(
+        "train",
+        "an epoch's last batch where it has fewer than batch_size images: train on it, or skip it (the published code; "
+        "a client with fewer images in all then never trains)",
+        choices=("train", "skip"),
     )
     val_ids: float = key(
         0.0,
@@ -269,6 +281,11 @@ class Config:
     )
     client_retries: int = key(
         1, "how often a client that failed, or sent what was refused, is asked again in a round", at_least=0
+    )
+    ties: str = key(
+        "expected",
+        "gallery images with equal scores: expected: mean over all orders; order: the earlier image first (torchreid)",
+        choices=("expected", "order"),
     )
     evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
     output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN", path=True)

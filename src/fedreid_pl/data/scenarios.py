@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     union of all training sets (persons of different sets kept apart), evaluated on every test set; this is
     centralized training. With `hold_out=first` the first image of every identity is left out beforehand, and with
     `val_ids` persons are held out of what each client (of `merged`: each dataset) has then: see `data.validation`.
+    `clients` leaves out the small or the large clients, and the test sets that only they have.
 
     Raises:
         FedReIDError: if the layout is unknown, a folder is missing, empty or unreadable, or a set cannot be trained or
@@ -103,7 +105,8 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
-    parts = _deal_out(config, trains)
+    parts = _taking_part(config, _deal_out(config, trains))
+    tests = {name: test for name, test in tests.items() if name in {own for _, own, _ in parts}}
     validation: dict[str, TestSet] = {}
     if config.val_ids:
         parts, validation = hold_out_validation(config, parts)
@@ -172,6 +175,20 @@ def _deal_out(config: DataConfig, trains: Sequence[SampleTable]) -> list[Part]:
         except ValueError as error:
             raise FedReIDError(f"data.scenario={config.scenario}: {train.name}: {error}") from error
     return dealt
+
+
+def _taking_part(config: DataConfig, parts: list[Part]) -> list[Part]:
+    """The clients that `data.clients` names, by their numbers of training images."""
+    if config.clients == "all":
+        return parts
+    middle = median(len(train) for _, _, train in parts)
+    kept = [part for part in parts if (len(part[2]) >= middle) == (config.clients == "large")]
+    if not kept:
+        raise FedReIDError(
+            f"data.clients={config.clients}: none of the {len(parts)} clients has fewer training images than the "
+            f"median, {middle:g}; set data.clients=all"
+        )
+    return kept
 
 
 def named_layout(config: DataConfig) -> Layout | None:
