@@ -102,7 +102,7 @@ def plain_round() -> Callable[[int], None]:
 
 def configuration() -> Config:
     """FedPav on MiniReID, images in memory, without evaluation."""
-    config = compose(["exp=fedpav", "data=minireid", "data.cache=memory", "data.public=null", "rounds=100000"])
+    config = compose(["exp=fedpav", "data=minireid_v1", "data.cache=memory", "data.public=null", "rounds=100000"])
     config.evaluate_every = config.rounds
     return config
 

@@ -67,7 +67,7 @@ def main() -> None:
     repeats = args.repeats
     quiet()
     keep_freed_memory()
-    config = compose(["exp=fedpav", "data=minireid"])
+    config = compose(["exp=fedpav", "data=minireid_v1"])
     data = load_federated_data(config.data)
     pool = ImagePool(config.data.height, config.data.width, "memory")
     datamodules = {

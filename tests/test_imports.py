@@ -25,12 +25,13 @@ BELOW = {
     "data": {"functional", *LEAVES},
     "client": {"functional", "metrics", "models", "data", *LEAVES},
 }
+BELOW["start"] = {"functional", "models", "data", *LEAVES}
 BELOW["federation"] = {"client", *BELOW["client"]}
 BELOW["engines"] = {"federation", *BELOW["federation"]}
 BELOW["callbacks"] = {"federation", *BELOW["federation"]}
 BELOW["reporting"] = {"federation", *BELOW["federation"]}
 BELOW["resume"] = {"reporting", *BELOW["reporting"]}
-BELOW["comparison"] = {"callbacks", "reporting", *BELOW["reporting"]}
+BELOW["comparison"] = {"callbacks", "reporting", "start", *BELOW["reporting"]}
 """Every part of the package and the parts that it may import. What is not here is at the top."""
 
 

@@ -15,6 +15,7 @@ from fedreid_pl.config import Config, lineage, to_yaml
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.data.synthetic import with_found
 from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
@@ -28,7 +29,7 @@ from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
-from fedreid_pl.models.weights import Backbone, build_backbone
+from fedreid_pl.models.weights import Backbone
 from fedreid_pl.parts import Parts, build_loop, build_parts
 from fedreid_pl.reporting import terminal
 from fedreid_pl.reporting.html.report import ReportFile
@@ -38,6 +39,7 @@ from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
+from fedreid_pl.start import initial_backbone, start_record
 
 Say = Callable[[str], None]
 
@@ -99,9 +101,10 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     check_report(config)
     make_callbacks = callback_factory(config.callbacks)
     data = load_federated_data(config.data, status)
+    config = with_found(config, data)
+    backbone = initial_backbone(config, status)
     if status is not None:
         status.done()
-    backbone = build_backbone(config.model, config.seed)
     check_selection(config, len(data.clients))
     for callback in make_callbacks().values():
         callback.check(config, data)
@@ -145,10 +148,10 @@ def evaluate(
         FedReIDError: for data that cannot be read or does not fit the run.
     """
     quiet()
-    config = resolve_precision(config)
+    config = with_found(resolve_precision(config), data)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
-    backbone = build_backbone(config.model, config.seed)
+    backbone = initial_backbone(config)
     trainer = launch(config)
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
     if prepare is not None:
@@ -176,6 +179,7 @@ def inspect_run(config: Config, before: Config, folder: Path) -> None:
     check_report(config)
     state = read_checkpoint(find_checkpoint(folder), lineage(before))
     data = load_federated_data(config.data)
+    config = with_found(config, data)
     if list(data.clients) != list((read_summary(folder) or {}).get("clients", data.clients)):
         raise FedReIDError(f"data={config.data.name}: its clients are not those of the run in {folder}")
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
@@ -199,6 +203,6 @@ def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:
 
 
 def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
-    observers: list[Observer] = [RunFiles(folder, data), ProgressLine()]
+    observers: list[Observer] = [RunFiles(folder, data, start_record(config)), ProgressLine()]
     logger = make_observer(config, folder)
     return [*observers, logger] if logger else observers

@@ -17,10 +17,10 @@ from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
 from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob, State
 from fedreid_pl.federation.precision import resolve_precision
-from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.parts import build_parts
 from fedreid_pl.reporting.run_folder import read_summary
 from fedreid_pl.reporting.tables import TransferScores
+from fedreid_pl.start import initial_backbone
 
 
 class TrainedModel(NamedTuple):
@@ -56,7 +56,7 @@ def transfer(
     trainer = launch(config)
     scores: dict[tuple[str, str], dict[str, list[float]]] = {}
     for part, sets in readings:
-        backbone = build_backbone(config.model, config.seed)
+        backbone = initial_backbone(config)
         worker = build_parts(part, sets, backbone, folder, trainer, callback_factory(config.callbacks), False).worker
         for model in models:
             for test, metric, value in _scores(worker, model, sets, checkpoint["round"]):

@@ -38,9 +38,11 @@ def build_backbone(config: ModelConfig, seed: int = 0) -> Backbone:
             backbone = BNNeckBackbone(trunk)
         else:
             backbone = IDEBackbone(trunk, config.feature_dim, config.dropout)
+    if config.weights == "drawn":
+        raise FedReIDError("model.weights=drawn: give this start's file; fedreid_pl.start.initial_backbone makes it")
     if config.weights == "imagenet":
         load_trunk(backbone.trunk, _imagenet(config.name), "model.weights=imagenet")
-    elif config.weights != "none":
+    elif config.weights not in ("none", None):
         load_trunk(backbone.trunk, _from_file(Path(config.weights).expanduser()), f"model.weights={config.weights}")
     if config.channels_last:
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -84,7 +86,9 @@ def copy_state(state: Mapping[str, Tensor], network: nn.Module) -> None:
 def _imagenet(name: str) -> Mapping[str, Tensor]:
     hint = "give a file with model.weights=PATH, or go without with model.weights=none"
     if name == "small":
-        raise FedReIDError("model.weights=imagenet: there are none for the small backbone; set model.weights=none")
+        raise FedReIDError(
+            "model.weights=imagenet: there are none for the small backbone; set model.weights=none or drawn"
+        )
     try:
         return get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -41,10 +41,11 @@ class RunFiles(Observer):
     Args:
         folder: the run's folder.
         data: what the run reads.
+        start: name and hash of the pretrained weights that the run begins with, see `fedreid_pl.start`.
     """
 
-    def __init__(self, folder: Path, data: FederatedData | None = None) -> None:
-        self.folder, self.data = folder, data
+    def __init__(self, folder: Path, data: FederatedData | None = None, start: Mapping[str, str] | None = None) -> None:
+        self.folder, self.data, self.start = folder, data, start
 
     def on_start(self, federation: FederationLoop) -> None:
         """After a resume, drops what was written past the checkpoint."""
@@ -62,7 +63,9 @@ class RunFiles(Observer):
         write_text(self.folder / "metrics.csv", federation.history.to_csv())
         write_text(self.folder / "timings.csv", federation.costs.timings.to_csv())
         if summary:
-            text = json.dumps(build_summary(federation, self.data), indent=2)
+            content = build_summary(federation, self.data)
+            content["start"] = dict(self.start) if self.start else None
+            text = json.dumps(content, indent=2)
             write_text(self.folder / "summary.json", text + "\n")
 
 
@@ -111,7 +114,9 @@ def setting(config: Config) -> str:
     Whether clients keep the optimizer's state over rounds belongs to the algorithm: standalone training does.
     """
     scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
-    data = replace(config.data, scenario=scenario, public=None, overlap="auto")
+    # a standalone client is the same whoever else takes part
+    clients = "all" if config.role == "federated" else config.data.clients
+    data = replace(config.data, scenario=scenario, public=None, overlap="auto", clients=clients)
     return fingerprint(
         replace(
             config,
