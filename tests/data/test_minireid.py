@@ -75,7 +75,8 @@ PIXELS = {
 SCRIPT = """
 import sys
 from fedreid_pl.data.minireid import DOMAINS, ensure_minireid
-ensure_minireid(sys.argv[1], int(sys.argv[2]), lambda text: print(text, flush=True), [DOMAINS[sys.argv[3]].scaled(float(sys.argv[4]))])
+domain = DOMAINS[sys.argv[3]].scaled(float(sys.argv[4]))
+ensure_minireid(sys.argv[1], int(sys.argv[2]), lambda text: print(text, flush=True), [domain])
 assert "torch" not in sys.modules
 """
 
