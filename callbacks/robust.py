@@ -29,9 +29,10 @@ class Robust(FederationCallback):
     Unweighted by design: a client's number of images is its own claim, and one that lies would weigh the most. The
     recorded weights are equal for the median and the trimmed mean, and those of the chosen clients under Krum.
 
-    Running statistics of BatchNorm are aggregated and, by Krum, compared like parameters: a client could spoil the
-    model through them as well. So `backbone_sync.batch_norm=first` has no effect on them. Counters are the lower
-    median, under Krum the largest among the chosen.
+    Krum's distances are over parameters alone: in the first rounds running statistics are nearly all of the distance
+    between two models and would decide the choice. BatchNorm's statistics are the coordinate-wise median over all
+    accepted updates under every rule, and counters the lower median, so that no client, chosen or not, sets them.
+    `backbone_sync.batch_norm=first` has no effect on them.
 
     Args:
         rule: `median` or `trimmed_mean` of every coordinate; `krum`, the one model with the nearest neighbours;
@@ -73,7 +74,7 @@ class Robust(FederationCallback):
         """Equal weights, under Krum of the chosen clients and zero for the others."""
         chosen: Sequence[int] = range(len(updates))
         if self.rule in ("krum", "multi_krum"):
-            chosen = self._choose(federation, [update.backbone for update in updates])
+            chosen = self._choose(federation, [_parts(federation, update)[0] for update in updates])
         for number, update in enumerate(updates):
             weights[update.client] = 1 / len(chosen) if number in chosen else 0.0
 
@@ -84,13 +85,14 @@ class Robust(FederationCallback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """The rule over all exchanged tensors; what stays at the clients is as the callbacks before left it."""
+        """The rule over the parameters, the median over the statistics; what stays at the clients is left as it is."""
+        parameters, statistics = zip(*(_parts(federation, update) for update in updates), strict=True)
         if self.rule in ("krum", "multi_krum"):
-            result = weighted_average(
-                ((update.client, update.backbone) for update in updates if weights[update.client]), weights
-            )
+            pairs = ((update.client, state) for update, state in zip(updates, parameters, strict=True))
+            result = weighted_average(((client, state) for client, state in pairs if weights[client]), weights)
         else:
-            result = trimmed_mean([update.backbone for update in updates], self._cut(federation, len(updates)))
+            result = trimmed_mean(parameters, self._cut(federation, len(updates)))
+        result |= trimmed_mean(statistics, (len(updates) - 1) // 2)
         return {model: {**state, **result} for model, state in models.items()}
 
     def _cut(self, federation: FederationLoop, count: int) -> int:
@@ -112,3 +114,10 @@ class Robust(FederationCallback):
                 f"{self.rule} withstands {byzantine} instead of {self.byzantine} hostile clients: {count} updates"
             )
         return krum(states, byzantine, 1 if self.rule == "krum" else count - byzantine)
+
+
+def _parts(federation: FederationLoop, update: ClientUpdate) -> tuple[State, State]:
+    """Parameters, and BatchNorm's statistics and counters, of an update."""
+    buffers = federation.buffer_names & update.backbone.keys()
+    parameters = {name: value for name, value in update.backbone.items() if name not in buffers}
+    return parameters, {name: update.backbone[name] for name in update.backbone if name in buffers}

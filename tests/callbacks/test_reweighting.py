@@ -96,6 +96,65 @@ def test_the_distance_equals_a_loop_in_float64() -> None:
     assert distance == pytest.approx(angle_by_loop(before, after), abs=1e-5)
 
 
+def test_statistics_alone_move_the_paper_s_distance_and_not_the_fixed_one() -> None:
+    client = make_client().train()
+    parameters = {name: value.clone() for name, value in client.named_parameters()}
+
+    def statistics_move() -> None:
+        for _ in range(20):
+            client.backbone(torch.randn(8, 3, 32, 16, generator=generator("images", 0)) + 3)
+
+    moving, _ = run_hooks(client, statistics_move)
+    assert all(torch.equal(value, parameters[name]) for name, value in client.named_parameters())
+    assert moving > 0.01, "no parameter moved"
+    assert client.outbox.metrics["cosine_distance_fixed"] == 0.0
+    after = {name: value.clone() for name, value in client.named_buffers()}
+    assert any(float(value.float().abs().max()) > 1 for name, value in after.items() if "running_mean" in name)
+
+
+def test_the_fixed_distance_equals_a_loop_with_the_statistics_put_back() -> None:
+    client = make_client().train()
+    images = torch.randn(5, 3, 32, 16, generator=generator("probe", 1))
+    hand = copy.deepcopy(client).double().eval()
+    before = hand.head(hand.backbone(images.double())).tolist()
+
+    def train() -> None:
+        with torch.no_grad():
+            client.backbone(torch.randn(8, 3, 32, 16, generator=generator("images", 0)) * 4)
+            for value in client.parameters():
+                value.add_(0.2 * torch.randn(value.shape, generator=generator("step", value.numel())))
+
+    run_hooks(client, train)
+    with torch.no_grad():
+        for mine, theirs in zip(hand.parameters(), client.parameters(), strict=True):
+            mine.copy_(theirs)
+    wanted = angle_by_loop(before, hand.head(hand.backbone(images.double())).tolist())
+    assert client.outbox.metrics["cosine_distance_fixed"] == pytest.approx(wanted, abs=1e-5)
+    assert abs(client.outbox.metrics["cosine_distance"] - wanted) > 1e-3
+
+
+def test_the_server_weighs_by_the_distance_that_is_asked_for() -> None:
+    numbers = {"a": (0.1, 0.3), "b": (0.3, 0.1)}
+    updates = [
+        ClientUpdate(1, client, {}, 10, {"cosine_distance": moving, "cosine_distance_fixed": fixed})
+        for client, (moving, fixed) in numbers.items()
+    ]
+    for statistics, wanted in (("moving", 0.25), ("fixed", 0.75)):
+        server: Any = Server()
+        weights: dict[str, float] = {}
+        callback = Reweighting(statistics=statistics)  # type: ignore[arg-type]
+        callback.on_aggregation_start(server, updates, weights)
+        assert weights["a"] == pytest.approx(wanted)
+        assert [row[2:] for row in server.records if row[1] == "a"] == [
+            ("cosine_distance", 0.1),
+            ("cosine_distance_fixed", 0.3),
+        ]
+    with pytest.raises(RejectedUpdate, match="cosine distance of None"):
+        Reweighting(statistics="fixed").on_update(server, update_of("a", 0.5))
+    with pytest.raises(FedReIDError, match="statistics=fixed: has no effect with"):
+        Reweighting(statistics="fixed", probe="train")
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_probe_passes_change_nothing(training: bool) -> None:
     client = make_client().train(training)
@@ -117,8 +176,8 @@ def test_the_mode_comes_back_after_an_error() -> None:
     assert client.training and client.backbone.training
 
 
-@pytest.mark.parametrize(("options", "forwards"), [({}, 2), ({"probe": "train"}, 2), ({"by": "uniform"}, 0)])
-def test_a_turn_costs_two_forwards_of_one_batch(options: dict[str, str], forwards: int) -> None:
+@pytest.mark.parametrize(("options", "forwards"), [({}, 3), ({"probe": "train"}, 2), ({"by": "uniform"}, 0)])
+def test_a_turn_costs_few_forwards_of_one_batch(options: dict[str, str], forwards: int) -> None:
     client, batches = make_client(), []
     client.backbone.register_forward_hook(lambda module, arguments, output: batches.append(len(arguments[0])))
     if forwards:
@@ -301,6 +360,9 @@ def weigh(options: dict[str, Any], **updates: tuple[float | None, int]) -> tuple
         ({"mix": 0.5}, (0.575, 0.425)),
         ({"temperature": 0.2}, (1 / (1 + math.e), math.e / (1 + math.e))),
         ({"temperature": 0.2, "mix": 0.5}, (0.45 + 0.5 / (1 + math.e), 0.05 + 0.5 * math.e / (1 + math.e))),
+        ({"clip": 1.2}, (25 / 61, 36 / 61)),  # halves of 5/6 and 6/5, divided by their sum: 25/61 and 36/61
+        ({"clip": 3.0}, (0.25, 0.75)),
+        ({"clip": 1.0, "mix": 0.5}, (0.7, 0.3)),
         ({"by": "data_volume"}, (0.9, 0.1)),
         ({"by": "data_volume", "temperature": 0.8}, (math.e / (1 + math.e), 1 / (1 + math.e))),
         ({"by": "uniform"}, (0.5, 0.5)),

@@ -59,12 +59,19 @@ class DataConfig:
     """Where the pictures are and how they are read."""
 
     name: str = key("minireid", "name of the data configuration (set by data=NAME)")
-    synthetic: bool = key(False, "the pictures are drawn, not photographed; every table says so")
+    synthetic: bool = key(
+        False, "this program drew the pictures (found out from the files and its manifest); every table says so"
+    )
     source: str = key(
         "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
     )
     version: int = key(1, "version of the benchmark under data.source=minireid, 1 or 2 (the newest)", at_least=1)
     root: str | None = key(None, "folder that holds one folder per dataset", path=True)
+    minireid_dir: str | None = key(
+        None,
+        "folder of the embedded benchmark, which is drawn there; null: in ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)",
+        path=True,
+    )
     layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
     name_pattern: str | None = key(
         None,
@@ -92,6 +99,12 @@ class DataConfig:
         "by_dataset",
         "clients: one per dataset, per camera, per group of identities, or one with everything",
         choices=("by_dataset", "by_camera", "by_identity", "merged"),
+    )
+    clients: str = key(
+        "all",
+        "clients that take part: all; large: those with at least the median number of training images; small: those "
+        "with fewer",
+        choices=("all", "large", "small"),
     )
     parts: int | None = key(
         None, "groups of identities per dataset under by_identity; null: as many as it has cameras", at_least=1
@@ -129,6 +142,12 @@ class DataConfig:
         "none",
         "first: the first image of every identity is not trained on (the published code without --train_all)",
         choices=("none", "first"),
+    )
+    incomplete_batches: str = key(
+        "train",
+        "an epoch's last batch where it has fewer than batch_size images: train on it, or skip it (the published code; "
+        "a client with fewer images in all then never trains)",
+        choices=("train", "skip"),
     )
     val_ids: float = key(
         0.0,
@@ -262,6 +281,11 @@ class Config:
     )
     client_retries: int = key(
         1, "how often a client that failed, or sent what was refused, is asked again in a round", at_least=0
+    )
+    ties: str = key(
+        "expected",
+        "gallery images with equal scores: expected: mean over all orders; order: the earlier image first (torchreid)",
+        choices=("expected", "order"),
     )
     evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
     output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN", path=True)

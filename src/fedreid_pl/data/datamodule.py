@@ -108,7 +108,8 @@ class ReIDDataModule(pl.LightningDataModule):
         source = self.pool.source(self.client.train)
         batches: TrainBatches | IdentityBatches
         if self.config.instances is None:
-            batches = TrainBatches(self.num_samples, self.batch_size, self._seed, rank, world)
+            skip = self.config.incomplete_batches == "skip"
+            batches = TrainBatches(self.num_samples, self.batch_size, self._seed, rank, world, skip)
         else:
             labels = self._labels.tolist()
             batches = IdentityBatches(labels, self.batch_size, self.config.instances, self._seed, rank, world)

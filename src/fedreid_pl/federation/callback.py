@@ -97,6 +97,13 @@ class FederationCallback(pl.Callback):
         """Plain values for summary.json, under the callback's name; nothing by default."""
         return {}
 
+    def release_state(self) -> dict[str, Any]:
+        """What has to be on the disk before the models of the round leave the server; nothing by default."""
+        return {}
+
+    def load_release_state(self, state: dict[str, Any], round: int) -> None:
+        """Takes back what `release_state` returned in the last round whose models may have left, finished or not."""
+
     # client half: a loss of its own, and what a client keeps between its turns
 
     def training_loss(

@@ -31,6 +31,12 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
             f"warning: optim.schedule={config.optim.schedule}: the learning rates of {share:.0%} of the rounds are "
             "below 1e-3 of the configured ones, where training hardly moves weights; optim.schedule=constant avoids it"
         )
+    idle = [name for name, client in data.clients.items() if len(client.train) < config.batch_size]
+    if idle and config.data.incomplete_batches == "skip":
+        say(
+            f"warning: data.incomplete_batches=skip: clients with fewer than batch_size={config.batch_size} training "
+            f"images never train: {', '.join(idle)}"
+        )
     if rows := departures(config):
         _say_departures(rows)
 

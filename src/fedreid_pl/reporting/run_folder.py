@@ -114,7 +114,9 @@ def setting(config: Config) -> str:
     Whether clients keep the optimizer's state over rounds belongs to the algorithm: standalone training does.
     """
     scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
-    data = replace(config.data, scenario=scenario, public=None, overlap="auto")
+    # a standalone client is the same whoever else takes part
+    clients = "all" if config.role == "federated" else config.data.clients
+    data = replace(config.data, scenario=scenario, public=None, overlap="auto", clients=clients)
     return fingerprint(
         replace(
             config,

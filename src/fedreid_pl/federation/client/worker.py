@@ -159,6 +159,7 @@ class ClientWorker:
         total_epochs = config.rounds * config.local_epochs
         retrieval = {
             "keep_unmatched": config.data.keep_unmatched,
+            "ties": config.ties,
             "single_shot": config.data.single_shot,
             "seed": config.data.split_seed,
         }

@@ -143,6 +143,7 @@ class FederationLoop:
             FedReIDError: if fewer than `min_clients` good updates came in, or a checkpoint cannot be written.
         """
         self.costs.restart()
+        self._load_release()
         for observer in self.observers:
             observer.on_start(self)
         if self.round == 0 and not self.history.records:
@@ -174,6 +175,7 @@ class FederationLoop:
             self._aggregate(updates)
         del updates
         self.inbox.clear()
+        self._save_release()
         if evaluated:
             self.evaluate_models()
         for callback in self.callbacks.values():
@@ -185,6 +187,18 @@ class FederationLoop:
             self._save()
         for observer in self.observers:
             observer.on_round_end(self, self.history.of_round(self.round))
+
+    def _save_release(self) -> None:
+        """Before anybody is sent the new models."""
+        states = {name: state for name, callback in self.callbacks.items() if (state := callback.release_state())}
+        if states:
+            self.checkpoints.save_release(self.round, states)
+
+    def _load_release(self) -> None:
+        round, states = self.checkpoints.release()
+        for name, callback in self.callbacks.items():
+            if name in states:
+                callback.load_release_state(states[name], round)
 
     def _collect(self, evaluated: bool) -> list[ClientUpdate]:
         collection = Collection(self, evaluated)
