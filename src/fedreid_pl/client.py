@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from fedreid_pl.functional.triplet import batch_hard_triplet
 from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
 from fedreid_pl.models.clones import Clones
 from fedreid_pl.models.compiled import CompiledTrunk
+
+MOST_TIED = 0.01  # share of queries whose first match may tie with an image of somebody else without a warning
 
 TrainingLoss = Callable[["ReIDClient", TrainBatch, Tensor, Tensor, Tensor], Tensor | None]
 """(client, batch, embeddings `[B, D]`, features `[B, D]`, logits `[B, identities]`) -> what a step adds to its loss."""
@@ -243,6 +246,12 @@ class ReIDClient(pl.LightningModule):
         """Computes every test set's scores, gathered over processes."""
         for name, metric in self._retrieval.items():
             self.scores[name] = {key: float(value) for key, value in metric.compute().items()}
+            if metric.tied > MOST_TIED and self.trainer.is_global_zero:
+                warnings.warn(
+                    f"{name}: for more than {MOST_TIED:.0%} of the queries the first match has the score of an image "
+                    "of somebody else; such places are shared, see ties=expected. The features may have collapsed.",
+                    stacklevel=2,
+                )
         self._retrieval = {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -59,12 +59,19 @@ class DataConfig:
     """Where the pictures are and how they are read."""
 
     name: str = key("minireid", "name of the data configuration (set by data=NAME)")
-    synthetic: bool = key(False, "the pictures are drawn, not photographed; every table says so")
+    synthetic: bool = key(
+        False, "this program drew the pictures (found out from the files and its manifest); every table says so"
+    )
     source: str = key(
         "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
     )
     version: int = key(1, "version of the benchmark under data.source=minireid, 1 or 2 (the newest)", at_least=1)
     root: str | None = key(None, "folder that holds one folder per dataset", path=True)
+    minireid_dir: str | None = key(
+        None,
+        "folder of the embedded benchmark, which is drawn there; null: in ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)",
+        path=True,
+    )
     layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
     name_pattern: str | None = key(
         None,
@@ -221,6 +228,13 @@ class TrainerConfig:
 
 
 @dataclass
+class EngineConfig:
+    """Where the clients' jobs run; changes no number of the run. `engine=NAME` is short for `engine.name=NAME`."""
+
+    name: str = key("sequential", "sequential: one client after the other in this process", choices=("sequential",))
+
+
+@dataclass
 class ReportConfig:
     """What report.html and inspection.json show; changes no number of the run."""
 
@@ -275,6 +289,11 @@ class Config:
     client_retries: int = key(
         1, "how often a client that failed, or sent what was refused, is asked again in a round", at_least=0
     )
+    ties: str = key(
+        "expected",
+        "gallery images with equal scores: expected: mean over all orders; order: the earlier image first (torchreid)",
+        choices=("expected", "order"),
+    )
     evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
     output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN", path=True)
     resume: str = key(
@@ -291,6 +310,7 @@ class Config:
     optim: OptimConfig = key(OptimConfig, "local optimisation")
     loss: LossConfig = key(LossConfig, "what is minimised")
     trainer: TrainerConfig = key(TrainerConfig, "devices")
+    engine: EngineConfig = key(EngineConfig, "where jobs run")
     report: ReportConfig = key(ReportConfig, "what is shown")
     callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
 

@@ -18,6 +18,7 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fedreid_pl.config import Config
+from fedreid_pl.config.launch import STARTED
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.trainer_parts import (
     NoProfiler,
@@ -80,6 +81,7 @@ def launch(config: Config) -> pl.Trainer:
     keep_freed_memory()
     trainer = build_trainer(config)
     if trainer.strategy.launcher is not None:
+        os.environ[STARTED] = str(os.getpid())  # a variable of Lightning's alone may be left over from anything
         trainer.strategy.launcher.launch(_nothing, trainer=trainer)
     trainer.strategy.setup_environment()
     return trainer
