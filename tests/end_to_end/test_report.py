@@ -175,7 +175,7 @@ def test_without_matplotlib_figures_cost_one_line(
         (["report", "RUN", "RUN2", "report.images=true"], "is for a single run"),
         (["report", "RUN", "data=fedreidbench"], "data.root"),
         (["report", "RUN", "out=RUN/config.yaml/x.html"], "cannot be written"),
-        (["report", "BROKEN"], "metrics.csv: cannot be read"),
+        (["report", "BROKEN"], "metrics.csv: is not as a run writes it"),
         (["figure", "RUN", "columns=3"], "columns=3: the width in columns of the paper, 1 or 2"),
         (["figure", "RUN", "rounds=3"], "rounds=3: is not taken"),
     ],
