@@ -106,7 +106,7 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
     parts = _taking_part(config, _deal_out(config, trains))
-    tests = {name: test for name, test in tests.items() if name in {own for _, own, _ in parts}}
+    tests = {name: test for name, test in tests.items() if name in {named[own] for _, own, _ in parts}}
     validation: dict[str, TestSet] = {}
     if config.val_ids:
         parts, validation = hold_out_validation(config, parts)
