@@ -21,7 +21,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
 from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob
-from fedreid_pl.federation.precision import resolve_precision
+from fedreid_pl.federation.precision import precision_warning, resolve_precision
 from fedreid_pl.federation.server.checkpoint import check_models, read_checkpoint
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.server.observer import Observer
@@ -37,6 +37,7 @@ from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, write_splits
 from fedreid_pl.reporting.status import Status
+from fedreid_pl.reporting.wandb_names import check_wandb_names
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
 from fedreid_pl.start import initial_backbone, start_record
 
@@ -62,6 +63,8 @@ def train(config: Config, folder: Path) -> FederationLoop:
         write_text(folder / "config.yaml", to_yaml(config))
         write_splits(folder, data.digests, data.datasets, data.overlaps, data.unread_folders)
         introduce(config, data, folder)
+        if slow := precision_warning(config):
+            say(f"warning: {slow}")
 
     trainer = launch(config)
     try:
@@ -98,6 +101,7 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     config = resolve_precision(config, recorded_precision(config, folder))
     check_devices(config)
     check_report(config)
+    check_wandb_names(config)
     make_callbacks = callback_factory(config.callbacks)
     data = load_federated_data(config.data, status)
     backbone = initial_backbone(config, status)

@@ -27,6 +27,7 @@ from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.html.report import NAME, write_report
 from fedreid_pl.reporting.records import RunRecord, read_run
 from fedreid_pl.reporting.status import Status
+from fedreid_pl.reporting.wandb_names import check_wandb_names
 from fedreid_pl.start import DRAWN, initial_backbone
 
 
@@ -104,6 +105,7 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
         checked.add(run.experiment)
         config = run.config
         check_devices(config)
+        check_wandb_names(config)
         make_callbacks = callback_factory(config.callbacks)
         key = repr(config.data)
         if key not in data:
