@@ -11,8 +11,11 @@ os.environ["WANDB_MODE"] = "offline"
 import pytest
 import support
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("no deadline", deadline=None)  # a busy machine is slow, which is no fault
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from fedreid_pl.config import Config, lineage, to_yaml
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.data.synthetic import with_found
 from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
@@ -104,6 +105,7 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     check_wandb_names(config)
     make_callbacks = callback_factory(config.callbacks)
     data = load_federated_data(config.data, status)
+    config = with_found(config, data)
     backbone = initial_backbone(config, status)
     if status is not None:
         status.done()
@@ -150,7 +152,7 @@ def evaluate(
         FedReIDError: for data that cannot be read or does not fit the run.
     """
     quiet()
-    config = resolve_precision(config)
+    config = with_found(resolve_precision(config), data)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
     backbone = initial_backbone(config)
@@ -181,6 +183,7 @@ def inspect_run(config: Config, before: Config, folder: Path) -> None:
     check_report(config)
     state = read_checkpoint(find_checkpoint(folder), lineage(before))
     data = load_federated_data(config.data)
+    config = with_found(config, data)
     if list(data.clients) != list((read_summary(folder) or {}).get("clients", data.clients)):
         raise FedReIDError(f"data={config.data.name}: its clients are not those of the run in {folder}")
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]

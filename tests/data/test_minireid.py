@@ -313,7 +313,7 @@ def test_damaged_cache_is_refused(tmp_path: Path, damage: str) -> None:
         manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 999'))
     else:
         wanted = [DOMAINS["mini-viper"]]
-    with pytest.raises(FedReIDError, match="delete this folder") as caught:
+    with pytest.raises(FedReIDError, match="move it elsewhere, and it is drawn again") as caught:
         ensure_minireid(root, domains=wanted)
     assert str(root) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -359,7 +359,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path, processes: int) -> None:
     # files of more than 900 bytes fail; the workers inherit both settings
     resource.setrlimit(resource.RLIMIT_FSIZE, (900, before[1]))
     try:
-        with pytest.raises(FedReIDError, match=r"data\.root"):
+        with pytest.raises(FedReIDError, match=r"data\.minireid_dir"):
             ensure_minireid(tmp_path / "minireid", processes, domains=[DOMAINS["mini-viper"], MINIATURE])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

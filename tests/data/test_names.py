@@ -58,6 +58,7 @@ NO_CAMERA = [
 HASHES = ["3f2504e0-4f89-11d3-9c0c-c305e82c3301.jpg", "c1d9fc1cc800332567a0da25a1ce68c1.png"]
 UNCLEAR = {
     "cam_front_0001.jpg": "(?i)cam_(?P<camera>[A-Za-z]+)",
+    "0100_cam_front_99.png": "(?i)cam_(?P<camera>[A-Za-z]+)",
     "anna_c_1.jpg": "(?i)c_(?P<camera>[0-9]+)",
     "x_c1234.jpg": "(?i)c(?P<camera>[0-9]+)",
     "0001_1cam_2.jpg": "(?i)(?P<camera>[0-9]+)cam",

@@ -25,6 +25,7 @@ def evaluate(words: list[str]) -> int:
     config = load_config(folder / "config.yaml", rest)
     check_launch(config)
     from fedreid_pl.data.scenarios import load_federated_data
+    from fedreid_pl.data.synthetic import with_found
     from fedreid_pl.experiment import evaluate as score
     from fedreid_pl.federation.server.checkpoint import read_checkpoint
     from fedreid_pl.federation.server.history import TESTS, summarize
@@ -41,6 +42,7 @@ def evaluate(words: list[str]) -> int:
         path = folder / "checkpoints" / f"round-{best or 0:05d}.ckpt"
     state = read_checkpoint(find_checkpoint(path), lineage(load_config(folder / "config.yaml")))
     data = load_federated_data(config.data)
+    config = with_found(config, data)
     heading = title(config, state["round"])
     if trains_on(folder, data):
         if splits:

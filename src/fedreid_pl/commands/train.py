@@ -42,8 +42,8 @@ def train(words: list[str]) -> int:
     if loop.observers:
         width = columns(sys.stdout)
         summary = build_summary(loop)
-        print(f"\n{fill(title(config, loop.round), width)}\n")
-        print(result_table(summary, None if config.name == "local" else find_standalone(config, folder), width))
+        print(f"\n{fill(title(loop.config, loop.round), width)}\n")
+        print(result_table(summary, None if config.name == "local" else find_standalone(loop.config, folder), width))
         print(f"\n{fill('Rank-1 (R1) and mAP in percent. Where to look next:', width)}\n")
         url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)
         print(where_next_text(where_next(config, folder, url), width))

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
@@ -24,7 +24,7 @@ from fedreid_pl.errors import FedReIDError, nearest
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
-    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir"),
+    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
     *("report.images", "report.queries", "report.embedding"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
@@ -45,15 +45,16 @@ def compose(words: Iterable[str]) -> Config:
     >>> compose(["exp=fedpav_rw", "rounds=3"]).rounds
     3
     """
-    chosen = {"exp": "fedpav", "data": "minireid"}
+    chosen: dict[str, str] = {}
     overrides: list[tuple[str, str]] = []
     for word in words:
         name, value = _split(word, "rounds=30")
-        if name in chosen:
+        if name in ("exp", "data"):
             chosen[name] = value
         else:
             overrides.append((name, value))
-
+    chosen.setdefault("exp", "fedpav")
+    chosen.setdefault("data", default_data([value for name, value in overrides if name == "data.root"]))
     origins: dict[str, str] = {}
     data_name, data_values = _choose("data", chosen["data"], origins)
     exp_name, exp_values = _choose("exp", chosen["exp"], origins)
@@ -68,6 +69,16 @@ def compose(words: Iterable[str]) -> Config:
     finished = _finish(composed, origins)
     _check_new(finished)
     return finished
+
+
+def default_data(roots: Sequence[str]) -> str:
+    """The data configuration of a command without `data=`: `auto` if `data.root` is a folder that is not MiniReID's.
+
+    >>> default_data([]), default_data(["."])
+    ('minireid', 'auto')
+    """
+    root = Path(roots[-1]).expanduser() if roots and roots[-1] not in ("", "null") else None
+    return "auto" if root is not None and root.is_dir() and not (root / "manifest.json").is_file() else "minireid"
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:

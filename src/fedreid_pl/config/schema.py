@@ -59,12 +59,19 @@ class DataConfig:
     """Where the pictures are and how they are read."""
 
     name: str = key("minireid", "name of the data configuration (set by data=NAME)")
-    synthetic: bool = key(False, "the pictures are drawn, not photographed; every table says so")
+    synthetic: bool = key(
+        False, "this program drew the pictures (found out from the files and its manifest); every table says so"
+    )
     source: str = key(
         "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
     )
     version: int = key(1, "version of the benchmark under data.source=minireid, 1 or 2 (the newest)", at_least=1)
     root: str | None = key(None, "folder that holds one folder per dataset", path=True)
+    minireid_dir: str | None = key(
+        None,
+        "folder of the embedded benchmark, which is drawn there; null: in ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)",
+        path=True,
+    )
     layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
     name_pattern: str | None = key(
         None,

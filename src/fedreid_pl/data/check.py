@@ -15,12 +15,13 @@ from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_fold
 from fedreid_pl.data.decoding import decode_all
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.inventory import Inventory
-from fedreid_pl.data.layouts import recognise_layout
+from fedreid_pl.data.layouts import find_layouts, recognise_layout
 from fedreid_pl.data.naming import dataset_names, public_name, split_entry
 from fedreid_pl.data.overlap import Overlap, byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
 from fedreid_pl.data.scenarios import (
+    camera_remark,
     dataset_folders,
     federate,
     locate_dataset,
@@ -30,6 +31,7 @@ from fedreid_pl.data.scenarios import (
     unmatched_remarks,
     unread_folders,
 )
+from fedreid_pl.data.synthetic import are_synthetic
 from fedreid_pl.errors import FedReIDError
 
 Use = Literal["client", "public", "none"]
@@ -54,6 +56,7 @@ class DatasetCheck:
         use: `"client"`, `"public"`, or `"none"` for one that the configuration does not name.
         folder: where it is, `None` if it is missing.
         layout: the key of the layout that it is read in.
+        found: how person and camera were found, with one name taken apart.
         splits: counts by split.
         cameras: different cameras in all splits.
         table1: the counts of the paper's Table 1 where they apply.
@@ -72,6 +75,7 @@ class DatasetCheck:
     use: Use
     folder: Path | None = None
     layout: str | None = None
+    found: str = ""
     splits: dict[str, SplitCounts] = field(default_factory=dict)
     cameras: int = 0
     table1: Counts | None = None
@@ -177,8 +181,8 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
         check, table = _check(config, root, name, text, use, folder, say)
         checks.append(check)
         tables.append(table)
-    result = DataCheck(config.name, root, config.synthetic, checks)
     read = [table for table in tables if table is not None]
+    result = DataCheck(config.name, root, len(read) == len(tables) and are_synthetic(read), checks)
     if len(read) == len(tables):
         public = read.pop() if config.public else None
         try:
@@ -191,7 +195,7 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
         except FedReIDError as error:
             result.problem = str(error)
     result.remarks = [*unread_folders(config, root), *result.remarks]
-    if not config.synthetic:
+    if not result.synthetic:
         checks += _others(config, root, checks, say)
     result.seconds = time.perf_counter() - started
     return result
@@ -246,7 +250,10 @@ def _check(
         check.images = len(files)
         check.unreadable, pixels = decode_all(files, lambda done: say(f"{check.name}: {done}"))
         check.pixels |= pixels
-        check.notes += table.remarks
+        check.found = table.found or _taken_apart(table, find_layouts()[table.layout].found)
+        check.notes += [line.removeprefix(f"{check.name}: ") for line in table.remarks]
+        if not table.has_cameras and use == "client":
+            check.notes.append(camera_remark(table).removeprefix(f"{check.name}: "))
         if table.inventory is not None:
             check.files = table.inventory
             skipped = table.inventory.counted()
@@ -259,6 +266,11 @@ def _check(
         check.problem = str(error)
     check.seconds = time.perf_counter() - started
     return check, table
+
+
+def _taken_apart(table: SampleTable, how: str) -> str:
+    """How a layout finds person and camera, and what that gives for the first image."""
+    return f"{how}; {table.paths[0]}: person {table.identities[0]}, camera {table.cameras[0]}"
 
 
 def _overlaps(config: DataConfig, data: FederatedData, checks: Sequence[DatasetCheck], say: Progress) -> list[Overlap]:

@@ -96,6 +96,7 @@ class FederatedData:
         datasets: the tables that all the others are parts of.
         remarks: what a user should know of the files, one line each.
         left_out: by dataset the images that cannot be read, where these are skipped.
+        synthetic: whether this program drew all pictures, which their files and the drawing code's manifest tell.
         overlaps: pictures and persons that are in two places.
         unread_folders: one line for every folder of `data.root` that is no dataset.
     """
@@ -108,6 +109,7 @@ class FederatedData:
     datasets: tuple[SampleTable, ...] = ()
     remarks: tuple[str, ...] = ()
     left_out: Mapping[str, list[BadImage]] = field(default_factory=dict)
+    synthetic: bool = False
     overlaps: tuple[Overlap, ...] = ()
     unread_folders: tuple[str, ...] = ()
 

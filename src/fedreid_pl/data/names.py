@@ -35,7 +35,7 @@ CAMERA = re.compile(
 LIKE_CAMERA = re.compile(
     rf"(?P<word>(?<![^\W_])c[\W_]?|{_CAM}[\W_]{{0,2}}|(?<![^\W_]){_WORD}[\W_]{{0,2}})(?P<number>[0-9]+)"
     r"|(?P<named>(?<![^\W_])cam(?:era)?[\W_]{1,2})(?P<name>[^\W_0-9]{2,})"
-    r"|(?P<before>[0-9]{1,3})(?P<behind>[\W_]?cam(?:era)?)(?![^\W_])"
+    r"|(?P<before>(?<![^\W_])[0-9]{1,3})(?P<behind>cam(?:era)?)(?![^\W_])"
 )
 """What may be a camera in a name in which `CAMERA` finds none."""
 

@@ -19,16 +19,24 @@ from fedreid_pl.data.federated import ClientData, FederatedData, TestSet
 from fedreid_pl.data.guards import check_no_shared_images, guarded_public
 from fedreid_pl.data.index import read_indexed
 from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
-from fedreid_pl.data.minireid import ensure_minireid
+from fedreid_pl.data.minireid import check_complete, ensure_minireid
+from fedreid_pl.data.minireid.writer import MANIFEST
 from fedreid_pl.data.naming import dataset_names, folder_names, public_name, split_entry
 from fedreid_pl.data.near_misses import missing_dataset
 from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.readable import BadImage, without_unreadable
+from fedreid_pl.data.readers.crops import describe_folder, find_crops
 from fedreid_pl.data.samples import SampleTable, concatenate
+from fedreid_pl.data.synthetic import are_synthetic
 from fedreid_pl.data.unrecognised import unrecognised, why_not
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
+
+NOT_DRAWN = (
+    "data.synthetic=true is not taken from the configuration: these pictures are not the ones that this program drew, "
+    "so they are treated as photographs"
+)
 
 
 def load_federated_data(config: DataConfig, progress: Callable[[str], None] | None = None) -> FederatedData:
@@ -67,8 +75,16 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
         data.digests[name]["left_out"] = [item._asdict() for item in bad]
     overlaps = find_overlaps(data, byte_keys(config, data.datasets, progress))
     folders = unread_folders(config, root)
-    remarks = (*folders, *check_overlaps(config, overlaps), *data.remarks)
-    return replace(data, left_out=left_out, overlaps=tuple(overlaps), unread_folders=tuple(folders), remarks=remarks)
+    synthetic = are_synthetic(data.datasets)
+    believed = [NOT_DRAWN] if config.synthetic and not synthetic else []
+    return replace(
+        data,
+        left_out=left_out,
+        overlaps=tuple(overlaps),
+        unread_folders=tuple(folders),
+        remarks=(*folders, *check_overlaps(config, overlaps), *data.remarks, *believed),
+        synthetic=synthetic,
+    )
 
 
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
@@ -82,7 +98,10 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
     check_no_shared_images(read)
     if public is not None:
         public = guarded_public(config, public, tables)
-    tests = {table.name: TestSet(table.name, table.split("query"), table.split("gallery")) for table in tables}
+    named = {table.name: test_name(table) for table in tables}
+    tests = {
+        named[table.name]: TestSet(named[table.name], table.split("query"), table.split("gallery")) for table in tables
+    }
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
@@ -96,7 +115,7 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         union = concatenate([train for _, _, train in parts], "merged")
         clients = [ClientData("merged", union, (*tests, *(test.name for test in validation.values())))]
     else:
-        own = {name: (test, *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
+        own = {name: (named[test], *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
         clients = [ClientData(name, train, own[name]) for name, _, train in parts]
     return FederatedData(
         {client.name: client for client in clients},
@@ -105,14 +124,33 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         tuple(name for name, _, _ in parts if config.val_ids and name not in validation),
         {table.name: digest(table) for table in read},
         (*tables, *([public] if public is not None else [])),
-        (*(line for table in read for line in _remarks(table)), *single, *unmatched_remarks(config, tests.values())),
+        (
+            *(line for table in read for line in _remarks(table)),
+            *(camera_remark(table) for table in tables if not table.has_cameras),
+            *single,
+            *unmatched_remarks(config, tests.values()),
+        ),
+    )
+
+
+def test_name(table: SampleTable) -> str:
+    """The name of a dataset's test set, which stands beside every number: it says if the dataset has no cameras."""
+    return table.name if table.has_cameras else f"{table.name}-no-cameras"
+
+
+def camera_remark(table: SampleTable) -> str:
+    """One line on a dataset without cameras."""
+    return (
+        f"{table.name}: names say no camera, so every gallery image of a person counts as a match, also one from the "
+        f"query's own camera: scores are higher than with cameras, and the test set is called {test_name(table)}"
     )
 
 
 def _remarks(table: SampleTable) -> tuple[str, ...]:
     """What a user should know of one dataset's files: what its reader remarks, and what is not read."""
     unread = table.inventory.named() if table.inventory is not None else ""
-    return (*table.remarks, *([f"{table.name}: {unread}"] if unread else []))
+    remarks = (line if table.name in line else f"{table.name}: {line}" for line in table.remarks)
+    return (*remarks, *([f"{table.name}: {unread}"] if unread else []))
 
 
 def unmatched_remarks(config: DataConfig, tests: Iterable[TestSet]) -> list[str]:
@@ -187,16 +225,25 @@ def named_layout(config: DataConfig) -> Layout | None:
 
 
 def locate_root(config: DataConfig, progress: Callable[[str], None] | None = None) -> Path:
-    """The folder of the datasets; draws MiniReID first if that is the source and it is not there yet.
+    """The folder of the datasets; MiniReID is drawn into its own place, never into `data.root`.
 
     Raises:
-        FedReIDError: if `data.root` is needed and missing.
+        FedReIDError: if `data.root` is needed and missing, or `data=minireid` is given a root without MiniReID.
     """
-    if config.source == "minireid":
-        return ensure_minireid(config.root, progress=progress, version=config.version)
+    if config.source == "minireid" and not config.root:
+        return ensure_minireid(config.minireid_dir, progress=progress, version=config.version)
     if not config.root:
         raise FedReIDError(f"data={config.name}: give the folder of the datasets, data.root=/path/to/datasets")
-    return _existing(Path(config.root).expanduser(), "data.root")
+    root = _existing(Path(config.root).expanduser(), "data.root")
+    if config.source == "minireid":
+        if not (root / MANIFEST).is_file():
+            raise FedReIDError(
+                f"data.root={root}: {describe_folder(root)}, and no MiniReID; data=minireid draws its pictures into a "
+                "place of its own (data.minireid_dir): leave data.root out, or leave data=minireid out to read "
+                "the folder"
+            )
+        check_complete(root, version=config.version)
+    return root
 
 
 def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: bool = False) -> SampleTable:
@@ -266,14 +313,19 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
             named[name] = folder
         return named
     layout = named_layout(config)
+    if layout is not None and layout.key == "crops":
+        crops = [folder for folder in find_crops(root) if folder.resolve() != public]
+        return dict(zip(folder_names([folder.name for folder in crops]), crops, strict=True))
     recognise = layout.recognise if layout else recognise_layout
     found = [item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)]
+    if not found and recognise(root):
+        found = [root]
     if not found:
         wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
         near = "; ".join(unrecognised(root, layout, set()))
         raise FedReIDError(
-            f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets"
-            + (f"; {near}" if near else "")
+            f"data.root={root}: holds no dataset {wanted}; {describe_folder(root)}; name folders below it with "
+            "data.datasets" + (f"; {near}" if near else "")
         )
     return dict(zip(folder_names([item.name for item in found]), found, strict=True))
 
@@ -283,6 +335,8 @@ def unread_folders(config: DataConfig, root: Path) -> list[str]:
     if config.datasets or config.source == "minireid":
         return []
     used = {folder.resolve() for folder in dataset_folders(config, root).values()}
+    if root.resolve() in used or config.layout == "crops":
+        return []
     public = _public_folder(config, root)
     return unrecognised(root, named_layout(config), used | ({public} if public else set()))
 

@@ -47,5 +47,5 @@ def precision_warning(config: Config) -> str:
         return ""
     return (
         "trainer.precision=bf16-mixed: this processor has no bfloat16 instructions and emulates them: a training "
-        "step of ResNet-50 took 162 s instead of 9 s on such a processor. trainer.precision=auto chooses what is fast here"
+        "step of ResNet-50 took 162 s instead of 9 s on such a processor. trainer.precision=auto chooses the fast one"
     )

@@ -67,8 +67,8 @@ def ensure_minireid(
             check_complete(root, [domain.name for domain in domains], version)
     except OSError as error:
         raise FedReIDError(
-            f"cannot write MiniReID to {root}: {error.strerror or error}; set FEDREID_PL_CACHE or data.root to a "
-            "writable folder with 150 MB of free space"
+            f"cannot write MiniReID to {root}: {error.strerror or error}; set FEDREID_PL_CACHE or data.minireid_dir "
+            "to a writable folder with 150 MB of free space"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -159,7 +159,10 @@ def _read_manifest(root: Path) -> dict[str, Any]:
 
 
 def _damaged(root: Path, what: str) -> FedReIDError:
-    return FedReIDError(f"{root} is not a complete MiniReID: {what}; delete this folder and start again")
+    return FedReIDError(
+        f"{root} is not a complete MiniReID: {what}; move it elsewhere, and it is drawn again, or "
+        "choose another data.minireid_dir"
+    )
 
 
 def _remove_stale(root: Path) -> None:

@@ -112,4 +112,11 @@ def _load(path: Path) -> Any:
         raise FedReIDError(f"{path}: is not valid JSON ({error})") from error
 
 
-LAYOUT = Layout("dgd", "meta.json and split.json (Domain Guided Dropout)", EXPECTS, is_dgd, read_dgd)
+LAYOUT = Layout(
+    "dgd",
+    "meta.json and split.json (Domain Guided Dropout)",
+    EXPECTS,
+    is_dgd,
+    read_dgd,
+    found="person and camera from the order in meta.json",
+)

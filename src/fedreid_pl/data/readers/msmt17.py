@@ -98,4 +98,11 @@ def _read_list(file: Path, folder: str, split: int, shift: int, seen: set[str]) 
     return rows
 
 
-LAYOUT = Layout("msmt17", "MSMT17 (V1, V2)", EXPECTS, is_msmt17, read_msmt17)
+LAYOUT = Layout(
+    "msmt17",
+    "MSMT17 (V1, V2)",
+    EXPECTS,
+    is_msmt17,
+    read_msmt17,
+    found="person from the lists, camera from the third number of the name",
+)

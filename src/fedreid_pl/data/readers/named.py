@@ -198,4 +198,6 @@ def _describe(
     seen = f"camera {row[2]} ({spelled})" if has_cameras else "no camera"
     frame = f", frame {found.frame}" if found.frame is not None else ""
     written = image.person if image.person is not None else found.person
+    if image.person is not None and found.frame is None and found.person is not None:
+        frame = f", frame {found.person}"  # a name of one number, below the person's folder
     return f"{how}; {image.path}: person {who} ({written}), {seen}{frame}"
