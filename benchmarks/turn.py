@@ -85,12 +85,14 @@ def main() -> None:
             callback_factory(config.callbacks),
             lambda callbacks: build_trainer(config, list(callbacks)),
         )
+        address = partial(ClientJob, "fit", "bench")
+        job_of = lambda number, client: address(number, 1, client).exchanging(worker.initial)  # noqa: E731
         times: dict[str, list[tuple[float, float]]] = {smallest: [], largest: []}
         number = 0
         for client, count in ((smallest, 4 * repeats), (largest, repeats)):
             for repeat in range(-1, count):
                 number += 1
-                turn = partial(seconds, worker.fit, ClientJob(number, client, worker.initial))
+                turn = partial(seconds, worker.fit, job_of(number, client))
                 bare = partial(seconds, bare_turn, worker, client, number)
                 if repeat % 2:  # alternate which comes first: the machine's speed drifts
                     ours, plain = turn(), bare()

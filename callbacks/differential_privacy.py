@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -18,7 +18,6 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.differential_privacy import (
     add_noise,
@@ -29,6 +28,9 @@ from fedreid_pl.functional.differential_privacy import (
 )
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.functional.secret_noise import SecretStream, new_key
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class DifferentialPrivacy(FederationCallback):
@@ -123,12 +125,12 @@ class DifferentialPrivacy(FederationCallback):
                 f"would draw none in some of {config.rounds} rounds too often; raise clients_per_round"
             )
 
-    def on_federation_start(self, federation: FederationLoop) -> None:
+    def on_federation_start(self, federation: RoundContext) -> None:
         """Sets the rate at which a client is drawn."""
         if self.selection == "poisson":
             self._rate = (federation.config.clients_per_round or 0) / len(federation.clients)
 
-    def on_round_start(self, federation: FederationLoop) -> None:
+    def on_round_start(self, federation: RoundContext) -> None:
         """Draws the clients under `selection=poisson`, the same in every process.
 
         Raises:
@@ -143,7 +145,7 @@ class DifferentialPrivacy(FederationCallback):
             raise FedReIDError(f"round {federation.round}: no client was drawn; repeat the command to go on")
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """Sets the public share of every client that answered."""
         public = self._public_weights(federation)
@@ -151,7 +153,7 @@ class DifferentialPrivacy(FederationCallback):
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],
@@ -209,7 +211,7 @@ class DifferentialPrivacy(FederationCallback):
         self._released = max(self._released, state["released"])
         self._saved = (round, state["parameters"])
 
-    def _release(self, federation: FederationLoop, average: State, names: Sequence[str], sigma: float) -> State:
+    def _release(self, federation: RoundContext, average: State, names: Sequence[str], sigma: float) -> State:
         """The noised parameters of the round, those that were released already if there are some."""
         round, saved = self._saved or (0, {})
         shapes = {name: average[name].shape for name in names}
@@ -223,7 +225,7 @@ class DifferentialPrivacy(FederationCallback):
         self._noised = released if self.noise == "secret" else {}
         return released
 
-    def _normal(self, federation: FederationLoop) -> Callable[[Sequence[int]], torch.Tensor]:
+    def _normal(self, federation: RoundContext) -> Callable[[Sequence[int]], torch.Tensor]:
         """Draws standard normal numbers, the same in every process."""
         if self.noise == "seed":
             draws = generator(federation.seed, federation.round, "differential_privacy")
@@ -231,12 +233,12 @@ class DifferentialPrivacy(FederationCallback):
         key = torch.frombuffer(bytearray(new_key()), dtype=torch.uint8)
         return SecretStream(bytes(federation.server.agree({"key": key})["key"].tolist()), "noise").normal
 
-    def _public_weights(self, federation: FederationLoop) -> dict[str, float]:
+    def _public_weights(self, federation: RoundContext) -> dict[str, float]:
         asked = federation.clients if self.selection == "poisson" else federation.selected
         sizes = {client: 1 if self.weights == "uniform" else federation.clients[client] for client in asked}
         return public_weights(sizes, self._rate)
 
-    def _compare(self, federation: FederationLoop, sigma: float, signal: float, count: int) -> None:
+    def _compare(self, federation: RoundContext, sigma: float, signal: float, count: int) -> None:
         """Records the noise's norm and warns once if the noise is larger than what the clients say together."""
         noise = sigma * math.sqrt(count)
         federation.record("privacy", "server", "noise_norm", noise)
@@ -279,7 +281,7 @@ def _with_the_absent(
     return states, used
 
 
-def _is_parameter(federation: FederationLoop, name: str, state: Mapping[str, torch.Tensor]) -> bool:
+def _is_parameter(federation: RoundContext, name: str, state: Mapping[str, torch.Tensor]) -> bool:
     return name not in federation.buffer_names and state[name].is_floating_point()
 
 

@@ -5,21 +5,20 @@ Zhuang et al., ACM TOMM 19(1s), 2023, Eq. 1-2; "weight reallocation" in the ACM 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, RejectedUpdate, State
 from fedreid_pl.functional.aggregation import normalize_weights
 from fedreid_pl.functional.randomness import derive_seed, seed_generators
 from fedreid_pl.functional.reweighting import client_weights, clip_weights, cosine_distance, mix_weights
@@ -28,6 +27,9 @@ MOVING, FIXED = "cosine_distance", "cosine_distance_fixed"
 """Names of d_k with the statistics that training left, and with those of before."""
 PREFIX = "reweighting."
 """What the names of moved statistics begin with in a message."""
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class Reweighting(FederationCallback):
@@ -56,6 +58,7 @@ class Reweighting(FederationCallback):
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "weights", "sees_single_updates")
+    job_config: ClassVar[Mapping[str, type]] = {"probe_seed": int, "probe_first": str}
 
     def __init__(
         self,
@@ -95,11 +98,11 @@ class Reweighting(FederationCallback):
 
     # server half
 
-    def on_round_start(self, federation: FederationLoop) -> None:
+    def on_round_start(self, federation: RoundContext) -> None:
         """No client has moved the running statistics yet."""
         self._moved = {}
 
-    def on_distribute(self, federation: FederationLoop, job: ClientJob) -> ClientJob:
+    def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
         """Outside of `probe=eval`, the seed of the probe's dropout; under `code`, the statistics as they were moved."""
         if not self._measures or self.probe == "eval":
             return job
@@ -113,7 +116,7 @@ class Reweighting(FederationCallback):
         statistics = {PREFIX + name: backbone[name] for name in federation.buffer_names & backbone.keys()}
         return replace(job, backbone=backbone, extras={**job.extras, **statistics})
 
-    def on_update(self, federation: FederationLoop, update: ClientUpdate) -> None:
+    def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
         """An update without a distance cannot be weighed by it."""
         distance = update.metrics.get(self._distance)
         if self._measures and (distance is None or not 0 <= distance <= 2):
@@ -122,7 +125,7 @@ class Reweighting(FederationCallback):
         self._moved |= {name.removeprefix(PREFIX): value for name, value in own.items()}
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """p_k from the scores, by default d_k / sum d; if every d_k is zero the weights stay as they are, and the
         run says so."""
@@ -144,6 +147,13 @@ class Reweighting(FederationCallback):
             weights |= mix_weights(mended, images, self.mix)
 
     # client half
+
+    def declared_extras(self, network: nn.Module) -> list[DeclaredTensor]:
+        """Under `probe=code`, the running statistics that other clients have moved."""
+        if self.probe != "code":
+            return []
+        buffers = dict(network.named_buffers())
+        return [DeclaredTensor(PREFIX + name, tuple(value.shape), value.dtype) for name, value in buffers.items()]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Both passes for a client whose batches are all skipped: Lightning calls no hook of training for it."""

@@ -8,7 +8,7 @@ Tolerant Gradient Descent", NeurIPS 2017.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
@@ -18,9 +18,11 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.robust import krum, number_cut, trimmed_mean
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class Robust(FederationCallback):
@@ -69,7 +71,7 @@ class Robust(FederationCallback):
             )
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """Equal weights, under Krum of the chosen clients and zero for the others."""
         chosen: Sequence[int] = range(len(updates))
@@ -80,7 +82,7 @@ class Robust(FederationCallback):
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],
@@ -95,7 +97,7 @@ class Robust(FederationCallback):
         result |= trimmed_mean(statistics, (len(updates) - 1) // 2)
         return {model: {**state, **result} for model, state in models.items()}
 
-    def _cut(self, federation: FederationLoop, count: int) -> int:
+    def _cut(self, federation: RoundContext, count: int) -> int:
         if self.rule == "median":
             return (count - 1) // 2
         cut = number_cut(count, self.trim)
@@ -103,7 +105,7 @@ class Robust(FederationCallback):
             federation.warn(f"trim={self.trim:g} of {count} updates cuts none; this round takes their plain mean")
         return cut
 
-    def _choose(self, federation: FederationLoop, states: Sequence[Mapping[str, Tensor]]) -> Sequence[int]:
+    def _choose(self, federation: RoundContext, states: Sequence[Mapping[str, Tensor]]) -> Sequence[int]:
         count = len(states)
         if count < 3:
             federation.warn(f"{self.rule} cannot choose among {count} updates; this round takes their plain mean")
@@ -116,7 +118,7 @@ class Robust(FederationCallback):
         return krum(states, byzantine, 1 if self.rule == "krum" else count - byzantine)
 
 
-def _parts(federation: FederationLoop, update: ClientUpdate) -> tuple[State, State]:
+def _parts(federation: RoundContext, update: ClientUpdate) -> tuple[State, State]:
     """Parameters, and BatchNorm's statistics and counters, of an update."""
     buffers = federation.buffer_names & update.backbone.keys()
     parameters = {name: value for name, value in update.backbone.items() if name not in buffers}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import support
 import tiny_turn
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,8 @@ from torch.nn import functional as F
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import OptimConfig
 from fedreid_pl.federation.callback import FederationCallback, training_losses
-from fedreid_pl.federation.messages import ClientJob
 
-JOB = ClientJob(1, "a", {})
+JOB = support.fit_job(1, "a", {})
 
 
 class Pull(FederationCallback):

@@ -15,7 +15,6 @@ from fedreid_pl.callbacks.ditto import Ditto
 from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.messages import ClientJob
 
 LAM = 2.0
 
@@ -23,7 +22,7 @@ LAM = 2.0
 def turn(ditto: Ditto, sent: dict[str, Any] | None = None, precision: str = "plain") -> Any:
     sent = tiny_turn.make_backbone().state_dict() if sent is None else sent
     batches = tiny_turn.make_batches()
-    return tiny_turn.take_turn([ditto], ClientJob(1, "a", sent), tiny_turn.MOMENTUM, batches, precision=precision)
+    return tiny_turn.take_turn([ditto], support.fit_job(1, "a", sent), tiny_turn.MOMENTUM, batches, precision=precision)
 
 
 @pytest.mark.parametrize("precision", ["plain", "scaled", "fused"])
@@ -47,7 +46,7 @@ def test_the_personal_model_equals_sgd_with_the_penalty_by_hand(precision: str) 
 
 def test_the_federated_model_does_not_know_of_the_personal_one() -> None:
     batches = tiny_turn.make_batches()
-    alone = tiny_turn.take_turn([], ClientJob(1, "a", {}), tiny_turn.MOMENTUM, batches)
+    alone = tiny_turn.take_turn([], support.fit_job(1, "a", {}), tiny_turn.MOMENTUM, batches)
     module = turn(Ditto(LAM))
     for name, value in module.state_dict().items():
         if not name.startswith("clones"):
@@ -95,8 +94,8 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
         return train(compose([exp, *support.quick(tiny_root, folder, *words)]), folder)
 
     fedpav, ditto = run("exp=fedpav"), run("exp=ditto", "callbacks.ditto.lam=1")
-    support.assert_equal(ditto.models, fedpav.models)
-    one, other = (loop.history.state_dict() for loop in (fedpav, ditto))
+    support.assert_equal(ditto.context.models, fedpav.context.models)
+    one, other = (loop.context.history.state_dict() for loop in (fedpav, ditto))
     assert one != other
 
 

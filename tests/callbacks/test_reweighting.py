@@ -23,7 +23,7 @@ from fedreid_pl.config import OptimConfig, compose
 from fedreid_pl.data.augmentation import MEAN, STD, TrainAugmentation
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.models.ide import IDEBackbone, build_head
 from fedreid_pl.models.trunks import SmallResNet
@@ -49,7 +49,7 @@ def make_client(seed: int = 0, dropout: float = 0.5, probe_seed: int = 1) -> ReI
             module.running_mean.normal_(0, 0.1)
     head = build_head(8, 6)
     head.weight.data.normal_()
-    return ReIDClient(backbone, head, OptimConfig(), job=ClientJob(1, "a", {}, {"probe_seed": probe_seed}))
+    return ReIDClient(backbone, head, OptimConfig(), job=support.fit_job(1, "a", {}, {"probe_seed": probe_seed}))
 
 
 def run_hooks(client: ReIDClient, between: Any = lambda: None, **options: Any) -> tuple[float, Probe]:
@@ -235,9 +235,9 @@ def test_the_probe_in_train_mode_does_not_disturb_training(tiny_root: Path, tmp_
         )
         loops.append(train(config, folder))
     for client in clients:
-        one, other = (loop.store.load(client, before=2)["head"] for loop in loops)  # type: ignore[index]
+        one, other = (loop.engine.worker.store.load(client, before=2)["head"] for loop in loops)  # type: ignore[index]
         assert all(torch.equal(one[name], other[name]) for name in one)
-        measured = [loop.history.series("weights", client, "cosine_distance")[1] for loop in loops]
+        measured = [loop.context.history.series("weights", client, "cosine_distance")[1] for loop in loops]
         assert measured[0] != measured[1]
     datamodule = loops[0].engine.worker.datamodules[clients[0]]  # type: ignore[attr-defined]
     datamodule.begin_turn(11)
@@ -259,7 +259,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
     )
     config = compose(["exp=fedpav_rw", *support.quick(tiny_root, tmp_path, *words)])
     loop = train(config, tmp_path)
-    distances = loop.history
+    distances = loop.context.history
     worker: Any = loop.engine.worker  # type: ignore[attr-defined]
     for client in clients:
         folder = tiny_root / client / "bounding_box_train"
@@ -271,7 +271,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
         images = torch.from_numpy(np.stack(pictures) / 255.0).permute(0, 3, 1, 2)
         images = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
         persons = len({name.split("_")[0] for name in names})
-        job = SimpleNamespace(round=1, client=client, config={}, backbone=worker.initial)
+        job = support.fit_job(1, client, worker.initial)
         logits = []
         for turn in ("before", "after"):
             head = build_head(config.model.feature_dim, persons, generator(3, client, "head"))
@@ -280,7 +280,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
             else:
                 update = worker.fit(job)
                 worker.backbone.load_state_dict(update.backbone)
-                head.load_state_dict(loop.store.load(client, before=2)["head"])  # type: ignore[index]
+                head.load_state_dict(worker.store.load(client, before=2)["head"])
             worker.backbone.eval()
             with torch.no_grad():
                 logits.append(head(worker.backbone(images.float())).tolist())
@@ -289,7 +289,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
         assert distances.series("weights", client, "cosine_distance") == {1: update.metrics["cosine_distance"]}
     measured = {client: distances.series("weights", client, "cosine_distance")[1] for client in clients}
     for client, distance in measured.items():
-        assert loop.weights[client] == pytest.approx(distance / sum(measured.values()), rel=1e-12)
+        assert loop.context.weights[client] == pytest.approx(distance / sum(measured.values()), rel=1e-12)
 
 
 class Server:
@@ -388,17 +388,17 @@ def test_other_scores_need_no_distance(by: str) -> None:
 
 def test_only_a_probe_in_train_mode_sends_a_seed() -> None:
     federation: Any = SimpleNamespace(seed=3, round=2)
-    job = ClientJob(2, "a", {}, {"evaluate": True})
+    job = support.fit_job(2, "a", {}, {"evaluate": True})
     for options in ({}, {"by": "uniform", "probe": "train"}):
         assert Reweighting(**options).on_distribute(federation, job) is job
     callback, seeds = Reweighting(probe="train"), set()
     for seed, round, client in ((3, 2, "a"), (3, 2, "b"), (3, 1, "a"), (4, 2, "a")):
         federation = SimpleNamespace(seed=seed, round=round)
-        sent = callback.on_distribute(federation, ClientJob(round, client, {}, {"evaluate": True}))
+        sent = callback.on_distribute(federation, support.fit_job(round, client, {}, {"evaluate": True}))
         assert sent.config.pop("evaluate") is True
         seeds.add(sent.config["probe_seed"])
     assert len(seeds) == 4
-    assert sent == callback.on_distribute(federation, ClientJob(2, "a"))
+    assert sent == callback.on_distribute(federation, support.fit_job(2, "a"))
 
 
 @pytest.mark.parametrize(

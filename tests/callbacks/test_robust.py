@@ -234,12 +234,12 @@ def real_updates(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> l
 @pytest.mark.parametrize("exp", RULES)
 def test_a_round_of_the_experiment(exp: str, real_updates: list[ClientUpdate], tiny_root: Path, tmp_path: Path) -> None:
     loop = run_one_round(exp, tiny_root, tmp_path)
-    model = loop.models["global"]
+    model = loop.context.models["global"]
     if exp == "krum":
         names = [name for name in model if name not in loop.buffer_names]
         matches = [all(torch.equal(u.backbone[name], model[name]) for name in names) for u in real_updates]
         assert sorted(matches) == [False, False, True]
-        assert list(loop.weights.values()) == [float(match) for match in matches]
+        assert list(loop.context.weights.values()) == [float(match) for match in matches]
         return
     rule = np.median if exp == "median" else np.mean  # a fifth of three clients is nobody
     buffers = loop.buffer_names

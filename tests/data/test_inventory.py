@@ -15,7 +15,8 @@ from PIL import Image
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data import index
 from fedreid_pl.data.digest import digest
-from fedreid_pl.data.inventory import Inventory, read_with_inventory
+from fedreid_pl.data.inventory import read_with_inventory
+from fedreid_pl.data.inventory_counts import Inventory
 from fedreid_pl.data.layouts import ReadOptions, recognise_layout
 from fedreid_pl.data.scenarios import read_dataset
 

@@ -53,9 +53,9 @@ def evaluate(words: list[str]) -> int:
         for name, before in read_splits(folder).items():
             if name in data.digests and data.digests[name]["sha256"] != before.get("sha256"):
                 complain(f"warning: {name} is not split as it was for training; persons may be tested on that it knows")
-        loop = score(config, data, folder, state)
+        context, _ = score(config, data, folder, state)
         table = result_table(
-            {"name": config.name, **{section: summarize(loop.history, section) for section in TESTS}}, None, width
+            {"name": config.name, **{section: summarize(context.history, section) for section in TESTS}}, None, width
         )
     else:
         heading = f"{title(load_config(folder / 'config.yaml'), state['round'])}, tested on {config.data.name}"

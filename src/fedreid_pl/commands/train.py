@@ -41,9 +41,13 @@ def train(words: list[str]) -> int:
     _check_summary(folder, 0.0 if loop.observers else PATIENCE)
     if loop.observers:
         width = columns(sys.stdout)
-        summary = build_summary(loop)
-        print(f"\n{fill(title(loop.config, loop.round), width)}\n")
-        print(result_table(summary, None if config.name == "local" else find_standalone(loop.config, folder), width))
+        summary = build_summary(loop.context)
+        print(f"\n{fill(title(loop.context.config, loop.context.round), width)}\n")
+        print(
+            result_table(
+                summary, None if config.name == "local" else find_standalone(loop.context.config, folder), width
+            )
+        )
         print(f"\n{fill('Rank-1 (R1) and mAP in percent. Where to look next:', width)}\n")
         url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)
         print(where_next_text(where_next(config, folder, url), width))

@@ -25,11 +25,15 @@ from fedreid_pl.errors import FedReIDError, nearest
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
+    *("engine.name",),
     *("report.images", "report.queries", "report.embedding"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 
 AUTO = "trainer.precision"
+
+SHORT = {"engine": "engine.name"}
+"""Words that stand for a longer key."""
 
 
 def compose(words: Iterable[str]) -> Config:
@@ -52,7 +56,7 @@ def compose(words: Iterable[str]) -> Config:
         if name in ("exp", "data"):
             chosen[name] = value
         else:
-            overrides.append((name, value))
+            overrides.append((SHORT.get(name, name), value))
     chosen.setdefault("exp", "fedpav")
     chosen.setdefault("data", default_data([value for name, value in overrides if name == "data.root"]))
     origins: dict[str, str] = {}
@@ -95,7 +99,7 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
     for word in words:
         name, value = _split(word, "data.root=/datasets")
         if name != "data":
-            overrides.append((name, value))
+            overrides.append((SHORT.get(name, name), value))
             continue
         data_name, data_values = _choose("data", value, origins)
         before = values.get("data", {})

@@ -228,6 +228,13 @@ class TrainerConfig:
 
 
 @dataclass
+class EngineConfig:
+    """Where the clients' jobs run; changes no number of the run. `engine=NAME` is short for `engine.name=NAME`."""
+
+    name: str = key("sequential", "sequential: one client after the other in this process", choices=("sequential",))
+
+
+@dataclass
 class ReportConfig:
     """What report.html and inspection.json show; changes no number of the run."""
 
@@ -303,6 +310,7 @@ class Config:
     optim: OptimConfig = key(OptimConfig, "local optimisation")
     loss: LossConfig = key(LossConfig, "what is minimised")
     trainer: TrainerConfig = key(TrainerConfig, "devices")
+    engine: EngineConfig = key(EngineConfig, "where jobs run")
     report: ReportConfig = key(ReportConfig, "what is shown")
     callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
 

@@ -14,10 +14,11 @@ from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_folders, identify
 from fedreid_pl.data.decoding import decode_all
 from fedreid_pl.data.federated import FederatedData
-from fedreid_pl.data.inventory import Inventory
+from fedreid_pl.data.inventory_counts import Inventory
 from fedreid_pl.data.layouts import find_layouts, recognise_layout
 from fedreid_pl.data.naming import dataset_names, public_name, split_entry
-from fedreid_pl.data.overlap import Overlap, byte_keys, check_overlaps, find_overlaps
+from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
+from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
 from fedreid_pl.data.scenarios import (

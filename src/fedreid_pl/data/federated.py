@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedreid_pl.data.overlap import Overlap
+from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readable import BadImage
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError

@@ -21,7 +21,8 @@ import numpy as np
 
 from fedreid_pl.data import inventory, names, readers
 from fedreid_pl.data.cache_folder import made_whole
-from fedreid_pl.data.inventory import Inventory, read_with_inventory
+from fedreid_pl.data.inventory import read_with_inventory
+from fedreid_pl.data.inventory_counts import Inventory
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
 from fedreid_pl.data.samples import SampleTable
 

@@ -6,14 +6,15 @@ import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.cache_folder import chosen_folder
 from fedreid_pl.data.file_digests import SIZE, file_digests
+from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readers.cuhk03_mat import inside_mat
 from fedreid_pl.data.samples import GALLERY, QUERY, SPLITS, TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -23,43 +24,6 @@ if TYPE_CHECKING:
 
 SHOWN = 3  # examples of a finding
 NAMES = {number: name for name, number in SPLITS.items()}
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """One finding.
-
-    Args:
-        what: `persons` (the same numbers), `bytes` (the same file) or `pixels` (the same picture once decoded).
-        where: the two places, such as `("market train", "market gallery")`.
-        count: pictures of the first place that are in the second, or persons.
-        of: pictures, or persons, of the first place.
-        examples: pairs of paths, or person numbers.
-        serious: whether a model is tested on pictures that it trained on in the same dataset.
-    """
-
-    what: str
-    where: tuple[str, str]
-    count: int
-    of: int
-    examples: tuple[str, ...]
-    serious: bool = False
-
-    def __str__(self) -> str:
-        one, two = self.where
-        examples = ", ".join(self.examples)
-        if self.what == "persons":
-            shared = f"{self.count:,} of the {self.of:,} persons of {one} have the number of a person of {two}"
-            return f"{shared}, such as {examples}; make sure that they are other people"
-        same = "byte for byte" if self.what == "bytes" else "once decoded"
-        across = " under another camera" if one.endswith(" query") and two.endswith(" gallery") else ""
-        return (
-            f"{self.count:,} of the {self.of:,} pictures of {one} are also in {two}{across}, {same}, such as {examples}"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def byte_keys(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fedreid_pl.data.inventory import Inventory
+    from fedreid_pl.data.inventory_counts import Inventory
 
 JUNK = -1
 """Identity of a junk image: removed from the gallery before ranking (Market-1501's `-1`)."""

@@ -23,14 +23,14 @@ from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
 from fedreid_pl.data.naming import dataset_names
-from fedreid_pl.data.overlap import Overlap
+from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.messages import state_bytes
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.costs import peak_memory
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 
@@ -47,19 +47,19 @@ class RunFiles(Observer):
     def __init__(self, folder: Path, data: FederatedData | None = None, start: Mapping[str, str] | None = None) -> None:
         self.folder, self.data, self.start = folder, data, start
 
-    def on_start(self, federation: FederationLoop) -> None:
+    def on_start(self, federation: RoundContext) -> None:
         """After a resume, drops what was written past the checkpoint."""
         self._write(federation, summary=False)
 
-    def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
+    def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
         """Keeps the files as new as the checkpoint."""
         self._write(federation, summary=any(record.metric == "rank1" for record in records))
 
-    def on_end(self, federation: FederationLoop) -> None:
+    def on_end(self, federation: RoundContext) -> None:
         """The final summary."""
         self._write(federation, summary=True)
 
-    def _write(self, federation: FederationLoop, summary: bool) -> None:
+    def _write(self, federation: RoundContext, summary: bool) -> None:
         write_text(self.folder / "metrics.csv", federation.history.to_csv())
         write_text(self.folder / "timings.csv", federation.costs.timings.to_csv())
         if summary:
@@ -69,7 +69,7 @@ class RunFiles(Observer):
             write_text(self.folder / "summary.json", text + "\n")
 
 
-def build_summary(federation: FederationLoop, data: FederatedData | None = None) -> dict[str, Any]:
+def build_summary(federation: RoundContext, data: FederatedData | None = None) -> dict[str, Any]:
     """What summary.json holds: scores, weights, costs, versions and how to repeat the run.
 
     Only `costs.seconds` and `costs.peak_memory_bytes` differ between two runs of the same configuration.
@@ -96,7 +96,7 @@ def build_summary(federation: FederationLoop, data: FederatedData | None = None)
         "rejected": dict(federation.rejected),
         "rejections": federation.rejections,
         "callbacks": config.callbacks,
-        "algorithms": {name: found for name, callback in federation.callbacks.items() if (found := callback.summary())},
+        "algorithms": dict(federation.algorithms),
         "costs": {
             "bytes_down": costs.bytes_down,
             "bytes_up": costs.bytes_up,
