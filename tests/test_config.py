@@ -191,7 +191,7 @@ def test_callbacks_are_added_changed_and_taken_out() -> None:
         ("output_dir=0x10", "0x10"),
         ("output_dir=true", "true"),
         ("data.public=~", None),
-        ("model.weights=null", "null"),
+        ("data.layout=null", "null"),
         ("name=010", "010"),
         ("batch_size=032", 32),
         ("rounds=010", 10),
