@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fedreid_pl.config.bounds import check_bounds
+from fedreid_pl.config.bounds import check_bounds, check_texts
 from fedreid_pl.config.documents import dump, parse_document, read_document
 from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.layers import Values, build, of_document, of_word, overlay
@@ -158,6 +158,7 @@ def _finish(values: Values, origins: dict[str, str]) -> Config:
     composed.model.weights = composed.model.weights or "none"
     composed.callbacks = {name: options for name, options in composed.callbacks.items() if options is not None}
     _check_finite(composed.callbacks, "callbacks")
+    check_texts(composed)
     check_bounds(composed, origins=origins)
     return composed
 

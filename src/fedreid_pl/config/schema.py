@@ -82,7 +82,9 @@ class DataConfig:
     test_ids: float = key(
         0.5, "share of the persons seen by several cameras that is tested (data=crops)", above=0.0, at_most=0.95
     )
-    datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
+    datasets: list[str] = key(
+        list, "dataset folders under data.root, or NAME=FOLDER, in order; empty: every folder of that layout"
+    )
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     public_overlap: str = key(
         "refuse",
