@@ -107,7 +107,7 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         trains = [without_first_images(train) for train in trains]
     dealt, single = _with_two_persons(config, _deal_out(config, trains))
     parts = _taking_part(config, dealt)
-    tests = {name: test for name, test in tests.items() if name in {own for _, own, _ in parts}}
+    tests = {name: test for name, test in tests.items() if name in {named[own] for _, own, _ in parts}}
     validation: dict[str, TestSet] = {}
     if config.val_ids:
         parts, validation = hold_out_validation(config, parts)
