@@ -22,7 +22,7 @@ from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
-from fedreid_pl.federation.precision import resolve_precision
+from fedreid_pl.federation.precision import precision_warning, resolve_precision
 from fedreid_pl.federation.server.checkpoint import check_models, read_checkpoint
 from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.loop import FederationLoop
@@ -41,6 +41,7 @@ from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, RunLock, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.summary_file import read_summary
+from fedreid_pl.reporting.wandb_names import check_wandb_names
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
 from fedreid_pl.start import initial_backbone, start_record
 
@@ -66,6 +67,8 @@ def train(config: Config, folder: Path) -> FederationLoop:
         write_text(folder / "config.yaml", to_yaml(config))
         write_splits(folder, data.digests, data.datasets, data.overlaps, data.unread_folders)
         introduce(config, data, folder)
+        if slow := precision_warning(config):
+            say(f"warning: {slow}")
 
     trainer = launch(config)
     try:
@@ -103,6 +106,7 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     config = resolve_precision(config, recorded_precision(config, folder))
     check_devices(config)
     check_report(config)
+    check_wandb_names(config)
     make_callbacks = callback_factory(config.callbacks)
     data = load_federated_data(config.data, status)
     config = with_found(config, data)
