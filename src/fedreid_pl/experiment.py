@@ -64,6 +64,7 @@ def train(config: Config, folder: Path) -> FederationLoop:
     lock = prepare_folder(config, folder, data.digests) if first else None
     observers = _observers(config, folder, data) if first else []
     if first:
+        _compare_start(config, folder, say)
         write_text(folder / "config.yaml", to_yaml(config))
         write_splits(folder, data.digests, data.datasets, data.overlaps, data.unread_folders)
         introduce(config, data, folder)
@@ -117,6 +118,16 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     for callback in make_callbacks().values():
         callback.check(config, data)
     return Checked(config, make_callbacks, data, backbone)
+
+
+def _compare_start(config: Config, folder: Path, say: Say) -> None:
+    """Warns if the run in `folder` began from a start with other bits than this machine's."""
+    before, now = (read_summary(folder) or {}).get("start"), start_record(config)
+    if before and now and before.get("sha256") != now["sha256"]:
+        say(
+            f"warning: the run in {folder} began from the start {str(before.get('sha256'))[:12]}, this machine made "
+            f"{now['sha256'][:12]}; the models continue, but the bits are not those of one machine"
+        )
 
 
 def _prepare_images(config: Config, pool: ImagePool, say: Say) -> None:
