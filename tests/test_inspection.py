@@ -17,6 +17,7 @@ from fedreid_pl.cli import main
 from fedreid_pl.config import compose
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.inspection.choice import LIST, PER_IDENTITY, POINTS, RankedList, choose_lists
 from fedreid_pl.inspection.observer import check_report
 from fedreid_pl.metrics.retrieval import RankedSets
@@ -200,14 +201,14 @@ HEAD = '"round": 1, "images": false, "embedding": null'
     ["", "[]", "{}", '{"version": 1, "tests": {}}']
     + [f'{{"version": {n}, {HEAD}, "tests": {tests}}}' for n, tests in ((2, "{}"), (1, '{"a": 3}'), (1, '{"a": {}}'))],
 )
-def test_what_is_no_inspection_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "inspection.json").write_text(text)
+def test_what_is_no_inspection_is_refused(tmp_path: Path, text: str) -> None:
     assert read_inspection(tmp_path) is None
+    (tmp_path / "inspection.json").write_text(text)
+    with pytest.raises(FedReIDError, match=r"inspection\.json: is not as a run writes it"):
+        read_inspection(tmp_path)
 
 
 def test_tsne_without_scikit_learn_costs_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedreid_pl.errors import FedReIDError
-
     config = compose(["report.embedding=tsne"])
     check_report(config)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -17,7 +17,15 @@ import pytest
 import torch
 
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.storage import DamagedFile, decode, read_state, write_bytes, write_state, write_text
+from fedreid_pl.federation.storage import (
+    DamagedFile,
+    NewerFormat,
+    decode,
+    read_state,
+    write_bytes,
+    write_state,
+    write_text,
+)
 
 STATE = {
     "round": 3,
@@ -172,8 +180,8 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(with_header(saved(STATE)))
     assert read_state(tmp_path / "file")["round"] == 3, "the header of this test is right"
-    (tmp_path / "file").write_bytes(with_header(saved(STATE), version=2))
-    with pytest.raises(DamagedFile, match="version 2, this fedreid_pl reads up to 1; upgrade"):
+    (tmp_path / "file").write_bytes(with_header(saved(STATE), version=3))
+    with pytest.raises(NewerFormat, match="has format 3 and was written by .* formats up to 2"):
         read_state(tmp_path / "file")
 
 

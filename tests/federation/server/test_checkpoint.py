@@ -14,14 +14,17 @@ from fedreid_pl.config import Config, compose, lineage, to_yaml
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import Checkpoints, ForeignCheckpoint, check_models, read_checkpoint
+from fedreid_pl.federation.server.costs import Costs
+from fedreid_pl.federation.server.history import History
 from fedreid_pl.federation.storage import DamagedFile, write_state
 from fedreid_pl.reporting.run_folder import RunLock, write_splits
 from fedreid_pl.resume import find_checkpoint, prepare_folder
 
 
 def state(round: int) -> dict[str, Any]:
-    parts = ("assignment", "rejected", "history", "costs", "callbacks")
-    return {**{name: {} for name in parts}, "round": round, "models": {"global": {"w": torch.full((3,), float(round))}}}
+    parts: dict[str, Any] = {name: {} for name in ("assignment", "rejected", "callbacks")}
+    parts |= {"history": History().state_dict(), "costs": Costs().state_dict()}
+    return {**parts, "round": round, "models": {"global": {"w": torch.full((3,), float(round))}}}
 
 
 def rounds_on_disk(folder: Path) -> list[int]:
