@@ -410,7 +410,7 @@ def test_it_needs_public_images_and_whole_models() -> None:
 
 
 def test_it_needs_an_average_and_refuses_clusters() -> None:
-    with pytest.raises(FedReIDError, match=r"without callbacks\.backbone_sync"):
+    with pytest.raises(FedReIDError, match=r"add callbacks\.backbone_sync"):
         callback_factory({"distillation": {}})
     with pytest.raises(FedReIDError, match=r"callbacks\.distillation.*clustering"):
         callback_factory({"backbone_sync": {}, "distillation": {}, "clustering": {}})

@@ -227,7 +227,7 @@ def real_updates(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> l
     """What the three tiny clients send in the first round of every experiment with this seed."""
     engine: Any = run_one_round("fedpav", tiny_root, tmp_path_factory.mktemp("run")).engine
     worker = engine.worker
-    jobs = [SimpleNamespace(round=1, client=client, config={}, backbone=worker.initial) for client in support.TINY]
+    jobs = [support.fit_job(1, client, worker.initial) for client in support.TINY]
     return [worker.fit(job) for job in jobs]
 
 
