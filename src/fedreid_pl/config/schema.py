@@ -39,7 +39,7 @@ class ModelConfig:
     name: str = key("resnet50", "backbone: small, resnet18, resnet34, resnet50 or resnet101")
     weights: str | None = key(
         "imagenet",
-        "initial weights: imagenet; drawn (this program pretrains the small backbone on drawn things); none or null; "
+        "initial weights: imagenet; drawn (this program pretrains the small backbone on drawn pictures); none or null; "
         "or the path of a state dict",
         path=True,
     )

@@ -105,8 +105,9 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
-    parts = _taking_part(config, _deal_out(config, trains))
-    tests = {name: test for name, test in tests.items() if name in {own for _, own, _ in parts}}
+    dealt, single = _with_two_persons(config, _deal_out(config, trains))
+    parts = _taking_part(config, dealt)
+    tests = {name: test for name, test in tests.items() if name in {named[own] for _, own, _ in parts}}
     validation: dict[str, TestSet] = {}
     if config.val_ids:
         parts, validation = hold_out_validation(config, parts)
@@ -126,6 +127,7 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         (
             *(line for table in read for line in _remarks(table)),
             *(camera_remark(table) for table in tables if not table.has_cameras),
+            *single,
             *unmatched_remarks(config, tests.values()),
         ),
     )
@@ -175,6 +177,23 @@ def _deal_out(config: DataConfig, trains: Sequence[SampleTable]) -> list[Part]:
         except ValueError as error:
             raise FedReIDError(f"data.scenario={config.scenario}: {train.name}: {error}") from error
     return dealt
+
+
+def _with_two_persons(config: DataConfig, parts: list[Part]) -> tuple[list[Part], list[str]]:
+    """The parts of datasets that show two persons at least, and one line for every other part."""
+    if config.scenario not in ("by_camera", "by_identity"):
+        return parts, []
+    kept = [part for part in parts if part[2].num_identities() > 1]
+    if parts and not kept:
+        raise FedReIDError(
+            f"data.scenario={config.scenario}: each of the {len(parts)} clients would have a single training person, "
+            "and a classifier needs two; set data.scenario=by_dataset"
+        )
+    names = [name for name, _, train in parts if train.num_identities() < 2]
+    return kept, [
+        f"client {name} is left out: its training images show a single person, and a classifier needs two"
+        for name in names
+    ]
 
 
 def _taking_part(config: DataConfig, parts: list[Part]) -> list[Part]:
