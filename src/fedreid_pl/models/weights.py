@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -43,7 +44,9 @@ def build_backbone(config: ModelConfig, seed: int = 0) -> Backbone:
     if config.weights == "imagenet":
         load_trunk(backbone.trunk, _imagenet(config.name), "model.weights=imagenet")
     elif config.weights not in ("none", None):
-        load_trunk(backbone.trunk, _from_file(Path(config.weights).expanduser()), f"model.weights={config.weights}")
+        load_trunk(
+            backbone.trunk, _from_file(Path(os.path.expanduser(config.weights))), f"model.weights={config.weights}"
+        )
     if config.channels_last:
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return backbone
