@@ -181,7 +181,7 @@ def test_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(with_header(saved(STATE)))
     assert read_state(tmp_path / "file")["round"] == 3, "the header of this test is right"
     (tmp_path / "file").write_bytes(with_header(saved(STATE), version=3))
-    with pytest.raises(NewerFormat, match="has format 3 and was written by .* formats up to 2"):
+    with pytest.raises(NewerFormat, match=r"has format 3 and was written by .* formats up to 2"):
         read_state(tmp_path / "file")
 
 
