@@ -74,7 +74,7 @@ class KReciprocal:
         return self.jaccard(rows).mul_(1 - self.weight).add_(original, alpha=self.weight)
 
     def jaccard(self, rows: Tensor) -> Tensor:
-        """Returns Jaccard distances `[len(rows), G]` of the vectors of the queries `rows` to those of the whole gallery."""
+        """Returns Jaccard distances `[len(rows), G]` of the queries `rows` (int64) to the gallery, by their vectors."""
         overlap = self.features.new_zeros(len(rows), len(self.features) - self.queries)
         for row, column, value in _entries_of(self.vectors, rows):
             for entry, place in _ranges(self._gallery.start[column], self._gallery.start[column + 1]):
@@ -172,8 +172,8 @@ def _averaged(vectors: Sparse, near: Tensor) -> Sparse:
         key, place = torch.cat(keys).unique(return_inverse=True)
         total = vectors.values.new_zeros(len(key)).index_add_(0, place, torch.cat(values))
         parts.append((key // images + start, key % images, total / wanted))
-    rows, columns, values = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Sparse(_starts(rows, images), columns, values)
+    rows, columns, means = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Sparse(_starts(rows, images), columns, means)
 
 
 def _transposed(vectors: Sparse, first: int, last: int) -> Sparse:
