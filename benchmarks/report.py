@@ -29,7 +29,7 @@ import browser
 from made_runs import curves_of, history_of, write_run
 
 from fedreid_pl.config import compose
-from fedreid_pl.federation.history import History
+from fedreid_pl.federation.server.history import History
 
 EXPERIMENTS = ("local", "fedpav", "fedpav_kd", "fedpav_rw", "fedpav_kd_rw")
 ROUNDS, SEEDS, QUERIES = 300, 3, 6

@@ -29,10 +29,10 @@ from fedreid_pl.config import Config, compose
 from fedreid_pl.data.augmentation import TrainAugmentation
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.federation.checkpoint import Checkpoints
-from fedreid_pl.federation.engine import SequentialEngine
-from fedreid_pl.federation.loop import FederationLoop
-from fedreid_pl.federation.trainer import launch, quiet
+from fedreid_pl.engines.sequential import SequentialEngine
+from fedreid_pl.federation.client.trainer import launch, quiet
+from fedreid_pl.federation.server.checkpoint import Checkpoints
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.parts import build_parts

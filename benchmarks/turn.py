@@ -30,11 +30,11 @@ from fedreid_pl.data.augmentation import TrainAugmentation
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.client.trainer import build_trainer, quiet
+from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.memory import keep_freed_memory
 from fedreid_pl.federation.messages import ClientJob
-from fedreid_pl.federation.store import ClientStore
-from fedreid_pl.federation.trainer import build_trainer, quiet
-from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import build_backbone
 

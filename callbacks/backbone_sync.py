@@ -17,8 +17,8 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.batch_norm import norm_names, recalibrate

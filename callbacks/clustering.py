@@ -17,8 +17,8 @@ from fedreid_pl.data.augmentation import normalize
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.clustering import first_neighbor_clusters
 from fedreid_pl.functional.randomness import generator
 

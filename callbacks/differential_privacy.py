@@ -17,8 +17,8 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.differential_privacy import add_noise, clip_update, gaussian_epsilon, update_norm
 from fedreid_pl.functional.randomness import generator

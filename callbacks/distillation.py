@@ -19,8 +19,8 @@ from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImageSource
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientUpdate
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.distillation import distillation_loss, mean_feature
 from fedreid_pl.functional.finite import first_not_finite
 from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators

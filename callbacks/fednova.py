@@ -13,9 +13,9 @@ import pytorch_lightning as pl
 from torch.optim import Optimizer
 
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.local_steps import LocalSteps
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.client.local_steps import LocalSteps
 from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.fednova import normalized_average
 from fedreid_pl.functional.local_steps import effective_steps
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.local_steps import gradient_scale
+from fedreid_pl.federation.client.local_steps import gradient_scale
 from fedreid_pl.functional.fedprox import proximal_gradient
 
 

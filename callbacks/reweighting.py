@@ -17,8 +17,8 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import normalize_weights
 from fedreid_pl.functional.randomness import derive_seed, seed_generators
 from fedreid_pl.functional.reweighting import client_weights, cosine_distance, mix_weights

@@ -18,9 +18,9 @@ from torch.optim import Optimizer
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.local_steps import LocalSteps, gradient_scale
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.client.local_steps import LocalSteps, gradient_scale
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.scaffold import control_change, move_control
 
 PREFIX = "scaffold."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedreid_pl.config import compose, to_yaml
-from fedreid_pl.federation.history import TESTS, History, best_round, summarize
+from fedreid_pl.federation.server.history import TESTS, History, best_round, summarize
 from fedreid_pl.reporting.run_folder import setting
 
 Score = Callable[[str, int, str], float]

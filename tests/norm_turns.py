@@ -14,7 +14,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fedreid_pl.federation.trainer import quiet
+from fedreid_pl.federation.client.trainer import quiet
 from fedreid_pl.models.synchronized_norm import NormSync
 
 

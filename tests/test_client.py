@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import LossConfig, OptimConfig
-from fedreid_pl.federation.trainer import quiet
+from fedreid_pl.federation.client.trainer import quiet
 from fedreid_pl.functional.batch_part import BatchPart, current_part
 from fedreid_pl.models.bnneck import BNNeckBackbone
 from fedreid_pl.models.ide import IDEBackbone, build_head

@@ -26,6 +26,7 @@ BELOW = {
     "client": {"functional", "metrics", "models", "data", *LEAVES},
 }
 BELOW["federation"] = {"client", *BELOW["client"]}
+BELOW["engines"] = {"federation", *BELOW["federation"]}
 BELOW["callbacks"] = {"federation", *BELOW["federation"]}
 BELOW["reporting"] = {"federation", *BELOW["federation"]}
 BELOW["resume"] = {"reporting", *BELOW["reporting"]}
@@ -77,7 +78,7 @@ def breaches(module: str, text: str, name: str) -> list[str]:
 
 def test_all_files_are_read() -> None:
     names = {module for module, _ in source_files()}
-    assert {"errors", "config.compose", "federation.loop", "callbacks.backbone_sync", "cli", "client"} <= names
+    assert {"errors", "config.compose", "federation.server.loop", "callbacks.backbone_sync", "cli", "client"} <= names
     assert set(BELOW) <= {module.split(".")[0] for module in names}
 
 
@@ -93,11 +94,11 @@ def test_imports_point_one_way() -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("federation.loop", "import fedreid_pl.callbacks.backbone_sync"),
-        ("federation.loop", "from fedreid_pl.callbacks import callback_factory"),
-        ("federation.loop", "from fedreid_pl import callbacks"),
-        ("federation.loop", "from ..callbacks import backbone_sync"),
-        ("federation.loop", "def f():\n    try:\n        from fedreid_pl.callbacks import x\n    finally: pass"),
+        ("federation.server.loop", "import fedreid_pl.callbacks.backbone_sync"),
+        ("federation.server.loop", "from fedreid_pl.callbacks import callback_factory"),
+        ("federation.server.loop", "from fedreid_pl import callbacks"),
+        ("federation.server.loop", "from ...callbacks import backbone_sync"),
+        ("federation.server.loop", "def f():\n    try:\n        from fedreid_pl.callbacks import x\n    finally: pass"),
         ("functional.ranking", "from fedreid_pl.metrics.retrieval import ReIDRetrieval"),
         ("data.images", "import fedreid_pl.models.ide"),
         ("config.schema", "from fedreid_pl.functional import schedule"),
@@ -111,10 +112,10 @@ def test_a_breach_is_found(module: str, text: str) -> None:
 
 def test_an_import_for_types_only_is_none() -> None:
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fedreid_pl.callbacks import x\n"
-    assert breaches("federation.loop", text, "file") == []
+    assert breaches("federation.server.loop", text, "file") == []
 
 
-@pytest.mark.parametrize("name", ["loop", "engine", "worker", "callback"])
+@pytest.mark.parametrize("name", ["server/loop", "engine", "client/worker", "callback"])
 def test_the_federation_names_no_algorithm(name: str) -> None:
     text = (PACKAGE / "federation" / f"{name}.py").read_text().lower()
     algorithms = {path.stem for path in CALLBACKS.glob("*.py")} - {"__init__"}

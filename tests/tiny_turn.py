@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import OptimConfig
+from fedreid_pl.federation.client.trainer import quiet
 from fedreid_pl.federation.messages import ClientJob
-from fedreid_pl.federation.trainer import quiet
 
 Batch = tuple[Tensor, Tensor, float]
 EPOCHS = 2

@@ -15,17 +15,17 @@ from fedreid_pl.config import Config, lineage, to_yaml
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.checkpoint import check_models, read_checkpoint
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
+from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob
-from fedreid_pl.federation.observer import Observer
-from fedreid_pl.federation.peers import peers_of
 from fedreid_pl.federation.precision import resolve_precision
-from fedreid_pl.federation.selection import check_selection
+from fedreid_pl.federation.server.checkpoint import check_models, read_checkpoint
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.observer import Observer
+from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
-from fedreid_pl.federation.trainer import check_devices, launch, quiet
-from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.parts import Parts, build_loop, build_parts

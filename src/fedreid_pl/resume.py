@@ -9,9 +9,9 @@ from typing import Any
 
 from fedreid_pl.config import Config, differences, lineage, load_config, may_change
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.checkpoint import Checkpoints, read_checkpoint
+from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.server.checkpoint import Checkpoints, read_checkpoint
 from fedreid_pl.federation.storage import remove_leftovers, write_bytes
-from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.reporting.run_folder import RunLock, read_splits
 
 Digests = Mapping[str, Mapping[str, Any]]

@@ -12,11 +12,11 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import VALIDATION, FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
+from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob, State
 from fedreid_pl.federation.precision import resolve_precision
-from fedreid_pl.federation.store import ClientStore
-from fedreid_pl.federation.trainer import check_devices, launch, quiet
-from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.parts import build_parts
 from fedreid_pl.reporting.run_folder import read_summary

@@ -12,7 +12,7 @@ from torch import nn
 from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.client import Outbox
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
-from fedreid_pl.federation.server import ServerNetwork
+from fedreid_pl.federation.server.network import ServerNetwork
 
 BUFFERS = frozenset({"1.running_mean", "1.running_var", "1.num_batches_tracked"})
 

@@ -21,12 +21,12 @@ from fedreid_pl.data.augmentation import MEAN, STD
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.checkpoint import Checkpoints
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
-from fedreid_pl.federation.selection import select_clients
-from fedreid_pl.federation.server import ServerNetwork
-from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.federation.server.checkpoint import Checkpoints
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.network import ServerNetwork
+from fedreid_pl.federation.server.selection import select_clients
 from fedreid_pl.functional.aggregation import normalize_weights
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.ide import IDEBackbone

@@ -26,7 +26,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.server import ServerNetwork
+from fedreid_pl.federation.server.network import ServerNetwork
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.ide import IDEBackbone
 from fedreid_pl.models.trunks import SmallResNet

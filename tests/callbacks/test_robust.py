@@ -17,8 +17,8 @@ from fedreid_pl.callbacks.robust import Robust
 from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.storage import read_state, write_state
 
 RULES: Any = ("median", "trimmed_mean", "krum", "multi_krum")

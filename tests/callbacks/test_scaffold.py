@@ -20,12 +20,12 @@ from fedreid_pl.callbacks.scaffold import Scaffold
 from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.checkpoint import Checkpoints
-from fedreid_pl.federation.checks import check_update
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.federation.server.checkpoint import Checkpoints
+from fedreid_pl.federation.server.checks import check_update
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.storage import read_state, write_state
-from fedreid_pl.federation.store import ClientStore
 
 PARAMETERS = ("0.weight", "0.bias", "1.weight", "1.bias")
 A, B = "mini-viper", "mini-ilids"

@@ -15,9 +15,9 @@ from fedreid_pl import experiment
 from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.config import Config, load_config
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.federation.client.trainer import launch, quiet
+from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, from_bytes, to_bytes
-from fedreid_pl.federation.trainer import launch, quiet
-from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.models.weights import build_backbone
 
 

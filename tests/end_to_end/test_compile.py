@@ -9,7 +9,7 @@ import support
 import torch
 
 from fedreid_pl.cli import main
-from fedreid_pl.federation import trainer
+from fedreid_pl.federation.client import trainer
 from fedreid_pl.federation.storage import read_state
 from fedreid_pl.models.compiled import CompiledTrunk
 

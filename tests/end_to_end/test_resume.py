@@ -13,7 +13,7 @@ import pytest
 import support
 
 from fedreid_pl.cli import main
-from fedreid_pl.federation.checkpoint import Checkpoints
+from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.storage import read_state
 
 ROUNDS = 4

@@ -18,7 +18,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedreid_pl.federation.checks import check_update
 from fedreid_pl.federation.messages import (
     ClientJob,
     ClientUpdate,
@@ -28,6 +27,7 @@ from fedreid_pl.federation.messages import (
     state_bytes,
     to_bytes,
 )
+from fedreid_pl.federation.server.checks import check_update
 
 NAN, INF = math.nan, math.inf
 

@@ -22,8 +22,8 @@ from PIL import Image
 from fedreid_pl.config import ModelConfig
 from fedreid_pl.data.decoding import decode
 from fedreid_pl.data.layouts import ReadOptions, find_layouts
-from fedreid_pl.federation.checkpoint import read_checkpoint
 from fedreid_pl.federation.messages import ClientUpdate, from_bytes, to_bytes
+from fedreid_pl.federation.server.checkpoint import read_checkpoint
 from fedreid_pl.federation.storage import write_state
 from fedreid_pl.models.weights import build_backbone
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from fedreid_pl.federation.checks import check_update
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, from_bytes, to_bytes
+from fedreid_pl.federation.server.checks import check_update
 
 Action = Callable[[], Any]
 DECLARED, TESTS = 100, ("x", "y")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fedreid_pl.federation.engine import SequentialEngine
+from fedreid_pl.engines.sequential import SequentialEngine
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
 
 Spoil = Callable[[ClientUpdate], list[ClientUpdate | ClientFailure]]

@@ -83,9 +83,9 @@ def watch(monkeypatch: Any, canaries: Canaries) -> dict[str, bytes]:
     """Collects heads, per-image features and logits as canaries, and every message as a place to search."""
     from fedreid_pl import parts
     from fedreid_pl.client import ReIDClient
-    from fedreid_pl.federation.engine import SequentialEngine
+    from fedreid_pl.engines.sequential import SequentialEngine
+    from fedreid_pl.federation.client.store import ClientStore
     from fedreid_pl.federation.messages import ClientUpdate, to_bytes
-    from fedreid_pl.federation.store import ClientStore
 
     messages: dict[str, bytes] = {}
     forward, logits, save = ReIDClient.forward, ReIDClient.logits, ClientStore.save

@@ -11,7 +11,7 @@ from reliability.bad_messages import DECLARED, TESTS, pair
 from reliability.flood import KINDS, flood, judge, table
 
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.checks import check_update
+from fedreid_pl.federation.server.checks import check_update
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from fedreid_pl.data.layouts import ReadOptions, find_layouts, recognise_layout
 from fedreid_pl.data.samples import DISTRACTOR, JUNK, SPLITS
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.checks import check_update
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.server.checks import check_update
 from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
 from fedreid_pl.metrics.retrieval import ReIDRetrieval
 

@@ -15,8 +15,8 @@ from reliability.bad_updates import hang
 
 from fedreid_pl.cli import main
 from fedreid_pl.client import ReIDClient
+from fedreid_pl.federation.client.time_limit import TimeLimit, TurnTimeout
 from fedreid_pl.federation.storage import read_state
-from fedreid_pl.federation.time_limit import TimeLimit, TurnTimeout
 
 LAST = support.TINY[2]
 

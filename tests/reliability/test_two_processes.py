@@ -13,7 +13,7 @@ import support
 from reliability.kills import differences
 from reliability.ranks import DDP, GOES_ON, LINES, child_of, ended, kill_one, start, wait
 
-from fedreid_pl.federation.peers import Peers, of_communication
+from fedreid_pl.engines.peers import Peers, of_communication
 
 needs_two = pytest.mark.skipif(
     (os.cpu_count() or 1) < 2 or not Path("/proc/self/task").exists(), reason="needs two processors, and /proc"
@@ -105,7 +105,7 @@ def test_what_became_of_a_process_is_told() -> None:
 def test_a_process_that_waits_for_ever_is_ended() -> None:
     """In no collective operation nothing fails; the watch ends the process itself."""
     script = (
-        "import subprocess, sys, time; from fedreid_pl.federation import peers\n"
+        "import subprocess, sys, time; from fedreid_pl.engines import peers\n"
         "peers.GRACE = 0.5\n"
         "child = subprocess.Popen([sys.executable, '-c', 'pass # dies at once by a signal'])\n"
         "child.kill(); child.wait()\n"

@@ -30,7 +30,7 @@ def plots(workspace: Any) -> dict[str, Any]:
 
 
 def test_panels_hold_what_is_logged(run: Path) -> None:
-    from fedreid_pl.federation.history import History, Record
+    from fedreid_pl.federation.server.history import History, Record
     from fedreid_pl.reporting.numbers import round_numbers
 
     names = names_of_run(run)

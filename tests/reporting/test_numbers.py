@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedreid_pl.federation.history import History
+from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.numbers import round_numbers
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fedreid_pl.federation.history import History
 from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.status import Status, duration
 

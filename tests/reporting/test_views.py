@@ -10,7 +10,7 @@ import pytest
 from made_runs import curves_of, history_of, write_run
 
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.history import History
+from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.figures.plots import all_figures
 from fedreid_pl.reporting.records import group_runs, read_run, read_standalone
 from fedreid_pl.reporting.views import accuracy_curves, cmc_curves, gaps, lines_of, sweeps, weight_curves

@@ -14,7 +14,7 @@ from wandb_records import assert_complete, read_back, run_file
 
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
-from fedreid_pl.federation.history import History
+from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.inspection import read_inspection
 from fedreid_pl.reporting.wandb_media import score_table, sends_images, weight_table
 from fedreid_pl.reporting.wandb_run import RoundLogger

@@ -24,8 +24,8 @@ def evaluate(words: list[str]) -> int:
     config = load_config(folder / "config.yaml", rest)
     from fedreid_pl.data.scenarios import load_federated_data
     from fedreid_pl.experiment import evaluate as score
-    from fedreid_pl.federation.checkpoint import read_checkpoint
-    from fedreid_pl.federation.history import TESTS, summarize
+    from fedreid_pl.federation.server.checkpoint import read_checkpoint
+    from fedreid_pl.federation.server.history import TESTS, summarize
     from fedreid_pl.reporting.run_folder import read_splits, read_summary
     from fedreid_pl.reporting.tables import result_table, transfer_table
     from fedreid_pl.reporting.terminal import columns, fill

@@ -18,9 +18,9 @@ from fedreid_pl.comparison.tables import tidy_csv
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.selection import check_selection
+from fedreid_pl.federation.client.trainer import check_devices, quiet
+from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
-from fedreid_pl.federation.trainer import check_devices, quiet
 from fedreid_pl.reporting.html.report import NAME, write_report
 from fedreid_pl.reporting.records import RunRecord, read_run
 from fedreid_pl.reporting.status import Status

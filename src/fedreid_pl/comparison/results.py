@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fedreid_pl.comparison.plan import PlannedRun
 from fedreid_pl.config import differences, load_config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.history import History, summarize
+from fedreid_pl.federation.server.history import History, summarize
 from fedreid_pl.reporting.run_folder import read_history, read_summary
 
 

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 if TYPE_CHECKING:
     from fedreid_pl.config import Config
     from fedreid_pl.data.federated import FederatedData
-    from fedreid_pl.federation.loop import FederationLoop
     from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+    from fedreid_pl.federation.server.loop import FederationLoop
 
 
 class FederationCallback(pl.Callback):

@@ -17,8 +17,8 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.augmentation import normalize
 from fedreid_pl.data.federated import VALIDATION, FederatedData
 from fedreid_pl.data.images import ImagePool
+from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob
-from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.functional.pca import principal_components
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.functional.ranked_lists import cmc_curve

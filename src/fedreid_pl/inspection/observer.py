@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.loop import FederationLoop
-from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.inspection.inspector import Inspector
 
 

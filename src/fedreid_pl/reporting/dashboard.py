@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.costs import PHASES
+from fedreid_pl.federation.server.costs import PHASES
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.terminal import clip
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from fedreid_pl.federation.history import Record
-from fedreid_pl.federation.loop import FederationLoop
-from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.server.history import Record
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.reporting.numbers import round_numbers
 
 

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.reporting.logger_observer import LoggerObserver
 from fedreid_pl.reporting.wandb_run import WandbObserver
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedreid_pl.federation.history import TESTS, VALIDATIONS, History
+from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History
 
 SCORES = ("rank1", "rank5", "rank10", "mAP", "mINP")
 """Metrics whose mean over the test sets is logged too."""

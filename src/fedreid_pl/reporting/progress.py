@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from fedreid_pl.federation.history import Record
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import ClientJob
-from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.server.history import Record
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.reporting.status import duration
 from fedreid_pl.reporting.terminal import columns, fill, first_that_fits, is_live
 

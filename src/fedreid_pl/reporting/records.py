@@ -9,7 +9,7 @@ from typing import Any
 
 from fedreid_pl.config import Config, differences, load_config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.history import History
+from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.inspection import read_inspection, shows_images, without_images
 from fedreid_pl.reporting.run_folder import read_history, read_summary, standalone_folder
 

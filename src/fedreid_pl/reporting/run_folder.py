@@ -27,11 +27,11 @@ from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.data.scenarios import client_name
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.costs import peak_memory
-from fedreid_pl.federation.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
-from fedreid_pl.federation.loop import FederationLoop
 from fedreid_pl.federation.messages import state_bytes
-from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.server.costs import peak_memory
+from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 
 

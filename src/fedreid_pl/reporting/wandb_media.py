@@ -10,8 +10,8 @@ import wandb
 from PIL import Image
 
 from fedreid_pl.config import Config
-from fedreid_pl.federation.history import TESTS, VALIDATIONS, History, best_round, summarize
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, best_round, summarize
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.reporting.inspection import read_inspection
 from fedreid_pl.reporting.ranked_strip import ranked_strip
 

@@ -18,8 +18,8 @@ from pytorch_lightning.loggers import WandbLogger
 from fedreid_pl.config import Config
 from fedreid_pl.config.places import without_places
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.history import TESTS, VALIDATIONS
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.server.history import TESTS, VALIDATIONS
+from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.logger_observer import LoggerObserver, reason_of, tell
 from fedreid_pl.reporting.run_folder import versions

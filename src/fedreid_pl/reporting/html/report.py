@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 
 import fedreid_pl
-from fedreid_pl.federation.loop import FederationLoop
-from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.html.elements import Section, Sheet
 from fedreid_pl.reporting.html.page import page

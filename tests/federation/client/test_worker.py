@@ -24,12 +24,12 @@ from fedreid_pl.data.augmentation import MEAN, STD, TrainAugmentation
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.engines.sequential import SequentialEngine
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.engine import SequentialEngine
+from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.client.trainer import build_trainer, quiet
+from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, State, to_bytes
-from fedreid_pl.federation.store import ClientStore
-from fedreid_pl.federation.trainer import build_trainer, quiet
-from fedreid_pl.federation.worker import ClientWorker
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.models.weights import build_backbone
 

@@ -12,9 +12,9 @@ import torch
 
 from fedreid_pl.config import Config, compose, lineage, to_yaml
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.checkpoint import Checkpoints, ForeignCheckpoint, check_models, read_checkpoint
+from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.server.checkpoint import Checkpoints, ForeignCheckpoint, check_models, read_checkpoint
 from fedreid_pl.federation.storage import DamagedFile, write_state
-from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.reporting.run_folder import RunLock, write_splits
 from fedreid_pl.resume import find_checkpoint, prepare_folder
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedreid_pl.federation.history import Record
-    from fedreid_pl.federation.loop import FederationLoop
     from fedreid_pl.federation.messages import ClientJob
+    from fedreid_pl.federation.server.history import Record
+    from fedreid_pl.federation.server.loop import FederationLoop
 
 
 class Observer:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from fedreid_pl.federation.checks import check_update
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.server.checks import check_update
 from fedreid_pl.functional.batch_norm_drift import batch_norm_drift
 
 if TYPE_CHECKING:
-    from fedreid_pl.federation.loop import FederationLoop
+    from fedreid_pl.federation.server.loop import FederationLoop
 
 
 class Collection:

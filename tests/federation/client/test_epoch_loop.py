@@ -12,8 +12,8 @@ from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from torch.utils.data import DataLoader
 
 from fedreid_pl.client import ReIDClient
-from fedreid_pl.federation.epoch_loop import EpochLoop
-from fedreid_pl.federation.trainer import quiet
+from fedreid_pl.federation.client.epoch_loop import EpochLoop
+from fedreid_pl.federation.client.trainer import quiet
 
 BATCH_HOOKS = (
     "on_train_batch_start",

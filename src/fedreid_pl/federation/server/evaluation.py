@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from fedreid_pl.data.federated import VALIDATION
 from fedreid_pl.errors import printable
-from fedreid_pl.federation.checks import check_scores
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.server.checks import check_scores
 
 if TYPE_CHECKING:
-    from fedreid_pl.federation.loop import FederationLoop
+    from fedreid_pl.federation.server.loop import FederationLoop
 
 
 def evaluate_models(federation: FederationLoop) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fedreid_pl.errors import printable
-from fedreid_pl.federation.history import METRICS as SCORES
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.server.history import METRICS as SCORES
 from fedreid_pl.functional.finite import first_not_finite
 
 MOST_METRICS, LONGEST_NAME = 10_000, 300

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import compose
 from fedreid_pl.experiment import train
-from fedreid_pl.federation import trainer as trainer_module
-from fedreid_pl.federation.trainer import build_trainer
-from fedreid_pl.federation.trainer_parts import OneProcessor
+from fedreid_pl.federation.client import trainer as trainer_module
+from fedreid_pl.federation.client.trainer import build_trainer
+from fedreid_pl.federation.client.trainer_parts import OneProcessor
 from fedreid_pl.functional.randomness import seed_generators
 
 FAULTS = """

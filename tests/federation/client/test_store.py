@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.federation.client.store import ClientStore
 
 
 class Names(ClientStore):

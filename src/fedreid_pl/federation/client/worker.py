@@ -15,9 +15,9 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.client.time_limit import TimeLimit
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate
-from fedreid_pl.federation.store import ClientStore
-from fedreid_pl.federation.time_limit import TimeLimit
 from fedreid_pl.functional.finite import first_not_finite
 from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators
 from fedreid_pl.metrics.retrieval import RankedSets

@@ -19,10 +19,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.epoch_loop import EpochLoop
+from fedreid_pl.federation.client.epoch_loop import EpochLoop
+from fedreid_pl.federation.client.trainer_parts import NoProfiler, NoSignals, OneProcessor, plugins_once
 from fedreid_pl.federation.memory import keep_freed_memory
 from fedreid_pl.federation.precision import resolve_precision
-from fedreid_pl.federation.trainer_parts import NoProfiler, NoSignals, OneProcessor, plugins_once
 from fedreid_pl.models.synchronized_norm import NormSync
 
 

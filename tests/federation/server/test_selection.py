@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from fedreid_pl.federation.selection import select_clients
+from fedreid_pl.federation.server.selection import select_clients
 
 CLIENTS = [f"client{number}" for number in range(9)]
 

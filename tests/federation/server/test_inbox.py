@@ -19,9 +19,9 @@ from torch import Tensor
 from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation import inbox as module
-from fedreid_pl.federation.inbox import StoredState, UpdateInbox
 from fedreid_pl.federation.messages import ClientUpdate, from_bytes, to_bytes
+from fedreid_pl.federation.server import inbox as module
+from fedreid_pl.federation.server.inbox import StoredState, UpdateInbox
 from fedreid_pl.functional.aggregation import weighted_average
 
 

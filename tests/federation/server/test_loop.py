@@ -15,12 +15,12 @@ from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.config import Config, compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.checkpoint import Checkpoints
-from fedreid_pl.federation.loop import FederationLoop
+from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate, State
-from fedreid_pl.federation.observer import Observer
+from fedreid_pl.federation.server.checkpoint import Checkpoints
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import read_state
-from fedreid_pl.federation.store import ClientStore
 from fedreid_pl.functional.randomness import generator
 
 SIZES = {"a": 10, "b": 30, "c": 60}

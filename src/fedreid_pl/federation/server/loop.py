@@ -10,18 +10,18 @@ from torch import Tensor
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.checkpoint import Checkpoints, check_models
-from fedreid_pl.federation.collection import Collection
-from fedreid_pl.federation.costs import Costs
+from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.engine import Engine
-from fedreid_pl.federation.evaluation import evaluate_models, record_local
-from fedreid_pl.federation.history import History, best_round
-from fedreid_pl.federation.inbox import UpdateInbox
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.observer import Observer
-from fedreid_pl.federation.selection import check_selection, select_clients
-from fedreid_pl.federation.server import ServerNetwork
-from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models
+from fedreid_pl.federation.server.collection import Collection
+from fedreid_pl.federation.server.costs import Costs
+from fedreid_pl.federation.server.evaluation import evaluate_models, record_local
+from fedreid_pl.federation.server.history import History, best_round
+from fedreid_pl.federation.server.inbox import UpdateInbox
+from fedreid_pl.federation.server.network import ServerNetwork
+from fedreid_pl.federation.server.observer import Observer
+from fedreid_pl.federation.server.selection import check_selection, select_clients
 from fedreid_pl.functional.aggregation import normalize_within
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fedreid_pl.federation.history import History
+from fedreid_pl.federation.server.history import History
 
 PHASES = ("fit", "aggregate", "evaluate", "checkpoint")
 

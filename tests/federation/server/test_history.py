@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedreid_pl.federation.costs import Costs, peak_memory
-from fedreid_pl.federation.history import History, Record, best_round, statistics, summarize
+from fedreid_pl.federation.server.costs import Costs, peak_memory
+from fedreid_pl.federation.server.history import History, Record, best_round, statistics, summarize
 
 
 def make_history() -> History:
@@ -131,7 +131,7 @@ def test_csv_and_checkpoint_read_back_equal(rows: list[tuple]) -> None:
 
 def test_costs_add_up_over_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("fedreid_pl.federation.costs.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("fedreid_pl.federation.server.costs.time.perf_counter", lambda: clock[0])
     costs = Costs()
     clock[0] += 50  # reading the pictures is not part of the run
     costs.restart()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedreid_pl.federation.local_steps import LocalSteps, gradient_scale
+from fedreid_pl.federation.client.local_steps import LocalSteps, gradient_scale
 
 
 def trainer_with(scaler: Any = None) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from fedreid_pl.federation.evaluation import evaluate_models, record_local
-from fedreid_pl.federation.history import History
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
+from fedreid_pl.federation.server.evaluation import evaluate_models, record_local
+from fedreid_pl.federation.server.history import History
 
 SCORE = {"one": 1.0, "two": 4.0}
 """A model's score on every test set; on a validation set it is a tenth of it."""

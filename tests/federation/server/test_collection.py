@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from federation.test_loop import DEFECTS, FakeEngine, Recorder, essence, make_loop
+from federation.server.test_loop import DEFECTS, FakeEngine, Recorder, essence, make_loop
 
-from fedreid_pl.federation.checks import check_scores, check_update
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.server.checks import check_scores, check_update
 
 
 class Once(FakeEngine):

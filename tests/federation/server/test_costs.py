@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fedreid_pl.federation.costs import Costs
+from fedreid_pl.federation.server.costs import Costs
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("fedreid_pl.federation.costs.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("fedreid_pl.federation.server.costs.time.perf_counter", lambda: now[0])
     return now
 
 
