@@ -16,7 +16,8 @@ from fedreid_pl.functional.reranking import KReciprocal
 from fedreid_pl.retrieval.gallery_file import GalleryFile, Row
 from fedreid_pl.retrieval.index import Index, build_index
 from fedreid_pl.retrieval.matching import Group, Match, Pooling, best_persons, best_rows, matches_of, unit_features
-from fedreid_pl.retrieval.model import Pictures, Progress, ReIDModel
+from fedreid_pl.retrieval.model import Progress, ReIDModel
+from fedreid_pl.retrieval.pictures import Pictures, persons_of
 
 
 class Gallery:
@@ -142,9 +143,11 @@ class Gallery:
         found = model.embed_files(pictures, progress=progress)
         if not len(found):
             raise FedReIDError(f"{pictures}: no picture can be read ({found.damaged[0][1]})")
-        parts = [name.split("/") for name in found.names]
-        persons = [person or (part[0] if len(part) > 1 else Path(part[0]).stem) for part in parts]
-        cameras = [camera or (part[1] if len(part) > 2 else "") for part in parts]
+        persons, cameras = persons_of(found.names)
+        if person is not None:
+            persons = [person] * len(persons)
+        if camera is not None:
+            cameras = [camera] * len(cameras)
         return self.add(found.values, persons, cameras, found.names, expires_at, found.header)
 
     def remove(self, person: str | None = None, source: str | None = None) -> int:

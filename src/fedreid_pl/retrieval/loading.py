@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fedreid_pl.config import Config, load_config
 from fedreid_pl.errors import FedReIDError, nearest
-from fedreid_pl.federation.checkpoint import Checkpoints, check_models, read_checkpoint
-from fedreid_pl.federation.store import ClientStore
+from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models, read_checkpoint
 from fedreid_pl.functional.fingerprint import fingerprint_of
 from fedreid_pl.models.weights import build_backbone
 from fedreid_pl.reporting.run_folder import read_summary

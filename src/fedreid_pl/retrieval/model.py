@@ -121,6 +121,15 @@ class ReIDModel:
             return torch.empty(0, 3, self.card.height, self.card.width)
         return normalize(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
+    def read(self, files: Sequence[str | Path]) -> Tensor:
+        """Returns picture files as `preprocess` does.
+
+        Raises:
+            FedReIDError: if a file cannot be read.
+        """
+        pixels = [decode(str(file), self.card.height, self.card.width) for file in files]
+        return self.preprocess(np.stack(pixels)) if pixels else self.preprocess([])
+
     def embed(
         self, pictures: Pictures, flip: bool = True, batch_size: int = 64, progress: Progress | None = None
     ) -> Tensor:

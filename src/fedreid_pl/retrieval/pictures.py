@@ -48,6 +48,17 @@ def read_ahead(read: Callable[[range], Tensor], ranges: Sequence[range]) -> Iter
                 batch.cancel()
 
 
+def persons_of(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns person and camera of every picture, by the folders in its name; the camera is empty if unknown.
+
+    >>> persons_of(["ann/1.jpg", "ann/door/2.jpg", "3.jpg"])
+    (['ann', 'ann', '3'], ['', 'door', ''])
+    """
+    parts = [name.split("/") for name in names]
+    persons = [part[0] if len(part) > 1 else Path(part[0]).stem for part in parts]
+    return persons, [part[1] if len(part) > 2 else "" for part in parts]
+
+
 def are_paths(pictures: Any) -> bool:
     """Returns whether this is a list of paths."""
     return (
