@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fedreid_pl.data import images
+from fedreid_pl.data import decoding, images
 from fedreid_pl.data.images import ImagePool, ImageSource, decode
 from fedreid_pl.data.samples import TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -88,9 +88,12 @@ def test_grayscale_has_three_equal_channels(tmp_path):
     assert np.array_equal(decoded, np.repeat(pixels, 3, axis=2))
 
 
-def test_alpha_is_dropped(tmp_path):
+def test_transparent_pixels_lie_over_white(tmp_path):
     pixels = noise(channels=4)
-    assert np.array_equal(decode(save(tmp_path / "rgba.png", pixels), HEIGHT, WIDTH), pixels[:, :, :3])
+    share = pixels[:, :, 3:] / 255
+    expected = pixels[:, :, :3] * share + 255 * (1 - share)
+    decoded = decode(save(tmp_path / "rgba.png", pixels), HEIGHT, WIDTH)
+    assert np.abs(decoded - expected).max() <= 1
 
 
 def test_palette_is_looked_up_before_resizing(tmp_path):
@@ -147,8 +150,10 @@ def test_text_is_not_an_image(tmp_path):
 
 def test_picture_of_absurd_size(tmp_path, monkeypatch):
     save(tmp_path / "bomb.png", noise())
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 3)
-    refused(tmp_path / "bomb.png", "not a readable image")
+    monkeypatch.setattr(decoding, "MOST_PIXELS", HEIGHT * WIDTH - 1)
+    refused(tmp_path / "bomb.png", f"{WIDTH} x {HEIGHT} pixels are more than {HEIGHT * WIDTH - 1}")
+    monkeypatch.setattr(decoding, "MOST_PIXELS", HEIGHT * WIDTH)
+    assert decode(str(tmp_path / "bomb.png"), HEIGHT, WIDTH).shape == (HEIGHT, WIDTH, 3)
 
 
 # sources

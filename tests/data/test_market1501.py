@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fedreid_pl.data.readers.market1501 import is_market1501, read_market1501
+from fedreid_pl.data.readers.picture_files import ENDINGS
 from fedreid_pl.data.samples import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN
 from fedreid_pl.errors import FedReIDError
 
@@ -43,7 +44,7 @@ def write(root: Path, folders=MARKET, **changes) -> Path:
         if names is not None:
             (root / folder).mkdir(parents=True)
             for name in names:
-                (root / folder / name).write_bytes(JPEG)
+                (root / folder / name).write_bytes(JPEG if name.lower().endswith(ENDINGS) else b"text")
     return root
 
 

@@ -3,34 +3,74 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
+from fedreid_pl.data.colours import NoRange, to_rgb
 from fedreid_pl.data.readers.cuhk03_mat import inside_mat, read_mat_image
+from fedreid_pl.data.readers.picture_files import HEAD, READ, other_format, picture_format
 from fedreid_pl.errors import FedReIDError
 
+VERSION = "2"  # of what `open_rgb` makes of a file; kept pictures of another version are not used
 BLOCK = 64  # images that a thread takes at a time
+MOST_PIXELS = 2**26  # of one picture, about 67 million: 200 MB in RGB
+
+# The bound above is stricter and ends in an error that names the file.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Such data are ignored, as image viewers do.
+warnings.filterwarnings("ignore", message="Corrupt EXIF", category=UserWarning)
 
 
 def open_rgb(path: str) -> Image.Image:
-    """The image in RGB at its own size.
+    """Returns the picture that an image viewer shows, in RGB at its own size: see `to_rgb`.
+
+    The file's first bytes decide on the format. Of several frames or pages the first is taken.
 
     Raises:
-        FedReIDError: naming the file, if it is missing or cannot be decoded.
+        FedReIDError: naming the file and the reason, if it is missing, is of another format than those in `READ`, has
+            more than `MOST_PIXELS` pixels, pixels without a defined range, or is damaged.
     """
     try:
-        if inside_mat(path):
-            return Image.fromarray(read_mat_image(path))
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return _from_mat(path) if inside_mat(path) else _from_file(path)
     except FedReIDError:
         raise
+    except NoRange as error:
+        raise UnreadableImage(path, str(error)) from error
     except Exception as error:  # a damaged file makes Pillow raise almost anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"
         raise UnreadableImage(path, reason) from error
+
+
+def _from_file(path: str) -> Image.Image:
+    with open(path, "rb", opener=_opened) as stream:
+        head = stream.read(HEAD)
+        stream.seek(0)
+        if (format := picture_format(head)) is None:
+            other = other_format(head)
+            known = f"{other} format is not read, only {', '.join(READ)}"
+            raise UnreadableImage(path, known if other else "not a readable image")
+        with Image.open(stream, formats=(format,)) as image:
+            _check_size(path, *image.size)
+            return to_rgb(image)
+
+
+def _from_mat(path: str) -> Image.Image:
+    pixels = read_mat_image(path)
+    _check_size(path, pixels.shape[1], pixels.shape[0])
+    return Image.fromarray(pixels)
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe under a picture's name has no writer to wait for
+
+
+def _check_size(path: str, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise UnreadableImage(path, f"{width:,} x {height:,} pixels are more than {MOST_PIXELS:,}")
 
 
 def decode(path: str, height: int, width: int) -> np.ndarray:

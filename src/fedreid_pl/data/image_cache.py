@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from fedreid_pl.data.cache_folder import made_whole, signature
-from fedreid_pl.data.decoding import UnreadableImage, decode, in_blocks, open_rgb
+from fedreid_pl.data.decoding import VERSION, UnreadableImage, decode, in_blocks, open_rgb
 from fedreid_pl.data.readers.cuhk03_mat import container, inside_mat
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
 
-VERSION = "1"  # of the files' format and of what `decode` makes of an image
+FORMAT = "1"  # of the files
 GIGABYTE = 10**9
 
 Progress = Callable[[str], None]
@@ -78,7 +78,7 @@ class ImageCache:
         return signature(*self._format(), *files, files=dict.fromkeys(map(container, files)))
 
     def _format(self) -> tuple[str, ...]:
-        return VERSION, PIL.__version__, str(self.height), str(self.width)
+        return FORMAT, VERSION, PIL.__version__, str(self.height), str(self.width)
 
     def _find(self, state: Path, size: int) -> Path | None:
         """The images that a state file leads to, if both are there and whole."""

@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import PIL
+
 from fedreid_pl.data.cache_folder import made_whole, signature
-from fedreid_pl.data.decoding import unreadable_files
+from fedreid_pl.data.decoding import VERSION, unreadable_files
 from fedreid_pl.data.readers.cuhk03_mat import container
 from fedreid_pl.data.samples import SampleTable
 
@@ -46,7 +48,7 @@ def without_files(table: SampleTable, paths: Iterable[str]) -> SampleTable:
 
 def _place(files: list[str], cache: Path) -> Path | None:
     try:
-        state = signature(*files, files=dict.fromkeys(map(container, files)))
+        state = signature(VERSION, PIL.__version__, *files, files=dict.fromkeys(map(container, files)))
     except OSError:
         return None  # a file that is missing is found by decoding
     return cache / "readable" / f"{state}.json"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fedreid_pl.data.readers.fedreid_processed import LAYOUT
 from fedreid_pl.data.readers.layout import ReadOptions
+from fedreid_pl.data.readers.picture_files import ENDINGS
 from fedreid_pl.data.samples import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN
 from fedreid_pl.errors import FedReIDError
 
@@ -42,7 +43,7 @@ def write(root: Path, names, below="pytorch") -> Path:
     for name in names:
         path = root / below / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(stream.getvalue())
+        path.write_bytes(stream.getvalue() if "." + name.rpartition(".")[2] in ENDINGS else b"text")
     return root
 
 

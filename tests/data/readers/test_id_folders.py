@@ -11,6 +11,7 @@ from PIL import Image
 from fedreid_pl.data.federated import TestSet
 from fedreid_pl.data.readers.id_folders import LAYOUT
 from fedreid_pl.data.readers.layout import ReadOptions
+from fedreid_pl.data.readers.picture_files import ENDINGS
 from fedreid_pl.data.samples import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN
 from fedreid_pl.errors import FedReIDError
 
@@ -30,7 +31,7 @@ def write(root: Path, names) -> Path:
     Image.new("RGB", (2, 4), (9, 30, 20)).save(stream, "PNG")
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(stream.getvalue())
+        (root / name).write_bytes(stream.getvalue() if "." + name.rpartition(".")[2] in ENDINGS else b"text")
     return root
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fedreid_pl.data.readers.picture_files import READ, is_picture
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
 
 Row = tuple[str, int, int, int]
 """Path relative to the dataset's folder, identity, camera, split."""
@@ -62,11 +61,10 @@ def image_names(folder: Path, expects: str) -> list[str]:
     Raises:
         FedReIDError: if the folder is missing, cannot be read or holds no image.
     """
-    # hidden files are not images: macOS leaves ._0002_c1s1_000451_03.jpg beside the real one
     files, _ = _entries(folder, expects)
-    names = sorted(name for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS))
+    names = _pictures(folder, files)
     if not names:
-        raise FedReIDError(f"{folder}: holds no image ({', '.join(EXTENSIONS)})")
+        raise FedReIDError(f"{folder}: holds no image ({', '.join(READ)})")
     return names
 
 
@@ -80,7 +78,7 @@ def person_folders(folder: Path, expects: str) -> dict[str, list[str]]:
     persons = {}
     for person in sorted(name for name in folders if name[0] != "."):
         files, _ = _entries(folder / person, expects)
-        names = sorted(name for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS))
+        names = _pictures(folder / person, files)
         if names:
             persons[person] = names
     if not persons:
@@ -155,6 +153,11 @@ def make_table(name: str, root: Path, rows: Iterable[Row], remarks: Iterable[str
         np.array([row[3] for row in rows], dtype=np.uint8),
         remarks=tuple(remarks),
     )
+
+
+def _pictures(folder: Path, files: Iterable[str]) -> list[str]:
+    place = os.fspath(folder)
+    return sorted(name for name in files if is_picture(place, name))
 
 
 def _entries(folder: Path, expects: str) -> tuple[list[str], list[str]]:

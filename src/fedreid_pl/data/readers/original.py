@@ -12,9 +12,10 @@ from fedreid_pl.data.readers.cuhk03_mat import is_cuhk03_mat
 from fedreid_pl.data.readers.dgd import is_dgd
 from fedreid_pl.data.readers.fedreid_processed import is_fedreid_processed
 from fedreid_pl.data.readers.id_folders import is_id_folders
-from fedreid_pl.data.readers.listing import EXTENSIONS, Row, has_folders, image_names
+from fedreid_pl.data.readers.listing import Row, has_folders, image_names
 from fedreid_pl.data.readers.market1501 import is_market1501
 from fedreid_pl.data.readers.msmt17 import is_msmt17
+from fedreid_pl.data.readers.picture_files import is_picture
 from fedreid_pl.data.samples import GALLERY, QUERY, TRAIN
 from fedreid_pl.errors import FedReIDError
 
@@ -67,8 +68,8 @@ def holds(folder: Path, pattern: re.Pattern[str]) -> bool:
     """
     try:
         with os.scandir(folder) as entries:
-            images = (entry for entry in entries if entry.name.lower().endswith(EXTENSIONS) and entry.name[0] != ".")
-            first = next((entry.name for entry in images if not entry.is_dir()), None)
+            files = (entry.name for entry in entries if not entry.is_dir())
+            first = next((name for name in files if is_picture(os.fspath(folder), name)), None)
     except (OSError, ValueError):
         return False
     return first is not None and pattern.fullmatch(first) is not None
