@@ -24,13 +24,8 @@ def embed(words: list[str]) -> int:
     if out.suffix not in SUFFIXES:
         raise FedReIDError(f"out={out}: the name must end with {', '.join(SUFFIXES)}")
     model = load_model(run, options)
-    status = Status()
-    found = model.embed_files(
-        folder,
-        flip,
-        number("batch_size", options.get("batch_size", "64")),
-        lambda done, all: status(f"{done} of {all}"),
-    )
+    status, batch = Status(), number("batch_size", options.get("batch_size", "64"))
+    found = model.embed_files(folder, flip, batch, lambda done, all: status(f"{done} of {all}"))
     status.done()
     name_damaged(found.damaged)
     if not len(found):

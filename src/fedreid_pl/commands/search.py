@@ -37,10 +37,10 @@ def search(words: list[str]) -> int:
         found.values,
         k,
         options.get("camera"),
-        group,
-        pooling,
+        group,  # type: ignore[arg-type]
+        pooling,  # type: ignore[arg-type]
         rerank,
-        found.header,  # type: ignore[arg-type]
+        found.header,
     )
     _print(model, gallery, found, answers, rerank)
     if "page" in options:

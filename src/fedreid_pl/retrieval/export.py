@@ -105,7 +105,8 @@ def reader(suffix: str, data: bytes) -> Run:
     if suffix == ".onnx":
         return onnx_session(data)
     if suffix == ".torchscript":
-        return torch.jit.load(io.BytesIO(data))
+        with quietly():
+            return torch.jit.load(io.BytesIO(data))
     return torch.export.load(io.BytesIO(data)).module()
 
 

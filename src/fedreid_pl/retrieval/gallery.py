@@ -14,7 +14,7 @@ from torch import Tensor
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.reranking import KReciprocal
 from fedreid_pl.retrieval.gallery_file import GalleryFile, Row
-from fedreid_pl.retrieval.index import Index, build_index
+from fedreid_pl.retrieval.index import Index, build_index, check_index
 from fedreid_pl.retrieval.matching import Group, Match, Pooling, best_persons, best_rows, matches_of, unit_features
 from fedreid_pl.retrieval.model import Progress, ReIDModel
 from fedreid_pl.retrieval.pictures import Pictures, persons_of
@@ -34,7 +34,7 @@ class Gallery:
             that were found; `None`: nothing is written.
 
     Raises:
-        FedReIDError: if the file is no gallery or cannot be opened.
+        FedReIDError: if the file is no gallery or cannot be opened, or there is no such index.
 
     >>> gallery = Gallery()
     >>> features = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1], [0.1, 1.0]]))
@@ -46,6 +46,7 @@ class Gallery:
 
     def __init__(self, path: str | Path | None = None, index: str = "exact", audit: str | Path | None = None) -> None:
         self._file = GalleryFile(Path(path).expanduser() if path is not None else None)
+        check_index(index)
         self._index_name, self._audit = index, Path(audit).expanduser() if audit is not None else None
         self._seen: tuple[int, ...] | None = None
         self._rows: list[Row] = []

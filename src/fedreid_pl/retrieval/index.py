@@ -91,14 +91,14 @@ class UsearchIndex:
 INDEXES: dict[str, type[Index]] = {"exact": ExactIndex, "faiss": FaissIndex, "usearch": UsearchIndex}
 
 
-def build_index(name: str, features: Tensor) -> Index:
-    """Returns an index over features `[G, D]`.
-
-    Raises:
-        FedReIDError: for an unknown name, or a library that is not installed.
-    """
+def check_index(name: str) -> None:
+    """Raises `FedReIDError` if there is no index of this name."""
     if name not in INDEXES:
         raise FedReIDError(f"index={name}: no such index{nearest(name, list(INDEXES))}")
+
+
+def build_index(name: str, features: Tensor) -> Index:
+    """Returns an index over features `[G, D]`; raises `FedReIDError` if its library is not installed."""
     return INDEXES[name](features)
 
 

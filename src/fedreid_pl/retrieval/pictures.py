@@ -44,8 +44,8 @@ def read_ahead(read: Callable[[range], Tensor], ranges: Sequence[range]) -> Iter
                     waiting.append(pool.submit(read, ranges[number + AHEAD]))
                 yield batch
         finally:
-            for batch in waiting:
-                batch.cancel()
+            for unread in waiting:
+                unread.cancel()
 
 
 def persons_of(names: Sequence[str]) -> tuple[list[str], list[str]]:
