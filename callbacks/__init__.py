@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import LOOP, SEQUENTIAL, check_combination, check_names
 
 
 def known_callbacks() -> list[str]:
@@ -37,40 +38,36 @@ def find_callback(name: str) -> type[FederationCallback]:
     ]
     if len(classes) != 1:
         raise TypeError(f"{module.__file__}: has to define exactly one FederationCallback, found {len(classes)}")
+    check_names(classes[0])
     return classes[0]
 
 
-def callback_factory(specs: Mapping[str, Any]) -> Callable[[], dict[str, FederationCallback]]:
-    """A function that makes the callbacks of a configuration anew at every call, in the configuration's order.
+def callback_factory(
+    specs: Mapping[str, Any], engine: str = "sequential", provides: Collection[str] = SEQUENTIAL
+) -> Callable[[], dict[str, FederationCallback]]:
+    """Returns a function that makes the callbacks of a configuration anew at every call, in the configuration's order.
 
     Options are held against the signature of the class: names, types (a `Literal` lists the choices).
+
+    Args:
+        specs: options of every callback by name.
+        engine: name of the engine that runs the clients, for messages.
+        provides: capabilities of this engine.
 
     Raises:
         FedReIDError: for an unknown callback, an unknown option, a value of the wrong type, or callbacks that do
             not combine.
     """
     parts = [(name, find_callback(name)) for name in specs]
-    _check_combination(dict(parts))
+    check_combination(
+        {f"callbacks.{name}": kind for name, kind in parts},
+        {"the federation loop": LOOP, f"engine={engine}": provides},
+        ((f"callbacks.{name}", find_callback(name)) for name in known_callbacks()),
+    )
     options = {name: _options(name, kind, specs[name]) for name, kind in parts}
     make = lambda: {name: kind(**options[name]) for name, kind in parts}  # noqa: E731
     make()  # a constructor may refuse a value: now rather than in the first round
     return make
-
-
-def _check_combination(parts: Mapping[str, type[FederationCallback]]) -> None:
-    order = list(parts)
-    for name, kind in parts.items():
-        for other in kind.requires:
-            if other not in parts:
-                raise FedReIDError(f"callbacks.{name}: does nothing without callbacks.{other}; add it")
-        for other in (*kind.requires, *kind.after):
-            if other in parts and order.index(other) > order.index(name):
-                raise FedReIDError(
-                    f"callbacks.{name}: works on what callbacks.{other} makes; list it after callbacks.{other}"
-                )
-        for other, reason in kind.conflicts.items():
-            if other in parts:
-                raise FedReIDError(f"callbacks.{name} and callbacks.{other} do not combine: {reason}")
 
 
 def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str, Any]:

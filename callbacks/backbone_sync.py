@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
@@ -35,6 +36,15 @@ class BackboneSync(FederationCallback):
             the public set. `local` (FedBN): BatchNorm's parameters and statistics never leave their client,
             which is evaluated with its own.
     """
+
+    provides: ClassVar[tuple[Capability, ...]] = (
+        "exchange",
+        "average",
+        "one_global_model",
+        "weights",
+        "server_step",
+    )
+    needs: ClassVar[tuple[Capability, ...]] = ()
 
     def __init__(self, batch_norm: Literal["average", "first", "recalibrate", "local"] = "average") -> None:
         self.batch_norm = batch_norm

@@ -17,12 +17,11 @@ from fedreid_pl.data.augmentation import normalize
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.clustering import first_neighbor_clusters
 from fedreid_pl.functional.randomness import generator
-
-_ONE_MODEL = "it needs one global model"
 
 
 class Clustering(FederationCallback):
@@ -39,14 +38,8 @@ class Clustering(FederationCallback):
         images: public images in the batch, drawn once per run; all of them if there are fewer.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    conflicts: ClassVar[Mapping[str, str]] = {
-        "distillation": "there is no single global model to distil into",
-        "fedopt": _ONE_MODEL,
-        "fednova": _ONE_MODEL,
-        "scaffold": _ONE_MODEL,
-        "robust": _ONE_MODEL,
-    }
+    removes: ClassVar[tuple[Capability, ...]] = ("one_global_model",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "sees_single_updates")
 
     def __init__(self, images: int = 32) -> None:
         if images < 1:

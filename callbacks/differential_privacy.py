@@ -17,17 +17,12 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.differential_privacy import add_noise, clip_update, gaussian_epsilon, update_norm
 from fedreid_pl.functional.randomness import generator
-
-WORKS_WITH = ("backbone_sync", "fedprox", "fedopt")
-"""Algorithms that see no more of an update than its clipped self, or change nothing but local training."""
-
-_OWN_NUMBERS = "its numbers come from the clients' data and no noise is added to them"
-_OTHER_BOUND = "a client's influence on it is not bounded by the clip"
 
 
 class DifferentialPrivacy(FederationCallback):
@@ -56,15 +51,10 @@ class DifferentialPrivacy(FederationCallback):
             system draws and the server's checkpoints keep. Whoever knows either can take the noise away.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    conflicts: ClassVar[Mapping[str, str]] = {
-        "reweighting": _OWN_NUMBERS,
-        "distillation": "the unclipped models of the clients are its teachers",
-        "clustering": "the unclipped models of the clients decide the clusters",
-        "fednova": _OTHER_BOUND,
-        "scaffold": "control variates are a second message without noise",
-        "robust": _OTHER_BOUND,
-    }
+    provides: ClassVar[tuple[Capability, ...]] = ("average",)
+    # whatever uses what a single client sent, its numbers included, would release it without noise
+    removes: ClassVar[tuple[Capability, ...]] = ("sees_single_updates",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model")
 
     def __init__(
         self,
@@ -86,12 +76,7 @@ class DifferentialPrivacy(FederationCallback):
         self._secret = 0
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Nothing else may use the updates, the accountant has to be installed, BatchNorm cared for, delta small."""
-        for name in config.callbacks:
-            if name not in (*WORKS_WITH, "differential_privacy"):
-                raise FedReIDError(
-                    f"callbacks.{name}: is not known to keep callbacks.differential_privacy's promise; leave one out"
-                )
+        """Checks that the accountant is installed, BatchNorm's statistics stay private and delta is small enough."""
         if self.noise_multiplier and find_spec("opacus") is None:
             raise FedReIDError("callbacks.differential_privacy: needs opacus; pip install 'fedreid-pl[dp]'")
         policy = config.callbacks["backbone_sync"].get("batch_norm", "average")

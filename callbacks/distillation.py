@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImageSource
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.distillation import distillation_loss, mean_feature
@@ -62,11 +63,7 @@ class Distillation(FederationCallback):
             statistics move.
     """
 
-    requires = ("backbone_sync",)
-    conflicts = {
-        "clustering": "there is no single global model to distil into",
-        "robust": "every update is a teacher, a hostile one too",
-    }
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
 
     def __init__(
         self,

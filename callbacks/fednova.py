@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from torch.optim import Optimizer
 
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.local_steps import LocalSteps
 from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
@@ -30,12 +31,9 @@ class FedNova(FederationCallback):
     whatever other callbacks set. Clients that take equally many steps make it FedPav.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    conflicts: ClassVar[Mapping[str, str]] = {
-        "scaffold": "each sets the server's step in its own way",
-        "robust": "both replace the average",
-        "clustering": "it needs one global model",
-    }
+    provides: ClassVar[tuple[Capability, ...]] = ("average",)
+    removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
 
     # server half
 

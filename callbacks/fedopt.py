@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.fedopt import adaptive_step, momentum_step
@@ -36,12 +37,8 @@ class FedOpt(FederationCallback):
             second moment starts at tau^2.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    after: ClassVar[tuple[str, ...]] = ("fednova", "robust", "differential_privacy")
-    conflicts: ClassVar[Mapping[str, str]] = {
-        "clustering": "the moments belong to one model, and clusters change from round to round",
-        "scaffold": "both step the global model",
-    }
+    removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
+    needs: ClassVar[tuple[Capability, ...]] = ("average", "one_global_model")
 
     def __init__(
         self,

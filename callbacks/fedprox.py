@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.local_steps import gradient_scale
 from fedreid_pl.functional.fedprox import proximal_gradient
 
@@ -28,7 +29,7 @@ class FedProx(FederationCallback):
         mu: weight of the term; 0 is FedPav to the bit.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
 
     def __init__(self, mu: float = 0.01) -> None:
         if not 0 <= mu < math.inf:

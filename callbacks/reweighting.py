@@ -17,6 +17,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import normalize_weights
@@ -43,7 +44,7 @@ class Reweighting(FederationCallback):
             statistics of the model that is sent.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "weights", "sees_single_updates")
 
     def __init__(
         self,

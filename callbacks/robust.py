@@ -16,6 +16,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import weighted_average
@@ -40,13 +41,10 @@ class Robust(FederationCallback):
             with fewer updates, because some were refused, goes on with the largest f that it allows.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    conflicts: ClassVar[Mapping[str, str]] = {
-        "fednova": "robust aggregation replaces the average that FedNova mends",
-        "scaffold": "its control variates are averaged without protection",
-        "clustering": "a cluster has too few clients to tell the hostile ones",
-        "reweighting": "robust aggregation ignores weights",
-    }
+    provides: ClassVar[tuple[Capability, ...]] = ("average",)
+    # weights are ignored; whatever uses what a single client sent could be led by a hostile one
+    removes: ClassVar[tuple[Capability, ...]] = ("weights", "sees_single_updates")
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
 
     def __init__(
         self,

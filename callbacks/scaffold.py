@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.local_steps import LocalSteps, gradient_scale
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
@@ -43,12 +44,8 @@ class Scaffold(FederationCallback):
         server_lr: the server's step eta_g: w^t + server_lr * (average - w^t).
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("backbone_sync",)
-    conflicts: ClassVar[Mapping[str, str]] = {
-        "fednova": "each sets the server's step in its own way",
-        "robust": "one bad client's control variate would undo what it protects",
-        "clustering": "it needs one global model",
-    }
+    removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
+    needs: ClassVar[tuple[Capability, ...]] = ("average", "one_global_model", "sees_single_updates", "server_step")
 
     def __init__(self, server_lr: float = 1.0) -> None:
         if not 0 < server_lr < math.inf:

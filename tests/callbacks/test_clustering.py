@@ -13,7 +13,7 @@ import support
 import torch
 from torch import Tensor
 
-from fedreid_pl.callbacks import callback_factory, known_callbacks
+from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.callbacks.clustering import Clustering
 from fedreid_pl.config import compose
@@ -273,21 +273,11 @@ def refusal(public: object = (), **options: str) -> str:
 def test_what_cannot_work_is_refused() -> None:
     assert "set data.public" in refusal(public=None)
     assert refusal(batch_norm="local").startswith("callbacks.backbone_sync.batch_norm=local: ")
-    with pytest.raises(FedReIDError, match=r"clustering: does nothing without callbacks\.backbone_sync"):
-        callback_factory({"clustering": {}})
     with pytest.raises(FedReIDError, match=r"^callbacks\.clustering\.images=0: must be at least 1"):
         callback_factory({"backbone_sync": {}, "clustering": {"images": 0}})
     for batch_norm in ("average", "first", "recalibrate"):
         config: Any = SimpleNamespace(callbacks={"backbone_sync": {"batch_norm": batch_norm}, "clustering": {}})
         Clustering().check(config, SimpleNamespace(public=()))  # type: ignore[arg-type]
-
-
-def test_algorithms_with_one_global_model_do_not_combine() -> None:
-    names = {"distillation", "fedopt", "fednova", "scaffold", "robust"}
-    assert set(Clustering.conflicts) == names
-    for name in names & set(known_callbacks()):
-        with pytest.raises(FedReIDError, match=f"clustering and callbacks.{name} do not combine: "):
-            callback_factory({"backbone_sync": {}, "clustering": {}, name: {}})
 
 
 def run(root: Path, folder: Path, *words: str) -> FederationLoop:

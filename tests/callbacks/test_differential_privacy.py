@@ -13,11 +13,8 @@ import support
 import torch
 from opacus.accountants import RDPAccountant
 
-from fedreid_pl.callbacks import callback_factory
-from fedreid_pl.callbacks.differential_privacy import WORKS_WITH, DifferentialPrivacy
+from fedreid_pl.callbacks.differential_privacy import DifferentialPrivacy
 from fedreid_pl.cli import main
-from fedreid_pl.config import available, compose
-from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.federation.storage import read_state
@@ -162,28 +159,6 @@ def test_the_noise_is_in_proportion_to_what_one_client_can_change() -> None:
 def test_options_that_promise_nothing(options: dict) -> None:
     with pytest.raises(FedReIDError, match=r"callbacks\.differential_privacy\."):
         DifferentialPrivacy(**options)
-
-
-@pytest.mark.parametrize("other", ["reweighting", "distillation", "clustering", "fednova", "scaffold", "robust"])
-def test_algorithms_that_use_what_has_no_noise(other: str) -> None:
-    specs: dict[str, dict] = {"backbone_sync": {"batch_norm": "recalibrate"}, "differential_privacy": {}, other: {}}
-    with pytest.raises(FedReIDError, match="do not combine"):
-        callback_factory(specs)
-
-
-def test_no_algorithm_combines_with_it_unless_it_is_known_to() -> None:
-    """Those of today are named with a reason; one that is added later is refused until somebody thinks about it."""
-    today = {"clustering", "distillation", "fednova", "reweighting", "robust", "scaffold"}
-    assert today <= set(DifferentialPrivacy.conflicts)
-    assert not set(WORKS_WITH) & set(DifferentialPrivacy.conflicts)
-    config = compose(["exp=fedpav_dp"])
-    config.callbacks["an_algorithm_of_tomorrow"] = {}
-    with pytest.raises(FedReIDError, match="an_algorithm_of_tomorrow: is not known to keep"):
-        DifferentialPrivacy().check(config, FederatedData({"a": None, "b": None}, {}))  # type: ignore[dict-item]
-    assert "fedpav_dp" in available("exp")
-    specs = {"backbone_sync": {"batch_norm": "local"}, "fedopt": {}, "differential_privacy": {}}
-    with pytest.raises(FedReIDError, match="list it after"):
-        callback_factory(specs)
 
 
 @pytest.mark.parametrize(

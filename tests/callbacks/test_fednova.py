@@ -13,11 +13,9 @@ import support
 import tiny_turn
 import torch
 
-from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.callbacks.fednova import FedNova
 from fedreid_pl.config import compose
-from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate, State
 
@@ -126,23 +124,6 @@ def test_an_update_without_possible_steps_is_left_out(steps: float | None) -> No
         FedNova().on_update(federation, update)
     for fine in (1.0, 12.5, 160.0):
         FedNova().on_update(federation, ClientUpdate(1, "a", {}, 10, {"effective_steps": fine}))
-
-
-def test_order_and_companions() -> None:
-    def check(*order: str) -> None:
-        callback_factory({name: {} for name in order})
-
-    check("backbone_sync", "fednova", "reweighting")
-    check("backbone_sync", "fednova", "fedopt")
-    with pytest.raises(FedReIDError, match=r"callbacks\.fedopt: .* list it after callbacks\.fednova"):
-        check("backbone_sync", "fedopt", "fednova")
-    with pytest.raises(FedReIDError, match=r"list it after callbacks\.backbone_sync"):
-        check("fednova", "backbone_sync")
-    with pytest.raises(FedReIDError, match=r"does nothing without callbacks\.backbone_sync"):
-        check("fednova")
-    with pytest.raises(FedReIDError, match="do not combine"):
-        check("backbone_sync", "fednova", "scaffold")
-    assert {"scaffold", "robust", "clustering"} <= set(FedNova.conflicts)
 
 
 def test_a_real_round_equals_the_formula_over_its_clients(tiny_root: Path, tmp_path: Path) -> None:

@@ -166,13 +166,6 @@ def test_values_out_of_bounds_are_refused(options: dict, wanted: str) -> None:
     assert str(caught.value).startswith(wanted)
 
 
-def test_it_needs_an_average_listed_before_it() -> None:
-    with pytest.raises(FedReIDError, match="does nothing without"):
-        callback_factory({"fedopt": {}})
-    with pytest.raises(FedReIDError, match="list it after"):
-        callback_factory({"fedopt": {}, "backbone_sync": {}})
-
-
 @pytest.mark.parametrize("exp", ["fedavgm", "fedadam", "fedyogi"])
 def test_a_round_of_the_experiment(exp: str, tiny_root: Path, tmp_path: Path) -> None:
     words = support.quick(tiny_root, tmp_path, "rounds=1", "trainer.accelerator=cpu")

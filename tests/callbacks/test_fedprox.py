@@ -10,7 +10,6 @@ import support
 import tiny_turn
 import torch
 
-from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.callbacks.fedprox import FedProx
 from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
@@ -64,11 +63,3 @@ def test_mu_of_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> Non
 def test_another_mu_is_refused(mu: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.fedprox\.mu=.*at least 0"):
         FedProx(mu)
-
-
-def test_it_wants_an_exchanged_backbone() -> None:
-    with pytest.raises(FedReIDError, match=r"does nothing without callbacks\.backbone_sync"):
-        callback_factory({"fedprox": {}})
-    with pytest.raises(FedReIDError, match=r"list it after callbacks\.backbone_sync"):
-        callback_factory({"fedprox": {}, "backbone_sync": {}})
-    assert list(callback_factory({"backbone_sync": {}, "fedprox": {"mu": 1}})()) == ["backbone_sync", "fedprox"]

@@ -45,7 +45,7 @@ def test_every_file_is_known_and_defines_one_class() -> None:
         ]
         derived = [node for node in classes if any("FederationCallback" in ast.unparse(base) for base in node.bases)]
         assert [node.name for node in derived] == [kind.__name__]
-        specs: dict[str, dict] = {needed: {} for needed in [*kind.requires, name]}
+        specs: dict[str, dict] = {**({"backbone_sync": {}} if kind.needs else {}), name: {}}
         assert callback_factory(specs)()[name].__class__ is kind, "every option has a default"
 
 
@@ -87,14 +87,18 @@ def test_every_call_makes_new_ones_in_the_order_of_the_configuration() -> None:
         ({"backbone_sync": 5}, "callbacks.backbone_sync=5: expected options"),
         ({"backbone_sync": False}, "expected options"),
         ({"backbone_sync": {}, "reweighting": {"tempo": 2}}, "callbacks.reweighting.tempo: no such option"),
-        ({"reweighting": {}}, "callbacks.reweighting: does nothing without callbacks.backbone_sync; add it"),
+        (
+            {"reweighting": {}},
+            "callbacks.reweighting: needs exchange (clients are sent a backbone and send it back trained), which no "
+            "callback of this experiment provides; add callbacks.backbone_sync",
+        ),
         (
             {"reweighting": {}, "backbone_sync": {}},
-            "callbacks.reweighting: works on what callbacks.backbone_sync makes",
+            "which callbacks.backbone_sync provides; list callbacks.reweighting after callbacks.backbone_sync",
         ),
         (
             {"backbone_sync": {}, "clustering": {}, "distillation": {}},
-            "callbacks.clustering and callbacks.distillation do not combine: there is no single global model",
+            "callbacks.clustering and callbacks.distillation do not combine: callbacks.distillation needs one_global",
         ),
         ({"picky": {"rate": "fast"}}, "callbacks.picky.rate: "),
         ({"picky": {"steps": 1.5}}, "callbacks.picky.steps: "),

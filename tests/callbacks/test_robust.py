@@ -166,30 +166,6 @@ def test_values_out_of_bounds_are_refused(options: dict, wanted: str) -> None:
     assert str(caught.value).startswith(wanted)
 
 
-def test_what_it_does_not_combine_with() -> None:
-    with pytest.raises(FedReIDError, match="do not combine: robust aggregation ignores weights"):
-        callback_factory({"backbone_sync": {}, "reweighting": {}, "robust": {}})
-    with pytest.raises(FedReIDError, match="does nothing without"):
-        callback_factory({"robust": {}})
-
-
-@pytest.mark.parametrize(
-    ("names", "wanted"),
-    [
-        (["robust", "backbone_sync"], "callbacks.robust: .*list it after callbacks.backbone_sync"),
-        (["backbone_sync", "fedopt", "robust"], "callbacks.fedopt: .*list it after callbacks.robust"),
-        (["backbone_sync", "robust", "fedopt"], None),
-    ],
-)
-def test_its_place_in_the_chain(names: list[str], wanted: str | None) -> None:
-    specs: dict[str, dict] = {name: {} for name in names}
-    if wanted is None:
-        assert list(callback_factory(specs)()) == names
-    else:
-        with pytest.raises(FedReIDError, match=wanted):
-            callback_factory(specs)
-
-
 @pytest.mark.parametrize(
     ("clients", "drawn", "byzantine", "enough"),
     [

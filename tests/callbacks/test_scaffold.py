@@ -14,7 +14,6 @@ import support
 import tiny_turn
 import torch
 
-from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.callbacks.scaffold import Scaffold
 from fedreid_pl.config import compose
@@ -265,15 +264,3 @@ def test_a_real_turn_of_one_step_is_off_fedpavs_by_the_correction(tiny_root: Pat
 def test_another_server_rate_is_refused(server_lr: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.scaffold\.server_lr=.*above 0"):
         Scaffold(server_lr)
-
-
-def test_order_and_companions() -> None:
-    def check(*order: str) -> None:
-        callback_factory({name: {} for name in order})
-
-    check("backbone_sync", "reweighting", "scaffold")
-    with pytest.raises(FedReIDError, match=r"list it after callbacks\.backbone_sync"):
-        check("scaffold", "backbone_sync")
-    with pytest.raises(FedReIDError, match=r"does nothing without callbacks\.backbone_sync"):
-        check("scaffold")
-    assert {"fednova", "robust", "clustering"} <= set(Scaffold.conflicts)

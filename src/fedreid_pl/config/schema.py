@@ -50,8 +50,15 @@ class DataConfig:
     )
     root: str | None = key(None, "folder that holds one folder per dataset")
     layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
+    name_pattern: str | None = key(
+        None,
+        "regular expression with groups person, camera, frame, searched in file names; null: known spellings",
+    )
     split: int = key(0, "which split of a dataset that has several, official or drawn", at_least=0)
     split_seed: int = key(0, "seed of drawn splits and of groups of identities", at_least=0)
+    test_ids: float = key(
+        0.5, "share of the persons seen by several cameras that is tested (data=crops)", above=0.0, at_most=0.95
+    )
     datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     public_overlap: str = key(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
 
+from fedreid_pl.federation.capabilities import Capability
+
 if TYPE_CHECKING:
     from fedreid_pl.config import Config
     from fedreid_pl.data.federated import FederatedData
@@ -28,14 +30,16 @@ class FederationCallback(pl.Callback):
     options, so the same class works when the client is another process or another company.
 
     Attributes:
-        requires: names of callbacks that this one works on; they have to be listed before it.
-        after: names of callbacks that, where they are there, have to be listed before it as well.
-        conflicts: names of callbacks that it does not combine with, and why.
+        provides: capabilities (see `federation.capabilities`) that hold because of this callback.
+        removes: capabilities that do not hold for the other callbacks because of this one.
+        needs: capabilities that have to hold for it to work. Callbacks that provide one of them have to be listed
+            before it; one that removes one of them does not combine with it. A class that says nothing is taken to
+            use single updates, and is refused beside a callback that protects them.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ()
-    after: ClassVar[tuple[str, ...]] = ()
-    conflicts: ClassVar[Mapping[str, str]] = {}
+    provides: ClassVar[tuple[Capability, ...]] = ()
+    removes: ClassVar[tuple[Capability, ...]] = ()
+    needs: ClassVar[tuple[Capability, ...]] = ("sees_single_updates",)
 
     def check(self, config: Config, data: FederatedData) -> None:
         """Before anything is written: raises `FedReIDError` if this experiment cannot work with the callback."""
