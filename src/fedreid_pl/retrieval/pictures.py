@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +11,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedreid_pl.data.names import parse_name, plain_number
+from fedreid_pl.data.readers.picture_files import is_picture
 from fedreid_pl.errors import FedReIDError
 
 Pictures = str | Path | Sequence[str | Path] | np.ndarray | Sequence[np.ndarray] | Tensor
 
 AHEAD = 3  # batches that are decoded while the network computes
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
-
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Every picture below a folder, sorted by path.
+    """Returns every picture below a folder, sorted by path; hidden files and folders are skipped.
 
     Raises:
-        FedReIDError: if there is none.
+        FedReIDError: if the folder holds no picture.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(place) / name for name in names if name[0] != "." and is_picture(place, name)]
     if not found:
         raise FedReIDError(f"{folder}: holds no picture")
-    return found
-
-
-def read_ahead(read: Callable[[range], Tensor], ranges: Sequence[range]) -> Iterator[Tensor]:
-    """Yields `read` of every range, in order, and reads a few of them ahead in threads."""
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        waiting = [pool.submit(read, rows) for rows in ranges[:AHEAD]]
-        try:
-            for number in range(len(ranges)):
-                batch = waiting.pop(0).result()
-                if number + AHEAD < len(ranges):
-                    waiting.append(pool.submit(read, ranges[number + AHEAD]))
-                yield batch
-        finally:
-            for unread in waiting:
-                unread.cancel()
+    return sorted(found)
 
 
 def persons_of(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns person and camera of every picture, by the folders in its name; the camera is empty if unknown.
+    """Returns person and camera of every picture; the camera is empty if unknown.
 
-    >>> persons_of(["ann/1.jpg", "ann/door/2.jpg", "3.jpg"])
-    (['ann', 'ann', '3'], ['', 'door', ''])
+    The person is the first folder of a name; without a folder it is what the file's name says by the grammar of
+    docs/datasets.md, else the file's name. The camera is a second folder, or what the file's name says.
+
+    >>> persons_of(["ann/1.jpg", "ann/door/2.jpg", "0012_c3_000451.jpg", "me.jpg"])
+    (['ann', 'ann', '0012', 'me'], ['', 'door', '3', ''])
     """
-    parts = [name.split("/") for name in names]
-    persons = [part[0] if len(part) > 1 else Path(part[0]).stem for part in parts]
-    return persons, [part[1] if len(part) > 2 else "" for part in parts]
+    persons, cameras = [], []
+    for name in names:
+        *folders, file = name.split("/")
+        said = parse_name(file)
+        persons.append(folders[0] if folders else said.person or Path(file).stem)
+        camera = folders[1] if len(folders) > 1 else said.camera
+        cameras.append(plain_number(camera) if camera else "")
+    return persons, cameras
 
 
 def are_paths(pictures: Any) -> bool:
