@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fedreid_pl.config.inert import hidden, shown
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import LOOP, SEQUENTIAL, check_combination, check_names
@@ -90,7 +91,7 @@ def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str,
     ]
     schema = OmegaConf.structured(dataclasses.make_dataclass(f"{kind.__name__}Options", fields))
     try:
-        values = OmegaConf.to_container(OmegaConf.merge(schema, dict(given)))
+        values = shown(OmegaConf.to_container(OmegaConf.merge(schema, hidden(dict(given)))))
     except OmegaConfBaseException as error:
         raise FedReIDError(f"callbacks.{name}.{error.full_key}: {str(error).splitlines()[0]}") from error
     return {str(key): value for key, value in values.items()}  # type: ignore[union-attr]

@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 from torch.optim import Optimizer
 
+from fedreid_pl.config import Config
+from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
-from fedreid_pl.federation.client.local_steps import LocalSteps
+from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum
 from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.fednova import normalized_average
@@ -36,6 +38,10 @@ class FedNova(FederationCallback):
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
 
     # server half
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Refuses momentum that a client keeps: a_k counts the steps of a momentum that starts at zero."""
+        check_fresh_momentum(config, "fednova")
 
     def on_update(self, federation: FederationLoop, update: ClientUpdate) -> None:
         """An update without a possible number of steps cannot be averaged."""

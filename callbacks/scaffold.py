@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fedreid_pl.config import Config
+from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
-from fedreid_pl.federation.client.local_steps import LocalSteps, gradient_scale
+from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum, gradient_scale
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.scaffold import control_change, move_control
@@ -54,6 +56,10 @@ class Scaffold(FederationCallback):
         self._control: State = {}  # c at the server, c_k at a client
 
     # server half
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Refuses momentum that a client keeps: d is the way of steps whose momentum starts at zero."""
+        check_fresh_momentum(config, "scaffold")
 
     def on_distribute(self, federation: FederationLoop, job: ClientJob) -> ClientJob:
         """c of the parameters that are exchanged."""

@@ -148,7 +148,7 @@ def rates(scope: str, before: int) -> Iterator[tuple[float, float]]:
         backbone, head = trainer.optimizers[0].param_groups
         seen.append((backbone["lr"], head["lr"]))
 
-    optim = OptimConfig(lr_backbone=0.5, lr_head=2.0, step=3, gamma=0.1, scope=scope)
+    optim = OptimConfig(lr_backbone=0.5, lr_head=2.0, schedule="step", step=3, gamma=0.1, scope=scope)
     client = ReIDClient(Mean(), nn.Linear(4, 3), optim, epochs_before=before)
     fit(client, make_batches(4, 4), epochs=5, on_train_batch_start=note)
     yield from seen[::2]

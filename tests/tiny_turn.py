@@ -22,9 +22,11 @@ from fedreid_pl.federation.messages import ClientJob
 
 Batch = tuple[Tensor, Tensor, float]
 EPOCHS = 2
-MOMENTUM = OptimConfig(lr_backbone=0.05, lr_head=0.2, momentum=0.8, weight_decay=0.01, step=1, gamma=0.5)
+MOMENTUM = OptimConfig(
+    lr_backbone=0.05, lr_head=0.2, momentum=0.8, weight_decay=0.01, schedule="step", step=1, gamma=0.5
+)
 """Everything at once: momentum, weight decay, two rates, and a rate that halves in the second epoch."""
-PLAIN = OptimConfig(lr_backbone=0.05, lr_head=0.2, momentum=0.0, weight_decay=0.0, step=0)
+PLAIN = OptimConfig(lr_backbone=0.05, lr_head=0.2, momentum=0.0, weight_decay=0.0)
 
 
 def make_backbone(seed: int = 0) -> nn.Sequential:
@@ -116,7 +118,7 @@ def by_hand(
     weights += [("", value, optim.lr_head) for value in head.parameters()]
     speeds = [torch.zeros_like(value) for _, value, _ in weights]
     for epoch in range(epochs):
-        factor = optim.gamma ** (epoch // optim.step) if optim.step else 1.0
+        factor = optim.gamma ** (epoch // optim.step) if optim.schedule == "step" else 1.0
         for images, labels, _ in batches:
             loss = F.cross_entropy(head(backbone(images.double())), labels)
             gradients = torch.autograd.grad(loss, [value for _, value, _ in weights])

@@ -50,6 +50,7 @@ class ReIDClient(pl.LightningModule):
         retrieval_options: those of the test sets' `ReIDRetrieval`.
         inspect: called with the name of every test set and what its scores were computed from.
         compiled: the backbone's trunk for full training batches; `None`: nothing is compiled.
+        optimizer_state: of an earlier turn, from which the optimizer starts; `None`: from zero momentum.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ReIDClient(pl.LightningModule):
         retrieval_options: Mapping[str, Any] | None = None,
         inspect: Callable[[str, RankedSets], None] | None = None,
         compiled: CompiledTrunk | None = None,
+        optimizer_state: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -78,6 +80,7 @@ class ReIDClient(pl.LightningModule):
         self.retrieval_options = dict(retrieval_options or {})
         self.inspect = inspect
         self._compiled = compiled
+        self._optimizer_state = optimizer_state
         self._retrieval: dict[str, ReIDRetrieval] = {}
         self._losses: list[Tensor] = []
         self._triplets: list[Tensor] = []
@@ -213,9 +216,26 @@ class ReIDClient(pl.LightningModule):
         scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
         fused = self.device.type in ("cpu", "cuda") and not scaled
         o = self.optim
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             groups, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=o.nesterov, fused=fused
         )
+        if self._optimizer_state:
+            momentum = self._optimizer_state["momentum"]
+            for name, value in self.named_parameters():
+                if name in momentum:
+                    optimizer.state[value]["momentum_buffer"] = momentum[name].to(value)
+            self.trainer.precision_plugin.load_state_dict(self._optimizer_state["precision"])
+        return optimizer
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Copies of SGD's momentum buffers after training, by parameter name, and 16-mixed precision's loss scale."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        found = {name: optimizer.state.get(value, {}) for name, value in self.named_parameters()}
+        buffers = {
+            name: state["momentum_buffer"] for name, state in found.items() if state.get("momentum_buffer") is not None
+        }
+        momentum = {name: value.detach().to("cpu", copy=True) for name, value in buffers.items()}
+        return {"momentum": momentum, "precision": self.trainer.precision_plugin.state_dict()}
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, label_smoothing=self.loss.label_smoothing)

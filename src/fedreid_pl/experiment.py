@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -17,6 +17,7 @@ from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
 from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob
@@ -27,7 +28,7 @@ from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
-from fedreid_pl.models.weights import build_backbone
+from fedreid_pl.models.weights import Backbone, build_backbone
 from fedreid_pl.parts import Parts, build_loop, build_parts
 from fedreid_pl.reporting import terminal
 from fedreid_pl.reporting.html.report import ReportFile
@@ -50,20 +51,10 @@ def train(config: Config, folder: Path) -> FederationLoop:
         FedReIDError: for every mistake a user can mend.
     """
     quiet()
-    config = resolve_precision(config, recorded_precision(config, folder))
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     say: Say = terminal.say if first else (lambda text: None)
-    check_devices(config)
-    check_report(config)
-    make_callbacks = callback_factory(config.callbacks)
     status = Status() if first else None
-    data = load_federated_data(config.data, status)
-    if status is not None:
-        status.done()
-    backbone = build_backbone(config.model, config.seed)
-    check_selection(config, len(data.clients))
-    for callback in make_callbacks().values():
-        callback.check(config, data)
+    config, make_callbacks, data, backbone = check_experiment(config, folder, status)
     lock = prepare_folder(config, folder, data.digests) if first else None
     observers = _observers(config, folder, data) if first else []
     if first:
@@ -86,6 +77,35 @@ def train(config: Config, folder: Path) -> FederationLoop:
     finally:
         del lock
     return loop
+
+
+class Checked(NamedTuple):
+    """An experiment that can be trained: its configuration, algorithms, data and network."""
+
+    config: Config
+    make_callbacks: Callable[[], dict[str, FederationCallback]]
+    data: FederatedData
+    backbone: Backbone
+
+
+def check_experiment(config: Config, folder: Path, status: Status | None = None) -> Checked:
+    """Reads the data and the weights, and refuses what can be refused before anything is written.
+
+    Raises:
+        FedReIDError: for every mistake a user can mend, but for those in the run's folder.
+    """
+    config = resolve_precision(config, recorded_precision(config, folder))
+    check_devices(config)
+    check_report(config)
+    make_callbacks = callback_factory(config.callbacks)
+    data = load_federated_data(config.data, status)
+    if status is not None:
+        status.done()
+    backbone = build_backbone(config.model, config.seed)
+    check_selection(config, len(data.clients))
+    for callback in make_callbacks().values():
+        callback.check(config, data)
+    return Checked(config, make_callbacks, data, backbone)
 
 
 def _prepare_images(config: Config, pool: ImagePool, say: Say) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,15 +39,42 @@ def prepare_folder(config: Config, folder: Path, digests: Digests | None = None)
     remove_leftovers(folder)
     if config.resume not in ("auto", "never"):
         _take_over(config, Path(config.resume).expanduser(), folder, digests)
-    elif (folder / "config.yaml").exists() and Checkpoints(folder / "checkpoints").rounds():
+    _check_own(config, folder, digests)
+    return lock
+
+
+def check_folder(config: Config, folder: Path, digests: Digests | None = None) -> int:
+    """Returns the round that `train` would go on from, 0 for a new run, and touches nothing.
+
+    Raises:
+        FedReIDError: as `prepare_folder`, but for a folder that another process writes.
+    """
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise FedReIDError(f"output_dir={folder}: {place} cannot be written to; choose another output_dir")
+    if config.resume == "never":
+        return 0
+    own = Checkpoints(folder / "checkpoints").rounds()
+    if config.resume != "auto":
+        source, round = _check_source(config, Path(config.resume).expanduser(), digests)
+        if source.resolve() == folder.resolve() or not own:
+            return round
+    _check_own(config, folder, digests)
+    return own[-1] if own else 0
+
+
+def _check_own(config: Config, folder: Path, digests: Digests | None) -> None:
+    """Holds what the folder has, if anything, against what is asked for."""
+    done = Checkpoints(folder / "checkpoints").rounds()
+    if done and config.resume != "never" and (folder / "config.yaml").exists():
         _check_same(config, folder, folder)  # before its first round a run has nothing to lose
     _check_same_pictures(config, folder, digests)
-    done = Checkpoints(folder / "checkpoints").rounds()
     if done and done[-1] > config.rounds:
         raise FedReIDError(
             f"rounds={config.rounds}: {folder} holds {done[-1]} rounds; choose another output_dir or resume=never"
         )
-    return lock
 
 
 def recorded_precision(config: Config, folder: Path) -> str | None:
@@ -84,18 +112,11 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None) -> None:
+    source, round = _check_source(config, path, digests)
     checkpoint = find_checkpoint(path)
-    source = run_folder_of(checkpoint)
-    _check_same(config, source, checkpoint)
-    _check_same_pictures(config, source, digests)
-    state = read_checkpoint(checkpoint, lineage(config))
-    if state["round"] > config.rounds:
-        raise FedReIDError(f"resume={checkpoint}: is of round {state['round']}, rounds={config.rounds}")
     target = Checkpoints(folder / "checkpoints")
     if source.resolve() != folder.resolve():
         if target.rounds():  # the same command again, after a kill: go on from what it has done
-            if (folder / "config.yaml").exists():
-                _check_same(config, folder, folder)
             return
         try:
             shutil.copytree(source / "clients", folder / "clients", dirs_exist_ok=True)
@@ -104,12 +125,30 @@ def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None
         except (OSError, shutil.Error) as error:
             reason = getattr(error, "strerror", None) or "copying failed"
             raise FedReIDError(f"resume={path}: cannot be taken over into {folder} ({reason})") from error
-    target.forget(state["round"])
-    ClientStore(folder / "clients").forget(state["round"])
+    target.forget(round)
+    ClientStore(folder / "clients").forget(round)
+
+
+def _check_source(config: Config, path: Path, digests: Digests | None) -> tuple[Path, int]:
+    """The folder and the round of a run that another one begins from."""
+    checkpoint = find_checkpoint(path)
+    source = run_folder_of(checkpoint)
+    _check_same(config, source, checkpoint)
+    _check_same_pictures(config, source, digests)
+    round = read_checkpoint(checkpoint, lineage(config))["round"]
+    if round > config.rounds:
+        raise FedReIDError(f"resume={checkpoint}: is of round {round}, rounds={config.rounds}")
+    return source, round
 
 
 def _check_same(config: Config, folder: Path, named: Path) -> None:
     before = load_config(folder / "config.yaml")
+    if before.defaults != config.defaults:
+        raise FedReIDError(
+            f"{named}: was made with the defaults number {before.defaults}, this fedreid_pl has number "
+            f"{config.defaults}; finish the run with the version that began it, choose another output_dir, or "
+            "resume=never to begin anew"
+        )
     if before.rounds != config.rounds and config.optim.schedule == "cosine" and config.optim.scope == "run":
         raise FedReIDError(
             f"{named}: was made with rounds={before.rounds}, over which optim.schedule=cosine spreads its rates; "

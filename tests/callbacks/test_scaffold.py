@@ -49,7 +49,7 @@ def test_turns_equal_sgd_with_the_correction_by_hand(optim: Any, precision: str,
     store = ClientStore(tmp_path)
     own = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in control_of(1).items()}
     distance, speed = 0.0, 0.0
-    for factor in (1, 1, 1, 0.5, 0.5, 0.5) if optim.step else (1,) * 6:
+    for factor in (1, 1, 1, 0.5, 0.5, 0.5) if optim.schedule == "step" else (1,) * 6:
         speed = optim.momentum * speed + 1
         distance += optim.lr_backbone * factor * speed
     if optim is tiny_turn.PLAIN:

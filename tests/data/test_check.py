@@ -140,7 +140,7 @@ def test_a_difference_with_a_known_reason_is_explained() -> None:
 
 
 def test_all_is_well(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    words = ["data.datasets=[Market-1501,mine]", "data.public=CUHK02", f"json={tmp_path / 'new' / 'check.json'}"]
+    words = ["data.datasets=[Market-1501,mine=mine]", "data.public=CUHK02", f"json={tmp_path / 'new' / 'check.json'}"]
     code, out, err = run(capsys, root, *words)
     assert (code, err) == (0, "")
     # 2 persons / 3 images; 1 / 1; person 3 and the distractors / 4 with the junk image
@@ -179,7 +179,7 @@ def test_synthetic_data_has_no_table_1(root: Path, capsys: pytest.CaptureFixture
 
 def test_folders_that_are_not_named(root: Path, capsys: pytest.CaptureFixture) -> None:
     code, out, _ = run(capsys, root, "data.public=CUHK02")
-    assert code == 0 and [row(out, name, 1)[1] for name in ("Market-1501-v15.09.15", "mine", "CUHK02")] == [
+    assert code == 0 and [row(out, name, 1)[1] for name in ("Market-1501-v15.09.15", "client2", "CUHK02")] == [
         *("client", "client", "public")
     ]
     assert "(12,936)" in row(out, "Market-1501-v15.09.15")  # its name tells what it should be
@@ -188,7 +188,7 @@ def test_folders_that_are_not_named(root: Path, capsys: pytest.CaptureFixture) -
 def test_what_else_the_catalogue_finds_is_shown_and_not_needed(root: Path, capsys: pytest.CaptureFixture) -> None:
     place = dataset(root, "VIPeR", [f"cam_{camera}/00{person}_9.bmp" for camera in "ab" for person in range(4)])
     (place / "cam_a" / "000_9.bmp").write_bytes(b"")
-    code, out, _ = run(capsys, root, "data.datasets=[mine]")
+    code, out, _ = run(capsys, root, "data.datasets=[mine=mine]")
     assert code == 0
     assert row(out, "VIPeR", 1)[1:5] == ["not", "used", "VIPeR", "viper"]
     assert str(place / "cam_a" / "000_9.bmp") in out and "1 unreadable" in out
@@ -204,7 +204,7 @@ def test_unreadable_images_are_named(root: Path, tmp_path: Path, capsys: pytest.
     whole.write_bytes(whole.read_bytes()[:-200])  # the header is intact
     (root / "mine" / FILES[3]).write_bytes(b"")
     (root / "cuhk02" / FILES[2]).write_text("<html>not found</html>")
-    words = ["data.datasets=[mine]", "data.public=CUHK02", f"json={tmp_path / 'check.json'}"]
+    words = ["data.datasets=[mine=mine]", "data.public=CUHK02", f"json={tmp_path / 'check.json'}"]
     code, out, err = run(capsys, root, *words)
     assert code == 2
     assert err == "error: data=market_layout: 2 of 2 datasets cannot be used: mine, CUHK02\n"
@@ -220,7 +220,7 @@ def test_many_unreadable_images_are_summed_up(root: Path, tmp_path: Path, capsys
     names = [f"bounding_box_train/{person:04d}_c1.jpg" for person in range(1, 201)]
     for path in dataset(root, "mine", names).glob("bounding_box_train/0*_c1.jpg"):
         path.write_bytes(b"no")
-    code, out, _ = run(capsys, root, "data.datasets=[mine]", f"json={tmp_path / 'check.json'}")
+    code, out, _ = run(capsys, root, "data.datasets=[mine=mine]", f"json={tmp_path / 'check.json'}")
     assert code == 2 and out.count("not a readable image") == 10
     assert "mine: 200 unreadable images, 10 of them named; json=FILE names all" in out
     unreadable = json.loads((tmp_path / "check.json").read_text())["datasets"][0]["unreadable"]
@@ -230,7 +230,7 @@ def test_many_unreadable_images_are_summed_up(root: Path, tmp_path: Path, capsys
 def test_one_missing_dataset_does_not_hide_the_others(root: Path, capsys: pytest.CaptureFixture) -> None:
     (root / "MSMT17_V1.zip").write_bytes(b"")
     (root / "mine" / FILES[3]).rename(root / "mine" / "query" / "somebody.jpg")
-    code, out, err = run(capsys, root, "data.datasets=[MSMT17,mine,Market-1501]")
+    code, out, err = run(capsys, root, "data.datasets=[MSMT17,mine=mine,Market-1501]")
     assert code == 2 and err.endswith("2 of 3 datasets cannot be used: MSMT17, mine\n")
     assert row(out, "MSMT17")[1:3] == ["missing", "-"] and "MSMT17_V1.zip is not unpacked" in out
     assert (
@@ -241,17 +241,17 @@ def test_one_missing_dataset_does_not_hide_the_others(root: Path, capsys: pytest
 
 
 def test_datasets_that_cannot_be_used_together(root: Path, capsys: pytest.CaptureFixture) -> None:
-    code, out, err = run(capsys, root, "data.datasets=[mine,Market-1501]", "data.public=mine")
+    code, out, err = run(capsys, root, "data.datasets=[mine=mine,Market-1501]", "data.public=mine")
     assert code == 2 and "cannot be used together: data.public=mine: is a client too" in err
     (root / "mine" / FILES[4]).unlink()  # the query is left without a match
-    code, out, err = run(capsys, root, "data.datasets=[mine]")
+    code, out, err = run(capsys, root, "data.datasets=[mine=mine]")
     assert code == 2 and "mine: no query" in err and row(out, "mine")[1] == "ok"
 
 
 def test_mistakes_in_the_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for words, part in (
-        (["data.datasets=[mine]", "json="], "json= names no file"),
-        (["data.datasets=[mine]", f"json={tmp_path}"], f"{tmp_path}: cannot be written"),
+        (["data.datasets=[mine=mine]", "json="], "json= names no file"),
+        (["data.datasets=[mine=mine]", f"json={tmp_path}"], f"{tmp_path}: cannot be written"),
         (["data.layuot=auto"], "data.layuot"),
         (["data.layout=markt1501"], "did you mean 'market1501'"),
     ):
@@ -293,7 +293,8 @@ def test_an_interruption_leaves_the_rest_undone(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_torch_is_not_imported(root: Path) -> None:
-    words = ["data", "check", "data=market_layout", "data.layout=auto", f"data.root={root}", "data.datasets=[mine]"]
+    words = ["data", "check", "data=market_layout", "data.layout=auto", f"data.root={root}"]
+    words.append("data.datasets=[mine=mine]")
     script = (
         f"import sys; from fedreid_pl.cli import main; code = main({words!r})\n"
         "print(code, sorted({'torch', 'pytorch_lightning', 'torchvision', 'wandb'} & set(sys.modules)))"

@@ -236,10 +236,11 @@ def test_auto_takes_every_folder_for_what_it_is(folder: str, home: Path) -> None
         layouts.write(mini, root / last)
     (root / "notes").mkdir(parents=True)
     data = load_federated_data(DataConfig(name="folder", root=str(root), layout="auto"))
-    assert list(data.clients) == list(data.tests) == sorted(minis)
+    found = {data.clients[client].train.root.name: client for client in data.clients}
+    assert list(data.clients) == list(data.tests) and list(found) == sorted(minis)
     for last, mini in minis.items():
-        test = data.tests[last]
-        check(mini, rows_of(data.clients[last].train) + rows_of(test.query) + rows_of(test.gallery), 0)
+        test = data.tests[found[last]]
+        check(mini, rows_of(data.clients[found[last]].train) + rows_of(test.query) + rows_of(test.gallery), 0)
 
 
 def scores_by_loop(mini: Miniature, rows: Sequence[Row], feature: Callable[[Row], np.ndarray]) -> tuple[float, float]:

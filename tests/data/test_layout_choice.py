@@ -78,30 +78,31 @@ def refused(root: Path, **options) -> str:
 
 def test_auto_reads_every_folder_by_itself(root):
     data = load(root, layout="auto")
-    assert list(data.clients) == list(data.tests) == sorted(FILES)
+    found = {data.clients[client].train.root.name: client for client in data.clients}
+    assert list(data.clients) == list(data.tests) and list(found) == sorted(FILES)
     for name, files in FILES.items():
-        train, test = data.clients[name].train, data.tests[name]
-        found = [*train.files(), *test.query.files(), *test.gallery.files()]
-        assert sorted(found) == sorted(str(root / name / file) for file in files), name
+        train, test = data.clients[found[name]].train, data.tests[found[name]]
+        read = [*train.files(), *test.query.files(), *test.gallery.files()]
+        assert sorted(read) == sorted(str(root / name / file) for file in files), name
         assert (len(train), len(test.query), len(test.gallery)) == (2, 1, 1)
 
 
 def test_auto_with_names_and_a_public_set(root):
-    data = load(root, layout="auto", datasets=["table", "market"], public="processed")
-    assert list(data.clients) == ["table", "market"]
-    assert data.public.name == "processed" and set(data.public.splits.tolist()) == {TRAIN}
+    data = load(root, layout="auto", datasets=["mine=table", "market"], public="processed")
+    assert list(data.clients) == ["mine", "market"]
+    assert data.public.name == "public" and set(data.public.splits.tolist()) == {TRAIN}
 
 
 @pytest.mark.parametrize(
     ("layout", "names"), [("market1501", ["market"]), ("dgd", ["dgd"]), ("id_folders", ["own"]), ("msmt17", ["msmt"])]
 )
 def test_a_named_layout_takes_its_own_folders(root, layout, names):
-    assert list(load(root, layout=layout).clients) == names
+    assert [client.train.root.name for client in load(root, layout=layout).clients.values()] == names
 
 
 def test_a_named_layout_is_used_where_another_is_recognised(root):
     (root / "own" / "samples.csv").write_text("path,identity,camera,split\n")
-    assert list(load(root, layout="id_folders", datasets=["own"]).clients) == ["own"]
+    assert list(load(root, layout="id_folders", datasets=["own"]).clients) == ["client1"]
     assert "names no image" in refused(root, layout="auto", datasets=["own"])
 
 

@@ -163,9 +163,20 @@ def test_a_dataset_named_twice(root, datasets):
 
 
 def test_two_folders_that_get_one_name(root):
-    dataset(root, "a/b")
-    dataset(root, "a-b")
-    refused("data.datasets", "twice", root=root, datasets=["a/b", "a-b"])
+    dataset(root, "a/viper")
+    refused("data.datasets", "twice", root=root, datasets=["a/viper", "viper"])
+    refused("data.datasets", "twice", root=root, datasets=["ward=viper", "ward=duke"])
+
+
+def test_a_folder_is_no_name(root):
+    """A folder that nobody knows gives its place in the list, or the name that the user gives."""
+    dataset(root, "canary-ward7")
+    assert list(load_federated_data(config(root, public="public")).clients) == ["client1", "duke", "market", "viper"]
+    data = load_federated_data(config(root, datasets=["viper", "canary-ward7"], public="public"))
+    assert list(data.clients) == list(data.tests) == ["viper", "client2"]
+    assert list(load_federated_data(config(root, datasets=["north=canary-ward7"])).tests) == ["north"]
+    for name in ("-a", "=x", "me an", "mean", "a\nb", "x" * 65):
+        refused("data.datasets", "the name before '='", root=root, datasets=[f"{name}=viper"])
 
 
 @pytest.mark.parametrize("public", ["viper", "viper/", "./viper"])
@@ -198,7 +209,7 @@ def test_a_folder_that_may_not_be_read(root, monkeypatch):
 def test_a_client_needs_two_persons(root, train):
     folder = dataset(root, "lonely", train)
     persons = len(set(train) & {"0001_c1.jpg"})
-    refused("client lonely", f"{persons} training identity", str(folder), root=root, datasets=["viper", "lonely"])
+    refused("client client2", f"{persons} training identity", str(folder), root=root, datasets=["viper", "lonely"])
 
 
 def test_one_person_is_enough_beside_others_in_a_merged_set(root):
@@ -229,7 +240,7 @@ def test_no_query_has_a_match_in_another_camera(root, gallery):
 
 def test_one_query_with_a_match_is_enough(root):
     dataset(root, "sparse", gallery=["0003_c1.jpg", "0004_c1.jpg"])
-    assert "sparse" in load_federated_data(config(root, datasets=["sparse"])).tests
+    assert "client1" in load_federated_data(config(root, datasets=["sparse"])).tests
 
 
 def test_a_query_without_a_person(root):

@@ -172,7 +172,7 @@ def test_the_same_scores_as_on_a_clients_own_data(
     for exp, model in (("fedpav", "global"), ("local", SEEN[0])):
         summary = train(tiny_root, tmp_path / exp, exp)
         capsys.readouterr()
-        words = [f"data.root={root}", "data.datasets=[renamed]", "data.public=null"]
+        words = [f"data.root={root}", "data.datasets=[renamed=renamed]", "data.public=null"]
         assert main(["evaluate", f"run={tmp_path / exp}", *words]) == 0
         line = next(line for line in rows(capsys.readouterr().out) if line[0] == model)
         scores = summary["global" if exp == "fedpav" else "local"][SEEN[0]]
@@ -189,7 +189,7 @@ def test_the_same_scores_as_on_a_clients_own_data(
         (["splits=1"], "splits=1: give how many, 2 or more"),
         (["splits=ten"], "splits=ten: give how many"),
         (["data=grid"], "data.root"),
-        (["data=market_layout", "data.datasets=[renamed]", "splits=2"], "renamed has one split only"),
+        (["data=market_layout", "data.datasets=[renamed=renamed]", "splits=2"], "renamed has one split only"),
         (["data=market_layout", "data.root=/nowhere"], "/nowhere"),
     ],
 )

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as reference
 
-from fedreid_pl.functional.schedule import cosine_factor, rate_factor, step_factor, warmup_factor
+from fedreid_pl.config import OptimConfig
+from fedreid_pl.functional.schedule import (
+    cosine_factor,
+    frozen_share,
+    rate_factor,
+    run_factors,
+    step_factor,
+    warmup_factor,
+)
 
 Make = Callable[[torch.optim.Optimizer], reference.LRScheduler]
 
@@ -86,6 +94,23 @@ def test_a_warm_up_of_one_epoch_is_none(warmup: int) -> None:
 @pytest.mark.parametrize("total", [1, 3, 4])
 def test_a_warm_up_that_outlasts_the_run(total: int) -> None:
     assert [rate_factor(epoch, "cosine", 40, 0.1, 4, total) for epoch in range(4)] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_constant_schedule_equals_torch_constant_lr_after_the_warm_up() -> None:
+    for warmup in (0, 2, 5):
+        given = [rate_factor(epoch, "constant", 40, 0.1, warmup, 0) for epoch in range(300)]
+        wanted = rates_of(lambda optimizer: linear(optimizer, warmup), 300) if warmup else [1.0] * 300  # noqa: B023
+        assert given == pytest.approx(wanted, rel=1e-9)
+
+
+def test_the_papers_step_schedule_freezes_training_and_the_default_does_not() -> None:
+    factors = run_factors(OptimConfig(schedule="step"), rounds=300, epochs=1)
+    assert factors[150] * 0.005 == pytest.approx(5e-6) and factors[299] * 0.005 == pytest.approx(5e-10)
+    assert frozen_share(factors) == pytest.approx(140 / 300)  # rounds 161 to 300
+    assert set(run_factors(OptimConfig(), rounds=300, epochs=1)) == {1.0}
+    anew = run_factors(OptimConfig(schedule="step", step=2, scope="round"), rounds=3, epochs=5)
+    assert anew == pytest.approx([1, 1, 0.1, 0.1, 0.01] * 3)
+    assert frozen_share(run_factors(OptimConfig(schedule="cosine"), rounds=300, epochs=1)) < 0.05
 
 
 def test_another_schedule_is_refused() -> None:

@@ -109,5 +109,5 @@ def test_without_the_library_it_is_named(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_names_of_folders_below_each_other() -> None:
-    config = compose(["data=minireid", "data.datasets=[a/b,c/]"])
-    assert names_of_data(config).tests == ["a-b", "c"]
+    config = compose(["data=minireid", "data.datasets=[a/b,mini-viper/]"])
+    assert names_of_data(config).tests == ["client1", "mini-viper"]

@@ -28,3 +28,10 @@ def test_a_folder_that_goes_meanwhile_does_no_harm(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert find_standalone(config, tmp_path / "fedpav" / "seed0") == summary
+
+
+def test_standalone_training_is_found_whatever_becomes_of_its_momentum(tmp_path: Path) -> None:
+    federated = compose(["exp=fedpav"])
+    for words in (["exp=local"], ["exp=local", "optimizer_state=reset"]):
+        assert setting(compose(words)) == setting(federated), words
+    assert setting(compose(["exp=local", "optim.lr_head=0.1"])) != setting(federated)

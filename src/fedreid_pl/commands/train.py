@@ -5,15 +5,25 @@ from __future__ import annotations
 import logging
 import sys
 
-from fedreid_pl.commands.words import run_folder, title
+from fedreid_pl.commands.words import run_folder, take, title
 from fedreid_pl.config import compose
+from fedreid_pl.errors import FedReIDError
 
 
 def train(words: list[str]) -> int:
-    """Runs an experiment and prints its table."""
+    """Runs an experiment and prints its table; with `dry_run=true` only checks it and prints what it would do."""
+    options, words = take(words, "dry_run")
+    dry = options.get("dry_run", "false")
+    if dry not in ("true", "false"):
+        raise FedReIDError(f"dry_run={dry}: must be true or false")
     config = compose(words)
     folder = run_folder(config, words)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # torchmetrics imports it; without a home it complains
+    if dry == "true":
+        from fedreid_pl.dry_run import dry_run
+
+        print(dry_run(config, folder))
+        return 0
     from fedreid_pl.experiment import train as run  # torch and Lightning take seconds: not for a mistyped key
     from fedreid_pl.reporting.logger_observer import LoggerObserver
     from fedreid_pl.reporting.run_folder import build_summary, find_standalone

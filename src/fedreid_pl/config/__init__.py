@@ -1,7 +1,7 @@
 """Typed configuration composed from YAML files and command-line words."""
 
 from fedreid_pl.config.bounds import describe
-from fedreid_pl.config.command import reproducing_words
+from fedreid_pl.config.command import portable_words, reproducing_words
 from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
 from fedreid_pl.config.fidelity import departures
 from fedreid_pl.config.lineage import lineage, may_change
@@ -33,6 +33,7 @@ __all__ = [
     "lineage",
     "load_config",
     "may_change",
+    "portable_words",
     "reproducing_words",
     "to_yaml",
     "without_places",

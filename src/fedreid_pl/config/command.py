@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from fedreid_pl.config.compose import PLACE_KEYS, available, compose, flat
+from fedreid_pl.config.places import FILE, without_places
 from fedreid_pl.config.schema import Config
 
 
@@ -15,6 +17,7 @@ def reproducing_words(config: Config) -> list[str]:
     """Words for `fedreid-pl train` that compose a configuration that computes the same, quoted for a shell.
 
     Of an experiment or data file that is not shipped every key is spelled out that differs from a shipped one.
+    `portable_words` leaves the machine's files and folders out.
 
     >>> reproducing_words(compose(["exp=fedprox", "rounds=3", "callbacks.fedprox.mu=0.5"]))
     ['exp=fedprox', 'data=minireid', 'rounds=3', 'callbacks.fedprox.mu=0.5']
@@ -31,9 +34,27 @@ def reproducing_words(config: Config) -> list[str]:
     words = [
         f"{key}={_value(value)}"
         for key, value in after.items()
-        if key not in PLACE_KEYS and (key not in before or before[key] != value)
+        if key not in (*PLACE_KEYS, "defaults") and (key not in before or before[key] != value)
     ]
     return [shlex.quote(word) for word in (*chosen, *gone, *words)]
+
+
+def portable_words(config: Config, datasets: Sequence[str], public: str | None) -> list[str]:
+    """`reproducing_words` for readers elsewhere: no path is in them, but words in capitals to be filled in.
+
+    Args:
+        config: the run's.
+        datasets: what stands in `data.datasets` instead of its own entries.
+        public: the same of `data.public`.
+
+    >>> config = compose(["exp=fedpav", "data=market_layout", "data.root=/ward7", "data.datasets=[a/b]"])
+    >>> portable_words(config, ["client1=FOLDER"], None)
+    ['exp=fedpav', 'data=market_layout', 'data.root=DATA_ROOT', '\\'data.datasets=["client1=FOLDER"]\\'']
+    """
+    root = "DATA_ROOT" if config.data.root else None
+    weights = "WEIGHTS_FILE" if without_places(config)["model"]["weights"] == FILE else config.model.weights
+    data = replace(config.data, root=root, datasets=list(datasets), public=public)
+    return reproducing_words(replace(config, data=data, model=replace(config.model, weights=weights)))
 
 
 def _value(value: Any) -> str:

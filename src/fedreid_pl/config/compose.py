@@ -18,8 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedreid_pl.config.bounds import check_bounds
 from fedreid_pl.config.fidelity import code_settings
-from fedreid_pl.config.schema import Config
-from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.config.inert import hidden, shown
+from fedreid_pl.config.schema import DEFAULTS, Config, OptimConfig
+from fedreid_pl.config.yaml_bounds import check_yaml
+from fedreid_pl.errors import FedReIDError, nearest, printable
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
@@ -70,7 +72,9 @@ def compose(words: Iterable[str]) -> Config:
         for name, setting in code_settings(callbacks).items():  # type: ignore[arg-type]
             config = _merge(config, _under(name, setting), "fidelity=code")
         composed = _override(config, overrides)
-    return _finish(composed)
+    finished = _finish(composed)
+    _check_new(finished)
+    return finished
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:
@@ -82,7 +86,7 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
         FedReIDError: as `compose`, or if the file is missing or not a configuration.
     """
     config = OmegaConf.structured(Config)
-    saved = _read_yaml(path)
+    saved = {"defaults": 1, **_read_yaml(path)}
     words = list(words)
     for word in words:
         _check_word(word)
@@ -132,12 +136,29 @@ def available(kind: str) -> list[str]:
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
+def _check_new(config: Config) -> None:
+    """Refuses what only a saved configuration may say, and rates that the schedule would not look at."""
+    if config.defaults != DEFAULTS:
+        raise FedReIDError(
+            f"defaults={config.defaults}: this fedreid_pl composes with defaults={DEFAULTS}; leave the key out"
+        )
+    optim, usual = config.optim, OptimConfig()
+    for name, none in (("step", 0), ("gamma", 1.0)):
+        value = getattr(optim, name)
+        if optim.schedule != "step" and value not in (none, getattr(usual, name)):
+            raise FedReIDError(
+                f"optim.{name}={value}: has no effect under optim.schedule={optim.schedule}; "
+                "add optim.schedule=step, or leave it out"
+            )
+
+
 def _finish(config: DictConfig) -> Config:
     try:
         composed = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:  # an interpolation ${...} that leads nowhere
+    except OmegaConfBaseException as error:
         raise FedReIDError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     assert isinstance(composed, Config)
+    _show(composed)
     composed.callbacks = {
         name: {} if options in ("", {}) else options
         for name, options in composed.callbacks.items()
@@ -148,6 +169,16 @@ def _finish(config: DictConfig) -> Config:
         raise FedReIDError("data.datasets: expected names of folders, data.datasets=[ONE,TWO]")
     check_bounds(composed)
     return composed
+
+
+def _show(section: Any) -> None:
+    """Gives every text of a configuration its `${` back, which is text and nothing else."""
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if is_dataclass(value):
+            _show(value)
+        else:
+            setattr(section, item.name, shown(value))
 
 
 def _override(config: DictConfig, words: Iterable[tuple[str, str]]) -> DictConfig:
@@ -199,6 +230,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
+        check_yaml(text, source)
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-02-30
         raise FedReIDError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from error
@@ -212,6 +244,8 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 def _nested(name: str, value: str) -> dict[str, Any]:
     parsed: Any = value
     try:
+        if not _takes_text(name):
+            check_yaml(value, f"{name}={printable(value)}")
         parsed = yaml.safe_load(value) if value else ""
         if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
             parsed = float(parsed) if any(mark in parsed for mark in "0123456789") else parsed
@@ -238,7 +272,7 @@ def _takes_text(name: str) -> bool:
 def _merge(config: DictConfig, values: Mapping[str, Any], source: str) -> DictConfig:
     _check_keys(values, Config, "", source)
     try:
-        return OmegaConf.merge(config, values)  # type: ignore[return-value]
+        return OmegaConf.merge(config, hidden(values))  # type: ignore[return-value]
     except RecursionError as error:
         raise FedReIDError(f"{source[:300]}: nested too deeply") from error
     except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list where keys are expected

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+DEFAULTS = 2
+"""Rises whenever a default changes, of a key or of a callback's option, so that old runs and new are not mixed up.
+
+1: the defaults before this number was saved. 2: see `lineage.FORMER` and docs/decisions.md.
+"""
+
 
 def key(
     default: Any,
@@ -126,16 +132,21 @@ class DataConfig:
 
 @dataclass
 class OptimConfig:
-    """Local SGD, made anew every round (momentum starts at zero)."""
+    """Local SGD; `optimizer_state` says whether its momentum lasts from one round to the next."""
 
     lr_backbone: float = key(0.005, "learning rate of the exchanged part", above=0.0)
     lr_head: float = key(0.05, "learning rate of the local classifier", above=0.0)
     momentum: float = key(0.9, "SGD momentum", at_least=0.0, at_most=0.999)
     nesterov: bool = key(False, "Nesterov's momentum (the published code)")
     weight_decay: float = key(5e-4, "L2 penalty", at_least=0.0)
-    schedule: str = key("step", "step, or cosine: the rates fall to zero over all rounds", choices=("step", "cosine"))
+    schedule: str = key(
+        "constant",
+        "learning rates over the run: constant; step: times optim.gamma every optim.step epochs; "
+        "cosine: down to zero at the last round",
+        choices=("constant", "step", "cosine"),
+    )
     warmup: int = key(0, "epochs in which the rates rise to their value", at_least=0)
-    step: int = key(40, "step schedule: rates times optim.gamma every so many epochs; 0: never", at_least=0)
+    step: int = key(40, "step schedule: epochs between two reductions of the rates; 0: never", at_least=0)
     gamma: float = key(0.1, "factor of the step schedule", above=0.0, at_most=1.0)
     scope: str = key(
         "run", "epochs of the schedule are counted over the run or anew in every round", choices=("run", "round")
@@ -210,6 +221,9 @@ class Config:
     """One experiment."""
 
     name: str = key("", "name of the experiment (set by exp=NAME)")
+    defaults: int = key(
+        DEFAULTS, "number of the defaults that the configuration was composed with (set by the program)", at_least=1
+    )
     fidelity: str = key(
         "paper", "paper, or code: all in which the published code departs from it", choices=("paper", "code")
     )
@@ -217,6 +231,12 @@ class Config:
     seed: int = key(0, "all randomness is derived from it", at_least=0)
     batch_size: int = key(32, "training images per step, over all devices together", at_least=2)
     local_epochs: int = key(1, "epochs that a client trains per round", at_least=1)
+    optimizer_state: str = key(
+        "reset",
+        "a client's SGD momentum at the start of a round: reset to zero (the paper), or keep that of the client's "
+        "last round (one continuous run)",
+        choices=("reset", "keep"),
+    )
     clients_per_round: int | None = key(None, "clients drawn per round; null: all", at_least=1)
     min_clients: int = key(1, "a round with fewer good updates stops the run", at_least=1)
     client_timeout: float | None = key(

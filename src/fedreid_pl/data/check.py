@@ -14,10 +14,10 @@ from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_folders, identify
 from fedreid_pl.data.decoding import unreadable_files
 from fedreid_pl.data.layouts import recognise_layout
+from fedreid_pl.data.naming import dataset_names, public_name, split_entry
 from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
 from fedreid_pl.data.scenarios import (
-    client_name,
     dataset_folders,
     federate,
     locate_dataset,
@@ -151,14 +151,18 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
     named_layout(config)
     root = locate_root(config, say)
     if config.datasets:
-        wanted: list[tuple[str, Use, Path | None]] = [(text, "client", None) for text in config.datasets]
+        named = zip(dataset_names(config.datasets), config.datasets, strict=True)
+        wanted: list[tuple[str, str, Use, Path | None]] = [
+            (name, split_entry(text)[1], "client", None) for name, text in named
+        ]
     else:
-        wanted = [(name, "client", folder) for name, folder in dataset_folders(config, root).items()]
+        found = dataset_folders(config, root)
+        wanted = [(name, folder.name, "client", folder) for name, folder in found.items()]
     if config.public:
-        wanted.append((config.public, "public", None))
+        wanted.append((public_name(config.public), config.public, "public", None))
     checks, tables = [], []
-    for text, use, folder in wanted:
-        check, table = _check(config, root, text, use, folder, say)
+    for name, text, use, folder in wanted:
+        check, table = _check(config, root, name, text, use, folder, say)
         checks.append(check)
         tables.append(table)
     result = DataCheck(config.name, root, config.synthetic, checks)
@@ -207,11 +211,11 @@ def differences(dataset: KnownDataset, found: Counts, layout: str | None) -> lis
 
 
 def _check(
-    config: DataConfig, root: Path, text: str, use: Use, folder: Path | None, say: Progress
+    config: DataConfig, root: Path, name: str, text: str, use: Use, folder: Path | None, say: Progress
 ) -> tuple[DatasetCheck, SampleTable | None]:
-    """One dataset; `folder` where it is known already."""
+    """Reads one dataset under `name`; `text` is its folder below `root`, and `folder` the place if it is known."""
     started = time.perf_counter()
-    check = DatasetCheck(client_name(text) if use == "client" else text, use)
+    check = DatasetCheck(name, use)
     table = None
     try:
         say(f"{check.name}: names")
@@ -252,5 +256,7 @@ def _others(config: DataConfig, root: Path, checks: Sequence[DatasetCheck], say:
     for name, dataset in CATALOGUE.items():
         folders = [folder for folder in find_folders(dataset, root) if folder.resolve() not in places]
         if name not in known:
-            found += [_check(replace(config, layout="auto"), root, name, "none", folder, say)[0] for folder in folders]
+            found += [
+                _check(replace(config, layout="auto"), root, name, name, "none", folder, say)[0] for folder in folders
+            ]
     return found

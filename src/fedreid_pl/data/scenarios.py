@@ -19,6 +19,7 @@ from fedreid_pl.data.guards import check_no_shared_images, guarded_public
 from fedreid_pl.data.index import read_indexed
 from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
 from fedreid_pl.data.minireid import ensure_minireid
+from fedreid_pl.data.naming import dataset_names, folder_names, public_name, split_entry
 from fedreid_pl.data.near_misses import missing_dataset
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.readable import BadImage, without_unreadable
@@ -55,7 +56,8 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     tables = [read(folder, name) for name, folder in dataset_folders(config, root).items()]
     public = None
     if config.public:
-        public = read(locate_dataset(config, root, config.public, "data.public"), config.public, train_only=True)
+        folder = locate_dataset(config, root, config.public, "data.public")
+        public = read(folder, public_name(config.public), train_only=True)
     return replace(federate(config, tables, public), left_out=left_out)
 
 
@@ -205,9 +207,10 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
     public = _public_folder(config, root)
     if config.datasets:
         named: dict[str, Path] = {}
-        for text in config.datasets:
-            name, folder = client_name(text), locate_dataset(config, root, text, "data.datasets")
-            if name in named or folder.resolve() in {other.resolve() for other in named.values()}:
+        names = dataset_names(config.datasets)
+        for name, text in zip(names, config.datasets, strict=True):
+            folder = locate_dataset(config, root, split_entry(text)[1], "data.datasets")
+            if folder.resolve() in {other.resolve() for other in named.values()}:
                 raise FedReIDError(f"data.datasets: {text} is named twice; two clients may not share images")
             if folder.resolve() == public:
                 raise FedReIDError(f"data.public={config.public}: is a client too; the public set must be another one")
@@ -215,20 +218,11 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
         return named
     layout = named_layout(config)
     recognise = layout.recognise if layout else recognise_layout
-    found = {item.name: item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)}
+    found = [item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)]
     if not found:
         wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
         raise FedReIDError(f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets")
-    return found
-
-
-def client_name(text: str) -> str:
-    """The name of the client that an entry of `data.datasets` stands for.
-
-    >>> client_name("cuhk03-np/detected/")
-    'cuhk03-np-detected'
-    """
-    return text.strip("/").replace("/", "-")
+    return dict(zip(folder_names([item.name for item in found]), found, strict=True))
 
 
 def _public_folder(config: DataConfig, root: Path) -> Path | None:

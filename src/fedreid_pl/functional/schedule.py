@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Rates(Protocol):
+    """The settings of a schedule, as `OptimConfig` has them."""
+
+    schedule: str
+    step: int
+    gamma: float
+    warmup: int
+    scope: str
 
 
 def step_factor(epoch: int, step: int, gamma: float) -> float:
@@ -44,13 +56,13 @@ def cosine_factor(epoch: int, total: int) -> float:
 def rate_factor(epoch: int, schedule: str, step: int, gamma: float, warmup: int, total: int) -> float:
     """The factor of all learning rates in an epoch.
 
-    The step schedule counts its epochs from the beginning, warm-up included; the cosine begins after the warm-up
-    and spans the epochs that are left.
+    The constant schedule stays at 1 after the warm-up. The step schedule counts its epochs from the beginning,
+    warm-up included; the cosine begins after the warm-up and spans the epochs that are left.
 
     Args:
         epoch: epochs trained before this one, counted from 0.
-        schedule: `step` or `cosine`.
-        step, gamma: of `step_factor`; the cosine has no use for them.
+        schedule: `constant`, `step` or `cosine`.
+        step, gamma: of `step_factor`; the step schedule alone uses them.
         warmup: epochs of `warmup_factor`.
         total: epochs of the whole training; only the cosine needs them.
 
@@ -60,9 +72,34 @@ def rate_factor(epoch: int, schedule: str, step: int, gamma: float, warmup: int,
     >>> [rate_factor(epoch, "step", 2, 0.5, 2, 6) for epoch in range(6)]
     [0.5, 1.0, 0.5, 0.5, 0.25, 0.25]
     """
-    if schedule not in ("step", "cosine"):
+    if schedule not in ("constant", "step", "cosine"):
         raise ValueError(f"no schedule is called {schedule!r}")
     rise = warmup_factor(epoch, warmup)
+    if schedule == "constant":
+        return rise
     if schedule == "step":
         return rise * step_factor(epoch, step, gamma)
     return rise if epoch < warmup else cosine_factor(epoch - warmup, total - warmup)
+
+
+def run_factors(optim: Rates, rounds: int, epochs: int) -> list[float]:
+    """`rate_factor` of every epoch of a run of `rounds` with `epochs` each, in order.
+
+    With `optim.scope="round"` the schedule begins anew in every round.
+    """
+    total = rounds * epochs if optim.scope == "run" else epochs
+    return [
+        rate_factor(epoch % total, optim.schedule, optim.step, optim.gamma, optim.warmup, total)
+        for epoch in range(rounds * epochs)
+    ]
+
+
+def frozen_share(factors: Sequence[float], least: float = 1e-3) -> float:
+    """Share of the epochs whose factor is below `least`: there training hardly moves the weights.
+
+    >>> frozen_share([step_factor(epoch, 40, 0.1) for epoch in range(160)])
+    0.0
+    >>> frozen_share([step_factor(epoch, 40, 0.1) for epoch in range(320)])
+    0.5
+    """
+    return sum(factor < least for factor in factors) / len(factors)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedreid_pl.config import Config
+from fedreid_pl.data.naming import dataset_names
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.costs import PHASES
 from fedreid_pl.federation.storage import write_text
@@ -53,7 +54,7 @@ def names_of_data(config: Config) -> Names:
         raise FedReIDError(
             f"dashboard: data={config.data.name} does not name its clients; give a run of it, run=FOLDER"
         )
-    names = [name.strip("/").replace("/", "-") for name in config.data.datasets]
+    names = dataset_names(config.data.datasets)
     return Names(names, names, names)
 
 

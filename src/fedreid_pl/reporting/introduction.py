@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedreid_pl.config import Config, departures
 from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.functional.schedule import frozen_share, run_factors
 from fedreid_pl.reporting.tables import text_table
 from fedreid_pl.reporting.terminal import columns, fill, say
 
@@ -21,6 +22,12 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
         say(f"warning: {remark}")
     if data.unvalidated:
         say(f"no validation set, for want of persons seen by two cameras: {', '.join(data.unvalidated)}")
+    share = frozen_share(run_factors(config.optim, config.rounds, config.local_epochs))
+    if share > 0.25:
+        say(
+            f"warning: optim.schedule={config.optim.schedule}: the learning rates of {share:.0%} of the rounds are "
+            "below 1e-3 of the configured ones, where training hardly moves weights; optim.schedule=constant avoids it"
+        )
     if rows := departures(config):
         _say_departures(rows)
 

@@ -23,9 +23,9 @@ import fedreid_pl
 from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
+from fedreid_pl.data.naming import dataset_names
 from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.samples import SampleTable
-from fedreid_pl.data.scenarios import client_name
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.messages import state_bytes
 from fedreid_pl.federation.server.costs import peak_memory
@@ -106,13 +106,17 @@ def build_summary(federation: FederationLoop, data: FederatedData | None = None)
 
 
 def setting(config: Config) -> str:
-    """A fingerprint of all but the algorithm and the devices: runs that share it can be compared."""
+    """A fingerprint of all but the algorithm and the devices: runs that share it can be compared.
+
+    Whether clients keep the optimizer's state over rounds belongs to the algorithm: standalone training does.
+    """
     scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
     data = replace(config.data, scenario=scenario, public=None)
     return fingerprint(
         replace(
             config,
             name="",
+            optimizer_state="reset",
             callbacks={},
             data=data,
             trainer=TrainerConfig(),
@@ -144,7 +148,7 @@ def write_splits(folder: Path, digests: Mapping[str, Mapping[str, Any]], dataset
     layouts = find_layouts()
     for table in datasets:
         if table.layout in layouts and layouts[table.layout].drawn:
-            write_text(folder / "splits" / f"{client_name(table.name)}.csv", to_csv(table))
+            write_text(folder / "splits" / f"{table.name}.csv", to_csv(table))
 
 
 def read_splits(folder: Path) -> dict[str, dict[str, Any]]:
@@ -178,7 +182,7 @@ def read_history(folder: Path, config: Config) -> History:
     datasets = config.data.datasets
     if config.data.scenario != "merged" or len(datasets) != 1:
         return history
-    test = datasets[0].strip("/").replace("/", "-")
+    (test,) = dataset_names(datasets)
     return History(row._replace(name=test) if row.section == "local" else row for row in history.records)
 
 

@@ -16,7 +16,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 
 from fedreid_pl.config import Config
-from fedreid_pl.config.places import without_places
+from fedreid_pl.data.naming import shared_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS
 from fedreid_pl.federation.server.loop import FederationLoop
@@ -182,7 +182,7 @@ def _init(config: Config, folder: Path, offline: bool) -> Any:
         dir=str(folder),
         mode="offline" if offline else "online",
         resume=None if offline else "allow",
-        config={**without_places(config), "versions": versions()},
+        config={**shared_config(config), "versions": versions()},
         settings=wandb.Settings(
             silent=True,
             console="off",

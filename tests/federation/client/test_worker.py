@@ -96,10 +96,11 @@ def crop_one_by_one(images: Tensor, config: Config, draws: torch.Generator) -> T
 
 
 class ByHand:
-    """A client as a plain loop: no Trainer, no module, no datamodule, no callbacks."""
+    """A client as a plain loop: no Trainer, no module, no datamodule, no callbacks; `keep`: one optimizer for all."""
 
-    def __init__(self, config: Config, client: str, exact: bool) -> None:
-        self.config, self.client, self.exact = config, client, exact
+    def __init__(self, config: Config, client: str, exact: bool, keep: bool = False) -> None:
+        self.config, self.client, self.exact, self.keep = config, client, exact, keep
+        self.sgd: torch.optim.SGD | None = None
         self.images, self.labels = read_images(config, client)
         self.backbone = build_backbone(config.model, config.seed)
         self.head = nn.Linear(config.model.feature_dim, len(set(self.labels)))
@@ -118,7 +119,8 @@ class ByHand:
         weights += [(value, config.optim.lr_head) for value in self.head.parameters()]
         speed = [torch.zeros_like(value) for value, _ in weights]
         groups = [{"params": [value], "lr": rate} for value, rate in weights]
-        sgd = torch.optim.SGD(groups, momentum=0.9, weight_decay=5e-4, fused=True)
+        sgd = self.sgd if self.keep else None
+        self.sgd = sgd = sgd or torch.optim.SGD(groups, momentum=0.9, weight_decay=5e-4, fused=True)
         losses = correct = count = 0.0
         self.backbone.train()
         for epoch in range(config.local_epochs):
@@ -154,7 +156,10 @@ class ByHand:
             yield part
 
 
-HAND = ("batch_size=3", "local_epochs=2", "optim.step=3", "optim.gamma=0.5", "optim.lr_backbone=0.01", "seed=5")
+HAND = (
+    *("batch_size=3", "local_epochs=2", "seed=5"),
+    *("optim.schedule=step", "optim.step=3", "optim.gamma=0.5", "optim.lr_backbone=0.01"),
+)
 
 
 @pytest.mark.parametrize("client", [A, "mini-ilids"])  # 3 + 3 + 2 images, and 3 with one left over
@@ -303,9 +308,12 @@ def test_a_turn_that_is_done_again_ends_the_same(tiny_root: Path, tmp_path: Path
         assert_same(kept[part], kept_again[part])
 
 
-def test_alone_every_client_goes_on_with_its_own_backbone(tiny_root: Path, tmp_path: Path) -> None:
-    worker = build(tiny_root, tmp_path, *HAND, exp="local")
-    hand = ByHand(worker.config, A, exact=True)
+@pytest.mark.parametrize("state", ["keep", "reset"])
+def test_alone_every_client_goes_on_with_its_own_backbone(tiny_root: Path, tmp_path: Path, state: str) -> None:
+    """And with one optimizer for the whole run, unless it is told to begin anew in every round."""
+    more = [] if state == "keep" else ["optimizer_state=reset"]
+    worker = build(tiny_root, tmp_path, *HAND, *more, exp="local")
+    hand = ByHand(worker.config, A, exact=True, keep=state == "keep")
     for round in (1, 2):
         update = worker.fit(ClientJob(round, A))
         assert update.backbone == {} and update.nbytes == 0
@@ -315,6 +323,7 @@ def test_alone_every_client_goes_on_with_its_own_backbone(tiny_root: Path, tmp_p
     assert kept is not None
     assert_same(kept["backbone"], hand.backbone.state_dict())
     assert_same(kept["head"], hand.head.state_dict())
+    assert ("optimizer" in kept) == (state == "keep")
     worker.evaluate(ClientJob(3, A))
     assert_same(dict(worker.backbone.state_dict()), kept["backbone"])
 

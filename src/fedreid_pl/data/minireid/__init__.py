@@ -6,7 +6,7 @@ domains for tests. Nobody's picture is in it, nothing is downloaded, and nothing
 
 from fedreid_pl.data.minireid.contact_sheet import contact_sheet
 from fedreid_pl.data.minireid.domains import DOMAINS, PUBLIC, Domain
-from fedreid_pl.data.minireid.store import cache_folder, check_complete, ensure_minireid, verify
+from fedreid_pl.data.minireid.store import cache_folder, check_complete, ensure_minireid, is_drawn, verify
 from fedreid_pl.data.minireid.streams import VERSION
 from fedreid_pl.data.minireid.writer import write_benchmark
 
@@ -19,6 +19,7 @@ __all__ = [
     "check_complete",
     "contact_sheet",
     "ensure_minireid",
+    "is_drawn",
     "verify",
     "write_benchmark",
 ]

@@ -40,7 +40,7 @@ def ensure_minireid(
     Raises:
         FedReIDError: if the folder is there but incomplete or of another version, or cannot be written.
     """
-    root = cache_folder() / f"minireid-v{VERSION}" if root is None else Path(root)
+    root = _place(root)
     if domains is None:
         domains = (*DOMAINS.values(), PUBLIC)
     temporary = root.parent / f".{root.name}.{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
@@ -66,6 +66,11 @@ def ensure_minireid(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return root
+
+
+def is_drawn(root: str | Path | None = None) -> bool:
+    """Whether `ensure_minireid(root)` would find the benchmark, or something else, in its place and draw nothing."""
+    return _present(_place(root))
 
 
 def check_complete(root: str | Path, names: Sequence[str] = ()) -> None:
@@ -107,6 +112,10 @@ def verify(root: str | Path) -> None:
         ]
         if digest_of(files) != entry["sha256"]:
             raise _damaged(root, f"the files of {name} differ from the manifest")
+
+
+def _place(root: str | Path | None) -> Path:
+    return cache_folder() / f"minireid-v{VERSION}" if root is None else Path(root).expanduser()
 
 
 def _present(root: Path) -> bool:

@@ -8,6 +8,8 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fedreid_pl.config import Config
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.local_steps import displacement
 
 
@@ -20,6 +22,19 @@ def gradient_scale(trainer: pl.Trainer, optimizer: Optimizer) -> float:
     scaler = _scaler(trainer)
     inside = getattr(optimizer, "_step_supports_amp_scaling", False)
     return float(scaler.get_scale()) if scaler is not None and inside else 1.0
+
+
+def check_fresh_momentum(config: Config, callback: str) -> None:
+    """Refuses momentum that lasts over rounds, for a callback that counts steps from zero momentum.
+
+    Raises:
+        FedReIDError: with `optimizer_state=keep` and momentum.
+    """
+    if config.optimizer_state == "keep" and config.optim.momentum:
+        raise FedReIDError(
+            f"optimizer_state=keep: callbacks.{callback} counts local steps that begin with zero momentum; "
+            "set optimizer_state=reset or optim.momentum=0"
+        )
 
 
 class LocalSteps:

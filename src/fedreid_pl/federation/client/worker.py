@@ -96,6 +96,8 @@ class ClientWorker:
             kept = {"head": trained["head"]} if module.outbox.backbone else dict(trained)
             states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
             kept["callbacks"] = {name: state for name, state in states.items() if state}
+            if self.config.optimizer_state == "keep":
+                kept["optimizer"] = module.optimizer_state()
             self.store.save(job.client, job.round, kept)
             return self._update(job, module, trainer)
 
@@ -164,6 +166,7 @@ class ClientWorker:
             *(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval),
             inspect=inspect,
             compiled=self.compiled,
+            optimizer_state=kept.get("optimizer") if config.optimizer_state == "keep" else None,
         )
         return module, datamodule, callbacks
 
