@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from fedreid_pl.config.inert import hidden, shown
+from fedreid_pl.config.values import fitting
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import LOOP, SEQUENTIAL, check_combination, check_names
@@ -79,19 +75,13 @@ def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str,
     wanted = {key: item for key, item in list(signature.parameters.items())[1:] if item.kind is not item.VAR_KEYWORD}
     if kind.__init__ is FederationCallback.__init__:
         wanted = {}
+    options: dict[str, Any] = {}
     for key, value in given.items():
         if key not in wanted:
             hint = nearest(str(key), list(wanted)) if wanted else "; it has no options"
             raise FedReIDError(f"callbacks.{name}.{key}: no such option{hint}")
-        if get_origin(hints[key]) is Literal and value not in get_args(hints[key]):
-            raise FedReIDError(f"callbacks.{name}.{key}={value}: must be one of {', '.join(get_args(hints[key]))}")
-    fields = [
-        (key, str if get_origin(hints[key]) is Literal else hints[key], dataclasses.field(default=item.default))
-        for key, item in wanted.items()
-    ]
-    schema = OmegaConf.structured(dataclasses.make_dataclass(f"{kind.__name__}Options", fields))
-    try:
-        values = shown(OmegaConf.to_container(OmegaConf.merge(schema, hidden(dict(given)))))
-    except OmegaConfBaseException as error:
-        raise FedReIDError(f"callbacks.{name}.{error.full_key}: {str(error).splitlines()[0]}") from error
-    return {str(key): value for key, value in values.items()}  # type: ignore[union-attr]
+        try:
+            options[str(key)] = fitting(value, hints[key])
+        except ValueError as error:
+            raise FedReIDError(f"callbacks.{name}.{key}={'null' if value is None else value}: {error}") from error
+    return options

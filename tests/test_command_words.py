@@ -33,7 +33,8 @@ def test_every_shipped_configuration_comes_back(exp: str, data: str) -> None:
         ["exp=fedpav", "callbacks.fedprox.mu=0.25", "optim.lr_head=1e-3"],
         ["data.datasets=[mini-viper,mini-ilids]", "data.public=null", "clients_per_round=2"],
         ["data.root=/a folder/with 'marks' and $signs", "name=007"],
-        ["data.layout=''"],
+        ["data.layout="],
+        ["callbacks.fedprox.mu='010'", "callbacks.fedprox.note='null'", "callbacks.fedprox.list=[010, '010', a b]"],
     ],
 )
 def test_overrides_come_back(words: list[str]) -> None:

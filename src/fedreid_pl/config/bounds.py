@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -9,29 +10,35 @@ from fedreid_pl.config.schema import Config
 from fedreid_pl.errors import FedReIDError
 
 
-def check_bounds(config: Any, prefix: str = "") -> None:
-    """Holds every value of a config object against its field's bounds, and the fields against each other.
+def check_bounds(config: Any, prefix: str = "", origins: Mapping[str, str] | None = None) -> None:
+    """Checks every value of a config object against its field's bounds, and the fields against each other.
+
+    Args:
+        config: `Config` or a section of it.
+        prefix: of the section's keys.
+        origins: where a key was set, such as a file and a line, for the message.
 
     Raises:
-        FedReIDError: naming the key, its value and the bound.
+        FedReIDError: naming the key, its value, the bound and where the key was set.
     """
     for item in fields(config):
         value, limits, name = getattr(config, item.name), item.metadata, prefix + item.name
         if is_dataclass(value):
-            check_bounds(value, name + ".")
+            check_bounds(value, name + ".", origins)
             continue
         if value is None:
             continue
+        where = f" (set in {origins[name]})" if origins and ", line " in origins.get(name, "") else ""
         if limits["choices"] and value not in limits["choices"]:
-            raise FedReIDError(f"{name}={value}: must be one of {', '.join(limits['choices'])}")
+            raise FedReIDError(f"{name}={value}: must be one of {', '.join(limits['choices'])}{where}")
         if limits["at_least"] is not None and not value >= limits["at_least"]:
-            raise FedReIDError(f"{name}={value}: must be at least {limits['at_least']}")
+            raise FedReIDError(f"{name}={value}: must be at least {limits['at_least']}{where}")
         if limits["above"] is not None and not value > limits["above"]:
-            raise FedReIDError(f"{name}={value}: must be above {limits['above']}")
+            raise FedReIDError(f"{name}={value}: must be above {limits['above']}{where}")
         if limits["at_most"] is not None and not value <= limits["at_most"]:
-            raise FedReIDError(f"{name}={value}: must be at most {limits['at_most']}")
+            raise FedReIDError(f"{name}={value}: must be at most {limits['at_most']}{where}")
         if isinstance(value, float) and value in (float("inf"), float("-inf")):
-            raise FedReIDError(f"{name}={value}: must be finite")
+            raise FedReIDError(f"{name}={value}: must be finite{where}")
     if isinstance(config, Config):
         _check_together(config)
 

@@ -11,6 +11,7 @@ from typing import Any
 from fedreid_pl.config.compose import PLACE_KEYS, available, compose, flat
 from fedreid_pl.config.places import FILE, without_places
 from fedreid_pl.config.schema import Config
+from fedreid_pl.config.values import NULLS, plain
 
 
 def reproducing_words(config: Config) -> list[str]:
@@ -32,7 +33,7 @@ def reproducing_words(config: Config) -> list[str]:
     gone = [f"callbacks.{name}=null" for name in plain["callbacks"] if name not in wanted["callbacks"]]
     before, after = flat(plain), flat(wanted)
     words = [
-        f"{key}={_value(value)}"
+        f"{key}={_value(key, value)}"
         for key, value in after.items()
         if key not in (*PLACE_KEYS, "defaults") and (key not in before or before[key] != value)
     ]
@@ -57,9 +58,11 @@ def portable_words(config: Config, datasets: Sequence[str], public: str | None) 
     return reproducing_words(replace(config, data=data, model=replace(config.model, weights=weights)))
 
 
-def _value(value: Any) -> str:
+def _value(key: str, value: Any) -> str:
     if value is None:
         return "null"
-    if isinstance(value, str) and value:
-        return value
-    return json.dumps(value, ensure_ascii=False)  # which YAML reads, too
+    if isinstance(value, str):
+        if key.startswith("callbacks."):
+            return value if plain(value) == value and value[:1] not in ("", "[", "{", "'", '"') else json.dumps(value)
+        return f"./{value}" if value in NULLS and key == "data.root" else value
+    return json.dumps(value, ensure_ascii=False)  # which is read as YAML

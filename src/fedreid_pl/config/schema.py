@@ -20,9 +20,13 @@ def key(
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
+    path: bool = False,
 ) -> Any:
-    """A documented field of the schema with its bounds; a type stands for what it makes."""
-    limits = {"help": text, "choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
+    """Returns a documented field of the schema with its bounds; a type stands for what it makes.
+
+    `path`: the text is a path, and `~` at its beginning becomes the home folder.
+    """
+    limits = {"help": text, "choices": choices, "at_least": at_least, "above": above, "at_most": at_most, "path": path}
     if isinstance(default, type):  # a section, or an empty list or dict
         return field(default_factory=default, metadata=limits)
     return field(default=default, metadata=limits)
@@ -33,7 +37,7 @@ class ModelConfig:
     """The network of every client: a torchvision ResNet or the small one for MiniReID."""
 
     name: str = key("resnet50", "backbone: small, resnet18, resnet34, resnet50 or resnet101")
-    weights: str = key("imagenet", "initial weights: imagenet, none, or the path of a state dict")
+    weights: str = key("imagenet", "initial weights: imagenet, none, or the path of a state dict", path=True)
     feature_dim: int = key(512, "size of the feature that is compared (bnneck has the trunk's)", at_least=1)
     dropout: float = key(0.5, "dropout probability after the bottleneck (bnneck has none)", at_least=0.0, at_most=0.99)
     last_stride: int = key(2, "stride of the last stage, 2 or 1", at_least=1, at_most=2)
@@ -54,17 +58,10 @@ class DataConfig:
     source: str = key(
         "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
     )
-    root: str | None = key(None, "folder that holds one folder per dataset")
+    root: str | None = key(None, "folder that holds one folder per dataset", path=True)
     layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
-    name_pattern: str | None = key(
-        None,
-        "regular expression with groups person, camera, frame, searched in file names; null: known spellings",
-    )
     split: int = key(0, "which split of a dataset that has several, official or drawn", at_least=0)
     split_seed: int = key(0, "seed of drawn splits and of groups of identities", at_least=0)
-    test_ids: float = key(
-        0.5, "share of the persons seen by several cameras that is tested (data=crops)", above=0.0, at_most=0.95
-    )
     datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     public_overlap: str = key(
@@ -92,7 +89,9 @@ class DataConfig:
         choices=("auto", "memory", "disk", "none"),
     )
     cache_dir: str | None = key(
-        None, "folder of decoded images and of indexes of large datasets; null: ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)"
+        None,
+        "folder of decoded images and of indexes of large datasets; null: ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)",
+        path=True,
     )
     workers: int | None = key(
         None,
@@ -246,8 +245,10 @@ class Config:
         1, "how often a client that failed, or sent what was refused, is asked again in a round", at_least=0
     )
     evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
-    output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN")
-    resume: str = key("auto", "auto: go on where the run's folder ends; never: start anew; or a checkpoint's path")
+    output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN", path=True)
+    resume: str = key(
+        "auto", "auto: go on where the run's folder ends; never: start anew; or a checkpoint's path", path=True
+    )
     logger: str = key(
         "wandb",
         "beside metrics.csv: wandb, tensorboard, csv (nothing more) or none",

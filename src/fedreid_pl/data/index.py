@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedreid_pl.data import names, readers
+from fedreid_pl.data import readers
 from fedreid_pl.data.cache_folder import made_whole
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
 from fedreid_pl.data.readers.listing import witnesses
@@ -57,9 +57,9 @@ def _key(layout: Layout, folder: Path, options: ReadOptions) -> str:
 def _program() -> str:
     """A fingerprint of the readers: an index is of no use to readers that would read otherwise."""
     content = hashlib.sha256()
-    files = [file for folder in readers.__path__ for file in sorted(Path(folder).glob("*.py"))]
-    for file in (*files, Path(names.__file__)):
-        content.update(file.read_bytes())
+    for folder in readers.__path__:
+        for file in sorted(Path(folder).glob("*.py")):
+            content.update(file.read_bytes())
     return content.hexdigest()
 
 
@@ -85,8 +85,6 @@ def _save(place: Path, table: SampleTable, seen: list[str], started: float) -> N
             cameras=table.cameras,
             splits=table.splits,
             remarks=_packed(table.remarks),
-            found=_packed((table.found,)),
-            has_cameras=np.array(table.has_cameras),
             seen=_packed(tuple(seen)),
             states=states,
         )
@@ -99,8 +97,7 @@ def _load(place: Path, folder: Path, name: str) -> SampleTable | None:
                 return None
             columns = (content[column] for column in ("identities", "cameras", "splits"))
             table = SampleTable(name, folder, _unpacked(content["paths"]), *columns)
-            (found,), has_cameras = _unpacked(content["found"]), bool(content["has_cameras"])
-            return replace(table, remarks=_unpacked(content["remarks"]), found=found, has_cameras=has_cameras)
+            return replace(table, remarks=_unpacked(content["remarks"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # there is none, it is damaged, or something it was made of is gone
 

@@ -32,9 +32,6 @@ class SampleTable:
         splits: `[N]` uint8, `TRAIN`, `QUERY` or `GALLERY`.
         layout: key of the layout it was read from, if known.
         remarks: what a user should know of the files, one line each; those of a part are the whole table's.
-        found: how the reader found person and camera, with one name taken apart; empty: as its layout says.
-        has_cameras: whether the dataset says which camera took an image. If not, `cameras` are placeholders that make
-            every gallery image of a person a match.
 
     Raises:
         ValueError: if the columns differ in length.
@@ -48,8 +45,6 @@ class SampleTable:
     splits: np.ndarray
     layout: str = ""
     remarks: tuple[str, ...] = ()
-    found: str = ""
-    has_cameras: bool = True
 
     def __post_init__(self) -> None:
         sizes = {len(self.paths), len(self.identities), len(self.cameras), len(self.splits)}
@@ -74,7 +69,6 @@ class SampleTable:
             self.cameras[rows],
             self.splits[rows],
             self.layout,
-            has_cameras=self.has_cameras,
         )
 
     def files(self) -> list[str]:
@@ -112,11 +106,5 @@ def concatenate(tables: Sequence[SampleTable], name: str) -> SampleTable:
         first_identity = int(max(identities[-1].max(initial=-1) + 1, first_identity))
         first_camera = int(max(cameras[-1].max(initial=-1) + 1, first_camera))
     return SampleTable(
-        name,
-        Path("/"),
-        tuple(paths),
-        np.concatenate(identities),
-        np.concatenate(cameras),
-        np.concatenate(splits),
-        has_cameras=all(table.has_cameras for table in tables),
+        name, Path("/"), tuple(paths), np.concatenate(identities), np.concatenate(cameras), np.concatenate(splits)
     )

@@ -157,13 +157,7 @@ def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: boo
         FedReIDError: if the layout is not recognised or the folder is not what the layout demands.
     """
     layout = named_layout(config) or _recognised(folder)
-    options = ReadOptions(train_only, config.split, config.split_seed, config.name_pattern, config.test_ids)
-    if config.name_pattern is not None and not layout.named:
-        named = ", ".join(key for key, known in find_layouts().items() if known.named)
-        raise FedReIDError(
-            f"data.name_pattern={config.name_pattern}: {folder} has the layout {layout.key}, which finds "
-            f"person and camera by rules of its own; leave the key out, or use one of the layouts {named}"
-        )
+    options = ReadOptions(train_only=train_only, split=config.split, seed=config.split_seed)
     table = read_indexed(layout, folder, name, options, chosen_folder(config.cache_dir))
     return replace(table, layout=layout.key)
 

@@ -141,25 +141,7 @@ def read_text(path: Path, expects: str) -> str:
         raise FedReIDError(f"{path}: is not a text file in UTF-8") from error
 
 
-def pictures_and_folders(folder: Path, expects: str) -> tuple[list[str], list[str]]:
-    """Sorted names of the images and of the folders in `folder`, without hidden ones; both may be empty.
-
-    Raises:
-        FedReIDError: if the folder is missing or cannot be read.
-    """
-    files, folders = _entries(folder, expects)
-    return _pictures(folder, files), sorted(name for name in folders if name[0] != ".")
-
-
-def make_table(
-    name: str,
-    root: Path,
-    rows: Iterable[Row],
-    remarks: Iterable[str] = (),
-    *,
-    found: str = "",
-    has_cameras: bool = True,
-) -> SampleTable:
+def make_table(name: str, root: Path, rows: Iterable[Row], remarks: Iterable[str] = ()) -> SampleTable:
     """The table of `rows`, sorted by split and path, with what its reader has to remark."""
     rows = sorted(rows, key=lambda row: (row[3], row[0]))
     return SampleTable(
@@ -170,8 +152,6 @@ def make_table(
         np.array([row[2] for row in rows], dtype=np.int64),
         np.array([row[3] for row in rows], dtype=np.uint8),
         remarks=tuple(remarks),
-        found=found,
-        has_cameras=has_cameras,
     )
 
 

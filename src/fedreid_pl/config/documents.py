@@ -1,0 +1,134 @@
+"""YAML 1.2 as configurations are written in: keys, scalars, lists. Read with bounds, without tags, types apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedreid_pl.config.values import Scalar, plain
+from fedreid_pl.config.yaml_bounds import MOST_BYTES, check_yaml
+from fedreid_pl.errors import FedReIDError, printable
+
+
+class Section(dict):
+    """A mapping of a YAML file, with the line of every key in `lines`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
+
+
+def read_document(path: Path) -> Section:
+    """Returns the keys of a YAML file, with `Scalar` leaves.
+
+    Raises:
+        FedReIDError: if the file cannot be read, is not YAML, or is larger than a configuration may be.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise FedReIDError(f"{path}: is larger than {MOST_BYTES:,} bytes; it is not a configuration")
+        return parse_document(content.decode("utf-8-sig"), str(path))
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise FedReIDError(f"{path}: is not a text file in UTF-8") from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FedReIDError(f"{printable(str(path), 300)}: cannot be read ({reason})") from error
+
+
+def parse_document(text: str, source: str) -> Section:
+    """Returns the keys of a YAML text, with `Scalar` leaves; empty without any.
+
+    Raises:
+        FedReIDError: naming `source` and the line.
+    """
+    root = _compose(text, source)
+    if root is None or (isinstance(root, yaml.ScalarNode) and not root.value and root.style is None):
+        return Section()
+    if not isinstance(root, yaml.MappingNode):
+        raise FedReIDError(f"{source}: expected keys and values, found {_name(root)}")
+    return _Reader(source).read(root)
+
+
+def parse_value(text: str, source: str) -> Any:
+    """Returns a list, a mapping or a quoted text that is written as one word, with `Scalar` leaves.
+
+    Raises:
+        FedReIDError: if the text is not YAML.
+    """
+    return _Reader(source, lines=False).read(_compose(text, source))
+
+
+def dump(values: dict[str, Any]) -> str:
+    """Returns nested plain values as YAML that reads back equal."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Builds nodes and gives no scalar a type: types come from the schema."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that would be read as something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain(text) == text else "'")
+
+
+_Dumper.add_representer(str, _text)
+
+
+class _Reader:
+    """Turns nodes into values; `check_yaml` has bounded them."""
+
+    def __init__(self, source: str, lines: bool = True) -> None:
+        self.source, self.lines = source, lines
+
+    def read(self, node: Any) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return Scalar(node.value, quoted=node.style is not None)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item) for item in node.value]
+        section = Section()
+        for name, value in node.value:
+            key = self._key(name)
+            if key in section:
+                raise FedReIDError(f"{self._at(name)}: the key '{key}' stands twice; keep one of them")
+            section.lines[key] = name.start_mark.line + 1
+            section[key] = self.read(value)
+        return section
+
+    def _key(self, node: Any) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise FedReIDError(f"{self._at(node)}: expected the name of a key, found {_name(node)}")
+        if node.style is None and not isinstance(plain(node.value), str):
+            shown = printable(node.value)
+            raise FedReIDError(f"{self._at(node)}: unknown key '{shown}'; the key {shown} is not text")
+        return node.value
+
+    def _at(self, node: Any) -> str:
+        return f"{self.source[:300]}, line {node.start_mark.line + 1}" if self.lines else self.source[:300]
+
+
+def _compose(text: str, source: str) -> Any:
+    try:
+        check_yaml(text, source[:300])
+        return yaml.compose(text, Loader=_Loader)
+    except RecursionError as error:
+        raise FedReIDError(f"{source[:300]}: not valid YAML (nested too deeply)") from error
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).replace('"<unicode string>", ', "").split())
+        raise FedReIDError(f"{source[:300]}: not valid YAML ({printable(reason, 300)})") from error
+
+
+def _name(node: Any) -> str:
+    return {"mapping": "a section", "sequence": "a list"}.get(getattr(node, "id", ""), "text")

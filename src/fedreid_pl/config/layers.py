@@ -1,0 +1,147 @@
+"""What one source (a file, a word) sets, held against the schema; and sources laid over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from fedreid_pl.config.documents import Section, parse_value
+from fedreid_pl.config.schema import Config
+from fedreid_pl.config.values import Scalar, typed
+from fedreid_pl.config.yaml_bounds import DEEPEST
+from fedreid_pl.errors import FedReIDError, nearest
+
+Values = dict[str, Any]
+
+
+def of_document(section: Section, source: str, origins: dict[str, str]) -> Values:
+    """Returns the typed values of a YAML file; `origins` gets the file and the line of every key.
+
+    Raises:
+        FedReIDError: for an unknown key or a value of another type, naming file, line and key.
+    """
+    return _section(section, Config, "", source, origins)
+
+
+def of_word(name: str, text: str, source: str) -> Values:
+    """Returns the nested value that the word `name=text` sets.
+
+    A list `[ONE,TWO]` and a section `{KEY: VALUE}` are written as in YAML. Any other text is taken whole: quotes,
+    `#` and `: ` in it are characters like others.
+
+    Raises:
+        FedReIDError: for an unknown key or a value of another type.
+    """
+    parts = name.split(".")
+    if len(parts) > DEEPEST:
+        raise FedReIDError(f"{source[:300]}: nested too deeply")
+    if "" in parts:
+        raise FedReIDError(f"{source}: '{name}' has an empty part; expected key=value, such as optim.lr_head=0.05")
+    option = parts[0] == "callbacks" and len(parts) > 2
+    if not text and option:
+        raise FedReIDError(f"{source}: no value; leave {name}= out, or write {name}=null where the option allows that")
+    quoted = option and len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]
+    # Options have no type here: quotes make a text of a number.
+    structured = quoted or (text.startswith(("[", "{")) and _nests(parts))
+    value: Any = parse_value(text, source) if structured else Scalar(text)
+    for part in reversed(parts):
+        section = Section()
+        section[part] = value
+        value = section
+    return _section(value, Config, "", source, {})
+
+
+def overlay(below: Values, above: Mapping[str, Any]) -> Values:
+    """Returns `below` with what `above` sets; sections are merged, everything else is replaced."""
+    merged = dict(below)
+    for name, value in above.items():
+        before = merged.get(name)
+        merged[name] = overlay(before, value) if isinstance(before, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def build(schema: Any, values: Mapping[str, Any]) -> Any:
+    """Returns an object of the schema with these values, and the schema's defaults for the others."""
+    made = {
+        name: build(_known(schema)[name].default_factory, value) if is_section(schema, name) else value
+        for name, value in values.items()
+    }
+    return schema(**made)
+
+
+def is_section(schema: Any, name: str) -> bool:
+    """Whether a key of a schema has keys below it that the schema lists."""
+    return is_dataclass(_known(schema)[name].default_factory)
+
+
+def _section(section: Any, schema: Any, prefix: str, source: str, origins: dict[str, str]) -> Values:
+    known, kinds = _known(schema), _kinds(schema)
+    values: Values = {}
+    for name, value in section.items():
+        where = f"{source}, line {section.lines[name]}" if name in section.lines else source
+        if name not in known:
+            raise FedReIDError(f"{where}: unknown key '{prefix}{name}'{nearest(str(name), list(known))}")
+        key = prefix + name
+        if known[name].default_factory is dict or is_section(schema, name):
+            if not isinstance(value, Mapping):
+                raise FedReIDError(f"{where}: '{key}' is a section, set {key}.KEY=VALUE")
+            inner = known[name].default_factory
+            values[name] = (
+                _free(value, where, key) if inner is dict else _section(value, inner, f"{key}.", source, origins)
+            )
+            continue
+        if isinstance(value, Mapping):
+            raise FedReIDError(f"{where}: '{key}' is not a section; set {key}=VALUE")
+        if isinstance(value, Scalar) and not value.text and name not in section.lines and kinds[name] is not str:
+            raise FedReIDError(f"{where}: no value; leave {key}= out, or write {key}=null where the key allows that")
+        origins[key] = where
+        values[name] = _read(value, kinds[name], known[name], where, key)
+    return values
+
+
+def _read(value: Any, kind: Any, item: Field, where: str, key: str) -> Any:
+    try:
+        return typed(value, kind, path=bool(item.metadata.get("path")))
+    except ValueError as error:
+        shown = f": {key}={_shown(value)}" if not where.startswith(key + "=") else ""
+        raise FedReIDError(f"{where[:300]}{shown}: {error}") from error
+
+
+def _free(section: Mapping[str, Any], where: str, key: str) -> Values:
+    """The untyped options below `callbacks`; a name without anything behind it has no options."""
+    try:
+        return {
+            name: {} if isinstance(value, Scalar) and value == Scalar("") else typed(value, Any)
+            for name, value in section.items()
+        }
+    except ValueError as error:
+        raise FedReIDError(f"{where[:300]}: {key}: {error}") from error
+
+
+def _nests(parts: list[str]) -> bool:
+    """Whether a key takes lists or sections; text that begins with a bracket is text elsewhere."""
+    schema: Any = Config
+    for part in parts:
+        if part not in _known(schema):
+            return True  # an unknown key is named, whatever its value is
+        kind = _kinds(schema)[part]
+        if not is_section(schema, part):
+            return kind not in (str, str | None)
+        schema = _known(schema)[part].default_factory
+    return True
+
+
+def _shown(value: Any) -> str:
+    return value.text[:80] if isinstance(value, Scalar) else "[...]"
+
+
+@cache
+def _known(schema: Any) -> dict[str, Field]:
+    return {item.name: item for item in fields(schema)}
+
+
+@cache
+def _kinds(schema: Any) -> dict[str, Any]:
+    return get_type_hints(schema)

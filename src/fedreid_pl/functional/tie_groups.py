@@ -1,0 +1,100 @@
+"""Expectations of retrieval measures over a random order of equal scores, computed exactly.
+
+A query's matches form groups that share a score. A group begins behind `above` gallery images, holds `size` images in
+any order, and `matches` of them are matches. Every measure is a sum over groups, so that its expectation is too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class TieGroups(NamedTuple):
+    """Groups of equal scores that hold a match, the best first; `[q, p]` int64 each, where `matches` is 0 no group.
+
+    Attributes:
+        above: gallery images before the group.
+        size: images in the group.
+        matches: matches in the group.
+    """
+
+    above: Tensor
+    size: Tensor
+    matches: Tensor
+
+
+def hit_rates(above: Tensor, size: Tensor, matches: Tensor, most: int) -> Tensor:
+    """Returns `[Q, most]` float64, the probability that the first match has rank 1, ..., `most` or better.
+
+    Args:
+        above, size, matches: `[Q]`, the first group of every query; `matches` 0: no match at any rank.
+        most: the last rank.
+
+    >>> hit_rates(torch.tensor([1]), torch.tensor([3]), torch.tensor([1]), 4).tolist()  # one of three, behind one
+    [[0.0, 0.3333333333333333, 0.6666666666666667, 1.0]]
+    """
+    place = torch.arange(most, device=above.device) - above[:, None]  # in the group, from 0
+    others = (size - matches)[:, None]
+    missed = ((others - place).clamp_(min=0).double() / (size[:, None] - place).clamp_(min=1)).where(place >= 0, 1.0)
+    return (1 - missed.cumprod(1)).where((matches > 0)[:, None], 0.0)
+
+
+def average_precision(groups: TieGroups) -> tuple[Tensor, Tensor]:
+    """Returns the expected average precision of every query, and the same by the trapezoidal rule, `[q]` float64.
+
+    Given a match at place i of a group of E with M matches, (M - 1) / (E - 1) * (i - 1) others are expected before it.
+    """
+    above, size, matches = (column.double() for column in groups)
+    hits = matches.cumsum(1) - matches
+    total = matches.sum(1)
+    slope = (matches - 1) / (size - 1).clamp(min=1)
+    here = _harmonic(groups.above, groups.size)
+    before = _harmonic((groups.above - 1).clamp(min=0), groups.size - (groups.above == 0).long())
+    precision = (hits + 1) * here + slope * (size - (above + 1) * here)
+    at_top = 1 + slope * (size - 1)  # behind nothing, the precision before the first image counts as 1
+    just_before = (hits * before + slope * (size - above * before)).where(above > 0, at_top)
+    used = groups.matches > 0
+    # A running sum adds in order, so that padding cannot change the last bit of a value.
+    sums = [
+        ((matches / size.clamp(min=1)) * values).where(used, 0.0).cumsum(1)[:, -1] / total
+        for values in (precision, (precision + just_before) / 2)
+    ]
+    return sums[0], sums[1]
+
+
+def inverse_penalty(groups: TieGroups) -> Tensor:
+    """Returns the expected number of matches divided by the rank of the last of them, `[q]` float64."""
+    total = groups.matches.sum(1)
+    last = ((groups.matches > 0).sum(1) - 1)[:, None]
+    above, size, matches = (column.gather(1, last).squeeze(1) for column in groups)
+    result = total / (above + size).double()
+    tied = (size > matches).nonzero().squeeze(1)
+    if len(tied):
+        result[tied] = _expected_penalty(above[tied], size[tied], matches[tied], total[tied])
+    return result
+
+
+def _expected_penalty(above: Tensor, size: Tensor, matches: Tensor, total: Tensor) -> Tensor:
+    """As `inverse_penalty`, where the last group also holds images that are no match.
+
+    The last of M matches in E places is at place E with probability M / E, and at place l - 1 with (l - M) / (l - 1)
+    times the probability of place l.
+    """
+    down = torch.arange(int(size.max()), device=size.device)  # places counted from the end
+    place = size[:, None] - down  # E, E - 1, ...
+    ratio = ((place + 1 - matches[:, None]).clamp(min=0).double() / place.clamp(min=1)).where(place >= 1, 0.0)
+    ratio[:, 0] = matches.double() / size
+    chance = ratio.cumprod(1)
+    return total * (chance / (above[:, None] + place).clamp(min=1)).sum(1)
+
+
+def _harmonic(start: Tensor, count: Tensor) -> Tensor:
+    """Returns 1 / (start + 1) + ... + 1 / (start + count), float64, exact where a single number is added."""
+    most = int((start + count).max()) + 1
+    sums = torch.zeros(most, dtype=torch.float64, device=start.device)
+    sums[1:] = (1.0 / torch.arange(1, most, dtype=torch.float64, device=start.device)).cumsum(0)
+    several = sums[(start + count).clamp(min=0)] - sums[start]
+    return (1.0 / (start + 1).double()).where(count == 1, several)
