@@ -35,10 +35,10 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study test soak lint bench clean
+.PHONY: help install train compare study test test-oldest soak lint bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo
 	@echo '  make train EXP=fedpav_rw ARGS="rounds=10 seed=1"     PYTHON=/path/to/python uses that environment'
 
@@ -66,6 +66,16 @@ study: install  ## rerun the study of docs/results.md: three seeds, some hours o
 test: install  ## run every test
 	$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 
+# the parts of the tests in which a version of torch, Lightning or torchmetrics would show first
+VERSIONED := tests/federation/client tests/test_client.py tests/test_training_loss.py tests/metrics tests/models \
+  tests/callbacks/test_fedprox.py tests/callbacks/test_scaffold.py tests/callbacks/test_ditto.py
+OLDEST := $(shell sed -nE 's/^ *(torch|torchvision|torchmetrics|pytorch-lightning)>=([0-9.]+)$$/\1==\2/p' setup.cfg)
+
+test-oldest:  ## run a subset of the tests with the oldest torch and Lightning of setup.cfg, in .venv-oldest
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(OLDEST)
+	.venv-oldest/bin/python -m pytest $(VERSIONED) $(ARGS)
+
 soak: install  ## break it: 100 kills at random instants, one of two processes, 12,000 bad inputs; some minutes
 	$(BIN) tests/reliability/kills.py kills=100 $(ARGS)
 	$(BIN) tests/reliability/ranks.py kills=10
@@ -81,5 +91,5 @@ bench: install  ## measure the ratios of docs/performance.md: ARGS="--quick" or 
 	$(BIN) benchmarks/report.py
 
 clean:  ## remove environments, caches and build results; runs/ stays
-	rm -rf $(VENV) .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

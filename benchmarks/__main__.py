@@ -35,6 +35,7 @@ BENCHMARKS = (
     Benchmark("ranking", ("ranking.py", "--single-shot"), ("--repeats", "2", "--size", "small")),
     Benchmark("ranking_msmt17", ("ranking.py", "--size", "msmt17", "--repeats", "2"), ("--size", "small")),
     Benchmark("indexing", ("indexing.py",), ("--repeats", "1")),
+    Benchmark("overlap", ("overlap.py",), ("--repeats", "1")),
     Benchmark("image_cache", ("image_cache.py",), ("--repeats", "2", "--images", "128")),
 )
 

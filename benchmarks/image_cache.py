@@ -97,7 +97,7 @@ def measure(count: int, repeats: int, processes: int) -> tuple[list[float], list
         for number in range(repeats + 1):
             datamodule.begin_turn(number)
             augment = TrainAugmentation(config.pad, config.flip, config.erasing, config.jitter, number)
-            cached.append(drain((augment(batch), labels) for batch, labels, _ in datamodule.train_dataloader()))
+            cached.append(drain((augment(batch), labels) for batch, labels, *_ in datamodule.train_dataloader()))
             decoded.append(drain(images))
     return cached[1:], decoded[1:]  # the first pass warms both up
 

@@ -65,12 +65,12 @@ class Costs(NamedTuple):
 def federation(root: Path, clients: int, present: int, rounds: int) -> Costs:
     """Runs one in this process; a round's seconds are the median without the first round and the one that evaluates."""
     times: list[Seconds] = []
-    run_round = FederationLoop._run_round
+    run_round = FederationLoop.run_round
 
     def timed(self: FederationLoop) -> None:
         times.append(seconds(run_round, self))
 
-    FederationLoop._run_round = timed  # type: ignore[method-assign]
+    FederationLoop.run_round = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         words = [
             *("exp=fedpav", "data=market_layout", f"data.root={root}", f"data.datasets=[people-{clients}]"),

@@ -1,6 +1,6 @@
 """How hard is MiniReID? Trains one model per domain, alone, with a bare PyTorch loop, and prints a table.
 
-    python benchmarks/minireid_difficulty.py [--domains mini-viper ...] [--rounds 30] [--seed 0]
+    python benchmarks/minireid_difficulty.py [--version 1] [--domains mini-viper ...] [--rounds 30] [--seed 0]
 
 The benchmark's difficulty is fixed by this procedure alone. Per domain it compares the nearest neighbour in raw
 pixels, the untrained network, and the network after `rounds` epochs on the domain's own training images.
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedreid_pl.data.minireid import DOMAINS, ensure_minireid
+from fedreid_pl.data.minireid import DOMAINS, VERSION, domains_of, ensure_minireid
 from fedreid_pl.models.ide import IDEBackbone, build_head
 from fedreid_pl.models.trunks import build_trunk
 
@@ -31,17 +31,19 @@ Split = tuple[Tensor, np.ndarray, np.ndarray]
 """Images `[N, 3, 64, 32]` uint8, person numbers `[N]`, cameras `[N]`."""
 
 
-def load(folder: Path) -> Split:
-    """All images of a folder but those numbered -1, resized to 64 x 32."""
+def load(folder: Path, keep_unlabelled: bool = False) -> Split:
+    """All images of a folder, resized to 64 x 32; those numbered -1 only with `keep_unlabelled`."""
     images, persons, cameras = [], [], []
     for file in sorted(folder.glob("*.jpg")):
         person, camera = map(int, NAME.match(file.name).groups())  # type: ignore[union-attr]
-        if person < 0:
+        if person < 0 and not keep_unlabelled:
             continue
         with Image.open(file) as picture:
             images.append(np.asarray(picture.convert("RGB").resize(SIZE, Image.Resampling.BILINEAR)))
         persons.append(person)
         cameras.append(camera)
+    if not images:
+        return torch.empty(0, 3, *SIZE[::-1], dtype=torch.uint8), np.array([], int), np.array([], int)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return pixels, np.array(persons), np.array(cameras)
 
@@ -128,10 +130,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.02, help="learning rate of the backbone")
     parser.add_argument("--head-rate", type=float, default=0.02, help="learning rate of the classifier")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--version", type=int, default=VERSION)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen = [DOMAINS[name] for name in options.domains] if options.root else None
-    root = ensure_minireid(options.root, domains=chosen)
+    chosen = [domains_of(options.version)[name] for name in options.domains] if options.root else None
+    root = ensure_minireid(options.root, domains=chosen, version=options.version)
     print("| domain (synthetic) | train images | raw pixels R-1 | untrained R-1 | standalone R-1 | mAP | seconds |")
     print("|---|---|---|---|---|---|---|")
     for name in options.domains:

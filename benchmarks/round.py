@@ -25,17 +25,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.clients import build_parts
 from fedreid_pl.config import Config, compose
 from fedreid_pl.data.augmentation import TrainAugmentation
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.engines.sequential import SequentialEngine
 from fedreid_pl.federation.client.trainer import launch, quiet
+from fedreid_pl.federation.server.attempts import Attempts
 from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import build_backbone
-from fedreid_pl.parts import build_parts
+from fedreid_pl.parts import build_context
 
 State = dict[str, Tensor]
 
@@ -102,7 +104,7 @@ def plain_round() -> Callable[[int], None]:
 
 def configuration() -> Config:
     """FedPav on MiniReID, images in memory, without evaluation."""
-    config = compose(["exp=fedpav", "data=minireid", "data.cache=memory", "data.public=null", "rounds=100000"])
+    config = compose(["exp=fedpav", "data=minireid_v1", "data.cache=memory", "data.public=null", "rounds=100000"])
     config.evaluate_every = config.rounds
     return config
 
@@ -114,17 +116,12 @@ def federation(config: Config, folder: Path) -> FederationLoop:
     data = load_federated_data(config.data)
     parts = build_parts(config, data, build_backbone(config.model, config.seed), folder, trainer, make_callbacks)
     parts.pool.load()
-    worker = parts.worker
     return FederationLoop(
-        config,
-        {name: datamodule.num_samples for name, datamodule in worker.datamodules.items()},
-        {name: client.tests for name, client in data.clients.items()},
-        SequentialEngine(worker),
+        build_context(config, parts, trainer),
+        SequentialEngine(parts.worker),
         make_callbacks(),
-        worker.initial,
-        frozenset(name for name, _ in worker.backbone.named_buffers()),
         Checkpoints(folder / "checkpoints"),
-        parts.store,
+        attempts=Attempts(folder / "checkpoints"),
     )
 
 
@@ -141,8 +138,8 @@ def main() -> None:
         loop, plain, other = federation(config, Path(folder)), PlainRounds(config).round, OtherProcess(plain_round)
 
         def ours(number: int) -> None:
-            loop.round = number + 1
-            loop._run_round()
+            loop.context.round = number + 1
+            loop.run_round()
 
         runners = {"ours": partial(seconds, ours), "plain": other, "kept": partial(seconds, plain)}
         times: dict[str, list[Seconds]] = {name: [] for name in runners}

@@ -29,6 +29,7 @@ EXPERIMENTS = (
     "fedpav_kd_rw+fidelity=code",
 )
 SEEDS = "0 1 2"
+DATA = "minireid_v1"  # the version that the study was made with
 EVERY = 3  # rounds between evaluations: ten of them, four changes in the second half
 DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
 BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
@@ -36,8 +37,15 @@ BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
 
 def study(words: list[str]) -> int:
     """Runs the comparison and writes its tables into the document; returns the exit code."""
-    out = Path("runs/minireid/study")
-    command = ["compare", f"exps={' '.join(EXPERIMENTS)}", f"seeds={SEEDS}", f"evaluate_every={EVERY}", "logger=csv"]
+    out = Path(f"runs/{DATA}/study")
+    command = [
+        "compare",
+        f"exps={' '.join(EXPERIMENTS)}",
+        f"seeds={SEEDS}",
+        f"data={DATA}",
+        f"evaluate_every={EVERY}",
+        "logger=csv",
+    ]
     code = main([*command, f"out={out}", *words])
     if not (out / "tables.md").exists():
         return code

@@ -51,7 +51,7 @@ def bare_turn(worker: ClientWorker, client: str, seed: int) -> None:
         {"params": head.parameters(), "lr": optim.lr_head},
     ]
     sgd = torch.optim.SGD(groups, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True)
-    for images, labels, _ in datamodule.train_dataloader():
+    for images, labels, *_ in datamodule.train_dataloader():
         loss = F.cross_entropy(head(backbone(augment(images))), labels)
         sgd.zero_grad()
         loss.backward()
@@ -67,7 +67,7 @@ def main() -> None:
     repeats = args.repeats
     quiet()
     keep_freed_memory()
-    config = compose(["exp=fedpav", "data=minireid"])
+    config = compose(["exp=fedpav", "data=minireid_v1"])
     data = load_federated_data(config.data)
     pool = ImagePool(config.data.height, config.data.width, "memory")
     datamodules = {
@@ -85,12 +85,14 @@ def main() -> None:
             callback_factory(config.callbacks),
             lambda callbacks: build_trainer(config, list(callbacks)),
         )
+        address = partial(ClientJob, "fit", "bench")
+        job_of = lambda number, client: address(number, 1, client).exchanging(worker.initial)  # noqa: E731
         times: dict[str, list[tuple[float, float]]] = {smallest: [], largest: []}
         number = 0
         for client, count in ((smallest, 4 * repeats), (largest, repeats)):
             for repeat in range(-1, count):
                 number += 1
-                turn = partial(seconds, worker.fit, ClientJob(number, client, worker.initial))
+                turn = partial(seconds, worker.fit, job_of(number, client))
                 bare = partial(seconds, bare_turn, worker, client, number)
                 if repeat % 2:  # alternate which comes first: the machine's speed drifts
                     ours, plain = turn(), bare()

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from fedreid_pl.config.values import fitting
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.capabilities import LOOP, SEQUENTIAL, check_combination, check_names
+from fedreid_pl.federation.capabilities import LOOP, SEQUENTIAL, Part, check_combination, check_names
 
 
 def known_callbacks() -> list[str]:
@@ -56,15 +56,20 @@ def callback_factory(
             not combine.
     """
     parts = [(name, find_callback(name)) for name in specs]
+    _check(dict(parts), engine, provides)
+    options = {name: _options(name, kind, specs[name]) for name, kind in parts}
+    make = lambda: {name: kind(**options[name]) for name, kind in parts}  # noqa: E731
+    made = make()  # a constructor may refuse a value: now rather than in the first round
+    _check(made, engine, provides)  # an option may need more than the class does
+    return make
+
+
+def _check(parts: Mapping[str, Part], engine: str, provides: Collection[str]) -> None:
     check_combination(
-        {f"callbacks.{name}": kind for name, kind in parts},
+        {f"callbacks.{name}": part for name, part in parts.items()},
         {"the federation loop": LOOP, f"engine={engine}": provides},
         ((f"callbacks.{name}", find_callback(name)) for name in known_callbacks()),
     )
-    options = {name: _options(name, kind, specs[name]) for name, kind in parts}
-    make = lambda: {name: kind(**options[name]) for name, kind in parts}  # noqa: E731
-    make()  # a constructor may refuse a value: now rather than in the first round
-    return make
 
 
 def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
@@ -19,11 +20,16 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
 from fedreid_pl.functional.randomness import generator
-from fedreid_pl.models.batch_norm import norm_names, recalibrate
-from fedreid_pl.models.weights import copy_state
+from fedreid_pl.models.batch_norm import recalibrate
+from fedreid_pl.models.exchange import ALL, exchanged_names, exchanges_all
+from fedreid_pl.models.weights import build_backbone, copy_state
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
+
+EVERYTHING, NOTHING = list(ALL), list[str]()
 
 
 class BackboneSync(FederationCallback):
@@ -35,6 +41,9 @@ class BackboneSync(FederationCallback):
             each round, which is what the published code does. `recalibrate`: averaged, then estimated anew on
             the public set. `local` (FedBN): BatchNorm's parameters and statistics never leave their client,
             which is evaluated with its own.
+        exchange: patterns of the backbone's entries that travel, such as `trunk.*`; by default all of them.
+        keep: patterns of entries that stay at their client, whatever `exchange` says: `bottleneck.*` keeps the
+            layers before the classifier (FedPer). The classifier is no part of the backbone and never travels.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = (
@@ -46,38 +55,52 @@ class BackboneSync(FederationCallback):
     )
     needs: ClassVar[tuple[Capability, ...]] = ()
 
-    def __init__(self, batch_norm: Literal["average", "first", "recalibrate", "local"] = "average") -> None:
+    def __init__(
+        self,
+        batch_norm: Literal["average", "first", "recalibrate", "local"] = "average",
+        exchange: list[str] = EVERYTHING,
+        keep: list[str] = NOTHING,
+    ) -> None:
         self.batch_norm = batch_norm
+        self.exchange, self.keep = list(exchange), list(keep)
+        self._whole = exchanges_all({"batch_norm": batch_norm, "exchange": exchange, "keep": keep})
         self._own: State = {}
+        self._names: frozenset[str] | None = None
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """`recalibrate` needs public images."""
+        """`recalibrate` needs public images, and every pattern has to match something."""
         if self.batch_norm == "recalibrate" and data.public is None:
             raise FedReIDError("callbacks.backbone_sync.batch_norm=recalibrate: needs a public set; set data.public")
+        if not self._whole:
+            self.exchanged(build_backbone(replace(config.model, weights="none"), config.seed))
+
+    def exchanged(self, network: nn.Module) -> frozenset[str]:
+        """Names of the entries that travel."""
+        if self._names is None:
+            self._names = exchanged_names(network, self.exchange, self.keep, norms=self.batch_norm != "local")
+        return self._names
 
     # server half
 
-    def on_federation_start(self, federation: FederationLoop) -> None:
+    def on_federation_start(self, federation: RoundContext) -> None:
         """The initial backbone becomes the global model."""
         federation.models["global"] = federation.initial_backbone
+        if not self._whole:
+            federation.exchanged = self.exchanged(federation.server.network())
 
-    def on_distribute(self, federation: FederationLoop, job: ClientJob) -> ClientJob:
+    def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
         """Every client gets the model it is assigned to, the global one unless a callback says otherwise."""
-        backbone = federation.models[federation.model_of(job.client)]
-        if self.batch_norm == "local":
-            own = norm_names(federation.server.network())
-            backbone = {name: value for name, value in backbone.items() if name not in own}
-        return replace(job, backbone=backbone)
+        return job.exchanging(federation.travelling(federation.models[federation.model_of(job.client)]))
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """p_k = n_k / sum n."""
         weights |= normalize_weights({update.client: update.num_samples for update in updates}) or {}
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],
@@ -93,10 +116,10 @@ class BackboneSync(FederationCallback):
                 source = group[int(torch.randint(len(group), (), generator=draws))].client
             states = ((update.client, update.backbone) for update in group)
             average = weighted_average(states, weights, federation.buffer_names, source)
-            models[model] = {**federation.initial_backbone, **average}  # FedBN's updates hold no BatchNorm
+            models[model] = {**federation.initial_backbone, **average}  # what is kept stays as it was
         return models
 
-    def on_aggregation_end(self, federation: FederationLoop, updates: Sequence[ClientUpdate]) -> None:
+    def on_aggregation_end(self, federation: RoundContext, updates: Sequence[ClientUpdate]) -> None:
         """Under `recalibrate`, new running statistics for every model."""
         if self.batch_norm != "recalibrate":
             return
@@ -115,27 +138,32 @@ class BackboneSync(FederationCallback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A job that only evaluates starts here; after training the local model is left as it is."""
-        if not pl_module.outbox.backbone:
+        if pl_module.job.kind == "evaluate":
             self._load(pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The trained backbone goes into the update, without BatchNorm if that stays."""
+        """The entries that travel go into the update, the others stay."""
         state: dict[str, Any] = pl_module.backbone.state_dict()
         copies = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
-        kept = norm_names(pl_module.backbone) if self.batch_norm == "local" else frozenset()
-        self._own = {name: value for name, value in copies.items() if name in kept}
-        pl_module.outbox.backbone = {name: value for name, value in copies.items() if name not in kept}
+        sent = frozenset(pl_module.job.exchanged)
+        self._own = {name: value for name, value in copies.items() if name not in sent}
+        pl_module.outbox.backbone = {name: value for name, value in copies.items() if name in sent}
 
     def client_state_dict(self) -> dict[str, Any]:
-        """The client's own BatchNorm."""
+        """The entries that stay at the client."""
         return {"own": self._own} if self._own else {}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the client's own BatchNorm back."""
+        """Takes them back."""
         self._own = state["own"]
 
     def _load(self, pl_module: pl.LightningModule) -> None:
-        state = pl_module.job.backbone
-        if self.batch_norm == "local":  # before its first turn, a client has the initial BatchNorm
-            state = {**pl_module.backbone.state_dict(), **state, **self._own}
+        job = pl_module.job
+        state = job.backbone
+        if not self._whole:  # before its first turn, a client has the initial values of what it keeps
+            own = {name: value for name, value in self._own.items() if name in self._kept(pl_module.backbone)}
+            state = {**pl_module.backbone.state_dict(), **state, **own}
         copy_state(state, pl_module.backbone)
+
+    def _kept(self, network: nn.Module) -> frozenset[str]:
+        return frozenset(network.state_dict()) - self.exchanged(network)

@@ -7,7 +7,7 @@ al., CVPR 2019).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,9 +19,12 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.clustering import first_neighbor_clusters
 from fedreid_pl.functional.randomness import generator
+from fedreid_pl.models.exchange import exchanges_all
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class Clustering(FederationCallback):
@@ -52,14 +55,14 @@ class Clustering(FederationCallback):
         """There must be public images, and clients that send whole backbones."""
         if data.public is None:
             raise FedReIDError("callbacks.clustering: needs a public set; set data.public")
-        if config.callbacks["backbone_sync"].get("batch_norm") == "local":
+        if not exchanges_all(config.callbacks.get("backbone_sync", {})):
             raise FedReIDError(
                 "callbacks.backbone_sync.batch_norm=local: clustering runs the clients' models at the server, "
                 "which needs their BatchNorm; choose average, first or recalibrate"
             )
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """Assigns every client to a model of the new round."""
         features = torch.stack([self._mean_feature(federation, update.backbone) for update in updates])
@@ -77,7 +80,7 @@ class Clustering(FederationCallback):
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],
@@ -86,7 +89,7 @@ class Clustering(FederationCallback):
         return models | {name: federation.models[before] for name, before in self._kept.items()}
 
     @torch.no_grad()
-    def _mean_feature(self, federation: FederationLoop, backbone: Mapping[str, Tensor]) -> Tensor:
+    def _mean_feature(self, federation: RoundContext, backbone: Mapping[str, Tensor]) -> Tensor:
         server = federation.server
         if self._batch is None:
             public = server.public

@@ -6,10 +6,9 @@ McMahan et al., "Learning Differentially Private Recurrent Language Models", ICL
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -19,23 +18,37 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import weighted_average
-from fedreid_pl.functional.differential_privacy import add_noise, clip_update, gaussian_epsilon, update_norm
+from fedreid_pl.functional.differential_privacy import (
+    add_noise,
+    clip_update,
+    gaussian_epsilon,
+    public_weights,
+    update_norm,
+)
 from fedreid_pl.functional.randomness import generator
+from fedreid_pl.functional.secret_noise import SecretStream, new_key
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class DifferentialPrivacy(FederationCallback):
-    """Clips every client's update, averages, and adds Gaussian noise: what one client adds cannot be told.
+    """Clips every client's update, averages, and adds Gaussian noise, so that one client's part cannot be told.
 
-    The update is `w_k - w^t` over the exchanged parameters, clipped as a whole to the norm C. The average gets noise
-    of standard deviation `noise_multiplier * C * max_k p_k`, since no client can move it by more than `C max_k p_k`.
-    The weights p_k belong to the numbers of images that clients registered with and count as public. With
-    `noise_multiplier=0 clip=null buffers=average` this is FedPav to the bit.
+    The update is `w_k - w^t` over the exchanged parameters, clipped as a whole to the norm C:
+    `w^{t+1} = w^t + sum_k p_k clip(w_k - w^t) + N(0, (z C max_k p_k)^2)`. The weights p_k have a fixed denominator,
+    made of what is public (the clients that the round asks and the numbers of images that they registered with), and a
+    client that does not answer counts as an update of zero. So adding or removing one client's updates moves the sum
+    by at most `C max_k p_k`. With `noise_multiplier=0 clip=null buffers=average` it is FedPav to the bit where all
+    clients answer.
 
-    Epsilon is that of all global models released so far, for the presence of one client's contribution, towards
-    whoever sees the models; the server itself sees the updates and is trusted. metrics.csv, the summary and the
-    loggers hold measurements of single clients (losses, scores) and are not covered by it.
+    Epsilon is that of all global models released so far, towards whoever sees the models; two runs are neighbours if
+    all updates of one client are added or removed. The server sees the updates and is trusted. metrics.csv, the
+    summary and the loggers hold measurements of single clients (losses, scores) and are not covered.
+
+    A noised model is on the disk before it leaves the server: a round that is repeated after a stop sends the same
+    model again, and where that is not possible counts as one more release.
 
     BatchNorm's statistics and counters are no parameters: clipped along with them, they would swamp the rest; averaged
     as they are, they would leak. The server therefore keeps its own, which `backbone_sync.batch_norm=recalibrate`
@@ -47,8 +60,10 @@ class DifferentialPrivacy(FederationCallback):
         delta: probability with which epsilon may fail; below 1 / clients.
         weights: of the clients: `data_volume` as in FedPav, or `uniform`, which needs the least noise.
         buffers: `server` as above; `average`: those of the clients, without noise alone.
-        noise: drawn from the `seed` of the run, so that it can be repeated, or from a `secret` of 64 bits that the
-            system draws and the server's checkpoints keep. Whoever knows either can take the noise away.
+        noise: `secret`: from a cryptographic stream with a new key of 256 bits for every release, which is kept
+            nowhere. `seed`: from the run's public seed, for tests and comparisons of bits; this is not private.
+        selection: `public`: `clients_per_round` clients that follow from the run's seed; nothing is gained from that.
+            `poisson`: each client with the same probability, drawn from a secret key, which lowers epsilon.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = ("average",)
@@ -63,7 +78,8 @@ class DifferentialPrivacy(FederationCallback):
         delta: float = 1e-5,
         weights: Literal["data_volume", "uniform"] = "data_volume",
         buffers: Literal["server", "average"] = "server",
-        noise: Literal["seed", "secret"] = "seed",
+        noise: Literal["secret", "seed"] = "secret",
+        selection: Literal["public", "poisson"] = "public",
     ) -> None:
         _require(0 <= noise_multiplier < math.inf, "noise_multiplier", noise_multiplier, "at least 0 and finite")
         _require(clip is None or 0 < clip < math.inf, "clip", clip, "above 0 and finite, or null")
@@ -71,9 +87,12 @@ class DifferentialPrivacy(FederationCallback):
         _require(clip is not None or not noise_multiplier, "clip", clip, "a number where noise is added in its measure")
         _require(buffers == "server" or not noise_multiplier, "buffers", buffers, "server where noise is added")
         self.noise_multiplier, self.clip, self.delta = noise_multiplier, clip, delta
-        self.weights, self.buffers, self.noise = weights, buffers, noise
+        self.weights, self.buffers, self.noise, self.selection = weights, buffers, noise, selection
         self._released = 0
-        self._secret = 0
+        self._rate = 1.0
+        self._noised: State = {}
+        self._saved: tuple[int, State] | None = None
+        self._warned = False
 
     def check(self, config: Config, data: FederatedData) -> None:
         """Checks that the accountant is installed, BatchNorm's statistics stay private and delta is small enough."""
@@ -85,80 +104,184 @@ class DifferentialPrivacy(FederationCallback):
                 f"callbacks.backbone_sync.batch_norm={policy}: running statistics of the clients have no noise; under "
                 "callbacks.differential_privacy choose recalibrate (on the public set) or local"
             )
+        if self.selection == "poisson":
+            self._check_sampling(config, len(data.clients))
         if self.noise_multiplier and self.delta * len(data.clients) >= 1:
             raise FedReIDError(
                 f"callbacks.differential_privacy.delta={self.delta}: promises nothing unless it is below 1 / clients, "
                 f"which is {1 / len(data.clients):.3g}"
             )
 
-    def on_federation_start(self, federation: FederationLoop) -> None:
-        """Draws the secret, the same in every process."""
-        if self.noise == "secret":
-            drawn = torch.tensor(int.from_bytes(os.urandom(8), "little") >> 1)
-            self._secret = int(federation.server.agree({"secret": drawn})["secret"])
+    def _check_sampling(self, config: Config, clients: int) -> None:
+        wanted = config.clients_per_round
+        if wanted is None or wanted >= clients:
+            raise FedReIDError(
+                f"clients_per_round={wanted}: callbacks.differential_privacy.selection=poisson draws that many of "
+                f"{clients} clients on average; set it below {clients}"
+            )
+        if config.rounds * (1 - wanted / clients) ** clients > self.delta:
+            raise FedReIDError(
+                f"clients_per_round={wanted}: of {clients} clients callbacks.differential_privacy.selection=poisson "
+                f"would draw none in some of {config.rounds} rounds too often; raise clients_per_round"
+            )
+
+    def on_federation_start(self, federation: RoundContext) -> None:
+        """Sets the rate at which a client is drawn."""
+        if self.selection == "poisson":
+            self._rate = (federation.config.clients_per_round or 0) / len(federation.clients)
+
+    def on_round_start(self, federation: RoundContext) -> None:
+        """Draws the clients under `selection=poisson`, the same in every process.
+
+        Raises:
+            FedReIDError: if no client is drawn.
+        """
+        if self.selection != "poisson":
+            return
+        drawn = torch.from_numpy(SecretStream(new_key(), "selection").uniform(len(federation.clients)) <= self._rate)
+        kept = federation.server.agree({"drawn": drawn.to(torch.uint8)})["drawn"].tolist()
+        federation.selected = [client for client, chosen in zip(federation.clients, kept, strict=True) if chosen]
+        if not federation.selected:
+            raise FedReIDError(f"round {federation.round}: no client was drawn; repeat the command to go on")
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
-        """Under `weights=uniform`, 1 / number of clients."""
-        if self.weights == "uniform":
-            weights |= {update.client: 1 / len(updates) for update in updates}
+        """Sets the public share of every client that answered."""
+        public = self._public_weights(federation)
+        weights |= {update.client: public[update.client] for update in updates}
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """w = sum_k p_k clip(w_k) + N(0, (z C max p)^2)."""
+        """w = w^t + sum_k p_k clip(w_k - w^t) + N(0, (z C max p)^2)."""
         sent = federation.models["global"]
         names = [name for name in updates[0].backbone if _is_parameter(federation, name, sent)]
-        norms = [update_norm(sent, update.backbone, names) for update in updates]
         clip = math.inf if self.clip is None else self.clip
-        clipped = ((update.client, clip_update(sent, update.backbone, names, clip)) for update in updates)
-        average = weighted_average(clipped, weights, federation.buffer_names)
+        norms = [update_norm(sent, update.backbone, names) for update in updates]
+        public = self._public_weights(federation)
+        average = weighted_average(*_with_the_absent(sent, updates, names, clip, public), federation.buffer_names)
         if self.buffers == "server":
             average = {name: average[name] if name in names else sent[name] for name in average}
-        if self.noise_multiplier:
-            sigma = self.noise_multiplier * clip * max(weights.values())
-            average = add_noise(average, names, sigma, self._draws(federation))
-        self._released += 1
         federation.record("privacy", "server", "clipped", sum(norm > clip for norm in norms) / len(norms))
         federation.record("privacy", "server", "update_norm", sum(norms) / len(norms))
-        if self.noise_multiplier:
+        if not self.noise_multiplier:
+            self._released += 1
+            return {**models, "global": {**models["global"], **average}}
+        sigma = self.noise_multiplier * clip * max(public.values())
+        self._compare(federation, sigma, update_norm(sent, average, names), sum(sent[name].numel() for name in names))
+        average |= self._release(federation, average, names, sigma)
+        if self.noise == "secret":
             federation.record("privacy", "server", "epsilon", self._epsilon())
         return {**models, "global": {**models["global"], **average}}
 
     def summary(self) -> dict[str, Any]:
-        """Epsilon and what it was computed from."""
-        epsilon = self._epsilon() if self.noise_multiplier else None
+        """Epsilon, what it was computed from, and what it promises."""
+        promised = bool(self.noise_multiplier) and self.noise == "secret"
         return {
-            "epsilon": epsilon,
+            "guarantee": self._guarantee(),
+            "epsilon": self._epsilon() if promised else None,
             "delta": self.delta,
             "noise_multiplier": self.noise_multiplier,
             "clip": self.clip,
-            "rounds": self._released,
+            "releases": self._released,
+            "rate": self._rate,
             "noise": self.noise,
+            "selection": self.selection,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Number of models released, and the secret."""
-        return {"released": self._released, "secret": self._secret}
+        """Number of models released."""
+        return {"released": self._released}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there."""
-        self._released, self._secret = state["released"], state["secret"]
+        self._released = state["released"]
+
+    def release_state(self) -> dict[str, Any]:
+        """The noised parameters, and the number of releases with this one."""
+        return {"released": self._released, "parameters": self._noised} if self._noised else {}
+
+    def load_release_state(self, state: dict[str, Any], round: int) -> None:
+        """Counts what was released before the run stopped; the round's model is sent again if the round is repeated."""
+        self._released = max(self._released, state["released"])
+        self._saved = (round, state["parameters"])
+
+    def _release(self, federation: RoundContext, average: State, names: Sequence[str], sigma: float) -> State:
+        """The noised parameters of the round, those that were released already if there are some."""
+        round, saved = self._saved or (0, {})
+        shapes = {name: average[name].shape for name in names}
+        if round == federation.round and {name: value.shape for name, value in saved.items()} == shapes:
+            self._noised = saved
+            federation.warn("this round's model was released before the run stopped; the same one is sent again")
+            return saved
+        noisy = add_noise(average, names, sigma, self._normal(federation))
+        self._released += 1
+        released = {name: noisy[name] for name in names}
+        self._noised = released if self.noise == "secret" else {}
+        return released
+
+    def _normal(self, federation: RoundContext) -> Callable[[Sequence[int]], torch.Tensor]:
+        """Draws standard normal numbers, the same in every process."""
+        if self.noise == "seed":
+            draws = generator(federation.seed, federation.round, "differential_privacy")
+            return lambda shape: torch.randn(shape, generator=draws, dtype=torch.float64)
+        key = torch.frombuffer(bytearray(new_key()), dtype=torch.uint8)
+        return SecretStream(bytes(federation.server.agree({"key": key})["key"].tolist()), "noise").normal
+
+    def _public_weights(self, federation: RoundContext) -> dict[str, float]:
+        asked = federation.clients if self.selection == "poisson" else federation.selected
+        sizes = {client: 1 if self.weights == "uniform" else federation.clients[client] for client in asked}
+        return public_weights(sizes, self._rate)
+
+    def _compare(self, federation: RoundContext, sigma: float, signal: float, count: int) -> None:
+        """Records the noise's norm and warns once if the noise is larger than what the clients say together."""
+        noise = sigma * math.sqrt(count)
+        federation.record("privacy", "server", "noise_norm", noise)
+        if self._warned:
+            return
+        self._warned = True
+        if self.noise == "seed":
+            federation.warn("not private: the noise follows from the run's seed (callbacks.differential_privacy.noise)")
+        if noise > signal:
+            federation.warn(
+                f"the noise's norm is {noise:.3g}, that of the mean update {signal:.3g}: the model can hardly learn; "
+                "more clients in a round, or a lower callbacks.differential_privacy.noise_multiplier, would help"
+            )
+
+    def _guarantee(self) -> str:
+        if not self.noise_multiplier:
+            return "not private: no noise"
+        if self.noise == "seed":
+            return "not private: the noise follows from the run's seed"
+        return "differential privacy of the released global models, adding or removing one client's updates"
 
     def _epsilon(self) -> float:
-        return gaussian_epsilon(self.noise_multiplier, self._released, self.delta)
-
-    def _draws(self, federation: FederationLoop) -> torch.Generator:
-        root = self._secret if self.noise == "secret" else federation.seed
-        return generator(root, federation.round, "differential_privacy")
+        return gaussian_epsilon(self.noise_multiplier, self._released, self.delta, self._rate)
 
 
-def _is_parameter(federation: FederationLoop, name: str, state: Mapping[str, torch.Tensor]) -> bool:
+def _with_the_absent(
+    sent: State, updates: Sequence[ClientUpdate], names: Sequence[str], clip: float, weights: Mapping[str, float]
+) -> tuple[list[tuple[str, Mapping[str, torch.Tensor]]], dict[str, float]]:
+    """Clipped models and their weights; what the weights leave of one, or exceed it by, is the model that was sent.
+
+    A client that did not answer so counts as an update of zero.
+    """
+    states: list[tuple[str, Mapping[str, torch.Tensor]]] = [
+        (update.client, clip_update(sent, update.backbone, names, clip)) for update in updates
+    ]
+    used = {update.client: weights[update.client] for update in updates}
+    if used.keys() != weights.keys() or not math.isclose(sum(used.values()), 1.0):
+        states.append(("", {name: sent[name] for name in updates[0].backbone}))
+        used[""] = 1.0 - math.fsum(used.values())
+    return states, used
+
+
+def _is_parameter(federation: RoundContext, name: str, state: Mapping[str, torch.Tensor]) -> bool:
     return name not in federation.buffer_names and state[name].is_floating_point()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,13 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.distillation import distillation_loss, mean_feature
 from fedreid_pl.functional.finite import first_not_finite
 from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators
+from fedreid_pl.models.exchange import exchanges_all
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 CHUNK = 512
 """Public images (uint8) held at a time; every teacher is loaded once for all of them."""
@@ -96,13 +99,13 @@ class Distillation(FederationCallback):
             raise FedReIDError("callbacks.distillation: needs unlabelled public images; set data.public")
         if self.mode == "train" and len(data.public) < 2:
             raise FedReIDError("callbacks.distillation.mode=train: needs two public images at least, data.public has 1")
-        if config.callbacks.get("backbone_sync", {}).get("batch_norm") == "local":
+        if not exchanges_all(config.callbacks.get("backbone_sync", {})):
             raise FedReIDError(
                 "callbacks.distillation: updates without BatchNorm (callbacks.backbone_sync.batch_norm=local) cannot "
                 "teach; choose another batch_norm"
             )
 
-    def on_aggregation_end(self, federation: FederationLoop, updates: Sequence[ClientUpdate]) -> None:
+    def on_aggregation_end(self, federation: RoundContext, updates: Sequence[ClientUpdate]) -> None:
         """The global model learns from the updates; if that ends in NaN it stays as it was aggregated."""
         if federation.round % self.every_n_rounds:
             return
@@ -119,7 +122,7 @@ class Distillation(FederationCallback):
         federation.models["global"] = state
         federation.record("train", "server", "distillation_loss", loss)
 
-    def _distil(self, federation: FederationLoop, student: nn.Module, updates: Sequence[ClientUpdate]) -> Tensor:
+    def _distil(self, federation: RoundContext, student: nn.Module, updates: Sequence[ClientUpdate]) -> Tensor:
         """Trains the student in place; returns the mean loss over all images and passes."""
         device, public = federation.server.device, len(_public(federation))
         fixed = self.mode == "eval" and not self.augment
@@ -144,7 +147,7 @@ class Distillation(FederationCallback):
         return total / (public * self.passes)
 
     @torch.no_grad()
-    def _teach(self, federation: FederationLoop, update: ClientUpdate, chunk: Sequence[Batch], number: int) -> Tensor:
+    def _teach(self, federation: RoundContext, update: ClientUpdate, chunk: Sequence[Batch], number: int) -> Tensor:
         """One teacher's features `[images of the chunk, D]`."""
         teacher = federation.server.network(1)
         teacher.load_state_dict(update.backbone)
@@ -153,14 +156,14 @@ class Distillation(FederationCallback):
             [self._forward(federation, teacher, batch, number, "teacher", update.client) for batch in chunk]
         )
 
-    def _forward(self, federation: FederationLoop, network: nn.Module, batch: Batch, number: int, *who: str) -> Tensor:
+    def _forward(self, federation: RoundContext, network: nn.Module, batch: Batch, number: int, *who: str) -> Tensor:
         """Features of a batch; dropout depends on what it is for, not on what was drawn before."""
         if self.mode == "train":
             seed = derive_seed(federation.seed, federation.round, "distillation", number, batch.number, *who)
             seed_generators(seed)
         return network(normalize(batch.images))
 
-    def _chunks(self, federation: FederationLoop, number: int) -> Iterator[list[Batch]]:
+    def _chunks(self, federation: RoundContext, number: int) -> Iterator[list[Batch]]:
         """The batches of one pass, shuffled, some at a time; every image is read once."""
         public, data = _public(federation), federation.config.data
         draws = generator(federation.seed, federation.round, "distillation", number)
@@ -177,7 +180,7 @@ class Distillation(FederationCallback):
             yield [Batch(start + k, *pair) for k, pair in enumerate(zip(rows, images, strict=True))]
 
 
-def _public(federation: FederationLoop) -> ImageSource:
+def _public(federation: RoundContext) -> ImageSource:
     if federation.server.public is None:
         raise RuntimeError("this federation has no public images")
     return federation.server.public

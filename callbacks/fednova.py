@@ -7,7 +7,7 @@ Section 4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
 from torch.optim import Optimizer
@@ -18,9 +18,11 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum
 from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.fednova import normalized_average
 from fedreid_pl.functional.local_steps import effective_steps
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class FedNova(FederationCallback):
@@ -43,7 +45,7 @@ class FedNova(FederationCallback):
         """Refuses momentum that a client keeps: a_k counts the steps of a momentum that starts at zero."""
         check_fresh_momentum(config, "fednova")
 
-    def on_update(self, federation: FederationLoop, update: ClientUpdate) -> None:
+    def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
         """An update without a possible number of steps cannot be averaged."""
         config, steps = federation.config, update.metrics.get("effective_steps")
         # One image per step at least, momentum adds up to 1 / (1 - rho), and a warmup over the epochs of the
@@ -54,7 +56,7 @@ class FedNova(FederationCallback):
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],

@@ -7,7 +7,7 @@ FedAvgM: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.fedopt import adaptive_step, momentum_step
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class FedOpt(FederationCallback):
@@ -63,7 +65,7 @@ class FedOpt(FederationCallback):
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],

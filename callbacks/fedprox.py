@@ -10,20 +10,20 @@ from typing import ClassVar
 
 import pytorch_lightning as pl
 from torch import Tensor
-from torch.optim import Optimizer
 
+from fedreid_pl.client import ReIDClient
+from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
-from fedreid_pl.federation.client.local_steps import gradient_scale
-from fedreid_pl.functional.fedprox import proximal_gradient
+from fedreid_pl.functional.fedprox import proximal_term
 
 
 class FedProx(FederationCallback):
     """Clients minimise F_k(w) + mu/2 * ||w - w^t||^2 over the exchanged parameters; the server does as before.
 
-    The head, which nobody else has, and BatchNorm that stays at the client are free. The term enters as its
-    gradient mu * (w - w^t), after gradients are averaged over processes.
+    The head, which nobody else has, and BatchNorm that stays at the client are free. The term is a
+    part of the loss that the client reports, and is reported by itself as `train/fedprox`.
 
     Args:
         mu: weight of the term; 0 is FedPav to the bit.
@@ -35,28 +35,25 @@ class FedProx(FederationCallback):
         if not 0 <= mu < math.inf:
             raise FedReIDError(f"callbacks.fedprox.mu={mu}: must be a finite number, at least 0")
         self.mu = mu
-        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._weights: list[Tensor] = []
+        self._start: list[Tensor] = []
 
     # client half
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps w^t, on the device."""
         exchanged = pl_module.job.backbone
-        self._pairs = [
-            (value, value.detach().clone())
-            for name, value in pl_module.backbone.named_parameters()
-            if self.mu and name in exchanged
-        ]
+        for name, value in pl_module.backbone.named_parameters():
+            if self.mu and name in exchanged and value.requires_grad:
+                self._weights.append(value)
+                self._start.append(value.detach().clone())
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
-        """Adds mu * (w - w^t) to the gradients."""
-        scale = gradient_scale(trainer, optimizer)
-        for weight, start in self._pairs:
-            if weight.grad is not None:  # without a gradient it stays w^t
-                weight.grad.add_(proximal_gradient(weight, start, self.mu), alpha=scale)
+    def training_loss(
+        self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
+    ) -> Tensor | None:
+        """mu/2 * ||w - w^t||^2."""
+        return proximal_term(self._weights, self._start, self.mu) if self._weights else None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lets go of w^t."""
-        self._pairs = []
+        self._weights, self._start = [], []

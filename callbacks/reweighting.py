@@ -5,31 +5,39 @@ Zhuang et al., ACM TOMM 19(1s), 2023, Eq. 1-2; "weight reallocation" in the ACM 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
-from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, RejectedUpdate, State
 from fedreid_pl.functional.aggregation import normalize_weights
 from fedreid_pl.functional.randomness import derive_seed, seed_generators
-from fedreid_pl.functional.reweighting import client_weights, cosine_distance, mix_weights
+from fedreid_pl.functional.reweighting import client_weights, clip_weights, cosine_distance, mix_weights
+
+MOVING, FIXED = "cosine_distance", "cosine_distance_fixed"
+"""Names of d_k with the statistics that training left, and with those of before."""
+PREFIX = "reweighting."
+"""What the names of moved statistics begin with in a message."""
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class Reweighting(FederationCallback):
     """Replaces the weights n_k by d_k, the change of the client's logits on one probe batch.
 
     Both passes are in eval mode, without gradients, on the same images without augmentation: training for zero
-    steps gives exactly d_k = 0. Only the number d_k travels.
+    steps gives exactly d_k = 0. Only the number d_k travels, and with it the same distance with BatchNorm's statistics
+    as they were before training: d_k follows the paper and moves with these statistics even where no parameter moves.
 
     Where clients share models (`clustering`), the weights of all clients of the round are divided by their sum
     within each model: proportional ones and the softmax are then those of the group alone.
@@ -39,89 +47,148 @@ class Reweighting(FederationCallback):
             two nothing is measured at the client.
         temperature: weights are the softmax of score / temperature; null: proportional to the score.
         mix: share of these weights, from 0 to 1; the rest is by number of images.
-        probe: `eval` as above. `train` is what the published code does: the images are augmented, dropout is on,
-            BatchNorm takes the batch's statistics, and those of the pass after training enter the running
-            statistics of the model that is sent.
+        clip: weights are cut to between 1 / clip and clip times the mean weight; null: they are as they come.
+        statistics: of BatchNorm in the pass after training: `moving`, those that training left (the paper's
+            definition), or `fixed`, those of the pass before, so that parameters alone are measured.
+        probe: `eval` as above. `train`: the images are augmented, dropout is on, BatchNorm takes the statistics of the
+            batch, and those of the pass after training enter the running statistics of the model that is sent.
+            `code` is what the published code does: as `train`, but the pass before training is in eval mode in the
+            first round and after an evaluation, and elsewhere moves the running statistics that the clients after
+            this one are sent. Clients then depend on their order, which the sequential engine alone keeps.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "weights", "sees_single_updates")
+    job_config: ClassVar[Mapping[str, type]] = {"probe_seed": int, "probe_first": str}
 
     def __init__(
         self,
         by: Literal["cosine_distance", "data_volume", "uniform"] = "cosine_distance",
         temperature: float | None = None,
         mix: float = 1.0,
-        probe: Literal["eval", "train"] = "eval",
+        clip: float | None = None,
+        statistics: Literal["moving", "fixed"] = "moving",
+        probe: Literal["eval", "train", "code"] = "eval",
     ) -> None:
         if temperature is not None and not 0 < temperature < float("inf"):
             raise FedReIDError(f"callbacks.reweighting.temperature={temperature}: must be above 0 and finite, or null")
         if not 0 <= mix <= 1:
             raise FedReIDError(f"callbacks.reweighting.mix={mix}: must be from 0 to 1")
+        if clip is not None and not 1 <= clip < float("inf"):
+            raise FedReIDError(f"callbacks.reweighting.clip={clip}: must be at least 1 and finite, or null")
+        if statistics == "fixed" and probe != "eval":
+            raise FedReIDError(
+                f"callbacks.reweighting.statistics=fixed: has no effect with callbacks.reweighting.probe={probe}, "
+                "which takes the statistics of the probe batch; set one of them back"
+            )
         self.by, self.temperature, self.mix, self.probe = by, temperature, mix, probe
+        self.clip, self.statistics = clip, statistics
+        self._distance = FIXED if statistics == "fixed" else MOVING
         self._measures = by == "cosine_distance"
+        self._moved: State = {}
+        if probe == "code" and self._measures:
+            self.needs = (*type(self).needs, "sequential_order")  # type: ignore[misc]
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """`probe=train` needs two images for the statistics of a batch."""
-        if self._measures and self.probe == "train" and config.data.probe_size < 2:
+        """Outside of `probe=eval` the statistics of a batch need two images."""
+        if self._measures and self.probe != "eval" and config.data.probe_size < 2:
             raise FedReIDError(
-                f"data.probe_size={config.data.probe_size}: callbacks.reweighting.probe=train takes BatchNorm's "
+                f"data.probe_size={config.data.probe_size}: callbacks.reweighting.probe={self.probe} takes BatchNorm's "
                 "statistics from the probe batch and needs at least 2 images"
             )
 
     # server half
 
-    def on_distribute(self, federation: FederationLoop, job: ClientJob) -> ClientJob:
-        """Under `probe=train`, the seed of the probe's dropout."""
+    def on_round_start(self, federation: RoundContext) -> None:
+        """No client has moved the running statistics yet."""
+        self._moved = {}
+
+    def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
+        """Outside of `probe=eval`, the seed of the probe's dropout; under `code`, the statistics as they were moved."""
         if not self._measures or self.probe == "eval":
             return job
         seed = derive_seed(federation.seed, federation.round, job.client, "probe")
-        return replace(job, config={**job.config, "probe_seed": seed})
+        job = replace(job, config={**job.config, "probe_seed": seed})
+        if self.probe == "train":
+            return job
+        if (federation.round - 1) % federation.config.evaluate_every == 0:
+            return replace(job, config={**job.config, "probe_first": "eval"})
+        backbone = {**job.backbone, **self._moved}
+        statistics = {PREFIX + name: backbone[name] for name in federation.buffer_names & backbone.keys()}
+        return replace(job, backbone=backbone, extras={**job.extras, **statistics})
 
-    def on_update(self, federation: FederationLoop, update: ClientUpdate) -> None:
+    def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
         """An update without a distance cannot be weighed by it."""
-        distance = update.metrics.get("cosine_distance")
+        distance = update.metrics.get(self._distance)
         if self._measures and (distance is None or not 0 <= distance <= 2):
             raise RejectedUpdate(f"reports a cosine distance of {distance}")
+        own = {name: value for name, value in update.extras.items() if name.startswith(PREFIX)}
+        self._moved |= {name.removeprefix(PREFIX): value for name, value in own.items()}
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """p_k from the scores, by default d_k / sum d; if every d_k is zero the weights stay as they are, and the
         run says so."""
         images = normalize_weights({update.client: update.num_samples for update in updates}) or {}
         if self._measures:
-            scores = {update.client: update.metrics["cosine_distance"] for update in updates}
-            for client, distance in scores.items():
-                federation.record("weights", client, "cosine_distance", distance)
+            scores = {update.client: update.metrics[self._distance] for update in updates}
+            for update in updates:
+                for name in (MOVING, FIXED):
+                    if 0 <= update.metrics.get(name, -1.0) <= 2:
+                        federation.record("weights", update.client, name, update.metrics[name])
         else:
             scores = images if self.by == "data_volume" else dict.fromkeys(images, 1.0)
         mended = client_weights(scores, self.temperature)
         if mended is None:
             federation.warn("every cosine distance is zero or not finite; this round weighs by number of images")
         else:
+            if self.clip is not None:
+                mended = clip_weights(mended, self.clip)
             weights |= mix_weights(mended, images, self.mix)
 
     # client half
+
+    def declared_extras(self, network: nn.Module) -> list[DeclaredTensor]:
+        """Under `probe=code`, the running statistics that other clients have moved."""
+        if self.probe != "code":
+            return []
+        buffers = dict(network.named_buffers())
+        return [DeclaredTensor(PREFIX + name, tuple(value.shape), value.dtype) for name, value in buffers.items()]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Both passes for a client whose batches are all skipped: Lightning calls no hook of training for it."""
+        if self._measures and not len(trainer.datamodule.train_dataloader()):  # type: ignore[attr-defined]
+            self.on_train_start(trainer, pl_module)
+            self.on_train_end(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logits of the probe batch with the model as it was received, which is left as it is."""
         if not self._measures:
             return
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        self._probe = datamodule.probe_batch(pl_module.device, augmented=self.probe == "train")
-        buffers = [(value, value.clone()) for value in pl_module.buffers()] if self.probe == "train" else []
+        self._probe = datamodule.probe_batch(pl_module.device, augmented=self.probe != "eval")
+        self._statistics = [value.clone() for value in pl_module.buffers()]
         self._before = self._logits(pl_module, "before")
-        for value, old in buffers:
-            value.copy_(old)
+        if self.probe == "eval":
+            return
+        moved = {PREFIX + name: value for name, value in pl_module.backbone.named_buffers()}
+        asked = [name for name in moved if name in pl_module.job.extras]
+        pl_module.outbox.extras |= {name: moved[name].detach().to("cpu", copy=True) for name in asked}
+        _set_buffers(pl_module, self._statistics)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """d_k of the same images with the trained model."""
+        """d_k of the same images with the trained model, and with its parameters alone."""
         if not self._measures:
             return
         distance = cosine_distance(self._before, self._logits(pl_module, "after"))
-        pl_module.outbox.metrics["cosine_distance"] = float(distance)
-        del self._probe, self._before
-        if self.probe == "train" and trainer.world_size > 1:  # equal images, but not always equal bits
+        pl_module.outbox.metrics[MOVING] = float(distance)
+        if self.probe == "eval":
+            trained = [value.clone() for value in pl_module.buffers()]
+            _set_buffers(pl_module, self._statistics)
+            pl_module.outbox.metrics[FIXED] = float(cosine_distance(self._before, self._logits(pl_module, "after")))
+            _set_buffers(pl_module, trained)
+        del self._probe, self._before, self._statistics
+        if self.probe != "eval" and trainer.world_size > 1:  # equal images, but not always equal bits
             for value in pl_module.buffers():
                 if value.is_floating_point():
                     value.copy_(trainer.strategy.reduce(value.clone(), reduce_op="mean"))
@@ -129,10 +196,16 @@ class Reweighting(FederationCallback):
     def _logits(self, pl_module: pl.LightningModule, moment: str) -> Tensor:
         if self.probe == "eval":
             return _logits(pl_module, self._probe)
-        device = pl_module.device
+        device, training = pl_module.device, moment == "after" or "probe_first" not in pl_module.job.config
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             seed_generators(derive_seed(pl_module.job.config["probe_seed"], moment))
-            return _logits(pl_module, self._probe, training=True)
+            return _logits(pl_module, self._probe, training)
+
+
+@torch.no_grad()
+def _set_buffers(pl_module: pl.LightningModule, values: Sequence[Tensor]) -> None:
+    for buffer, value in zip(pl_module.buffers(), values, strict=True):
+        buffer.copy_(value)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ Tolerant Gradient Descent", NeurIPS 2017.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
@@ -18,9 +18,11 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.robust import krum, number_cut, trimmed_mean
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 
 class Robust(FederationCallback):
@@ -29,9 +31,10 @@ class Robust(FederationCallback):
     Unweighted by design: a client's number of images is its own claim, and one that lies would weigh the most. The
     recorded weights are equal for the median and the trimmed mean, and those of the chosen clients under Krum.
 
-    Running statistics of BatchNorm are aggregated and, by Krum, compared like parameters: a client could spoil the
-    model through them as well. So `backbone_sync.batch_norm=first` has no effect on them. Counters are the lower
-    median, under Krum the largest among the chosen.
+    Krum's distances are over parameters alone: in the first rounds running statistics are nearly all of the distance
+    between two models and would decide the choice. BatchNorm's statistics are the coordinate-wise median over all
+    accepted updates under every rule, and counters the lower median, so that no client, chosen or not, sets them.
+    `backbone_sync.batch_norm=first` has no effect on them.
 
     Args:
         rule: `median` or `trimmed_mean` of every coordinate; `krum`, the one model with the nearest neighbours;
@@ -68,32 +71,33 @@ class Robust(FederationCallback):
             )
 
     def on_aggregation_start(
-        self, federation: FederationLoop, updates: Sequence[ClientUpdate], weights: dict[str, float]
+        self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
         """Equal weights, under Krum of the chosen clients and zero for the others."""
         chosen: Sequence[int] = range(len(updates))
         if self.rule in ("krum", "multi_krum"):
-            chosen = self._choose(federation, [update.backbone for update in updates])
+            chosen = self._choose(federation, [_parts(federation, update)[0] for update in updates])
         for number, update in enumerate(updates):
             weights[update.client] = 1 / len(chosen) if number in chosen else 0.0
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """The rule over all exchanged tensors; what stays at the clients is as the callbacks before left it."""
+        """The rule over the parameters, the median over the statistics; what stays at the clients is left as it is."""
+        parameters, statistics = zip(*(_parts(federation, update) for update in updates), strict=True)
         if self.rule in ("krum", "multi_krum"):
-            result = weighted_average(
-                ((update.client, update.backbone) for update in updates if weights[update.client]), weights
-            )
+            pairs = ((update.client, state) for update, state in zip(updates, parameters, strict=True))
+            result = weighted_average(((client, state) for client, state in pairs if weights[client]), weights)
         else:
-            result = trimmed_mean([update.backbone for update in updates], self._cut(federation, len(updates)))
+            result = trimmed_mean(parameters, self._cut(federation, len(updates)))
+        result |= trimmed_mean(statistics, (len(updates) - 1) // 2)
         return {model: {**state, **result} for model, state in models.items()}
 
-    def _cut(self, federation: FederationLoop, count: int) -> int:
+    def _cut(self, federation: RoundContext, count: int) -> int:
         if self.rule == "median":
             return (count - 1) // 2
         cut = number_cut(count, self.trim)
@@ -101,7 +105,7 @@ class Robust(FederationCallback):
             federation.warn(f"trim={self.trim:g} of {count} updates cuts none; this round takes their plain mean")
         return cut
 
-    def _choose(self, federation: FederationLoop, states: Sequence[Mapping[str, Tensor]]) -> Sequence[int]:
+    def _choose(self, federation: RoundContext, states: Sequence[Mapping[str, Tensor]]) -> Sequence[int]:
         count = len(states)
         if count < 3:
             federation.warn(f"{self.rule} cannot choose among {count} updates; this round takes their plain mean")
@@ -112,3 +116,10 @@ class Robust(FederationCallback):
                 f"{self.rule} withstands {byzantine} instead of {self.byzantine} hostile clients: {count} updates"
             )
         return krum(states, byzantine, 1 if self.rule == "krum" else count - byzantine)
+
+
+def _parts(federation: RoundContext, update: ClientUpdate) -> tuple[State, State]:
+    """Parameters, and BatchNorm's statistics and counters, of an update."""
+    buffers = federation.buffer_names & update.backbone.keys()
+    parameters = {name: value for name, value in update.backbone.items() if name not in buffers}
+    return parameters, {name: update.backbone[name] for name in update.backbone if name in buffers}

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fedreid_pl.config import Config
@@ -22,9 +22,11 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum, gradient_scale
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
-from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, State
 from fedreid_pl.functional.scaffold import control_change, move_control
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
 
 PREFIX = "scaffold."
 
@@ -61,7 +63,7 @@ class Scaffold(FederationCallback):
         """Refuses momentum that a client keeps: d is the way of steps whose momentum starts at zero."""
         check_fresh_momentum(config, "scaffold")
 
-    def on_distribute(self, federation: FederationLoop, job: ClientJob) -> ClientJob:
+    def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
         """c of the parameters that are exchanged."""
         for name, value in job.backbone.items():
             if name not in federation.buffer_names:
@@ -71,7 +73,7 @@ class Scaffold(FederationCallback):
 
     def aggregate(
         self,
-        federation: FederationLoop,
+        federation: RoundContext,
         updates: Sequence[ClientUpdate],
         weights: Mapping[str, float],
         models: dict[str, State],
@@ -92,6 +94,12 @@ class Scaffold(FederationCallback):
         self._control = dict(state.get("control", {}))
 
     # client half
+
+    def declared_extras(self, network: nn.Module) -> list[DeclaredTensor]:
+        """c, of the size of any parameter."""
+        return [
+            DeclaredTensor(PREFIX + name, tuple(value.shape), value.dtype) for name, value in network.named_parameters()
+        ]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps w^t and c - c_k, on the device."""

@@ -11,8 +11,11 @@ os.environ["WANDB_MODE"] = "offline"
 import pytest
 import support
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("no deadline", deadline=None)  # a busy machine is slow, which is no fault
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,4 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """No test reads or writes the user's cache, home or network account."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("FEDREID_PL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fedreid_pl.data.minireid import DOMAINS, PUBLIC, write_benchmark
+from fedreid_pl.federation.messages import ClientJob
 
 TINY = ("mini-market1501", "mini-viper", "mini-ilids")
 
@@ -28,6 +30,9 @@ def quick(root: Path, output: Path, *words: str) -> list[str]:
         f"data.root={root}",
         f"data.datasets=[{','.join(TINY)}]",
         "data.public=mini-cuhk02",
+        "model.weights=none",
+        "optim.lr_backbone=0.02",
+        "optim.lr_head=0.02",
         "rounds=2",
         "evaluate_every=1",
         "batch_size=8",
@@ -35,6 +40,19 @@ def quick(root: Path, output: Path, *words: str) -> list[str]:
         f"output_dir={output}",
         *words,
     ]
+
+
+def fit_job(
+    round: int, client: str, backbone: Any = None, config: Any = None, extras: Any = None, kind: str = "fit"
+) -> ClientJob:
+    """A job whose session and attempt do not matter."""
+    job = ClientJob(kind, "session", round, 1, client, config=config or {}, extras=extras or {})
+    return job.exchanging(backbone or {})
+
+
+def evaluate_job(round: int, client: str, backbone: Any = None, config: Any = None) -> ClientJob:
+    """The same, to evaluate."""
+    return fit_job(round, client, backbone, config, kind="evaluate")
 
 
 def run_cli(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import LossConfig, OptimConfig
+from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.federation.client.trainer import quiet
 from fedreid_pl.functional.batch_part import BatchPart, current_part
 from fedreid_pl.models.bnneck import BNNeckBackbone
@@ -37,9 +38,9 @@ class Mean(nn.Module):
 
 
 class Batches(pl.LightningDataModule):
-    """Given training batches `(images, labels, share)`, the same in every epoch."""
+    """Given training batches, the same in every epoch."""
 
-    def __init__(self, batches: list[tuple[Tensor, Tensor, float]]) -> None:
+    def __init__(self, batches: list[TrainBatch]) -> None:
         super().__init__()
         self.batches = batches
 
@@ -52,15 +53,19 @@ def make_client(**optim: Any) -> ReIDClient:
     return ReIDClient(Mean(), nn.Linear(4, 3), OptimConfig(**optim))
 
 
-def make_batches(*sizes: int, share: float = 1.0) -> list[tuple[Tensor, Tensor, float]]:
+def make_batches(*sizes: int, share: float = 1.0) -> list[TrainBatch]:
     draws = torch.Generator().manual_seed(1)
     return [
-        (torch.randn(size, 3, 4, 6, generator=draws), torch.randint(0, 3, (size,), generator=draws), share)
+        as_batch(torch.randn(size, 3, 4, 6, generator=draws), torch.randint(0, 3, (size,), generator=draws), share)
         for size in sizes
     ]
 
 
-def fit(client: ReIDClient, batches: list[tuple[Tensor, Tensor, float]], epochs: int = 1, **hooks: Any) -> None:
+def as_batch(images: Tensor, labels: Tensor, *share: Any) -> TrainBatch:
+    return TrainBatch(images, labels, torch.zeros_like(labels), torch.arange(len(labels)), *share)
+
+
+def fit(client: ReIDClient, batches: list[TrainBatch], epochs: int = 1, **hooks: Any) -> None:
     kind = type("Hooks", (pl.Callback,), {name: staticmethod(hook) for name, hook in hooks.items()})
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -93,23 +98,23 @@ def test_features_are_flip_averaged_and_of_length_one() -> None:
 
 def test_the_loss_is_cross_entropy_times_the_share() -> None:
     client = make_client()
-    ((images, labels, _),) = make_batches(6)
+    ((images, labels, *_),) = make_batches(6)
     logits = client.logits(images)
     by_hand = []
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         by_hand.append(math.log(sum(math.exp(value) for value in row)) - row[label])
     mean = sum(by_hand) / len(by_hand)
-    assert client.training_step((images, labels, 1.0), 0).item() == pytest.approx(mean, rel=1e-5)
-    assert client.training_step((images, labels, 0.25), 1).item() == pytest.approx(mean / 4, rel=1e-5)
+    assert client.training_step(as_batch(images, labels), 0).item() == pytest.approx(mean, rel=1e-5)
+    assert client.training_step(as_batch(images, labels, 0.25), 1).item() == pytest.approx(mean / 4, rel=1e-5)
 
 
 def test_layers_know_of_the_part_of_a_batch_that_was_dealt_out() -> None:
     client, part = make_client(), BatchPart((1, 2, 5), 6)
     seen: list[BatchPart | None] = []
     client.backbone.register_forward_hook(lambda *_: seen.append(current_part()))
-    ((*batch, _),) = make_batches(3)
-    client.training_step((*batch, 1.0, part), 0)
-    client.training_step((*batch, 1.0), 1)
+    (batch,) = make_batches(3)
+    client.training_step(batch._replace(part=part), 0)
+    client.training_step(batch, 1)
     assert seen == [part, None] and current_part() is None
 
 
@@ -242,16 +247,16 @@ def hardest(features: Tensor, labels: Tensor, margin: float) -> Tensor:
 def test_label_smoothing_by_hand() -> None:
     client = make_client()
     client.loss = LossConfig(label_smoothing=0.3)
-    ((images, labels, _),) = make_batches(6)
+    ((images, labels, *_),) = make_batches(6)
     wanted = smoothed(client.logits(images), labels, 0.3).item()
-    assert client.training_step((images, labels, 0.5), 0).item() == pytest.approx(wanted / 2, rel=1e-5)
+    assert client.training_step(as_batch(images, labels, 0.5), 0).item() == pytest.approx(wanted / 2, rel=1e-5)
 
 
 @NECKS
 def test_a_turn_with_every_option_equals_a_plain_loop(neck: str) -> None:
     """Also the weight of the triplet loss, the share, the rates of three groups, and what is reported."""
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    batches = [(images, labels, share) for share in (1.0, 0.5) for images, _, _ in make_batches(6)]
+    batches = [as_batch(batch.images, labels, share) for share in (1.0, 0.5) for batch in make_batches(6)]
     loss = LossConfig(label_smoothing=0.2, triplet=0.7, margin=0.4)
     optim = {"lr_backbone": 0.02, "lr_head": 0.1, "schedule": "cosine", "warmup": 2, "bottleneck": "head"}
     client, hand = (make_reid_client(neck, loss, **optim) for _ in range(2))
@@ -261,7 +266,7 @@ def test_a_turn_with_every_option_equals_a_plain_loop(neck: str) -> None:
     speed = {name: torch.zeros_like(value) for name, value in hand.named_parameters()}
     totals, triplets = [], []
     for factor in (1 / 2, 1.0, 1.0, 1 / 2):  # two epochs of warm-up, then half a cosine over the two that are left
-        for images, _, share in batches:
+        for images, _, _, _, share, _ in batches:
             pooled = hand.backbone.trunk(images).flatten(2).mean(2)
             metric = pooled if neck == "bnneck" else hand.backbone.bottleneck[0](pooled)
             norm = hand.backbone.bottleneck if neck == "bnneck" else hand.backbone.bottleneck[1]

@@ -76,6 +76,32 @@ def cells(table: Table) -> dict[tuple[str, str], tuple[float, float | None, int]
     }
 
 
+def write_start(run: PlannedRun, **scores: float) -> None:
+    """Adds the evaluation before the first round."""
+    with (run.folder / "metrics.csv").open() as file:
+        head, *lines = file.read().splitlines()
+    first = [f"0,global,{name},{metric},{value}" for name, value in scores.items() for metric in ("rank1", "mAP")]
+    (run.folder / "metrics.csv").write_text("\n".join([head, *first, *lines]) + "\n")
+
+
+def test_the_start_model_without_training_is_a_row_of_tables_3_and_4() -> None:
+    made = plan("local fedpav fedpav_rw", *WORDS, seeds="0 1")
+    for run in made.runs:
+        curves = {"local": {"a": [0.5] * 4, "b": [0.7] * 4}}
+        write_run(run, curves if run.experiment == "local" else {**curves, "global": curves["local"]})
+        if run.experiment == "fedpav":
+            write_start(run, a=0.2 + 0.1 * run.seed, b=0.4)
+    tables = tables_of(made)
+    rows = cells(tables["table3"])
+    assert rows["start model, not trained", "a"] == (pytest.approx(25.0), pytest.approx(10 / 2**0.5), 2)
+    assert rows["start model, not trained", "b"][0] == pytest.approx(40.0)
+    assert rows["start model, not trained", "mean"][0] == pytest.approx((30 + 35) / 2)
+    assert tables["table3"].rows[0][0] == ("start model, not trained",)
+    assert cells(tables["table4"])["start model, not trained", "a"][0] == pytest.approx(25.0 - 50.0)
+    alone = {run: result for run in made.runs if run.experiment != "fedpav" and (result := read_result(run))}
+    assert "start model" not in tidy_csv(make_tables(made, alone)), "where nobody evaluated it, there is no row"
+
+
 # what is read
 
 

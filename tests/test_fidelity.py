@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.config import compose, departures, load_config, to_yaml
+from fedreid_pl.errors import FedReIDError
 
 
 def test_code_sets_what_concerns_the_experiment() -> None:
     config = compose(["exp=fedpav_rw", "fidelity=code"])
     assert (config.optim.scope, config.optim.bottleneck, config.data.hold_out) == ("round", "head", "first")
-    assert config.callbacks == {"backbone_sync": {"batch_norm": "first"}, "reweighting": {"probe": "train"}}
+    assert config.callbacks == {"backbone_sync": {"batch_norm": "first"}, "reweighting": {"probe": "code"}}
     alone = compose(["exp=local", "fidelity=code"])
     assert alone.callbacks == {} and alone.optim.scope == "round"
 
@@ -24,6 +26,7 @@ def test_callbacks_added_or_taken_out_by_words_count() -> None:
     assert config.callbacks["distillation"] == {
         "every_n_rounds": 10,
         "mode": "train",
+        "normalize": "teachers",
         "nesterov": True,
         "augment": True,
     }
@@ -33,7 +36,9 @@ def test_words_win_over_the_preset(tmp_path: Path) -> None:
     words = ["exp=fedpav", "fidelity=code", "optim.scope=run", "callbacks.backbone_sync.batch_norm=average"]
     config = compose(words)
     assert config.optim.scope == "run" and config.callbacks["backbone_sync"]["batch_norm"] == "average"
-    assert [key for key, *_ in departures(config)] == ["data.hold_out", "optim.bottleneck", "optim.nesterov"]
+    keys = [key for key, *_ in departures(config)]
+    assert keys[:2] == ["data.hold_out", "data.incomplete_batches"]
+    assert keys[2:] == ["optim.schedule", "optim.bottleneck", "optim.nesterov"]
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_config(tmp_path / "config.yaml") == config
 
@@ -43,6 +48,14 @@ def test_the_default_departs_in_nothing_and_code_in_everything_that_concerns_it(
     assert departures(compose([f"exp={exp}"])) == []
     assert compose([f"exp={exp}"]) == compose([f"exp={exp}", "fidelity=paper"])
     rows = departures(compose([f"exp={exp}", "fidelity=code"]))
-    assert len(rows) == {"local": 4, "fedpav": 5, "fedpav_rw": 6}[exp]
+    assert len(rows) == {"local": 6, "fedpav": 7, "fedpav_rw": 8}[exp]
     for key, value, paper, text in rows:
         assert value != paper and text and key.count(".") in (1, 2)
+
+
+def test_the_code_s_cosine_distance_needs_an_engine_that_keeps_the_order() -> None:
+    config = compose(["exp=fedpav_rw", "fidelity=code"])
+    callback_factory(config.callbacks)
+    with pytest.raises(FedReIDError, match=r"sequential_order.*engine=ray"):
+        callback_factory(config.callbacks, engine="ray", provides=())
+    callback_factory(compose(["exp=fedpav_rw"]).callbacks, engine="ray", provides=())

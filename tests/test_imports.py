@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,12 +26,15 @@ BELOW = {
     "data": {"functional", *LEAVES},
     "client": {"functional", "metrics", "models", "data", *LEAVES},
 }
+BELOW["start"] = {"functional", "models", "data", *LEAVES}
 BELOW["federation"] = {"client", *BELOW["client"]}
-BELOW["engines"] = {"federation", *BELOW["federation"]}
+BELOW["engines"] = {"clients", "callbacks", "inspection", "reporting", "federation", *BELOW["federation"]}
 BELOW["callbacks"] = {"federation", *BELOW["federation"]}
 BELOW["reporting"] = {"federation", *BELOW["federation"]}
+BELOW["inspection"] = {"reporting", *BELOW["reporting"]}
+BELOW["clients"] = {"callbacks", "inspection", "start", *BELOW["inspection"]}
 BELOW["resume"] = {"reporting", *BELOW["reporting"]}
-BELOW["comparison"] = {"callbacks", "reporting", *BELOW["reporting"]}
+BELOW["comparison"] = {"callbacks", "reporting", "start", *BELOW["reporting"]}
 """Every part of the package and the parts that it may import. What is not here is at the top."""
 
 
@@ -46,10 +50,10 @@ def for_types_only(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
-def imports(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
-    """(line, module below fedreid_pl) of every import, those inside functions too."""
+def imports(tree: ast.AST, module: str, types: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, module below fedreid_pl) of every import, those inside functions too; with `types` those for types too."""
     for node in ast.iter_child_nodes(tree):
-        if for_types_only(node):
+        if for_types_only(node) and not types:
             continue
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -57,11 +61,12 @@ def imports(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             package = ["fedreid_pl", *module.split(".")][: -node.level] if node.level else []
             source = ".".join([*package, *([node.module] if node.module else [])])
-            names = [f"{source}.{alias.name}" for alias in node.names] if source == "fedreid_pl" else [source]
+            whole = types or source == "fedreid_pl"
+            names = [f"{source}.{alias.name}" for alias in node.names] if whole else [source]
         for name in names:
             if name.startswith("fedreid_pl."):
                 yield node.lineno, name.removeprefix("fedreid_pl.")
-        yield from imports(node, module)
+        yield from imports(node, module, types)
 
 
 def breaches(module: str, text: str, name: str) -> list[str]:
@@ -115,6 +120,16 @@ def test_an_import_for_types_only_is_none() -> None:
     assert breaches("federation.server.loop", text, "file") == []
 
 
+def test_the_drawing_names_folders_and_files_that_are_there() -> None:
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+    drawing = page.split("```")[1]
+    boxes = re.findall(r"[a-z/]+/(?=[ :\n|])|[a-z_/]+\.py", drawing)
+    assert len(boxes) > 20 and {"federation/server/", "federation/client/", "engines/"} <= set(boxes)
+    places = ("", "federation", "federation/server", "federation/client")
+    for box in boxes:
+        assert any((PACKAGE / place / box).exists() for place in places), box
+
+
 @pytest.mark.parametrize("name", ["server/loop", "engine", "client/worker", "callback"])
 def test_the_federation_names_no_algorithm(name: str) -> None:
     text = (PACKAGE / "federation" / f"{name}.py").read_text().lower()
@@ -125,6 +140,68 @@ def test_the_federation_names_no_algorithm(name: str) -> None:
         f"{number}: {word}" for number, line in enumerate(text.splitlines(), 1) for word in algorithms if word in line
     )
     assert not found, found
+
+
+def modules_used() -> dict[str, set[str]]:
+    """Every module of the package and those that its file imports, for types too."""
+    files = {module.removesuffix(".__init__"): path for module, path in source_files()}
+    used: dict[str, set[str]] = {}
+    for module, path in files.items():
+        found = set()
+        inside = f"{module}.__init__" if path.name == "__init__.py" else module
+        for _, name in imports(ast.parse(path.read_text()), inside, types=True):
+            while name and name not in files:
+                name = name.rpartition(".")[0]
+            found.add(name)
+        used[module] = found - {module, ""}
+    return used
+
+
+def circles(used: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of modules that import each other, however indirectly."""
+    reach = {module: set(names) for module, names in used.items()}
+    changed = True
+    while changed:
+        changed = False
+        for names in reach.values():
+            more = set().union(*(reach.get(name, set()) for name in names)) - names
+            changed, _ = changed or bool(more), names.update(more)
+    inside = {module for module, names in reach.items() if module in names}
+    return [set(group) for group in {frozenset(reach[module] & inside) for module in inside}]
+
+
+def test_no_modules_import_each_other_not_even_for_types() -> None:
+    assert circles(modules_used()) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [{"b", "c"}]
+
+
+def test_the_two_halves_of_the_federation_never_import_each_other() -> None:
+    used = modules_used()
+    assert {"federation.server.loop", "federation.client.worker"} <= set(used)
+    for module, names in used.items():
+        for half, other in (("server", "client"), ("client", "server")):
+            if module.startswith(f"federation.{half}"):
+                assert not {name for name in names if name.startswith(f"federation.{other}")}, module
+
+
+@pytest.mark.parametrize(
+    ("loads", "stays_out"),
+    [
+        (
+            "from fedreid_pl.callbacks import callback_factory, known_callbacks; "
+            "[__import__(f'fedreid_pl.callbacks.{name}') for name in known_callbacks()]; import fedreid_pl.clients",
+            "server",
+        ),
+        ("import fedreid_pl.federation.server.loop", "client"),
+    ],
+)
+def test_a_process_of_one_half_has_not_loaded_the_other(loads: str, stays_out: str) -> None:
+    script = f"import sys; {loads}; print([name for name in sys.modules if 'federation.{stays_out}' in name])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_config_needs_no_torch() -> None:

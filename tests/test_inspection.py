@@ -17,8 +17,8 @@ from fedreid_pl.cli import main
 from fedreid_pl.config import compose
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.inspection import check_report
 from fedreid_pl.inspection.choice import LIST, PER_IDENTITY, POINTS, RankedList, choose_lists
+from fedreid_pl.inspection.observer import check_report
 from fedreid_pl.metrics.retrieval import RankedSets
 from fedreid_pl.reporting.inspection import read_inspection, without_images, write_inspection
 
@@ -165,7 +165,7 @@ def test_a_look_that_fails_costs_a_warning_and_its_test_set(
     tests = load_federated_data(compose(words).data).tests
     sizes = {name: len(test.query) for name, test in tests.items()}
     assert len(set(sizes.values())) == len(sizes)
-    monkeypatch.setattr("fedreid_pl.inspection.inspector.choose_lists", fails)
+    monkeypatch.setattr("fedreid_pl.inspection.look.choose_lists", fails)
     assert main(["train", "exp=fedpav", *words]) == 0
     assert "inspection.json is not complete (mini-viper: MemoryError: no room to look)" in capsys.readouterr().err
     content = read_inspection(tmp_path / "run")

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader
 
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import OptimConfig
+from fedreid_pl.data.batch import TrainBatch
+from fedreid_pl.federation.callback import FederationCallback, training_losses
 from fedreid_pl.federation.client.trainer import quiet
 from fedreid_pl.federation.messages import ClientJob
 
-Batch = tuple[Tensor, Tensor, float]
 EPOCHS = 2
 MOMENTUM = OptimConfig(
     lr_backbone=0.05, lr_head=0.2, momentum=0.8, weight_decay=0.01, schedule="step", step=1, gamma=0.5
@@ -48,10 +49,14 @@ def make_head() -> nn.Linear:
     return head
 
 
-def make_batches(seed: int = 0, steps: int = 3) -> list[Batch]:
+def make_batches(seed: int = 0, steps: int = 3) -> list[TrainBatch]:
     """`steps` batches of six vectors."""
     draws = torch.Generator().manual_seed(100 + seed)
-    return [(torch.randn(6, 3, generator=draws), torch.randint(0, 2, (6,), generator=draws), 1.0) for _ in range(steps)]
+    zeros, rows = torch.zeros(6, dtype=torch.int64), torch.arange(6)
+    return [
+        TrainBatch(torch.randn(6, 3, generator=draws), torch.randint(0, 2, (6,), generator=draws), zeros, rows)
+        for _ in range(steps)
+    ]
 
 
 class UnfusedClient(ReIDClient):
@@ -78,7 +83,7 @@ def take_turn(
     callbacks: Iterable[pl.Callback],
     job: ClientJob,
     optim: OptimConfig,
-    batches: list[Batch],
+    batches: list[TrainBatch],
     epochs: int = EPOCHS,
     precision: str = "plain",
 ) -> ReIDClient:
@@ -90,7 +95,10 @@ def take_turn(
     quiet()
     backbone = make_backbone()
     backbone.load_state_dict({**backbone.state_dict(), **job.backbone})
-    module = (UnfusedClient if precision == "scaled" else ReIDClient)(backbone, make_head(), optim, 0, job)
+    callbacks = list(callbacks)
+    losses = training_losses({type(part).__name__: part for part in callbacks if isinstance(part, FederationCallback)})
+    kind = UnfusedClient if precision == "scaled" else ReIDClient
+    module = kind(backbone, make_head(), optim, 0, job, losses=losses)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -108,7 +116,7 @@ def take_turn(
 def by_hand(
     start: nn.Module,
     optim: OptimConfig,
-    batches: list[Batch],
+    batches: list[TrainBatch],
     extra: Callable[[str, Tensor], Tensor | float] = lambda name, weight: 0.0,
     epochs: int = EPOCHS,
 ) -> dict[str, Tensor]:
@@ -119,7 +127,7 @@ def by_hand(
     speeds = [torch.zeros_like(value) for _, value, _ in weights]
     for epoch in range(epochs):
         factor = optim.gamma ** (epoch // optim.step) if optim.schedule == "step" else 1.0
-        for images, labels, _ in batches:
+        for images, labels, *_ in batches:
             loss = F.cross_entropy(head(backbone(images.double())), labels)
             gradients = torch.autograd.grad(loss, [value for _, value, _ in weights])
             with torch.no_grad():

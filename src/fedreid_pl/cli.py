@@ -16,11 +16,14 @@ from fedreid_pl.commands.embed import embed
 from fedreid_pl.commands.evaluate import evaluate
 from fedreid_pl.commands.export import export
 from fedreid_pl.commands.figure import figure
+from fedreid_pl.commands.habits import as_words
 from fedreid_pl.commands.report import report
 from fedreid_pl.commands.search import search
+from fedreid_pl.commands.streams import flush, settle_streams
 from fedreid_pl.commands.train import train
 from fedreid_pl.commands.words import complain
 from fedreid_pl.config import available, describe
+from fedreid_pl.config.launch import ignore_leftovers
 from fedreid_pl.errors import FedReIDError, nearest
 
 USAGE = """\
@@ -67,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    settle_streams()
+    ignore_leftovers()
+    return flush(_code(words))
+
+
+def _code(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except FedReIDError as error:
@@ -84,16 +93,25 @@ def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
-    if words[0] in ("-V", "--version"):
+    if {"-V", "--version"} & set(words):
         print(f"fedreid_pl {__version__}")
         return 0
     command, *rest = words
     if command not in COMMANDS:
-        raise FedReIDError(f"'{command}': no such command{nearest(command, list(COMMANDS))}")
+        raise FedReIDError(f"'{command}': no such command{_command_hint(command, rest)}")
     if {"-h", "--help"} & set(rest):
         print(_help(), end="")
         return 0
-    return COMMANDS[command](rest)
+    return COMMANDS[command](as_words(rest))
+
+
+def _command_hint(command: str, rest: list[str]) -> str:
+    """What to type where the name of the command was left out."""
+    if command.startswith("--") or "=" in (command, *rest)[:2] or "=" in command:
+        return f"; write fedreid-pl train {' '.join([command, *rest])}"
+    if command in available("exp"):
+        return f"; write fedreid-pl train exp={' '.join([command, *rest])}"
+    return nearest(command, list(COMMANDS))
 
 
 def _help() -> str:

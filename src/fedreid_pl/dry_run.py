@@ -14,6 +14,7 @@ import torch
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.minireid import is_drawn
+from fedreid_pl.data.minireid.lessons import LESSONS
 from fedreid_pl.experiment import check_experiment
 from fedreid_pl.functional.schedule import run_factors
 from fedreid_pl.models.weights import Backbone
@@ -23,6 +24,7 @@ from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.tables import text_table
 from fedreid_pl.reporting.terminal import columns
 from fedreid_pl.resume import check_folder
+from fedreid_pl.start import CHOSEN, DRAWN, start_file
 
 
 def dry_run(config: Config, folder: Path) -> str:
@@ -54,8 +56,11 @@ def dry_run(config: Config, folder: Path) -> str:
 def _nothing_kept(config: Config, place: Path) -> Iterator[Config]:
     """The configuration with temporary places for what would be drawn, downloaded or indexed."""
     data = replace(config.data, cache_dir=str(place))
-    if data.source == "minireid" and not is_drawn(data.root):
+    if data.source == "minireid" and not is_drawn(data.root, data.version):
         data.root = str(place / "minireid")
+    weights = config.model.weights
+    if weights == DRAWN and config.model.name == "small" and not start_file(LESSONS[CHOSEN]).exists():
+        weights = "none"  # pretraining takes a minute, and the network's size is the same
     hub = Path(torch.hub.get_dir())
     downloads = place / "hub" / "checkpoints"
     downloads.mkdir(parents=True)
@@ -63,7 +68,7 @@ def _nothing_kept(config: Config, place: Path) -> Iterator[Config]:
         (downloads / file.name).symlink_to(file.resolve())
     torch.hub.set_dir(place / "hub")
     try:
-        yield replace(config, data=data)
+        yield replace(config, data=data, model=replace(config.model, weights=weights))
     finally:
         torch.hub.set_dir(hub)
 

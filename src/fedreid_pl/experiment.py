@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,25 +12,27 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.clients import build_parts
 from fedreid_pl.config import Config, lineage, to_yaml
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.data.synthetic import with_found
 from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
-from fedreid_pl.federation.client.worker import ClientWorker
-from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.federation.server.checkpoint import check_models, read_checkpoint
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
-from fedreid_pl.inspection import InspectionFiles, Inspector, check_report
-from fedreid_pl.models.weights import Backbone, build_backbone
-from fedreid_pl.parts import Parts, build_loop, build_parts
+from fedreid_pl.inspection.inspector import Inspector
+from fedreid_pl.inspection.observer import InspectionFiles, check_report
+from fedreid_pl.models.weights import Backbone
+from fedreid_pl.parts import build_inspector, build_loop
 from fedreid_pl.reporting import terminal
 from fedreid_pl.reporting.html.report import ReportFile
 from fedreid_pl.reporting.introduction import introduce
@@ -38,6 +41,7 @@ from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
+from fedreid_pl.start import initial_backbone, start_record
 
 Say = Callable[[str], None]
 
@@ -59,21 +63,22 @@ def train(config: Config, folder: Path) -> FederationLoop:
     observers = _observers(config, folder, data) if first else []
     if first:
         write_text(folder / "config.yaml", to_yaml(config))
-        write_splits(folder, data.digests, data.datasets)
+        write_splits(folder, data.digests, data.datasets, data.overlaps, data.unread_folders)
         introduce(config, data, folder)
 
     trainer = launch(config)
     try:
         with peers_of(trainer):
             parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
-            if first:
-                inspector = parts.inspector(config, config.rounds, trainer)
+            inspector = build_inspector(config, parts, config.rounds, trainer) if first else None
+            if inspector is not None:
                 # after the numbers, before loggers
                 observers[1:1] = [InspectionFiles(inspector, folder), ReportFile(folder)]
             _prepare_images(config, parts.pool, say)
-            loop = build_loop(config, parts, trainer, make_callbacks, folder, observers)
-            _resume(loop, trainer, say)
-            loop.run()
+            loop = build_loop(config, parts, trainer, make_callbacks, folder, observers, inspector=inspector)
+            with closing(loop.engine):
+                _resume(loop, trainer, say)
+                loop.run()
     finally:
         del lock
     return loop
@@ -99,9 +104,10 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     check_report(config)
     make_callbacks = callback_factory(config.callbacks)
     data = load_federated_data(config.data, status)
+    config = with_found(config, data)
+    backbone = initial_backbone(config, status)
     if status is not None:
         status.done()
-    backbone = build_backbone(config.model, config.seed)
     check_selection(config, len(data.clients))
     for callback in make_callbacks().values():
         callback.check(config, data)
@@ -126,43 +132,48 @@ def _resume(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
     trainer.strategy.barrier("checkpoint is read")
     if state is not None:
         loop.load_state_dict(state)
-        say(f"resumed after round {loop.round} of {loop.rounds}")
+        say(f"resumed after round {loop.context.round} of {loop.context.rounds}")
 
 
 def evaluate(
-    config: Config,
-    data: FederatedData,
-    folder: Path,
-    checkpoint: dict[str, Any],
-    prepare: Callable[[Parts, pl.Trainer], object] | None = None,
-) -> FederationLoop:
+    config: Config, data: FederatedData, folder: Path, checkpoint: dict[str, Any], inspected: bool = False
+) -> tuple[RoundContext, Inspector | None]:
     """Evaluates the models of a checkpoint (of a `local` run: each client's own) on data of the run's clients.
 
-    Nothing is written. The scores are in the returned loop's history, in the checkpoint's round. `prepare` is called
-    with the parts before anything is evaluated.
+    Nothing is written.
+
+    Args:
+        inspected: whether what is behind the scores is kept as well.
+
+    Returns:
+        The scores, in the context's history under the checkpoint's round; and what is behind them, on the first
+        process.
 
     Raises:
         FedReIDError: for data that cannot be read or does not fit the run.
     """
     quiet()
-    config = resolve_precision(config)
+    config = with_found(resolve_precision(config), data)
     check_devices(config)
     make_callbacks = callback_factory(config.callbacks)
-    backbone = build_backbone(config.model, config.seed)
+    backbone = initial_backbone(config)
     trainer = launch(config)
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
-    if prepare is not None:
-        prepare(parts, trainer)
-    loop = build_loop(config, parts, trainer, make_callbacks, folder, [], writable=False)
-    check_models(checkpoint["models"], loop.initial_backbone)
-    loop.round = checkpoint["round"]
-    loop.models = checkpoint["models"]
-    loop.assignment = checkpoint["assignment"]
-    if loop.models:
-        loop.evaluate_models()
-    else:
-        _evaluate_own(loop, parts.worker)
-    return loop
+    round, looks = checkpoint["round"], inspected and trainer.is_global_zero
+    inspector = build_inspector(config, parts, round, trainer) if looks else None
+    loop = build_loop(config, parts, trainer, make_callbacks, folder, [], writable=False, inspector=inspector)
+    with closing(loop.engine):
+        context = loop.context
+        if trainer.is_global_zero:
+            context.ledger.listeners.append(lambda text: terminal.say(f"warning: {text}"))
+        check_models(checkpoint["models"], context.initial_backbone)
+        context.round, context.models, context.assignment = round, checkpoint["models"], checkpoint["assignment"]
+        context.turns = checkpoint.get("turns", dict.fromkeys(context.clients, round))
+        if context.models:
+            loop.evaluate_models()
+        else:
+            loop.evaluate_own()
+    return context, inspector
 
 
 def inspect_run(config: Config, before: Config, folder: Path) -> None:
@@ -176,29 +187,21 @@ def inspect_run(config: Config, before: Config, folder: Path) -> None:
     check_report(config)
     state = read_checkpoint(find_checkpoint(folder), lineage(before))
     data = load_federated_data(config.data)
+    config = with_found(config, data)
     if list(data.clients) != list((read_summary(folder) or {}).get("clients", data.clients)):
         raise FedReIDError(f"data={config.data.name}: its clients are not those of the run in {folder}")
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     lock = RunLock(folder) if first else None
-    inspectors: list[Inspector] = []
-    evaluate(
-        config, data, folder, state, lambda parts, t: inspectors.append(parts.inspector(config, state["round"], t))
-    )
-    if lock is None:
+    _, inspector = evaluate(config, data, folder, state, inspected=True)
+    if lock is None or inspector is None:
         return
-    (inspector,) = inspectors
     if inspector.problem:
         raise FedReIDError(f"{folder}: {inspector.problem}")
     inspector.write(folder)
     write_text(folder / "config.yaml", to_yaml(replace(before, report=config.report)))
 
 
-def _evaluate_own(loop: FederationLoop, worker: ClientWorker) -> None:
-    for client in loop.clients:
-        loop.record_local(worker.evaluate(ClientJob(loop.round, client)))
-
-
 def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
-    observers: list[Observer] = [RunFiles(folder, data), ProgressLine()]
+    observers: list[Observer] = [RunFiles(folder, data, start_record(config)), ProgressLine()]
     logger = make_observer(config, folder)
     return [*observers, logger] if logger else observers

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fedreid_pl.config import Config, differences, lineage, load_config, may_change
+from fedreid_pl.data.minireid.versions import check_resumed_version
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
-from fedreid_pl.federation.server.checkpoint import Checkpoints, read_checkpoint
+from fedreid_pl.federation.server.checkpoint import RELEASE, Checkpoints, read_checkpoint
 from fedreid_pl.federation.storage import remove_leftovers, write_bytes
 from fedreid_pl.reporting.run_folder import RunLock, read_splits
 
@@ -121,6 +122,8 @@ def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None
         try:
             shutil.copytree(source / "clients", folder / "clients", dirs_exist_ok=True)
             target.folder.mkdir(parents=True, exist_ok=True)
+            if (checkpoint.parent / RELEASE).exists():
+                write_bytes(target.folder / RELEASE, (checkpoint.parent / RELEASE).read_bytes())
             write_bytes(target.folder / checkpoint.name, checkpoint.read_bytes())  # last: it makes the folder a run
         except (OSError, shutil.Error) as error:
             reason = getattr(error, "strerror", None) or "copying failed"
@@ -143,6 +146,7 @@ def _check_source(config: Config, path: Path, digests: Digests | None) -> tuple[
 
 def _check_same(config: Config, folder: Path, named: Path) -> None:
     before = load_config(folder / "config.yaml")
+    check_resumed_version(str(named), before.data, config.data)
     if before.defaults != config.defaults:
         raise FedReIDError(
             f"{named}: was made with the defaults number {before.defaults}, this fedreid_pl has number "

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.clients import build_parts
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import VALIDATION, FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.engines import EngineParts, build_engine
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
-from fedreid_pl.federation.client.worker import ClientWorker
-from fedreid_pl.federation.messages import ClientJob, State
+from fedreid_pl.federation.engine import Engine
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, State
 from fedreid_pl.federation.precision import resolve_precision
-from fedreid_pl.models.weights import build_backbone
-from fedreid_pl.parts import build_parts
+from fedreid_pl.federation.server.answers import in_job_order
+from fedreid_pl.models.exchange import exchanges_all
 from fedreid_pl.reporting.run_folder import read_summary
 from fedreid_pl.reporting.tables import TransferScores
+from fedreid_pl.start import initial_backbone
+
+LOAD_WHOLE: dict[str, dict[str, Any]] = {"backbone_sync": {}}
+"""Callbacks with which a client evaluates the backbone that it is sent, whatever the run trained with."""
 
 
 class TrainedModel(NamedTuple):
-    """One model of a run: what the server holds of it, and what a client keeps if it is a client's own."""
+    """One model of a run: the entries of its backbone that differ from the initial ones."""
 
     name: str
     backbone: State
-    kept: dict[str, Any]
 
 
 def trains_on(folder: Path, data: FederatedData) -> bool:
@@ -56,11 +62,15 @@ def transfer(
     trainer = launch(config)
     scores: dict[tuple[str, str], dict[str, list[float]]] = {}
     for part, sets in readings:
-        backbone = build_backbone(config.model, config.seed)
-        worker = build_parts(part, sets, backbone, folder, trainer, callback_factory(config.callbacks), False).worker
-        for model in models:
-            for test, metric, value in _scores(worker, model, sets, checkpoint["round"]):
-                scores.setdefault((model.name, test), {}).setdefault(metric, []).append(value)
+        backbone = initial_backbone(config)
+        make_callbacks = callback_factory(LOAD_WHOLE)
+        parts = build_parts(part, sets, backbone, folder, trainer, make_callbacks, writable=False)
+        engine = build_engine(EngineParts(part, folder, parts.worker, _ignore, _ignore, trainer.world_size))
+        with closing(engine):
+            for model in models:
+                whole = {**parts.worker.initial, **model.backbone}
+                for test, metric, value in _scores(engine, whole, sets, checkpoint["round"]):
+                    scores.setdefault((model.name, test), {}).setdefault(metric, []).append(value)
     return [TransferScores(model, test, metrics) for (model, test), metrics in scores.items()]
 
 
@@ -71,45 +81,43 @@ def trained_models(config: Config, folder: Path, checkpoint: dict[str, Any]) -> 
         FedReIDError: if there is none.
     """
     models, assignment = checkpoint["models"], checkpoint["assignment"]
-    personal = config.callbacks.get("backbone_sync", {}).get("batch_norm") == "local"
-    if models and not personal:
-        return [TrainedModel(name, state, {}) for name, state in models.items()]
+    if models and exchanges_all(config.callbacks.get("backbone_sync", {})):
+        return [TrainedModel(name, state) for name, state in models.items()]
     store = ClientStore(folder / "clients", writable=False)
     found = []
     for client in _clients(folder):
         kept = store.load(client, checkpoint["round"] + 1)
         if kept is not None:
-            state = {part: value for part, value in kept.items() if part != "head"}
-            found.append(TrainedModel(client, models.get(assignment.get(client, "global"), {}), state))
+            own = kept.get("callbacks", {}).get("backbone_sync", {}).get("own", {})
+            shared = models.get(assignment.get(client, "global"), {})
+            found.append(TrainedModel(client, {**kept.get("backbone", {}), **shared, **own}))
     if not found:
         raise FedReIDError(f"{folder}: holds no model of a client; give the folder of a run that has trained")
     return found
 
 
-class _OneState(ClientStore):
-    """Gives every client the same state."""
+def _scores(engine: Engine, backbone: State, data: FederatedData, round: int) -> Iterator[tuple[str, str, float]]:
+    """(test set, metric, value) of one model, each set once.
 
-    def __init__(self, folder: Path, kept: dict[str, Any]) -> None:
-        super().__init__(folder, writable=False)
-        self.kept = kept
-
-    def load(self, client: str, before: int) -> dict[str, Any] | None:
-        return self.kept
-
-
-def _scores(
-    worker: ClientWorker, model: TrainedModel, data: FederatedData, round: int
-) -> Iterator[tuple[str, str, float]]:
-    """(test set, metric, value) of one model, each set once."""
-    worker.store = _OneState(worker.store.folder, model.kept)
-    done: set[str] = set()
+    Raises:
+        FedReIDError: if a test set cannot be evaluated.
+    """
+    jobs, done = [], set[str]()
     for client in data.clients.values():
         tests = [test for test in client.tests if test not in done and not test.startswith(VALIDATION)]
         if tests:
             done |= set(tests)
-            yield from worker.evaluate(
-                ClientJob(round, client.name, model.backbone, {"tests": "/".join(tests)})
-            ).scores()
+            config: dict[str, Plain] = {"tests": "/".join(tests), "starts_from": 0}
+            jobs.append(ClientJob("evaluate", "transfer", round, 1, client.name, config=config).exchanging(backbone))
+    for job, outcome in in_job_order(engine.evaluate, jobs, lambda job, outcome: outcome):
+        if not isinstance(outcome, ClientUpdate):
+            reason = f" ({outcome.reason}: {outcome.detail})" if outcome is not None else ""
+            raise FedReIDError(f"{job.config['tests']}: cannot be evaluated{reason}")
+        yield from outcome.scores()
+
+
+def _ignore(unused: object) -> None:
+    """Nobody watches, nothing is kept behind the scores."""
 
 
 def _read_splits(config: Config, data: FederatedData, splits: Sequence[int]) -> list[tuple[Config, FederatedData]]:

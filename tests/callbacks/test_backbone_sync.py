@@ -6,12 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import support
 import torch
 from torch import nn
 
 from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.client import Outbox
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.server.network import ServerNetwork
 
 BUFFERS = frozenset({"1.running_mean", "1.running_var", "1.num_batches_tracked"})
@@ -32,9 +34,16 @@ def updates_of(sizes: dict[str, int]) -> list[ClientUpdate]:
     ]
 
 
+class Server(SimpleNamespace):
+    """What the server half uses of a federation."""
+
+    def travelling(self, model: State) -> State:
+        return {name: value for name, value in model.items() if self.exchanged is None or name in self.exchanged}
+
+
 def server(**more: Any) -> Any:
-    own = {"seed": 0, "round": 2, "buffer_names": BUFFERS, "models": {}, "initial_backbone": {}}
-    return SimpleNamespace(**{**own, "model_of": lambda client: "global", **more})
+    own = {"seed": 0, "round": 2, "buffer_names": BUFFERS, "models": {}, "initial_backbone": {}, "exchanged": None}
+    return Server(**{**own, "model_of": lambda client: "global", **more})
 
 
 def average(updates: list[ClientUpdate], callback: BackboneSync, round: int = 2) -> tuple[State, dict[str, float]]:
@@ -93,7 +102,7 @@ def test_clients_get_the_model_that_they_are_assigned_to() -> None:
     callback = BackboneSync()
     callback.on_federation_start(federation)
     federation.models["second"] = other
-    jobs = [ClientJob(2, client, {}, {"evaluate": True}) for client in "ab"]
+    jobs = [support.fit_job(2, client, {}, {"evaluate": True}) for client in "ab"]
     sent = [callback.on_distribute(federation, job) for job in jobs]
     assert [(job.round, job.client, job.config) for job in sent] == [
         (2, "a", {"evaluate": True}),
@@ -106,7 +115,7 @@ def test_clients_get_the_model_that_they_are_assigned_to() -> None:
 
 def test_the_client_half_loads_before_and_copies_after() -> None:
     sent, callback = make_net(3).state_dict(), BackboneSync()
-    module: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(1, "a", sent), outbox=Outbox())
+    module: Any = SimpleNamespace(backbone=make_net(1), job=support.fit_job(1, "a", sent), outbox=Outbox())
     trainer: Any = None
     callback.on_fit_start(trainer, module)
     for name, value in module.backbone.state_dict().items():
@@ -121,7 +130,7 @@ def test_the_client_half_loads_before_and_copies_after() -> None:
     assert torch.equal(module.outbox.backbone["0.weight"], sent["0.weight"] + 1.0), "the update is a copy"
     callback.on_test_start(trainer, module)
     assert not module.backbone[0].weight.any(), "after training the local model is evaluated, not the one sent"
-    module.outbox = Outbox()
+    module.job, module.outbox = support.evaluate_job(1, "a", sent), Outbox()
     callback.on_test_start(trainer, module)
     assert torch.equal(module.backbone[0].weight, sent["0.weight"])
 
@@ -147,7 +156,7 @@ def test_fedbn_sends_and_averages_everything_but_batch_norm() -> None:
     initial, callback = make_net(4).state_dict(), BackboneSync(batch_norm="local")
     federation = fedbn_server(initial_backbone=initial)
     callback.on_federation_start(federation)
-    job = callback.on_distribute(federation, ClientJob(1, "a"))
+    job = callback.on_distribute(federation, support.fit_job(1, "a"))
     assert set(job.backbone) == {"0.weight", "0.bias"}
     states = [{name: make_net(number).state_dict()[name] for name in job.backbone} for number in (1, 2)]
     updates = [ClientUpdate(1, client, state, 5, {}) for client, state in zip("ab", states, strict=True)]
@@ -160,7 +169,7 @@ def test_fedbn_sends_and_averages_everything_but_batch_norm() -> None:
 def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -> None:
     sent = {name: value for name, value in make_net(3).state_dict().items() if name not in NORM}
     trained = make_net(5)
-    first: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(1, "a", sent), outbox=Outbox())
+    first: Any = SimpleNamespace(backbone=make_net(1), job=support.fit_job(1, "a", sent), outbox=Outbox())
     callback = BackboneSync(batch_norm="local")
     callback.on_fit_start(None, first)  # type: ignore[arg-type]
     for name, value in first.backbone.state_dict().items():
@@ -171,15 +180,54 @@ def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -
     again = BackboneSync(batch_norm="local")
     again.load_client_state_dict(callback.client_state_dict())
     whole = make_net(6).state_dict()  # the server's evaluation job carries some BatchNorm; the client has its own
-    second: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(2, "a", whole), outbox=Outbox())
+    second: Any = SimpleNamespace(backbone=make_net(1), job=support.evaluate_job(2, "a", whole), outbox=Outbox())
     again.on_test_start(None, second)  # type: ignore[arg-type]
     for name, value in second.backbone.state_dict().items():
         assert torch.equal(value, (trained.state_dict() if name in NORM else whole)[name]), name
 
 
+@pytest.mark.parametrize(
+    ("options", "travels"),
+    [
+        ({"keep": ["1.*"]}, {"0.weight", "0.bias"}),
+        ({"exchange": ["*.weight"]}, {"0.weight", "1.weight"}),
+        ({"exchange": ["0.*"], "keep": ["*.bias"]}, {"0.weight"}),
+        ({"exchange": ["*.weight", "*.bias"], "batch_norm": "local"}, {"0.weight", "0.bias"}),
+    ],
+)
+def test_patterns_choose_what_travels(options: dict[str, Any], travels: set[str]) -> None:
+    callback, initial = BackboneSync(**options), make_net(4).state_dict()
+    federation = fedbn_server(initial_backbone=initial)
+    callback.on_federation_start(federation)
+    job = callback.on_distribute(federation, support.fit_job(1, "a"))
+    assert set(job.backbone) == set(job.exchanged) == travels == callback.exchanged(make_net(1))
+    module: Any = SimpleNamespace(backbone=make_net(2), job=job, outbox=Outbox())
+    callback.on_fit_start(None, module)  # type: ignore[arg-type]
+    own = make_net(2).state_dict()
+    for name, value in module.backbone.state_dict().items():
+        assert torch.equal(value, initial[name] if name in travels else own[name]), name
+    callback.on_fit_end(None, module)  # type: ignore[arg-type]
+    assert set(module.outbox.backbone) == travels
+    assert set(callback.client_state_dict()["own"]) == set(own) - travels
+
+
+def test_what_is_kept_is_averaged_nowhere_and_a_pattern_without_a_match_is_refused() -> None:
+    initial, callback = make_net(4).state_dict(), BackboneSync(keep=["1.*"])
+    states = [{name: make_net(number).state_dict()[name] for name in ("0.weight", "0.bias")} for number in (1, 2)]
+    updates = [ClientUpdate(1, client, state, 5, {}) for client, state in zip("ab", states, strict=True)]
+    model = callback.aggregate(server(initial_backbone=initial), updates, {"a": 0.5, "b": 0.5}, {})["global"]
+    torch.testing.assert_close(model["0.bias"], (states[0]["0.bias"] + states[1]["0.bias"]) / 2)
+    assert all(torch.equal(model[name], initial[name]) for name in NORM)
+    for options in ({"keep": ["1.*", "head.*"]}, {"exchange": ["head.*"]}):
+        with pytest.raises(FedReIDError, match=r"backbone_sync\.(keep|exchange)=head\.\*: matches no entry.*0\.weight"):
+            BackboneSync(**options).exchanged(make_net(1))
+    with pytest.raises(FedReIDError, match="nothing of the backbone is exchanged"):
+        BackboneSync(keep=["*"]).exchanged(make_net(1))
+
+
 def test_a_job_with_a_missing_tensor_is_an_error_at_the_client() -> None:
     sent = {name: value for name, value in make_net(3).state_dict().items() if name != "1.running_mean"}
-    module: Any = SimpleNamespace(backbone=make_net(1), job=ClientJob(1, "a", sent), outbox=Outbox())
+    module: Any = SimpleNamespace(backbone=make_net(1), job=support.fit_job(1, "a", sent), outbox=Outbox())
     with pytest.raises(RuntimeError, match="running_mean"):
         BackboneSync().on_fit_start(None, module)  # type: ignore[arg-type]
 

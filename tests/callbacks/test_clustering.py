@@ -21,9 +21,9 @@ from fedreid_pl.data.augmentation import MEAN, STD
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
 from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 from fedreid_pl.federation.server.checkpoint import Checkpoints
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.server.network import ServerNetwork
 from fedreid_pl.federation.server.selection import select_clients
@@ -216,9 +216,9 @@ def test_a_new_callback_in_the_middle_of_a_run_goes_on_alike() -> None:
     for updates in rounds:
         unbroken.do_round([BackboneSync(), callback], updates)
         resumed.do_round([BackboneSync(), Clustering()], updates)
-        assert resumed.assignment == unbroken.assignment and resumed.records == unbroken.records
-        assert resumed.models.keys() == unbroken.models.keys()
-        assert all(equal(resumed.models[name], model) for name, model in unbroken.models.items())
+        assert resumed.assignment == unbroken.context.assignment and resumed.records == unbroken.records
+        assert resumed.models.keys() == unbroken.context.models.keys()
+        assert all(equal(resumed.models[name], model) for name, model in unbroken.context.models.items())
     assert Clustering().state_dict() == {}
 
 
@@ -242,24 +242,18 @@ class Scores:
             scores = {f"test/{test}/rank1": float(job.backbone["w"]) for test in str(job.config["tests"]).split("/")}
             yield ClientUpdate(job.round, job.client, {}, 1, scores)
 
+    def close(self) -> None:
+        pass
+
 
 def test_a_test_set_that_several_models_share_gets_the_mean_over_its_clients(tmp_path: Path) -> None:
     tests = {"a": ("x",), "b": ("x", "y"), "c": ("x", "y"), "d": ("z",)}
-    loop = FederationLoop(
-        compose(["exp=fedpav"]),
-        dict.fromkeys(tests, 1),
-        tests,
-        Scores(),
-        {},
-        {},
-        frozenset(),
-        Checkpoints(tmp_path / "checkpoints"),
-        ClientStore(tmp_path / "clients"),
-    )
-    loop.models = {"cluster-a": {"w": torch.tensor(0.25)}, "cluster-b": {"w": torch.tensor(0.5)}}
-    loop.assignment = dict(zip("abcd", ["cluster-a", "cluster-b", "cluster-b", "cluster-a"], strict=True))
+    context = RoundContext(compose(["exp=fedpav"]), dict.fromkeys(tests, 1), tests, {}, frozenset())
+    loop = FederationLoop(context, Scores(), {}, Checkpoints(tmp_path / "checkpoints"))
+    loop.context.models = {"cluster-a": {"w": torch.tensor(0.25)}, "cluster-b": {"w": torch.tensor(0.5)}}
+    loop.context.assignment = dict(zip("abcd", ["cluster-a", "cluster-b", "cluster-b", "cluster-a"], strict=True))
     loop.evaluate_models()
-    recorded = [(row.name, row.value) for row in loop.history.records]
+    recorded = [(row.name, row.value) for row in loop.context.history.records]
     assert recorded == [("x", (0.25 + 0.5 + 0.5) / 3), ("z", 0.25), ("y", 0.5)]
 
 
@@ -289,11 +283,13 @@ def test_one_cluster_of_all_is_the_run_without_clustering(tiny_root: Path, tmp_p
     """Among three clients at most one pair is mutual, so one step joins all."""
     one, other = (run(tiny_root, tmp_path / exp, f"exp={exp}") for exp in ("fedpav_rw", "fedpav_cc_rw"))
     name = f"cluster-{support.TINY[0]}"
-    assert set(one.models) == {"global"} and set(other.models) == {name}
-    assert equal(one.models["global"], other.models[name])
+    assert set(one.context.models) == {"global"} and set(other.context.models) == {name}
+    assert equal(one.context.models["global"], other.context.models[name])
     for client in support.TINY:
-        assert other.history.series("weights", client, "cluster") == {1: 0.0, 2: 0.0}
-        assert other.history.series("global", client, "rank1") == one.history.series("global", client, "rank1")
+        assert other.context.history.series("weights", client, "cluster") == {1: 0.0, 2: 0.0}
+        assert other.context.history.series("global", client, "rank1") == one.context.history.series(
+            "global", client, "rank1"
+        )
 
 
 def test_a_real_run_with_clients_left_out_and_resumed(tiny_root: Path, tmp_path: Path) -> None:
@@ -307,14 +303,18 @@ def test_a_real_run_with_clients_left_out_and_resumed(tiny_root: Path, tmp_path:
     first = run(tiny_root, tmp_path / "run", *words, "rounds=1")
     market, viper, ilids = support.TINY
     shared = f"cluster-{market}"
-    assert first.assignment == {market: shared, viper: shared, ilids: f"cluster-{ilids}"}
-    assert equal(first.models[f"cluster-{ilids}"], first.initial_backbone)
+    assert first.context.assignment == {market: shared, viper: shared, ilids: f"cluster-{ilids}"}
+    assert equal(first.context.models[f"cluster-{ilids}"], first.context.initial_backbone)
     second = run(tiny_root, tmp_path / "run", *words, "rounds=2")
     shared = f"cluster-{viper}"
-    assert second.assignment == {market: f"cluster-{market}", viper: shared, ilids: shared}
-    assert equal(second.models[f"cluster-{market}"], first.models[f"cluster-{market}"]), "the model it had"
-    assert not equal(second.models[shared], first.models[f"cluster-{market}"])
+    assert second.context.assignment == {market: f"cluster-{market}", viper: shared, ilids: shared}
+    had = first.context.models[f"cluster-{market}"]
+    assert equal(second.context.models[f"cluster-{market}"], had), "the model it had"
+    assert not equal(second.context.models[shared], first.context.models[f"cluster-{market}"])
     unbroken = run(tiny_root, tmp_path / "unbroken", *words, "rounds=2")
-    assert unbroken.assignment == second.assignment and unbroken.models.keys() == second.models.keys()
-    assert all(equal(second.models[name], model) for name, model in unbroken.models.items())
-    assert sum(second.weights.values()) == pytest.approx(1.0) and set(second.weights) == {viper, ilids}
+    assert (
+        unbroken.context.assignment == second.context.assignment
+        and unbroken.context.models.keys() == second.context.models.keys()
+    )
+    assert all(equal(second.context.models[name], model) for name, model in unbroken.context.models.items())
+    assert sum(second.context.weights.values()) == pytest.approx(1.0) and set(second.context.weights) == {viper, ilids}

@@ -433,13 +433,13 @@ def test_a_run_distils_the_average_and_records_the_loss(
     words = ["exp=fedpav_kd", *support.quick(tiny_root, tmp_path, "rounds=1", "trainer.accelerator=cpu")]
     loop = train(compose(words), tmp_path)
     (average,) = averages
-    (loss,) = loop.history.series("train", "server", "distillation_loss").values()
+    (loss,) = loop.context.history.series("train", "server", "distillation_loss").values()
     assert 0 < loss < math.inf
     with open(tmp_path / "metrics.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "distillation_loss"]
     assert [(row["round"], row["section"], row["name"], float(row["value"])) for row in rows] == [
         ("1", "train", "server", loss)
     ]
-    assert list(loop.models["global"]) == list(average)
-    for name, value in loop.models["global"].items():
+    assert list(loop.context.models["global"]) == list(average)
+    for name, value in loop.context.models["global"].items():
         assert torch.equal(value, average[name]) == is_buffer(name), name

@@ -17,7 +17,7 @@ from fedreid_pl.callbacks.backbone_sync import BackboneSync
 from fedreid_pl.callbacks.fednova import FedNova
 from fedreid_pl.config import compose
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate, State
+from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
 
 STEPS = {"a": 2.0, "b": 30.0, "c": 7.5}
 PARAMETERS = ("0.weight", "0.bias", "1.weight", "1.bias")
@@ -26,7 +26,7 @@ PARAMETERS = ("0.weight", "0.bias", "1.weight", "1.bias")
 @pytest.mark.parametrize("precision", ["plain", "scaled", "fused"])
 def test_a_turn_reports_how_far_its_steps_go(precision: str) -> None:
     sent = tiny_turn.make_backbone().state_dict()
-    job, batches = ClientJob(1, "a", sent), tiny_turn.make_batches()
+    job, batches = support.fit_job(1, "a", sent), tiny_turn.make_batches()
     module = tiny_turn.take_turn([FedNova()], job, tiny_turn.MOMENTUM, batches, precision=precision)
     buffer, wanted = 0.0, 0.0
     for factor in (1, 1, 1, 0.5, 0.5, 0.5):  # three batches, two epochs, the rate halves
@@ -40,7 +40,7 @@ def test_a_turn_reports_how_far_its_steps_go(precision: str) -> None:
 
 def test_counting_leaves_the_training_as_it_was() -> None:
     sent = tiny_turn.make_backbone().state_dict()
-    job, batches = ClientJob(1, "a", sent), tiny_turn.make_batches()
+    job, batches = support.fit_job(1, "a", sent), tiny_turn.make_batches()
     one, other = (
         tiny_turn.take_turn(callbacks, job, tiny_turn.MOMENTUM, batches).state_dict() for callbacks in ([FedNova()], [])
     )
@@ -131,19 +131,21 @@ def test_a_real_round_equals_the_formula_over_its_clients(tiny_root: Path, tmp_p
     words = ("trainer.accelerator=cpu", "rounds=1", "batch_size=2", f"data.datasets=[{','.join(clients)}]")
     loop = train(compose(["exp=fednova", *support.quick(tiny_root, tmp_path, *words)]), tmp_path)
     worker: Any = loop.engine.worker  # type: ignore[attr-defined]
-    updates = {client: worker.fit(ClientJob(1, client, worker.initial)) for client in clients}
+    updates = {client: worker.fit(support.fit_job(1, client, worker.initial)) for client in clients}
     steps = {}
     for client in clients:
-        count = loop.clients[client] // 2  # batches of two, a single image left over is no batch
+        count = loop.context.clients[client] // 2  # batches of two, a single image left over is no batch
         steps[client] = sum((1 - 0.9 ** (count - i)) / (1 - 0.9) for i in range(count))
-        assert loop.history.series("weights", client, "effective_steps") == {1: pytest.approx(steps[client])}
+        assert loop.context.history.series("weights", client, "effective_steps") == {1: pytest.approx(steps[client])}
     assert len(set(steps.values())) == 2
-    total = sum(loop.clients.values())
-    shares = {client: loop.clients[client] / total for client in clients}
+    total = sum(loop.context.clients.values())
+    shares = {client: loop.context.clients[client] / total for client in clients}
     mean = sum(shares[client] * steps[client] for client in clients)
     for name in ("bottleneck.0.weight", "trunk.stem.0.weight"):
         old = worker.initial[name].double()
         change = sum(
             shares[client] * (updates[client].backbone[name].double() - old) / steps[client] for client in clients
         )
-        torch.testing.assert_close(loop.models["global"][name].double(), old + mean * change, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            loop.context.models["global"][name].double(), old + mean * change, rtol=1e-4, atol=1e-6
+        )

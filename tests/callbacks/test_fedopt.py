@@ -170,9 +170,9 @@ def test_values_out_of_bounds_are_refused(options: dict, wanted: str) -> None:
 def test_a_round_of_the_experiment(exp: str, tiny_root: Path, tmp_path: Path) -> None:
     words = support.quick(tiny_root, tmp_path, "rounds=1", "trainer.accelerator=cpu")
     loop = train(compose([f"exp={exp}", *words]), tmp_path)
-    initial, model = loop.initial_backbone, loop.models["global"]
+    initial, model = loop.context.initial_backbone, loop.context.models["global"]
     kept = loop.callbacks["fedopt"].state_dict()
-    parameters = [name for name in model if name not in loop.buffer_names]
+    parameters = [name for name in model if name not in loop.context.buffer_names]
     assert sorted(kept["first"]["global"]) == sorted(parameters)
     assert sorted(kept["second"].get("global", {})) == ([] if exp == "fedavgm" else sorted(parameters))
     for name in parameters:

@@ -14,7 +14,7 @@ from fedreid_pl.callbacks.fedprox import FedProx
 from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.messages import ClientJob, State
+from fedreid_pl.federation.messages import State
 
 MU = 2.0
 
@@ -24,7 +24,7 @@ MU = 2.0
 def test_a_turn_equals_sgd_with_the_penalty_by_hand(exchanged: str, precision: str) -> None:
     backbone, batches = tiny_turn.make_backbone(), tiny_turn.make_batches()
     sent = {name: value for name, value in backbone.state_dict().items() if exchanged == "all" or name[0] == "0"}
-    job = ClientJob(1, "a", sent)
+    job = support.fit_job(1, "a", sent)
     module = tiny_turn.take_turn([FedProx(MU)], job, tiny_turn.MOMENTUM, batches, precision=precision)
     start = {name: value.detach().double() for name, value in backbone.named_parameters()}
     hand, free = (
@@ -46,7 +46,7 @@ def test_a_turn_equals_sgd_with_the_penalty_by_hand(exchanged: str, precision: s
 
 def train_one_round(tiny_root: Path, folder: Path, *words: str) -> State:
     words = ("trainer.accelerator=cpu", "rounds=1", "batch_size=3", f"data.datasets=[{support.TINY[1]}]", *words)
-    return train(compose(support.quick(tiny_root, folder, *words)), folder).models["global"]
+    return train(compose(support.quick(tiny_root, folder, *words)), folder).context.models["global"]
 
 
 def test_mu_of_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fedreid_pl.config import OptimConfig, compose
 from fedreid_pl.data.augmentation import MEAN, STD, TrainAugmentation
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.models.ide import IDEBackbone, build_head
 from fedreid_pl.models.trunks import SmallResNet
@@ -49,7 +49,7 @@ def make_client(seed: int = 0, dropout: float = 0.5, probe_seed: int = 1) -> ReI
             module.running_mean.normal_(0, 0.1)
     head = build_head(8, 6)
     head.weight.data.normal_()
-    return ReIDClient(backbone, head, OptimConfig(), job=ClientJob(1, "a", {}, {"probe_seed": probe_seed}))
+    return ReIDClient(backbone, head, OptimConfig(), job=support.fit_job(1, "a", {}, {"probe_seed": probe_seed}))
 
 
 def run_hooks(client: ReIDClient, between: Any = lambda: None, **options: Any) -> tuple[float, Probe]:
@@ -96,6 +96,65 @@ def test_the_distance_equals_a_loop_in_float64() -> None:
     assert distance == pytest.approx(angle_by_loop(before, after), abs=1e-5)
 
 
+def test_statistics_alone_move_the_paper_s_distance_and_not_the_fixed_one() -> None:
+    client = make_client().train()
+    parameters = {name: value.clone() for name, value in client.named_parameters()}
+
+    def statistics_move() -> None:
+        for _ in range(20):
+            client.backbone(torch.randn(8, 3, 32, 16, generator=generator("images", 0)) + 3)
+
+    moving, _ = run_hooks(client, statistics_move)
+    assert all(torch.equal(value, parameters[name]) for name, value in client.named_parameters())
+    assert moving > 0.01, "no parameter moved"
+    assert client.outbox.metrics["cosine_distance_fixed"] == 0.0
+    after = {name: value.clone() for name, value in client.named_buffers()}
+    assert any(float(value.float().abs().max()) > 1 for name, value in after.items() if "running_mean" in name)
+
+
+def test_the_fixed_distance_equals_a_loop_with_the_statistics_put_back() -> None:
+    client = make_client().train()
+    images = torch.randn(5, 3, 32, 16, generator=generator("probe", 1))
+    hand = copy.deepcopy(client).double().eval()
+    before = hand.head(hand.backbone(images.double())).tolist()
+
+    def train() -> None:
+        with torch.no_grad():
+            client.backbone(torch.randn(8, 3, 32, 16, generator=generator("images", 0)) * 4)
+            for value in client.parameters():
+                value.add_(0.2 * torch.randn(value.shape, generator=generator("step", value.numel())))
+
+    run_hooks(client, train)
+    with torch.no_grad():
+        for mine, theirs in zip(hand.parameters(), client.parameters(), strict=True):
+            mine.copy_(theirs)
+    wanted = angle_by_loop(before, hand.head(hand.backbone(images.double())).tolist())
+    assert client.outbox.metrics["cosine_distance_fixed"] == pytest.approx(wanted, abs=1e-5)
+    assert abs(client.outbox.metrics["cosine_distance"] - wanted) > 1e-3
+
+
+def test_the_server_weighs_by_the_distance_that_is_asked_for() -> None:
+    numbers = {"a": (0.1, 0.3), "b": (0.3, 0.1)}
+    updates = [
+        ClientUpdate(1, client, {}, 10, {"cosine_distance": moving, "cosine_distance_fixed": fixed})
+        for client, (moving, fixed) in numbers.items()
+    ]
+    for statistics, wanted in (("moving", 0.25), ("fixed", 0.75)):
+        server: Any = Server()
+        weights: dict[str, float] = {}
+        callback = Reweighting(statistics=statistics)  # type: ignore[arg-type]
+        callback.on_aggregation_start(server, updates, weights)
+        assert weights["a"] == pytest.approx(wanted)
+        assert [row[2:] for row in server.records if row[1] == "a"] == [
+            ("cosine_distance", 0.1),
+            ("cosine_distance_fixed", 0.3),
+        ]
+    with pytest.raises(RejectedUpdate, match="cosine distance of None"):
+        Reweighting(statistics="fixed").on_update(server, update_of("a", 0.5))
+    with pytest.raises(FedReIDError, match="statistics=fixed: has no effect with"):
+        Reweighting(statistics="fixed", probe="train")
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_probe_passes_change_nothing(training: bool) -> None:
     client = make_client().train(training)
@@ -117,8 +176,8 @@ def test_the_mode_comes_back_after_an_error() -> None:
     assert client.training and client.backbone.training
 
 
-@pytest.mark.parametrize(("options", "forwards"), [({}, 2), ({"probe": "train"}, 2), ({"by": "uniform"}, 0)])
-def test_a_turn_costs_two_forwards_of_one_batch(options: dict[str, str], forwards: int) -> None:
+@pytest.mark.parametrize(("options", "forwards"), [({}, 3), ({"probe": "train"}, 2), ({"by": "uniform"}, 0)])
+def test_a_turn_costs_few_forwards_of_one_batch(options: dict[str, str], forwards: int) -> None:
     client, batches = make_client(), []
     client.backbone.register_forward_hook(lambda module, arguments, output: batches.append(len(arguments[0])))
     if forwards:
@@ -176,9 +235,9 @@ def test_the_probe_in_train_mode_does_not_disturb_training(tiny_root: Path, tmp_
         )
         loops.append(train(config, folder))
     for client in clients:
-        one, other = (loop.store.load(client, before=2)["head"] for loop in loops)  # type: ignore[index]
+        one, other = (loop.engine.worker.store.load(client, before=2)["head"] for loop in loops)  # type: ignore[index]
         assert all(torch.equal(one[name], other[name]) for name in one)
-        measured = [loop.history.series("weights", client, "cosine_distance")[1] for loop in loops]
+        measured = [loop.context.history.series("weights", client, "cosine_distance")[1] for loop in loops]
         assert measured[0] != measured[1]
     datamodule = loops[0].engine.worker.datamodules[clients[0]]  # type: ignore[attr-defined]
     datamodule.begin_turn(11)
@@ -200,7 +259,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
     )
     config = compose(["exp=fedpav_rw", *support.quick(tiny_root, tmp_path, *words)])
     loop = train(config, tmp_path)
-    distances = loop.history
+    distances = loop.context.history
     worker: Any = loop.engine.worker  # type: ignore[attr-defined]
     for client in clients:
         folder = tiny_root / client / "bounding_box_train"
@@ -212,7 +271,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
         images = torch.from_numpy(np.stack(pictures) / 255.0).permute(0, 3, 1, 2)
         images = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
         persons = len({name.split("_")[0] for name in names})
-        job = SimpleNamespace(round=1, client=client, config={}, backbone=worker.initial)
+        job = support.fit_job(1, client, worker.initial)
         logits = []
         for turn in ("before", "after"):
             head = build_head(config.model.feature_dim, persons, generator(3, client, "head"))
@@ -221,7 +280,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
             else:
                 update = worker.fit(job)
                 worker.backbone.load_state_dict(update.backbone)
-                head.load_state_dict(loop.store.load(client, before=2)["head"])  # type: ignore[index]
+                head.load_state_dict(worker.store.load(client, before=2)["head"])
             worker.backbone.eval()
             with torch.no_grad():
                 logits.append(head(worker.backbone(images.float())).tolist())
@@ -230,7 +289,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
         assert distances.series("weights", client, "cosine_distance") == {1: update.metrics["cosine_distance"]}
     measured = {client: distances.series("weights", client, "cosine_distance")[1] for client in clients}
     for client, distance in measured.items():
-        assert loop.weights[client] == pytest.approx(distance / sum(measured.values()), rel=1e-12)
+        assert loop.context.weights[client] == pytest.approx(distance / sum(measured.values()), rel=1e-12)
 
 
 class Server:
@@ -301,6 +360,9 @@ def weigh(options: dict[str, Any], **updates: tuple[float | None, int]) -> tuple
         ({"mix": 0.5}, (0.575, 0.425)),
         ({"temperature": 0.2}, (1 / (1 + math.e), math.e / (1 + math.e))),
         ({"temperature": 0.2, "mix": 0.5}, (0.45 + 0.5 / (1 + math.e), 0.05 + 0.5 * math.e / (1 + math.e))),
+        ({"clip": 1.2}, (25 / 61, 36 / 61)),  # halves of 5/6 and 6/5, divided by their sum: 25/61 and 36/61
+        ({"clip": 3.0}, (0.25, 0.75)),
+        ({"clip": 1.0, "mix": 0.5}, (0.7, 0.3)),
         ({"by": "data_volume"}, (0.9, 0.1)),
         ({"by": "data_volume", "temperature": 0.8}, (math.e / (1 + math.e), 1 / (1 + math.e))),
         ({"by": "uniform"}, (0.5, 0.5)),
@@ -326,17 +388,17 @@ def test_other_scores_need_no_distance(by: str) -> None:
 
 def test_only_a_probe_in_train_mode_sends_a_seed() -> None:
     federation: Any = SimpleNamespace(seed=3, round=2)
-    job = ClientJob(2, "a", {}, {"evaluate": True})
+    job = support.fit_job(2, "a", {}, {"evaluate": True})
     for options in ({}, {"by": "uniform", "probe": "train"}):
         assert Reweighting(**options).on_distribute(federation, job) is job
     callback, seeds = Reweighting(probe="train"), set()
     for seed, round, client in ((3, 2, "a"), (3, 2, "b"), (3, 1, "a"), (4, 2, "a")):
         federation = SimpleNamespace(seed=seed, round=round)
-        sent = callback.on_distribute(federation, ClientJob(round, client, {}, {"evaluate": True}))
+        sent = callback.on_distribute(federation, support.fit_job(round, client, {}, {"evaluate": True}))
         assert sent.config.pop("evaluate") is True
         seeds.add(sent.config["probe_seed"])
     assert len(seeds) == 4
-    assert sent == callback.on_distribute(federation, ClientJob(2, "a"))
+    assert sent == callback.on_distribute(federation, support.fit_job(2, "a"))
 
 
 @pytest.mark.parametrize(

@@ -67,26 +67,53 @@ def test_median_and_trimmed_mean_ignore_the_numbers_of_images() -> None:
     for rule, wanted in (("median", np.median), ("trimmed_mean", lambda v, axis: np.sort(v, axis)[1:-1].mean(axis))):
         state, weights, warnings = play(updates, Robust(rule))  # type: ignore[arg-type]
         assert weights == {update.client: 0.2 for update in updates} and warnings == []
-        for name in ("weight", "mean"):
-            assert state[name].numpy() == pytest.approx(wanted(columns(updates, name), axis=0), rel=1e-6)
+        assert state["weight"].numpy() == pytest.approx(wanted(columns(updates, "weight"), axis=0), rel=1e-6)
+        assert state["mean"].numpy() == pytest.approx(np.median(columns(updates, "mean"), axis=0), rel=1e-6)
         assert int(state["count"]) == 102
 
 
-def test_krum_takes_one_model_whole_and_the_weights_say_which() -> None:
+def test_krum_takes_one_model_s_parameters_and_the_weights_say_which() -> None:
     updates = updates_of(6)
-    points = np.concatenate([columns(updates, "weight").reshape(6, -1), columns(updates, "mean")], axis=1)
+    points = columns(updates, "weight").reshape(6, -1)
     distances = np.sort(((points[:, None] - points[None]) ** 2).sum(2), axis=1)[:, 1:]
     ranked = np.argsort(distances[:, :3].sum(1), kind="stable")  # n - f - 2 = 3
+    median = np.median(columns(updates, "mean"), axis=0)
     state, weights, _ = play(updates, Robust("krum"))
     assert weights == {update.client: float(n == ranked[0]) for n, update in enumerate(updates)}
-    for name, value in updates[ranked[0]].backbone.items():
-        assert torch.equal(state[name], value)
+    assert torch.equal(state["weight"], updates[ranked[0]].backbone["weight"])
+    assert state["mean"].numpy() == pytest.approx(median, rel=1e-6) and int(state["count"]) == 102
     state, weights, _ = play(updates, Robust("multi_krum"))
     chosen = sorted(ranked[:5])
     assert weights == {update.client: 0.2 if n in chosen else 0.0 for n, update in enumerate(updates)}
-    for name in ("weight", "mean"):
-        assert state[name].numpy() == pytest.approx(columns(updates, name)[chosen].mean(0), rel=1e-5, abs=1e-6)
-    assert int(state["count"]) == 100 + max(chosen)
+    assert state["weight"].numpy() == pytest.approx(columns(updates, "weight")[chosen].mean(0), rel=1e-5, abs=1e-6)
+    assert state["mean"].numpy() == pytest.approx(median, rel=1e-6) and int(state["count"]) == 102
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_attacker_that_hides_in_the_statistics_sets_none(rule: Any) -> None:
+    """Its parameters are the middle of the honest ones, so that Krum chooses them; its statistics are anything."""
+    honest = updates_of(5)
+    middle = torch.from_numpy(columns(honest, "weight").mean(0)).float()
+    attacker = {"weight": middle, "mean": torch.full((5,), 1e6), "count": torch.tensor(2**62)}
+    updates = updates_of(5, attacker=attacker)
+    state, weights, _ = play(updates, Robust(rule))
+    assert weights["attacker"] > 0
+    assert state["mean"].numpy() == pytest.approx(np.median(columns(updates, "mean"), axis=0), rel=1e-6)
+    assert float(state["mean"].abs().max()) < 10 and int(state["count"]) == 102
+    if rule == "krum":
+        assert weights["attacker"] == 1.0 and torch.equal(state["weight"], middle)
+
+
+@pytest.mark.parametrize("rule", ["krum", "multi_krum"])
+def test_statistics_do_not_decide_whom_krum_chooses(rule: Any) -> None:
+    """An attacker in the parameters whose statistics are everybody's; the honest clients' lie far apart."""
+    updates = updates_of(5, attacker={**draw_state(0), "weight": torch.full((3, 2), 50.0)})
+    apart = [
+        ClientUpdate(1, update.client, {**update.backbone, "mean": update.backbone["mean"] * 1e4 * n}, 10, {})
+        for n, update in enumerate(updates[:-1], 1)
+    ]
+    state, weights, _ = play([*apart, updates[-1]], Robust(rule))
+    assert weights["attacker"] == 0.0 and float(state["weight"].max()) < 10
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -134,8 +161,8 @@ def test_a_round_with_too_few_updates_withstands_fewer(count: int, lowered: int 
 
 def test_what_stays_at_the_clients_is_left_as_it_was() -> None:
     updates, kept = updates_of(3), torch.tensor([1.0, 2.0])
-    nobody: Any = None
-    models = Robust().aggregate(nobody, updates, {}, {"global": {"norm": kept, **draw_state(9)}})
+    federation: Any = SimpleNamespace(buffer_names=frozenset({"mean", "count"}))
+    models = Robust().aggregate(federation, updates, {}, {"global": {"norm": kept, **draw_state(9)}})
     assert torch.equal(models["global"]["norm"], kept)
     assert list(models["global"]) == ["norm", *draw_state(9)]
     assert np.array_equal(models["global"]["weight"].numpy(), np.median(columns(updates, "weight"), axis=0))
@@ -207,14 +234,16 @@ def real_updates(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> l
 @pytest.mark.parametrize("exp", RULES)
 def test_a_round_of_the_experiment(exp: str, real_updates: list[ClientUpdate], tiny_root: Path, tmp_path: Path) -> None:
     loop = run_one_round(exp, tiny_root, tmp_path)
-    model = loop.models["global"]
+    model = loop.context.models["global"]
     if exp == "krum":
-        matches = [all(torch.equal(u.backbone[name], model[name]) for name in model) for u in real_updates]
+        names = [name for name in model if name not in loop.buffer_names]
+        matches = [all(torch.equal(u.backbone[name], model[name]) for name in names) for u in real_updates]
         assert sorted(matches) == [False, False, True]
-        assert list(loop.weights.values()) == [float(match) for match in matches]
+        assert list(loop.context.weights.values()) == [float(match) for match in matches]
         return
     rule = np.median if exp == "median" else np.mean  # a fifth of three clients is nobody
+    buffers = loop.buffer_names
     for name, value in model.items():
         if value.is_floating_point():
-            wanted = rule(columns(real_updates, name), axis=0)
+            wanted = (np.median if name in buffers else rule)(columns(real_updates, name), axis=0)
             np.testing.assert_allclose(value.numpy(), wanted, rtol=1e-4, atol=1e-5, err_msg=name)

@@ -23,6 +23,7 @@ from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
 from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.server.checks import check_update
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.storage import read_state, write_state
 
@@ -57,7 +58,7 @@ def test_turns_equal_sgd_with_the_correction_by_hand(optim: Any, precision: str,
     for round in (1, 2):
         backbone, batches = tiny_turn.make_backbone(round), tiny_turn.make_batches(round)
         control = control_of(10 + round)
-        job = ClientJob(round, "a", backbone.state_dict(), {}, prefixed(control))
+        job = support.fit_job(round, "a", backbone.state_dict(), {}, prefixed(control))
         client = Scaffold()
         if kept := store.load("a", round):
             client.load_client_state_dict(kept["scaffold"])
@@ -90,7 +91,7 @@ def test_rates_are_those_of_each_parameter(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("fedreid_pl.client.ReIDClient.configure_optimizers", two_rates)
     start, control = tiny_turn.make_backbone(), control_of(1)
-    job = ClientJob(1, "a", start.state_dict(), {}, prefixed(control))
+    job = support.fit_job(1, "a", start.state_dict(), {}, prefixed(control))
     module = tiny_turn.take_turn([Scaffold()], job, tiny_turn.PLAIN, tiny_turn.make_batches())
     for name, value in module.backbone.named_parameters():
         moved = (start.state_dict()[name] - value.detach()) / (6 * (0.1 if name[0] == "0" else 0.02))
@@ -102,7 +103,7 @@ def test_only_what_is_sent_is_corrected() -> None:
     control = control_of(1, PARAMETERS[:2])
     shared = {name: value for name, value in start.state_dict().items() if name.startswith("0.")}
     client = Scaffold()
-    job = ClientJob(1, "a", shared, {}, prefixed(control))
+    job = support.fit_job(1, "a", shared, {}, prefixed(control))
     module = tiny_turn.take_turn([client], job, tiny_turn.MOMENTUM, batches)
     hand = tiny_turn.by_hand(start, tiny_turn.MOMENTUM, batches, lambda name, weight: control.get(name, 0.0))
     for name, value in module.backbone.named_parameters():
@@ -117,13 +118,15 @@ def test_only_what_is_sent_is_corrected() -> None:
 
 def test_c_begins_with_zeros_for_what_is_exchanged_and_is_no_buffer() -> None:
     federation, backbone = tiny_turn.server(), tiny_turn.make_backbone().state_dict()
-    job = Scaffold().on_distribute(federation, ClientJob(1, "a", backbone, {"evaluate": True}, {"x": torch.ones(1)}))
+    job = Scaffold().on_distribute(
+        federation, support.fit_job(1, "a", backbone, {"evaluate": True}, {"x": torch.ones(1)})
+    )
     assert list(job.extras) == ["x", *prefixed(control_of(1))] and job.config == {"evaluate": True}
     for name in PARAMETERS:
         value = job.extras[f"scaffold.{name}"]
         assert (value.shape, value.dtype) == (backbone[name].shape, backbone[name].dtype) and not value.any()
     linear = {name: value for name, value in backbone.items() if name.startswith("0.")}
-    fedbn = Scaffold().on_distribute(federation, ClientJob(1, "a", linear))
+    fedbn = Scaffold().on_distribute(federation, support.fit_job(1, "a", linear))
     assert list(fedbn.extras) == ["scaffold.0.weight", "scaffold.0.bias"]
 
 
@@ -155,7 +158,7 @@ def test_the_server_steps_to_the_average_and_moves_c(server_lr: float, clients: 
     write_state(tmp_path / "round.ckpt", {"callbacks": {"scaffold": callback.state_dict()}})
     restored = Scaffold(server_lr)
     restored.load_state_dict(read_state(tmp_path / "round.ckpt")["callbacks"]["scaffold"])
-    sent = [half.on_distribute(federation, ClientJob(2, "a", start)).extras for half in (callback, restored)]
+    sent = [half.on_distribute(federation, support.fit_job(2, "a", start)).extras for half in (callback, restored)]
     for name in PARAMETERS:
         changes = sum(control_of(20 + "abc".index(client))[name].double().numpy() for client in clients)
         wanted = control_of(5)[name].double().numpy() + changes / 3
@@ -166,7 +169,7 @@ def test_the_server_steps_to_the_average_and_moves_c(server_lr: float, clients: 
 def test_a_checkpoint_without_c_begins_with_zeros() -> None:
     callback = Scaffold()
     callback.load_state_dict({})
-    job = callback.on_distribute(tiny_turn.server(), ClientJob(1, "a", tiny_turn.make_backbone().state_dict()))
+    job = callback.on_distribute(tiny_turn.server(), support.fit_job(1, "a", tiny_turn.make_backbone().state_dict()))
     assert len(job.extras) == 4 and not any(value.any() for value in job.extras.values())
 
 
@@ -188,22 +191,17 @@ class Engine:
     def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate]:
         yield from ()
 
+    def close(self) -> None:
+        pass
+
 
 def test_a_client_that_is_refused_does_not_change_c(tmp_path: Path) -> None:
     engine, start = Engine("b"), tiny_turn.make_backbone().state_dict()
-    federation = FederationLoop(
-        compose(["exp=scaffold", "rounds=2", "client_retries=0"]),
-        {"a": 10, "b": 10, "c": 10},
-        {client: (client,) for client in "abc"},
-        engine,
-        {"backbone_sync": BackboneSync(), "scaffold": Scaffold()},
-        start,
-        tiny_turn.server().buffer_names,
-        Checkpoints(tmp_path / "checkpoints"),
-        ClientStore(tmp_path / "clients"),
-    )
-    federation.run()
-    assert federation.rejected == {"b": 2}
+    config, buffers = compose(["exp=scaffold", "rounds=2", "client_retries=0"]), tiny_turn.server().buffer_names
+    context = RoundContext(config, dict.fromkeys("abc", 10), {client: (client,) for client in "abc"}, start, buffers)
+    callbacks = {"backbone_sync": BackboneSync(), "scaffold": Scaffold()}
+    FederationLoop(context, engine, callbacks, Checkpoints(tmp_path / "checkpoints")).run()
+    assert context.rejected == {"b": 2}
     first, second = engine.sent[:3], engine.sent[3:]
     for name in PARAMETERS:
         assert not any(job.extras[f"scaffold.{name}"].any() for job in first)
@@ -221,18 +219,17 @@ def test_round_one_is_fedpav_to_the_bit_and_c_the_mean_of_all_c_k(tiny_root: Pat
         train(compose([f"exp={exp}", *support.quick(tiny_root, tmp_path / exp, *words)]), tmp_path / exp)
         for exp in ("fedpav", "scaffold")
     )
-    model = loop.models["global"]
-    assert list(model) == list(pav.models["global"])
-    for name, value in pav.models["global"].items():
+    model = loop.context.models["global"]
+    assert list(model) == list(pav.context.models["global"])
+    for name, value in pav.context.models["global"].items():
         assert torch.equal(model[name], value), name
-    kept = [loop.store.load(client, before=2) for client in (A, B)]
-    own = [state["callbacks"]["scaffold"]["control"] for state in kept if state is not None]
-    control = loop.callbacks["scaffold"].state_dict()["control"]
     worker: Any = loop.engine.worker  # type: ignore[attr-defined]
+    own = [worker.store.load(client, before=2)["callbacks"]["scaffold"]["control"] for client in (A, B)]
+    control = loop.callbacks["scaffold"].state_dict()["control"]
     assert set(control) == {name for name, _ in worker.backbone.named_parameters()} == set(own[0]) == set(own[1])
     for name, value in control.items():
         torch.testing.assert_close(value, (own[0][name] + own[1][name]) / 2, rtol=1e-5, atol=1e-8)
-    assert loop.costs.bytes_up > 1.5 * pav.costs.bytes_up
+    assert loop.context.costs.bytes_up > 1.5 * pav.context.costs.bytes_up
 
 
 def test_a_real_turn_of_one_step_is_off_fedpavs_by_the_correction(tiny_root: Path, tmp_path: Path) -> None:
@@ -241,8 +238,8 @@ def test_a_real_turn_of_one_step_is_off_fedpavs_by_the_correction(tiny_root: Pat
     words += ["optim.momentum=0", "optim.weight_decay=0", f"optim.lr_backbone={rate}", "callbacks.scaffold={}"]
     loop = train(compose(["exp=scaffold", *support.quick(tiny_root, tmp_path, *words)]), tmp_path)
     worker: Any = loop.engine.worker  # type: ignore[attr-defined]
-    start = loop.models["global"]
-    job = loop.callbacks["scaffold"].on_distribute(loop, ClientJob(2, A, start))
+    start = loop.context.models["global"]
+    job = loop.callbacks["scaffold"].on_distribute(loop.context, support.fit_job(2, A, start))
     kept = worker.store.load(A, before=2)["callbacks"]["scaffold"]["control"]
     corrected = worker.fit(job)
     free = worker.fit(replace(job, extras={f"scaffold.{name}": value for name, value in kept.items()}))  # c = c_k

@@ -62,13 +62,16 @@ def test_training_batches_hold_each_picture_with_its_person(tiny_root, cache):
     persons = sorted({int(file.name.split("_")[0]) for file in known.values()})
     loader = datamodule.train_dataloader()
     seen = []
-    for images, labels, share in loader:
-        assert (images.dtype, labels.dtype, share) == (torch.uint8, torch.int64, 1.0)
-        assert images.shape[1:] == (3, HEIGHT, WIDTH)
-        assert len(images) == len(labels) <= BATCH
-        for image, label in zip(images, labels.tolist(), strict=True):
+    for batch in loader:
+        assert (batch.images.dtype, batch.labels.dtype, batch.share) == (torch.uint8, torch.int64, 1.0)
+        assert batch.images.shape[1:] == (3, HEIGHT, WIDTH)
+        assert len(batch.images) == len(batch.labels) <= BATCH
+        columns = zip(batch.images, batch.labels.tolist(), batch.cameras.tolist(), batch.rows.tolist(), strict=True)
+        for image, label, camera, row in columns:
             file = lookup(known, image)
             assert persons[label] == int(file.name.split("_")[0])
+            assert file.name.split("_")[1].startswith(f"c{camera}s"), "the name says which camera it was"
+            assert datamodule.client.train.files()[row] == str(file)
             seen.append(file)
     assert len(set(seen)) == len(seen) == len(known) - (len(known) % BATCH == 1)
     assert len(loader) == -(-len(seen) // BATCH)
@@ -81,7 +84,7 @@ def test_order_is_the_turn_s(tiny_root):
     orders = []
     for seed in (1, 2, 1):
         datamodule.begin_turn(seed)
-        orders.append(torch.cat([labels for _, labels, _ in datamodule.train_dataloader()]).tolist())
+        orders.append(torch.cat([batch.labels for batch in datamodule.train_dataloader()]).tolist())
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
 
@@ -89,10 +92,9 @@ def test_order_is_the_turn_s(tiny_root):
 def test_workers_give_the_same_batches(tiny_root):
     plain, workers = (module(tiny_root, "mini-viper", "none", workers=count) for count in (0, 1))
     batches = [list(datamodule.train_dataloader()) for datamodule in (plain, workers)]
-    for (images, labels, share), (other, same, part) in zip(*batches, strict=True):
-        assert torch.equal(images, other)
-        assert torch.equal(labels, same)
-        assert share == part
+    for batch, same in zip(*batches, strict=True):
+        assert batch.share == same.share and batch.part is same.part is None
+        assert all(torch.equal(*pair) for pair in zip(batch[:4], same[:4], strict=True))
 
 
 # the probe
@@ -178,7 +180,7 @@ class Recorder(pl.LightningModule):
         self.train_batches, self.test_batches = [], {}
 
     def training_step(self, batch, batch_idx):
-        self.train_batches.append((self.current_epoch, *batch))
+        self.train_batches.append((self.current_epoch, *batch[:2]))
         return self.weight.square()
 
     def test_step(self, batch, batch_idx, dataloader_idx=0):
@@ -219,10 +221,10 @@ def test_turns_in_a_trainer(tiny_root):
 
     # the epochs of a turn have other orders, and the same pictures other crops
     epochs = [[batch for batch in first.train_batches if batch[0] == epoch] for epoch in (0, 1)]
-    orders = [torch.cat([labels for _, _, labels, _ in epoch]).tolist() for epoch in epochs]
+    orders = [torch.cat([labels for _, _, labels in epoch]).tolist() for epoch in epochs]
     assert sorted(orders[0]) == sorted(orders[1])
     assert orders[0] != orders[1]
-    pictures = [torch.cat([images for _, images, _, _ in epoch]).flatten(1) for epoch in epochs]
+    pictures = [torch.cat([images for _, images, _ in epoch]).flatten(1) for epoch in epochs]
     originals = torch.stack([normalised(file) for file in datamodule.client.train.files()]).flatten(1)
     unchanged = torch.cdist(torch.cat(pictures), originals).amin(1) < 1e-3
     assert unchanged.float().mean() < 0.5
@@ -239,12 +241,12 @@ def test_turns_in_a_trainer(tiny_root):
 def test_without_augmentation_a_trainer_sees_the_pictures_as_they_are(tiny_root):
     datamodule = module(tiny_root, "mini-viper", pad=0, flip=0.0)
     recorder = turn(datamodule, 0, epochs=1)
-    seen = torch.cat([images for _, images, _, _ in recorder.train_batches]).flatten(1)
+    seen = torch.cat([images for _, images, _ in recorder.train_batches]).flatten(1)
     originals = torch.stack([normalised(file) for file in datamodule.client.train.files()]).flatten(1)
     rows = torch.cdist(seen, originals).argmin(1)
     torch.testing.assert_close(seen, originals[rows], rtol=0, atol=1e-5)
     assert sorted(rows.tolist()) == list(range(len(originals)))
-    labels = torch.cat([labels for _, _, labels, _ in recorder.train_batches])
+    labels = torch.cat([labels for _, _, labels in recorder.train_batches])
     assert labels.tolist() == datamodule.client.train.labels()[rows].tolist()
 
 
@@ -278,11 +280,11 @@ def test_two_processes_see_the_augmented_images_of_one(tiny_root):
         loader = datamodule.train_dataloader()
         seen.append([datamodule.on_after_batch_transfer(batch, 0) for batch in loader])
     sizes = []
-    for (images, labels, share), *parts in zip(*seen, strict=True):
-        assert share == 1.0
-        for own, own_labels, own_share, *part in parts:
-            places = list(part[0].places) if part else slice(None)
-            assert torch.equal(own, images[places]) and torch.equal(own_labels, labels[places])
-            assert own_share == (2 * len(own) / len(images) if part else 1.0)
-            sizes.append(len(own))
+    for whole, *parts in zip(*seen, strict=True):
+        assert whole.share == 1.0
+        for own in parts:
+            places = list(own.part.places) if own.part else slice(None)
+            assert all(torch.equal(mine, all_[places]) for mine, all_ in zip(own[:4], whole[:4], strict=True))
+            assert own.share == (2 * len(own.images) / len(whole.images) if own.part else 1.0)
+            sizes.append(len(own.images))
     assert len(seen[0]) > 2 and len(set(sizes)) > 1, sizes

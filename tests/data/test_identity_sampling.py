@@ -181,14 +181,14 @@ def test_the_loader_s_batches_hold_each_picture_with_its_person(tiny_root: Path)
         for row, label in enumerate(np.unique(client.train.identities, return_inverse=True)[1].tolist())
     }
     persons: Counter[int] = Counter()
-    for images, labels, share in loader:
-        assert [pictures[image.numpy().tobytes()] for image in images] == labels.tolist() and share == 1.0
+    for images, labels, *_ in loader:
+        assert [pictures[image.numpy().tobytes()] for image in images] == labels.tolist()
         assert labels.view(-1, 2)[:, 0].tolist() == labels.view(-1, 2)[:, 1].tolist()
         persons.update(labels.tolist())
     assert len(persons) == datamodule.num_identities
     again = datamodule.train_dataloader()
     again.batch_sampler.set_epoch(1)  # type: ignore[union-attr]
-    assert [labels.tolist() for _, labels, _ in again] != [labels.tolist() for _, labels, _ in loader]
+    assert [batch.labels.tolist() for batch in again] != [batch.labels.tolist() for batch in loader]
 
 
 def test_a_batch_without_two_identities_is_refused() -> None:

@@ -117,6 +117,10 @@ def test_person_zero_that_is_asked_for_is_a_person_in_the_gallery_too(tmp_path):
         ("0117_c09_0003.jpg", 117, 9),
         ("12345_c3.bmp", 12345, 3),
         ("1_c4_c7.jpeg", 1, 4),
+        ("0002_c001s1_000451_03.jpg", 2, 1),
+        ("0002_c123s1.jpg", 2, 123),
+        ("094_1_c9_015833.png", 94, 9),  # LTCC: person, clothes, camera
+        ("0000_000_01_0303morning_0015_0.jpg", 0, 1),  # MSMT17 under its own names
         ("-1_c5s1_000401_03.jpg", JUNK, 5),
     ],
 )
@@ -160,10 +164,10 @@ def test_other_files_are_ignored_and_extensions_may_be_upper_case(tmp_path):
         "0002_s1_000451.jpg",
         "_c1s1.jpg",
         "0002_cs1.jpg",
-        "0002_c123s1.jpg",
+        "0002_c1234s1.jpg",
         "x0002_c1s1.jpg",
         "-2_c1s1.jpg",
-        "0002_d1_c1.jpg",
+        "20240131_c1_0001.jpg",
     ],
 )
 def test_name_without_person_or_camera(tmp_path, file):

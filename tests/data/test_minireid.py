@@ -22,10 +22,12 @@ import fedreid_pl
 from fedreid_pl.data.minireid import (
     DOMAINS,
     PUBLIC,
+    VERSIONS,
     Domain,
     cache_folder,
     check_complete,
     contact_sheet,
+    domains_of,
     ensure_minireid,
     verify,
     write_benchmark,
@@ -37,7 +39,7 @@ from fedreid_pl.errors import FedReIDError
 TRAIN, GALLERY, QUERY = "bounding_box_train", "bounding_box_test", "query"
 
 # name: cameras, train ids / images, query ids / images, gallery ids / images (junk and distractors apart)
-SIZES = {
+FIRST = {
     "mini-msmt17": (15, 104, 3262, 306, 1166, 306, 8216),
     "mini-dukemtmcreid": (8, 70, 1652, 70, 223, 111, 1766),
     "mini-market1501": (6, 75, 1294, 75, 337, 75, 1973),
@@ -48,11 +50,26 @@ SIZES = {
     "mini-3dpes": (2, 9, 45, 40, 110, 46, 140),
     "mini-ilids": (2, 6, 25, 40, 65, 40, 87),
 }
-NAMES = list(SIZES)
+SECOND = {
+    "mini-msmt17": (15, 104, 3262, 306, 918, 306, 3060),
+    "mini-dukemtmcreid": (8, 70, 1652, 300, 600, 474, 2400),
+    "mini-market1501": (6, 75, 1294, 300, 600, 300, 2400),
+    "mini-cuhk03np": (2, 77, 737, 300, 600, 300, 1500),
+    "mini-prid2011": (2, 29, 374, 300, 300, 650, 650),
+    "mini-cuhk01": (2, 49, 194, 300, 600, 300, 600),
+    "mini-viper": (2, 32, 63, 316, 316, 316, 316),
+    "mini-3dpes": (2, 9, 45, 300, 600, 349, 750),
+    "mini-ilids": (2, 6, 25, 300, 490, 300, 650),
+}
+SIZES = {1: FIRST, 2: SECOND}
+NAMES = list(SECOND)
 
 MINIATURE = Domain("mini-test", 3, 5, 30, 4, 10, 30, gallery_only_ids=2, junk=3, distractors=4)
-PIXELS = "60e63b8cc2192e7e334f69824f3f8991f0e3a16bdc2c3923bf3b5a16353c6946"
-"""SHA-256 over the drawn pixels of MINIATURE, before JPEG. It changes only with the benchmark's version."""
+PIXELS = {
+    1: "60e63b8cc2192e7e334f69824f3f8991f0e3a16bdc2c3923bf3b5a16353c6946",
+    2: "c0674ec2991cb857bb4c2a01a15605f81ce1e04ce6d9d227769c5c6fdcfe06df",
+}
+"""SHA-256 over the drawn pixels of MINIATURE in each version, before JPEG. Neither may ever change."""
 
 SCRIPT = """
 import sys
@@ -98,9 +115,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ensure_minireid(root, processes=1, domains=[DOMAINS["mini-viper"], MINIATURE])
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_counts_persons_and_cameras(name: str) -> None:
-    domain, (cameras, *sizes) = DOMAINS[name], SIZES[name]
+def test_counts_persons_and_cameras(name: str, version: int) -> None:
+    domain, (cameras, *sizes) = domains_of(version)[name], SIZES[version][name]
     found: list[int] = []
     for folder in (TRAIN, QUERY, GALLERY):
         pairs = planned(domain, folder)
@@ -112,9 +130,10 @@ def test_counts_persons_and_cameras(name: str) -> None:
     assert len({shot.path for shot in schedule(domain)}) == domain.images
 
 
-def test_order_and_imbalance() -> None:
-    assert list(DOMAINS) == NAMES
-    sizes = [domain.train_images for domain in DOMAINS.values()]
+@pytest.mark.parametrize("version", VERSIONS)
+def test_order_and_imbalance(version: int) -> None:
+    assert list(domains_of(version)) == [*NAMES, PUBLIC.name]
+    sizes = [domain.train_images for domain in domains_of(version).values() if domain.labelled]
     assert sum(sizes) == 7646
     assert round(100 * max(sizes) / sum(sizes), 1) == 42.7
     assert round(100 * min(sizes) / sum(sizes), 2) == 0.33
@@ -122,13 +141,13 @@ def test_order_and_imbalance() -> None:
 
 def test_junk_distractors_and_persons_of_one_camera() -> None:
     market = [person for person, _ in planned(DOMAINS["mini-market1501"], GALLERY)]
-    assert (market.count(-1), market.count(0)) == (382, 280)
+    assert (market.count(-1), market.count(0)) == (464, 340)
     cameras = defaultdict(set)
     for person, camera in planned(DOMAINS["mini-dukemtmcreid"], GALLERY):
         cameras[person].add(camera)
     asked = {person for person, _ in planned(DOMAINS["mini-dukemtmcreid"], QUERY)}
     others = [cameras[person] for person in cameras if person not in asked]
-    assert len(others) == 41 and all(len(seen) == 1 for seen in others)
+    assert len(others) == 174 and all(len(seen) == 1 for seen in others)
 
 
 def test_public_domain_is_unlabelled() -> None:
@@ -169,11 +188,26 @@ def test_impossible_counts_are_refused() -> None:
         replace(MINIATURE, gallery_images=16)
 
 
-def test_pixels_are_the_stored_ones() -> None:
-    pixels, studio = hashlib.sha256(), Studio(MINIATURE)
-    for shot in schedule(MINIATURE):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_pixels_are_the_stored_ones(version: int) -> None:
+    miniature = replace(MINIATURE, version=version)
+    pixels, studio = hashlib.sha256(), Studio(miniature)
+    for shot in schedule(miniature):
         pixels.update(studio.take(shot).tobytes())
-    assert pixels.hexdigest() == PIXELS
+    assert pixels.hexdigest() == PIXELS[version]
+
+
+def test_every_domain_can_tell_a_third_of_a_point() -> None:
+    persons = {name: len({person for person, _ in planned(domain, QUERY)}) for name, domain in DOMAINS.items()}
+    assert min(persons.values()) >= 300, persons
+
+
+def test_versions_share_no_picture() -> None:
+    shots = schedule(MINIATURE)[:20]
+    drawn = [
+        {Studio(replace(MINIATURE, version=version)).take(shot).tobytes() for shot in shots} for version in VERSIONS
+    ]
+    assert not drawn[0] & drawn[1]
 
 
 def test_an_image_does_not_depend_on_those_drawn_before() -> None:
@@ -213,7 +247,7 @@ def test_same_bytes_with_two_processes_and_a_fresh_interpreter(written: Path, tm
     messages: list[str] = []
     manifest = write_benchmark(tmp_path / "two", domains, processes=2, progress=messages.append)
     assert manifest["sha256"] == digest(written)
-    assert messages[-1].endswith("213 of 213 images")  # 143 of mini-viper, 70 of the miniature
+    assert messages[-1].endswith("765 of 765 images")  # 695 of mini-viper, 70 of the miniature
     assert manifest["synthetic"] is True
     fresh = launch(tmp_path / "fresh", 1, "mini-viper")
     fresh.communicate()
@@ -276,12 +310,25 @@ def test_damaged_cache_is_refused(tmp_path: Path, damage: str) -> None:
     elif damage == "manifest":
         manifest.write_text(manifest.read_text()[:40])
     elif damage == "version":
-        manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 999'))
+        manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 999'))
     else:
         wanted = [DOMAINS["mini-viper"]]
-    with pytest.raises(FedReIDError, match="delete this folder") as caught:
+    with pytest.raises(FedReIDError, match="move it elsewhere, and it is drawn again") as caught:
         ensure_minireid(root, domains=wanted)
     assert str(root) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    root = ensure_minireid(tmp_path / "minireid", domains=[replace(MINIATURE, version=1)])
+    check_complete(root)
+    assert ensure_minireid(root, domains=[replace(MINIATURE, version=1)]) == root
+    with pytest.raises(FedReIDError, match=r"holds version 1 of MiniReID, not version 2.*data=minireid_v1") as caught:
+        ensure_minireid(root, domains=[MINIATURE])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(FedReIDError, match=r"data\.version=3: no such version of MiniReID; there are 1, 2"):
+        ensure_minireid(tmp_path / "third", version=3)
+    with pytest.raises(ValueError, match="one version"):
+        write_benchmark(tmp_path / "mixed", [MINIATURE, replace(MINIATURE, name="mini-other", version=1)])
 
 
 def test_verify_names_the_domain_that_differs(tmp_path: Path) -> None:
@@ -312,7 +359,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path, processes: int) -> None:
     # files of more than 900 bytes fail; the workers inherit both settings
     resource.setrlimit(resource.RLIMIT_FSIZE, (900, before[1]))
     try:
-        with pytest.raises(FedReIDError, match=r"data\.root"):
+        with pytest.raises(FedReIDError, match=r"data\.minireid_dir"):
             ensure_minireid(tmp_path / "minireid", processes, domains=[DOMAINS["mini-viper"], MINIATURE])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

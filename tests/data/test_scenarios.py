@@ -30,7 +30,9 @@ def dataset(root: Path, name: str, train=TRAIN, query=QUERY, gallery=GALLERY) ->
         if names is not None:
             (root / name / folder).mkdir(parents=True)
             for file in names:
-                (root / name / folder / file).write_bytes(stream.getvalue())
+                (root / name / folder / file).write_bytes(
+                    stream.getvalue() + f"{name}/{folder}/{file}".encode()
+                )  # no two alike
     return root / name
 
 

@@ -34,13 +34,13 @@ for name, words in experiments.items():
     folder = str(config.output_dir)
     loop = train(config, Path(folder))
     digest = hashlib.sha256()
-    for model, state in [*sorted(loop.models.items()), ("lent", loop.engine.worker.backbone.state_dict())]:
+    for model, state in [*sorted(loop.context.models.items()), ("lent", loop.engine.worker.backbone.state_dict())]:
         for key, value in sorted(state.items()):
             digest.update(f"{model} {key}".encode() + value.numpy().tobytes())
     facts[name] = {
         "digest": digest.hexdigest(),
-        "history": loop.history.to_csv(),
-        "rounds": loop.round,
+        "history": loop.context.history.to_csv(),
+        "rounds": loop.context.round,
         "written": [path for path in written if folder in path],
     }
 rank = int(os.environ.get("LOCAL_RANK", "0"))

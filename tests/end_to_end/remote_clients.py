@@ -1,24 +1,21 @@
-"""Clients in a process of their own: an engine that hands them messages as bytes and gets messages as bytes back."""
+"""Clients in processes of their own: an engine that hands them bytes, gets bytes back, and shuffles the answers."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fedreid_pl import experiment
-from fedreid_pl.callbacks import callback_factory
-from fedreid_pl.config import Config, load_config
-from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.federation.client.trainer import launch, quiet
-from fedreid_pl.federation.client.worker import ClientWorker
+from fedreid_pl.clients import build_worker
+from fedreid_pl.config import load_config
+from fedreid_pl.engines import EngineParts
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, from_bytes, to_bytes
-from fedreid_pl.models.weights import build_backbone
 
 
 class Interruption(BaseException):
@@ -26,7 +23,7 @@ class Interruption(BaseException):
 
 
 class ClientProcess:
-    """A process that holds the clients' data, heads and callbacks; only bytes go in and out."""
+    """A process that does the turns of clients from the configuration and a folder alone; only bytes go in and out."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -34,44 +31,66 @@ class ClientProcess:
         self.process = context.Process(target=serve, args=(theirs,), daemon=True)
         self.process.start()
 
-    def ask(self, *request: str | bytes) -> bytes:
-        self.pipe.send(request)
-        return self.pipe.recv_bytes()
-
     def close(self) -> None:
         self.pipe.close()
         self.process.join(10)
 
 
 class RemoteEngine:
-    """The loop's engine over a ClientProcess; stops the run at turn number `stop`, if one is given."""
+    """An engine over processes: jobs are dealt out in turn, and answers come back in a random order.
 
-    def __init__(self, clients: ClientProcess, config: Path, home: Path, stop: int | None = None) -> None:
-        self.clients, self.turns, self.stop = clients, 0, stop
-        self.clients.ask("begin", str(config), str(home))
+    Args:
+        processes: where the jobs run.
+        parts: what every engine is made of.
+        home: the folder that the processes work in, which is not the run's.
+        stop: number of the turn of training at which the run is interrupted; `None`: it is not.
+    """
+
+    def __init__(self, processes: list[ClientProcess], parts: EngineParts, home: Path, stop: int | None = None) -> None:
+        self.processes, self.parts, self.turns, self.stop = processes, parts, 0, stop
+        self.draws, self.closed = random.Random(5), 0
+        for process in processes:
+            process.pipe.send(("begin", str(parts.folder / "config.yaml"), str(home)))
+        assert [process.pipe.recv_bytes() for process in processes] == [b""] * len(processes)
 
     def fit(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate]:
-        for job in jobs:
-            self.turns += 1
-            if self.turns == self.stop:
-                raise Interruption
-            yield self._do("fit", job)
+        return self._run(jobs, self._count)
 
     def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate]:
-        for job in jobs:
-            yield self._do("evaluate", job)
+        return self._run(jobs, lambda: None)
 
-    def _do(self, what: str, job: ClientJob) -> ClientUpdate:
-        update = from_bytes(self.clients.ask(what, to_bytes(job)))
-        assert isinstance(update, ClientUpdate)
-        return update
+    def close(self) -> None:
+        self.closed += 1
+
+    def _count(self) -> None:
+        self.turns += 1
+        if self.turns == self.stop:
+            raise Interruption
+
+    def _run(self, jobs: Iterable[ClientJob], begin: Callable[[], None]) -> Iterator[ClientUpdate]:
+        sent = list(jobs)
+        answers: list[ClientUpdate] = []
+        for start in range(0, len(sent), len(self.processes)):
+            pairs = list(zip(self.processes, sent[start : start + len(self.processes)], strict=False))
+            for _ in pairs:
+                begin()  # no answer is left in a pipe
+            for process, job in pairs:
+                self.parts.announce(job)
+                process.pipe.send(("do", to_bytes(job)))
+            for process, _ in pairs:
+                update = from_bytes(process.pipe.recv_bytes())
+                for look in process.pipe.recv():
+                    self.parts.deliver(look)
+                assert isinstance(update, ClientUpdate)
+                answers.append(update)
+        self.draws.shuffle(answers)
+        yield from answers
 
 
 def serve(pipe: Connection) -> None:
-    """The other process: builds the clients of a configuration and does the turns that it is asked for."""
+    """The other process: builds the clients of a configuration and does the jobs that come in."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    quiet()
     worker: Any = None
     while True:
         try:
@@ -82,12 +101,5 @@ def serve(pipe: Connection) -> None:
             worker = build_worker(load_config(Path(rest[0])), Path(rest[1]))
             pipe.send_bytes(b"")
         else:
-            pipe.send_bytes(to_bytes(getattr(worker, what)(from_bytes(rest[0]))))
-
-
-def build_worker(config: Config, home: Path) -> ClientWorker:
-    """The clients of a configuration, which keep what is theirs under `home`."""
-    data = load_federated_data(config.data)
-    backbone = build_backbone(config.model, config.seed)
-    make_callbacks = callback_factory(config.callbacks)
-    return experiment.build_parts(config, data, backbone, home, launch(config), make_callbacks).worker
+            pipe.send_bytes(to_bytes(worker.do(from_bytes(rest[0]))))
+            pipe.send(worker.take_looks())

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fedreid_pl.cli import main
-from fedreid_pl.data.minireid import DOMAINS, write_benchmark
+from fedreid_pl.data.minireid import domains_of, write_benchmark
 
 DOMAIN = "mini-dukemtmcreid"
 
@@ -33,9 +33,16 @@ def raw_pixel_rank1(root: Path) -> float:
 
 
 def test_a_trained_client_is_far_above_raw_pixels(tmp_path: Path) -> None:
-    write_benchmark(tmp_path / "data", [DOMAINS[DOMAIN]])
+    write_benchmark(tmp_path / "data", [domains_of(1)[DOMAIN]])
     words = [f"data.root={tmp_path / 'data'}", "data.source=folder", f"data.datasets=[{DOMAIN}]", "data.public=null"]
-    words += ["exp=local", "rounds=15", "evaluate_every=15", "logger=none", f"output_dir={tmp_path / 'run'}"]
+    words += [
+        "exp=local",
+        "data=minireid_v1",
+        "rounds=15",
+        "evaluate_every=15",
+        "logger=none",
+        f"output_dir={tmp_path / 'run'}",
+    ]
     assert main(["train", *words]) == 0
     trained = json.loads((tmp_path / "run" / "summary.json").read_text())["local"][DOMAIN]["rank1"]["last"]
     pixels = raw_pixel_rank1(tmp_path / "data" / DOMAIN)

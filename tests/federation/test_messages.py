@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import support
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,7 +48,7 @@ def make_update(**changed: Any) -> ClientUpdate:
     return ClientUpdate(**{**fields, **changed})
 
 
-JOB = ClientJob(3, "a", make_state(), {"evaluate": True, "tests": "x,y", "mu": 0.1, "steps": 4})
+JOB = support.fit_job(3, "a", make_state(), {"evaluate": True, "tests": "x,y", "mu": 0.1, "steps": 4})
 
 
 class Evil:
@@ -108,14 +109,14 @@ def test_every_field_has_its_type(changed: dict) -> None:
 @pytest.mark.parametrize("value", [torch.zeros(1), [1], None, Path("x"), len])
 def test_a_job_takes_plain_values_only(value: Any) -> None:
     with pytest.raises(TypeError, match="plain values only"):
-        ClientJob(1, "a", {}, {"key": value})
+        support.fit_job(1, "a", {}, {"key": value})
 
 
 def test_sizes_are_those_of_the_tensors() -> None:
     assert state_bytes(make_state()) == 4 * 27 * 4 + 4 * 4 + 8 + 5 * 2
     assert JOB.nbytes == make_update().nbytes == 466
     assert 466 <= len(to_bytes(make_update())) < 466 + 5000
-    assert ClientJob(1, "a").nbytes == 0
+    assert support.fit_job(1, "a").nbytes == 0
 
 
 def test_a_view_does_not_take_its_storage_along() -> None:
@@ -223,7 +224,7 @@ def poisoned(name: str, value: float) -> State:
 
 def test_a_good_update_passes() -> None:
     check_update(make_update(metrics={"x": -1e308, "n": 10**300}), JOB)
-    check_update(make_update(backbone={}), replace(JOB, backbone={}))
+    check_update(make_update(backbone={}), JOB.exchanging({}))
 
 
 @pytest.mark.parametrize(

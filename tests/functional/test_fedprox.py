@@ -1,33 +1,47 @@
-"""The proximal gradient against autograd of the penalty."""
+"""The proximal term against plain autograd, tensor by tensor."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from fedreid_pl.functional.fedprox import proximal_gradient
+from fedreid_pl.functional.fedprox import proximal_term
+
+
+def draw(seed: int, dtype: torch.dtype) -> list[Tensor]:
+    draws = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=draws, dtype=dtype) for shape in ((4, 3, 2), (5,), ())]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("mu", [0.0, 0.01, 3.0])
 def test_equals_autograd_of_the_penalty(mu: float, dtype: torch.dtype) -> None:
-    draws = torch.Generator().manual_seed(1)
-    weight = torch.randn(4, 3, 2, generator=draws, dtype=dtype).requires_grad_()
-    start = torch.randn(4, 3, 2, generator=draws, dtype=dtype)
-    before = weight.detach().clone(), start.clone()
-    (wanted,) = torch.autograd.grad(mu / 2 * (weight - start).square().sum(), weight)
-    found = proximal_gradient(weight, start, mu)
-    assert found.dtype == dtype and not found.requires_grad
-    torch.testing.assert_close(found, wanted)
-    assert torch.equal(weight, before[0]) and torch.equal(start, before[1]), "nothing is changed"
+    weights, start = [value.requires_grad_() for value in draw(1, dtype)], draw(2, dtype)
+    before = [value.detach().clone() for value in (*weights, *start)]
+    plain = mu / 2 * torch.stack([(new - old).square().sum() for new, old in zip(weights, start, strict=True)]).sum()
+    found = proximal_term(weights, start, mu)
+    torch.testing.assert_close(found, plain)
+    assert found.dtype == dtype and found.shape == ()
+    for one, other in zip(
+        torch.autograd.grad(0.3 * found, weights), torch.autograd.grad(0.3 * plain, weights), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    assert all(torch.equal(*pair) for pair in zip((*weights, *start), before, strict=True)), "nothing is changed"
 
 
-def test_it_vanishes_at_the_start_exactly_and_points_back() -> None:
+def test_the_gradient_vanishes_at_the_start_exactly_and_points_back() -> None:
     start = torch.tensor([0.1, 1e-30, 3e30])
-    assert not proximal_gradient(start.clone(), start, 0.3).any()
-    assert proximal_gradient(torch.tensor([2.0]), torch.tensor([6.0]), 0.5).item() == -2.0
+    weight = start.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(proximal_term([weight], [start], 0.3), weight)
+    assert not gradient.any()
+    far = torch.tensor([2.0], requires_grad=True)
+    (gradient,) = torch.autograd.grad(proximal_term([far], [torch.tensor([6.0])], 0.5), far)
+    assert gradient.item() == -2.0
 
 
 def test_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="two equal shapes"):
-        proximal_gradient(torch.ones(2, 3), torch.ones(3), 1.0)
+    with pytest.raises(ValueError, match="equal shapes"):
+        proximal_term([torch.ones(2, 3)], [torch.ones(3)], 1.0)
+    with pytest.raises(ValueError, match="equal shapes"):
+        proximal_term([], [], 1.0)

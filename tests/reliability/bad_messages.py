@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import support
 import torch
 
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, from_bytes, to_bytes
@@ -33,7 +34,7 @@ def pair(draws: random.Random) -> tuple[ClientJob, ClientUpdate]:
     answer = {name: value + 1 for name, value in sent.items()}
     metrics = {"train/loss": draws.uniform(0, 9), "train/accuracy": draws.random(), "test/x/rank1": draws.random()}
     round = draws.randrange(1, 300)
-    job = ClientJob(round, "a", sent, {"evaluate": True})
+    job = support.fit_job(round, "a", sent, {"evaluate": True})
     return job, ClientUpdate(round, "a", answer, draws.randrange(1, DECLARED + 1), metrics)
 
 

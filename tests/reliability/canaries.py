@@ -81,8 +81,8 @@ def files(folder: Path, but: Iterable[str] = ()) -> dict[str, bytes]:
 
 def watch(monkeypatch: Any, canaries: Canaries) -> dict[str, bytes]:
     """Collects heads, per-image features and logits as canaries, and every message as a place to search."""
-    from fedreid_pl import parts
     from fedreid_pl.client import ReIDClient
+    from fedreid_pl.engines import sequential
     from fedreid_pl.engines.sequential import SequentialEngine
     from fedreid_pl.federation.client.store import ClientStore
     from fedreid_pl.federation.messages import ClientUpdate, to_bytes
@@ -121,5 +121,5 @@ def watch(monkeypatch: Any, canaries: Canaries) -> dict[str, bytes]:
     monkeypatch.setattr(ReIDClient, "forward", seen_forward)
     monkeypatch.setattr(ReIDClient, "logits", seen_logits)
     monkeypatch.setattr(ClientStore, "save", seen_save)
-    monkeypatch.setattr(parts, "SequentialEngine", Engine)
+    monkeypatch.setattr(sequential, "SequentialEngine", Engine)
     return messages

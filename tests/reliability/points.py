@@ -27,7 +27,7 @@ CALLS = {
     "evaluate: a batch": ("fedreid_pl.client", "ReIDClient.test_step"),
     "evaluate: the scores": ("fedreid_pl.client", "ReIDClient.on_test_epoch_end"),
     "checkpoint: its content": ("fedreid_pl.federation.server.loop", "FederationLoop.state_dict"),
-    "checkpoint: old ones are deleted": ("fedreid_pl.federation.client.store", "ClientStore.prune"),
+    "fit: old states are deleted": ("fedreid_pl.federation.client.store", "ClientStore.prune"),
     "log: the table": ("fedreid_pl.federation.server.history", "History.to_csv"),
     "log: the summary": ("fedreid_pl.reporting.run_folder", "build_summary"),
 }

@@ -10,8 +10,8 @@ import pytest
 import support
 from reliability.bad_updates import BAD, engine_with, metrics
 
-from fedreid_pl import parts
 from fedreid_pl.cli import main
+from fedreid_pl.engines import sequential
 from fedreid_pl.federation.storage import read_state
 
 LAST = support.TINY[2]
@@ -42,7 +42,7 @@ def without(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def run(root: Path, folder: Path, exp: str, spoil: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(parts, "SequentialEngine", engine_with(LAST, spoil))
+    monkeypatch.setattr(sequential, "SequentialEngine", engine_with(LAST, spoil))
     assert main(["train", f"exp={exp}", *support.quick(root, folder, "client_retries=0")]) == 0
     return json.loads((folder / "summary.json").read_text())
 
@@ -92,7 +92,7 @@ def test_twice_the_same_update_counts_once(
 def test_too_many_bad_ones_stop_the_run_with_one_line(
     tiny_root: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(parts, "SequentialEngine", engine_with(LAST, BAD["NaN"]))
+    monkeypatch.setattr(sequential, "SequentialEngine", engine_with(LAST, BAD["NaN"]))
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path, "min_clients=3")]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: round 1: 2 of 3 clients sent a good update, min_clients=3")

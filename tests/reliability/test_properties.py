@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import support
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from fedreid_pl.data.layouts import ReadOptions, find_layouts, recognise_layout
 from fedreid_pl.data.samples import DISTRACTOR, JUNK, SPLITS
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate
 from fedreid_pl.federation.server.checks import check_update
 from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
 from fedreid_pl.metrics.retrieval import ReIDRetrieval
@@ -28,7 +29,7 @@ COUNTS = st.integers(-5, 10**18)
 @given(st.lists(st.tuples(st.lists(FLOATS, min_size=3, max_size=3), COUNTS), min_size=1, max_size=5))
 def test_what_is_accepted_averages_to_what_it_says(clients: list[tuple[list[float], int]]) -> None:
     """Any numbers of any clients: the accepted ones give their weighted mean, in float64, between their extremes."""
-    job = ClientJob(1, "c", {"w": torch.zeros(3)})
+    job = support.fit_job(1, "c", {"w": torch.zeros(3)})
     accepted: list[tuple[str, dict[str, torch.Tensor], int]] = []
     for number, (values, count) in enumerate(clients):
         update = ClientUpdate(1, "c", {"w": torch.tensor(values)}, count, {})

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import support
 
-from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.status import Status, duration
@@ -23,7 +23,9 @@ def federation(round: int = 0, rounds: int = 20, **scores: float) -> Any:
     history = History()
     for name, value in scores.items():
         history.add(round, "global", name, "rank1", value)
-    return SimpleNamespace(round=round, rounds=rounds, history=history, selected=["a", "b", "c"])
+    return SimpleNamespace(
+        round=round, rounds=rounds, history=history, selected=["a", "b", "c"], running={}, done=0, asked=3
+    )
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def test_a_file_gets_one_line_per_round(clock: list[float]) -> None:
         clock[0] += 30
         run.round = round
         for client in "abc":
-            line.on_client(run, "fit", ClientJob(round, client))
+            line.on_client(run, "fit", support.fit_job(round, client))
             run.history.add(round, "train", client, "loss", {"a": 1.0, "b": 2.0, "c": 6.0}[client] / round)
-        line.on_client(run, "evaluate", ClientJob(round, "a"))
+        line.on_client(run, "evaluate", support.evaluate_job(round, "a"))
         if round == 2:
             run.history.add(round, "global", "a", "rank1", 0.25)
             run.history.add(round, "global", "b", "rank1", 0.5)
@@ -84,7 +86,7 @@ def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch, clock:
         stream.truncate(0), stream.seek(0)
         return text
 
-    line.on_client(run, "fit", ClientJob(3, "b"))
+    line.on_client(run, "fit", support.fit_job(3, "b"))
     assert shown() == "\r\x1b[Kround  3/20  training b 2/3  mean Rank-1 (round 3): global 50.0  0 s left"
     line.on_start(federation(round=2))
     clock[0] += 60
@@ -99,10 +101,10 @@ def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch, clock:
         8: "4/20 b…",
     }
     for size[0], wording in wordings.items():
-        line.on_client(run, "fit", ClientJob(4, "b"))
+        line.on_client(run, "fit", support.fit_job(4, "b"))
         assert shown() == "\r\x1b[K" + wording
     size[0] = 40
-    line.on_client(run, "evaluate", ClientJob(4, "c" * 100))
+    line.on_client(run, "evaluate", support.evaluate_job(4, "c" * 100))
     assert shown() == "\r\x1b[Kround  4/20  " + "c" * 25 + "…"
     line.on_warning(run, "round 4: client b is left out: it holds NaN " + "w" * 50)
     lines = shown().removeprefix("\r\x1b[K").splitlines()
@@ -114,12 +116,40 @@ def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch, clock:
         assert shown() == f"\r\x1b[Kround  4/20  {wording.strip()}\n"
 
 
+def test_several_at_work_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedreid_pl.reporting.progress.columns", lambda stream: 60)
+    stream, run = Terminal(), federation(round=3)
+    line = ProgressLine(stream)
+    line.on_start(run)
+
+    def start(client: str) -> None:
+        run.running[client] = None
+        line.on_progress(run)
+        line.on_client(run, "fit", support.fit_job(3, client))
+
+    def end(client: str) -> None:
+        del run.running[client]
+        run.done += 1
+        line.on_progress(run)
+
+    start("a"), start("b"), end("b"), start("c"), end("a"), end("c")
+    assert [text.removeprefix("\x1b[K") for text in stream.getvalue().split("\r")[1:]] == [
+        "round  3/20  training a 1/3",
+        "round  3/20  training: 2 running, 0 of 3 done",
+        "round  3/20  training: 1 running, 1 of 3 done",
+        "round  3/20  training: 2 running, 1 of 3 done",
+        "round  3/20  training: 2 running, 1 of 3 done",
+        "round  3/20  training: 1 running, 2 of 3 done",
+        "round  3/20  training: 0 running, 3 of 3 done",
+    ]
+
+
 def test_a_dumb_terminal_gets_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     stream, run = Terminal(), federation(round=1)
     line = ProgressLine(stream)
     line.on_start(run)
-    line.on_client(run, "fit", ClientJob(1, "b"))
+    line.on_client(run, "fit", support.fit_job(1, "b"))
     run.round = 2
     line.on_round_end(run, [])
     Status(stream)("reading")

@@ -13,7 +13,15 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.figures.plots import all_figures
 from fedreid_pl.reporting.records import group_runs, read_run, read_standalone
-from fedreid_pl.reporting.views import accuracy_curves, cmc_curves, gaps, lines_of, sweeps, weight_curves
+from fedreid_pl.reporting.views import (
+    accuracy_curves,
+    cmc_curves,
+    distance_curves,
+    gaps,
+    lines_of,
+    sweeps,
+    weight_curves,
+)
 
 TESTS = ("mini-viper", "mini-ilids")
 
@@ -79,6 +87,19 @@ def test_the_legend_of_gaps_names_only_what_is_shown(tmp_path: Path, alone: bool
     drawings = dict(all_figures(matplotlib.figure, group_runs([run]), read_standalone(run) if alone else None, 2))
     (legend,) = drawings["gap"].legends
     assert [text.get_text() for text in legend.get_texts()] == ["global", "local", *["standalone"] * alone]
+
+
+def test_shares_of_distances_with_moving_and_with_fixed_statistics(tmp_path: Path) -> None:
+    history = history_of(2, TESTS, lambda section, round, test: 0.5, weights=True)
+    for client, moving, fixed in (("a", 0.1, 0.6), ("b", 0.3, 0.2)):
+        history.add(1, "weights", client, "cosine_distance", moving)
+        history.add(1, "weights", client, "cosine_distance_fixed", fixed)
+    run = read_run(write_run(tmp_path / "fedpav_rw" / "seed0", ["exp=fedpav_rw", "rounds=2"], history, TESTS))
+    curves = distance_curves(group_runs([run]))
+    assert {label: {client: curve.y for client, curve in found.items()} for label, found in curves.items()} == {
+        "fedpav_rw, distances with moving statistics": {"a": [pytest.approx(0.25)], "b": [pytest.approx(0.75)]},
+        "fedpav_rw, distances with fixed statistics": {"a": [pytest.approx(0.75)], "b": [pytest.approx(0.25)]},
+    }
 
 
 def test_weights_of_those_who_did_not_take_part_are_zero(tmp_path: Path) -> None:

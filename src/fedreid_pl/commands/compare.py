@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fedreid_pl.commands.words import run_folder, take
+from fedreid_pl.config.launch import refuse_launcher
 
 
 def compare(words: list[str]) -> int:
     """Trains what is missing of several experiments and prints their tables."""
+    refuse_launcher("compare")
     from fedreid_pl.comparison.plan import OPTIONS, make_plan
 
     plan = make_plan(*take(words, *OPTIONS), run_folder)

@@ -57,7 +57,7 @@ def data(words: list[str]) -> int:
         rows.append([client.name, *(f"{number:,}" for number in numbers)])
     header = ["client", "train ids", "train images", "cameras", "query ids", "query images", "gallery images"]
     header += ["validation ids", "validation queries"] if config.data.val_ids else []
-    print(f"{locate_root(config.data)}{' (synthetic)' if config.data.synthetic else ''}\n")
+    print(f"{locate_root(config.data)}{' (synthetic)' if federated.synthetic else ''}\n")
     print(text_table(header, rows, width=columns(sys.stdout)))
     if federated.public is not None:
         print(f"\npublic set {federated.public.name}: {len(federated.public):,} images, labels are not used")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedreid_pl.commands.words import complain, first_process, take, title
 from fedreid_pl.config import lineage, load_config
+from fedreid_pl.config.launch import check_launch
 from fedreid_pl.errors import FedReIDError
 
 
@@ -22,7 +23,9 @@ def evaluate(words: list[str]) -> int:
     if "splits" in options and not (splits.isdecimal() and int(splits) > 1):
         raise FedReIDError(f"splits={splits}: give how many, 2 or more: splits=10 evaluates on the splits 0 to 9")
     config = load_config(folder / "config.yaml", rest)
+    check_launch(config)
     from fedreid_pl.data.scenarios import load_federated_data
+    from fedreid_pl.data.synthetic import with_found
     from fedreid_pl.experiment import evaluate as score
     from fedreid_pl.federation.server.checkpoint import read_checkpoint
     from fedreid_pl.federation.server.history import TESTS, summarize
@@ -39,6 +42,7 @@ def evaluate(words: list[str]) -> int:
         path = folder / "checkpoints" / f"round-{best or 0:05d}.ckpt"
     state = read_checkpoint(find_checkpoint(path), lineage(load_config(folder / "config.yaml")))
     data = load_federated_data(config.data)
+    config = with_found(config, data)
     heading = title(config, state["round"])
     if trains_on(folder, data):
         if splits:
@@ -49,9 +53,9 @@ def evaluate(words: list[str]) -> int:
         for name, before in read_splits(folder).items():
             if name in data.digests and data.digests[name]["sha256"] != before.get("sha256"):
                 complain(f"warning: {name} is not split as it was for training; persons may be tested on that it knows")
-        loop = score(config, data, folder, state)
+        context, _ = score(config, data, folder, state)
         table = result_table(
-            {"name": config.name, **{section: summarize(loop.history, section) for section in TESTS}}, None, width
+            {"name": config.name, **{section: summarize(context.history, section) for section in TESTS}}, None, width
         )
     else:
         heading = f"{title(load_config(folder / 'config.yaml'), state['round'])}, tested on {config.data.name}"

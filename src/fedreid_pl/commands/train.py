@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from pathlib import Path
 
 from fedreid_pl.commands.words import run_folder, take, title
 from fedreid_pl.config import compose
+from fedreid_pl.config.launch import check_launch
 from fedreid_pl.errors import FedReIDError
+
+PATIENCE = 60.0  # seconds that another process than the first waits for the first one's summary
 
 
 def train(words: list[str]) -> int:
@@ -17,6 +22,7 @@ def train(words: list[str]) -> int:
     if dry not in ("true", "false"):
         raise FedReIDError(f"dry_run={dry}: must be true or false")
     config = compose(words)
+    check_launch(config)
     folder = run_folder(config, words)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # torchmetrics imports it; without a home it complains
     if dry == "true":
@@ -32,12 +38,26 @@ def train(words: list[str]) -> int:
     from fedreid_pl.reporting.where_next import where_next, where_next_text
 
     loop = run(config, folder)
+    _check_summary(folder, 0.0 if loop.observers else PATIENCE)
     if loop.observers:
         width = columns(sys.stdout)
-        summary = build_summary(loop)
-        print(f"\n{fill(title(config, loop.round), width)}\n")
-        print(result_table(summary, None if config.name == "local" else find_standalone(config, folder), width))
+        summary = build_summary(loop.context)
+        print(f"\n{fill(title(loop.context.config, loop.context.round), width)}\n")
+        print(
+            result_table(
+                summary, None if config.name == "local" else find_standalone(loop.context.config, folder), width
+            )
+        )
         print(f"\n{fill('Rank-1 (R1) and mAP in percent. Where to look next:', width)}\n")
         url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)
         print(where_next_text(where_next(config, folder, url), width))
     return 0
+
+
+def _check_summary(folder: Path, patience: float) -> None:
+    """Raises an error where a run ended without summary.json: exit code 0 means that the file is there."""
+    limit = time.monotonic() + patience
+    while not (folder / "summary.json").is_file():
+        if time.monotonic() >= limit:
+            raise FedReIDError(f"{folder}: the run ended without summary.json; repeat the command")
+        time.sleep(0.1)

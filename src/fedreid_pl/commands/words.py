@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedreid_pl.config import Config, compose, differences, fingerprint
+from fedreid_pl.config.launch import RANKS
 from fedreid_pl.errors import FedReIDError
 
 
@@ -40,8 +41,8 @@ def complain(text: str) -> None:
 
 
 def first_process() -> bool:
-    """Whether this process is the one that speaks, known before torch is."""
-    return os.environ.get("RANK", "0") == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this process is the one that prints, known before torch is imported."""
+    return next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"
 
 
 def folders_of(words: Sequence[str], command: str) -> tuple[list[Path], list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -14,6 +14,12 @@ from fedreid_pl.reporting.run_folder import setting
 
 Experiments = Mapping[str, Sequence[Result]]
 """Complete runs by experiment, in the order of the command; no experiment is empty."""
+
+START = "untrained"
+Draw = tuple[int, int | None]
+"""Seed and split, of `PlannedRun.draw`."""
+Score = Callable[[str, str], float | None]
+"""Score in percent of a metric and a test set."""
 
 METRICS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "mAP": "mAP"}
 
@@ -42,6 +48,26 @@ def models_of(experiments: Experiments) -> list[Models]:
     return rows
 
 
+def start_models(experiments: Experiments) -> dict[str, dict[Draw, Score]]:
+    """Scores of the networks that runs start from, without training, by label and by seed and split.
+
+    They are those of the evaluation before the first round, from the first run of every seed and split that has one.
+    Experiments whose networks differ have a row each.
+    """
+    found: dict[str, dict[Draw, Score]] = {}
+    labels: dict[str, str] = {}
+    for label, results in experiments.items():
+        for result in results:
+            known = {section: result.score(section, "mean", "rank1", START) for section in ("global", "local")}
+            if sections := [section for section, value in known.items() if value is not None]:
+                network = repr(result.run.config.model)
+                labels.setdefault(network, label)
+                score = lambda metric, test, r=result, s=sections[0]: r.score(s, test, metric, START)  # noqa: E731
+                found.setdefault(network, {}).setdefault(result.run.draw, score)
+    several = len(found) > 1
+    return {f"start model{f' of {labels[key]}' * several}, not trained": start for key, start in found.items()}
+
+
 def table3(experiments: Experiments, metric: str, statistic: str, kind: str, paper: bool) -> Table:
     """A metric of every kind of model on every test set and their mean, in percent.
 
@@ -59,6 +85,8 @@ def table3(experiments: Experiments, metric: str, statistic: str, kind: str, pap
         ("models",),
         [Column(name, f"{metric}_{statistic}") for name in (*tests, "mean")],
     )
+    for label, start in start_models(experiments).items():
+        table.add(label, _with_mean([[one(metric, test) for test in tests] for one in start.values()], len(tests)))
     for models in shown:
         by_run = [
             [result.score(models.section, test, metric, statistic) for test in tests]
@@ -107,6 +135,8 @@ def table4(experiments: Experiments, statistic: str, kind: str, paper: bool) -> 
         table.add(models.experiment, _with_mean(by_run, len(tests)))
         if not fair:
             table.notes.append(f"{models.experiment} and {base} differ in more than the algorithm.")
+    if table.rows:
+        _add_start(table, experiments, next(iter(alone.values())), tests, statistic)
     if paper and table.rows:
         _add_paper(table, TABLE4, tests)
     return table if table.rows else None
@@ -135,12 +165,29 @@ def table2(experiments: Experiments, statistic: str, kind: str, paper: bool) -> 
         datasets.append(tests[0])
     if not table.rows:
         return None
+    for name in dict.fromkeys(datasets):
+        for label, start in start_models(experiments).items():
+            cells = [spread(one(metric, name) for one in start.values()) for metric in METRICS]
+            table.add((name, "-", label, "-"), cells)
     known = [paper_name(name) or name for name in datasets]
     for (name, clients, text), figures in TABLE2.items() if paper else ():
         if name in known:
             table.add((name, clients, text, "paper"), [Cell(figure, None, 0) for figure in figures])
     table.rows.sort(key=lambda row: known.index(paper_name(row[0][0]) or row[0][0]))  # below ours of the same dataset
     return table
+
+
+def _add_start(
+    table: Table, experiments: Experiments, alone: Sequence[Result], tests: Sequence[str], statistic: str
+) -> None:
+    """Rows of Table 4 for the networks that runs start from."""
+    for label, start in start_models(experiments).items():
+        by_run: list[list[float | None]] = []
+        for other in alone:
+            if one := start.get(other.run.draw):
+                pairs = [(one("rank1", test), other.score("local", test, "rank1", statistic)) for test in tests]
+                by_run.append([None if mine is None or base is None else mine - base for mine, base in pairs])
+        table.add(label, _with_mean(by_run, len(tests)))
 
 
 def _only_section(result: Result) -> str:

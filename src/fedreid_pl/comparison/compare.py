@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fedreid_pl.callbacks import callback_factory
@@ -15,15 +15,19 @@ from fedreid_pl.comparison.report import comparison_report
 from fedreid_pl.comparison.results import Result, read_result
 from fedreid_pl.comparison.runner import train_runs
 from fedreid_pl.comparison.tables import tidy_csv
+from fedreid_pl.config import load_config
 from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.minireid.versions import check_resumed_version
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.trainer import check_devices, quiet
+from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.html.report import NAME, write_report
 from fedreid_pl.reporting.records import RunRecord, read_run
 from fedreid_pl.reporting.status import Status
+from fedreid_pl.start import DRAWN, initial_backbone
 
 
 def compare(plan: Plan) -> None:
@@ -36,6 +40,8 @@ def compare(plan: Plan) -> None:
     quiet()
     results = {run: result for run in plan.runs if (result := read_result(run))}
     missing = [run for run in plan.runs if run not in results]
+    for run in missing:
+        _check_version(run)
     check_runs(missing)
     if missing and plan.splits:
         _check_splits(plan)
@@ -55,6 +61,32 @@ def compare(plan: Plan) -> None:
         raise FedReIDError(
             f"{len(missing)} of {len(plan.runs)} runs are missing: {names}; mend them and repeat the command"
         )
+
+
+def _check_version(run: PlannedRun) -> None:
+    """Refuses a folder that holds the run of another version of MiniReID."""
+    if not Checkpoints(run.folder / "checkpoints").rounds():
+        return  # nothing has been learnt there
+    try:
+        before = load_config(run.folder / "config.yaml").data
+    except FedReIDError:
+        return  # `train` says what is wrong with it
+    check_resumed_version(str(run.folder), before, run.config.data)
+
+
+def warn_of_starts(results: Iterable[Result]) -> list[str]:
+    """Returns a warning if runs that begin from this program's start had different weights, else nothing."""
+    folders: dict[str, list[str]] = {}
+    for result in results:
+        if result.start:
+            folders.setdefault(result.start, []).append(result.run.name)
+    if len(folders) < 2:
+        return []
+    parts = "; ".join(f"{start[:12]}: {', '.join(names)}" for start, names in sorted(folders.items()))
+    return [
+        "warning: the runs begin from different weights, because the start was pretrained on different processors or "
+        f"versions of torch ({parts}); train them on one machine to compare them"
+    ]
 
 
 def check_runs(runs: Sequence[PlannedRun]) -> None:
@@ -77,6 +109,9 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
         if key not in data:
             data[key] = load_federated_data(config.data, status)
             status.done()
+        if config.model.weights == DRAWN:  # once, and not in every process
+            initial_backbone(config, status)
+            status.done()
         check_selection(config, len(data[key].clients))
         for callback in make_callbacks().values():
             callback.check(config, data[key])
@@ -91,10 +126,14 @@ def _check_splits(plan: Plan) -> None:
 
 def _report(plan: Plan, results: Mapping[PlannedRun, Result]) -> None:
     tables = make_tables(plan, results)
+    warnings = warn_of_starts(results.values())
     head = _head(plan, results)
+    for warning in warnings:
+        print(warning, file=sys.stderr, flush=True)
     write_text(plan.out / "runs.csv", _runs_csv(plan, results))
     write_text(plan.out / "tables.csv", tidy_csv(tables))
-    write_text(plan.out / "tables.md", "\n\n".join([f"# {head}", *(table.to_markdown() for table in tables)]) + "\n")
+    parts = [f"# {head}", *warnings, *(table.to_markdown() for table in tables)]
+    write_text(plan.out / "tables.md", "\n\n".join(parts) + "\n")
     if tables:
         print("\n\n".join([head, *(table.to_text() for table in tables)]))
         print(f"\nThese tables are in {plan.out / 'tables.md'} and tables.csv, where they come from in runs.csv")

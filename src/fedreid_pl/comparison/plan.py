@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedreid_pl.config import Config, compose
+from fedreid_pl.config import Config, compose, load_config
+from fedreid_pl.data.minireid.versions import check_one_version
 from fedreid_pl.errors import FedReIDError, nearest
 
 OPTIONS = ("exps", "seeds", "splits", "jobs", "out", "statistic")
@@ -88,7 +89,15 @@ class Plan:
     @property
     def synthetic(self) -> bool:
         """Whether drawn pictures are among the data."""
-        return any(run.config.data.synthetic for run in self.runs)
+        return any(_is_synthetic(run) for run in self.runs)
+
+
+def _is_synthetic(run: PlannedRun) -> bool:
+    """What was found of the pictures when the run was trained, or before that what its configuration expects."""
+    try:
+        return load_config(run.folder / "config.yaml").data.synthetic
+    except FedReIDError:
+        return run.config.data.synthetic
 
 
 def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: FolderOf) -> Plan:
@@ -124,6 +133,7 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
     names = list(dict.fromkeys(run.config.data.name for run in runs))
     if len(names) > 1:
         raise FedReIDError(f"data={names[1]}: the experiments share one data configuration, found {', '.join(names)}")
+    check_one_version((run.name, run.config.data) for run in runs)
     out = Path(options["out"]).expanduser() if options.get("out") else Path("runs") / names[0] / "compare"
     return Plan(tuple(runs), int(jobs), statistic, out)
 

@@ -11,6 +11,7 @@ from fedreid_pl.comparison.contents import make_tables
 from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun
 from fedreid_pl.comparison.results import Result, read_result
 from fedreid_pl.comparison.tables import Table
+from fedreid_pl.data.minireid.versions import check_one_version
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.reporting.html.elements import Sheet
 from fedreid_pl.reporting.html.report import Report, report_of_run
@@ -63,7 +64,12 @@ def report_of(folders: Sequence[Path]) -> Report:
 def comparison_report(
     experiments: Experiments, tables: Sequence[Table], statistic: str, missing: Sequence[str] = ()
 ) -> Report:
-    """The report of several runs with their tables: Rank-1 and differences to standalone first."""
+    """The report of several runs with their tables: Rank-1 and differences to standalone first.
+
+    Raises:
+        FedReIDError: if the runs are of different versions of MiniReID.
+    """
+    check_one_version((str(run.folder), run.config.data) for group in experiments.values() for run in group)
     ordered = [next((table for table in tables if table.key == key), None) for key in FIRST]
     first = [table for table in ordered if table]
     sheets = [

@@ -32,6 +32,7 @@ class Result:
         history: its metrics.csv.
         scores: `{"global" | "local": {test set: {metric: {"last", "best", "best3", ...}}}}`, shares of one.
         clients: number of training images by client.
+        start: hash of the pretrained weights that the run began with, if this program made them.
     """
 
     run: PlannedRun
@@ -40,6 +41,7 @@ class Result:
     clients: dict[str, int]
     rounds: int
     costs: Costs
+    start: str | None = None
 
     def tests(self, section: str) -> list[str]:
         """Names in a section, in the order of evaluation."""
@@ -107,7 +109,8 @@ def read_result(run: PlannedRun) -> Result | None:
             return None
         scores = {section: summarize(history, section) for section in ("global", "local")}
         clients = {str(name): int(number) for name, number in summary["clients"].items()}
-        return Result(run, history, scores, clients, int(summary["rounds"]), _costs(summary["costs"]))
+        start = (summary.get("start") or {}).get("sha256")
+        return Result(run, history, scores, clients, int(summary["rounds"]), _costs(summary["costs"]), start)
     except (FedReIDError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # of another version, or damaged: `train` says what is wrong, or writes it anew
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedreid_pl.comparison.plan import PlannedRun
+from fedreid_pl.config.launch import clean_environment
 from fedreid_pl.reporting.status import duration
 
 PAUSE = 0.1  # seconds between two looks at the children
@@ -76,9 +77,10 @@ def last_error(text: str) -> str:
 def _start(run: PlannedRun, number: int, jobs: int) -> Child:
     command = [sys.executable, "-m", "fedreid_pl", "train", *run.words, "resume=auto"]
     started = time.monotonic()
-    if jobs == 1:
-        return Child(run, number, subprocess.Popen(command, stdout=2), started)  # our stdout is for the tables
-    environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **os.environ}
+    environment = clean_environment(os.environ)
+    if jobs == 1:  # our stdout is for the tables
+        return Child(run, number, subprocess.Popen(command, env=environment, stdout=2), started)
+    environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **environment}
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / LOG
     with open(path, "ab") as log:

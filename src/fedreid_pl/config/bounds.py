@@ -50,6 +50,10 @@ def _check_together(config: Config) -> None:
             f"data.instances={instances}: must be at most half of batch_size={config.batch_size}, "
             "so that a batch holds two identities"
         )
+    if instances is not None and config.data.incomplete_batches == "skip":
+        raise FedReIDError(
+            f"data.incomplete_batches=skip: with data.instances={instances} every batch is full; leave one of them out"
+        )
     if config.optim.nesterov and not config.optim.momentum:
         raise FedReIDError("optim.nesterov=true: needs optim.momentum above 0")
     if config.optim.scope == "round" and config.optim.warmup > config.local_epochs:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
@@ -23,12 +23,16 @@ from fedreid_pl.errors import FedReIDError, nearest
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
-    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir"),
+    *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
+    *("engine.name",),
     *("report.images", "report.queries", "report.embedding"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 
 AUTO = "trainer.precision"
+
+SHORT = {"engine": "engine.name"}
+"""Words that stand for a longer key."""
 
 
 def compose(words: Iterable[str]) -> Config:
@@ -44,15 +48,16 @@ def compose(words: Iterable[str]) -> Config:
     >>> compose(["exp=fedpav_rw", "rounds=3"]).rounds
     3
     """
-    chosen = {"exp": "fedpav", "data": "minireid"}
+    chosen: dict[str, str] = {}
     overrides: list[tuple[str, str]] = []
     for word in words:
         name, value = _split(word, "rounds=30")
-        if name in chosen:
+        if name in ("exp", "data"):
             chosen[name] = value
         else:
-            overrides.append((name, value))
-
+            overrides.append((SHORT.get(name, name), value))
+    chosen.setdefault("exp", "fedpav")
+    chosen.setdefault("data", default_data([value for name, value in overrides if name == "data.root"]))
     origins: dict[str, str] = {}
     data_name, data_values = _choose("data", chosen["data"], origins)
     exp_name, exp_values = _choose("exp", chosen["exp"], origins)
@@ -65,6 +70,16 @@ def compose(words: Iterable[str]) -> Config:
     _finish(config, origins)
     _check_new(config)
     return config
+
+
+def default_data(roots: Sequence[str]) -> str:
+    """The data configuration of a command without `data=`: `auto` if `data.root` is a folder that is not MiniReID's.
+
+    >>> default_data([]), default_data(["."])
+    ('minireid', 'auto')
+    """
+    root = Path(roots[-1]).expanduser() if roots and roots[-1] not in ("", "null") else None
+    return "auto" if root is not None and root.is_dir() and not (root / "manifest.json").is_file() else "minireid"
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:
@@ -81,7 +96,7 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
     for word in words:
         name, value = _split(word, "data.root=/datasets")
         if name != "data":
-            overrides.append((name, value))
+            overrides.append((SHORT.get(name, name), value))
             continue
         data_name, data_values = _choose("data", value, origins)
         before = values.get("data", {})
@@ -137,6 +152,7 @@ def _check_new(config: Config) -> None:
 
 def _finish(config: Config, origins: dict[str, str]) -> Config:
     """Takes out the callbacks that are set to null, checks values, and returns the configuration."""
+    config.model.weights = config.model.weights or "none"
     config.callbacks = {name: options for name, options in config.callbacks.items() if options is not None}
     _check_finite(config.callbacks, "callbacks")
     check_bounds(config, origins=origins)
@@ -152,7 +168,9 @@ def _split(word: str, example: str) -> tuple[str, str]:
         raise FedReIDError(f"{word!r}: is not valid UTF-8")
     name, equals, value = word.partition("=")
     if not equals or not name:
-        raise FedReIDError(f"'{word}': expected key=value, such as {example}")
+        hint = next((f"; write {kind}={word}" for kind in ("exp", "data") if word in available(kind)), "")
+        hint = hint or (f"; write {word}=VALUE" if word in flat(asdict(Config())) else "")
+        raise FedReIDError(f"'{word}': expected key=value, such as {example}{hint}")
     return name, value
 
 

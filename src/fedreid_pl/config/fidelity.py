@@ -25,13 +25,18 @@ class Departure(NamedTuple):
 
 DEPARTURES = (
     Departure("data.hold_out", "first", "none", "the first image of every identity is not trained on"),
+    Departure("data.incomplete_batches", "skip", "train", "a last batch of fewer images is not trained on"),
+    Departure(
+        "optim.schedule", "step", "constant", "the paper's text names it; with optim.scope=round it never decays"
+    ),
     Departure("optim.scope", "round", "run", "the schedule begins anew every round: with one epoch it never decays"),
     Departure("optim.bottleneck", "head", "backbone", "the bottleneck has the head's learning rate"),
     Departure("optim.nesterov", True, False, "Nesterov's momentum"),
     Departure("callbacks.backbone_sync.batch_norm", "first", "average", "running statistics of one client a round"),
-    Departure("callbacks.reweighting.probe", "train", "eval", "the probe is augmented, dropout on, statistics move"),
+    Departure("callbacks.reweighting.probe", "code", "eval", "augmented, mostly in train mode, statistics move"),
     Departure("callbacks.distillation.every_n_rounds", 10, 1, "distillation in every tenth round"),
     Departure("callbacks.distillation.mode", "train", "eval", "teachers and student with dropout on"),
+    Departure("callbacks.distillation.normalize", "teachers", "none", "features of teachers are L2-normalised"),
     Departure("callbacks.distillation.nesterov", True, False, "Nesterov's momentum at the server"),
     Departure("callbacks.distillation.augment", True, False, "public images are cropped and mirrored at random"),
 )

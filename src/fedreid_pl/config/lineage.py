@@ -10,7 +10,10 @@ from typing import Any
 from fedreid_pl.config.compose import PLACE_KEYS, flat
 from fedreid_pl.config.schema import Config
 
-MAY_CHANGE = ("name", "rounds", "evaluate_every", "min_clients", "client_timeout", "client_retries", "data.root")
+MAY_CHANGE = (
+    *("name", "rounds", "evaluate_every", "min_clients", "client_timeout", "client_retries"),
+    *("data.root", "data.overlap"),
+)
 """Keys that a resumed run may set differently, beside where and on what it runs (`PLACE_KEYS`, `trainer.*`)."""
 
 FORMER: dict[int, dict[str, Any]] = {1: {"optim.schedule": "step"}}

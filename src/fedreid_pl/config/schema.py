@@ -37,7 +37,12 @@ class ModelConfig:
     """The network of every client: a torchvision ResNet or the small one for MiniReID."""
 
     name: str = key("resnet50", "backbone: small, resnet18, resnet34, resnet50 or resnet101")
-    weights: str = key("imagenet", "initial weights: imagenet, none, or the path of a state dict", path=True)
+    weights: str | None = key(
+        "imagenet",
+        "initial weights: imagenet; drawn (this program pretrains the small backbone on drawn things); none or null; "
+        "or the path of a state dict",
+        path=True,
+    )
     feature_dim: int = key(512, "size of the feature that is compared (bnneck has the trunk's)", at_least=1)
     dropout: float = key(0.5, "dropout probability after the bottleneck (bnneck has none)", at_least=0.0, at_most=0.99)
     last_stride: int = key(2, "stride of the last stage, 2 or 1", at_least=1, at_most=2)
@@ -54,14 +59,29 @@ class DataConfig:
     """Where the pictures are and how they are read."""
 
     name: str = key("minireid", "name of the data configuration (set by data=NAME)")
-    synthetic: bool = key(False, "the pictures are drawn, not photographed; every table says so")
+    synthetic: bool = key(
+        False, "this program drew the pictures (found out from the files and its manifest); every table says so"
+    )
     source: str = key(
         "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
     )
+    version: int = key(1, "version of the benchmark under data.source=minireid, 1 or 2 (the newest)", at_least=1)
     root: str | None = key(None, "folder that holds one folder per dataset", path=True)
+    minireid_dir: str | None = key(
+        None,
+        "folder of the embedded benchmark, which is drawn there; null: in ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)",
+        path=True,
+    )
     layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
+    name_pattern: str | None = key(
+        None,
+        "regular expression with groups person, camera, frame, searched in file names; null: known spellings",
+    )
     split: int = key(0, "which split of a dataset that has several, official or drawn", at_least=0)
     split_seed: int = key(0, "seed of drawn splits and of groups of identities", at_least=0)
+    test_ids: float = key(
+        0.5, "share of the persons seen by several cameras that is tested (data=crops)", above=0.0, at_most=0.95
+    )
     datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     public_overlap: str = key(
@@ -69,10 +89,22 @@ class DataConfig:
         "public images of persons whom a client is tested on (CUHK02's P1 and CUHK01): refuse, drop or keep them",
         choices=("refuse", "drop", "keep"),
     )
+    overlap: str = key(
+        "auto",
+        "pictures or persons in two places: refuse, warn, or auto: refuse a picture that is in the training and in the "
+        "test set of one dataset, warn otherwise",
+        choices=("auto", "refuse", "warn"),
+    )
     scenario: str = key(
         "by_dataset",
         "clients: one per dataset, per camera, per group of identities, or one with everything",
         choices=("by_dataset", "by_camera", "by_identity", "merged"),
+    )
+    clients: str = key(
+        "all",
+        "clients that take part: all; large: those with at least the median number of training images; small: those "
+        "with fewer",
+        choices=("all", "large", "small"),
     )
     parts: int | None = key(
         None, "groups of identities per dataset under by_identity; null: as many as it has cameras", at_least=1
@@ -110,6 +142,12 @@ class DataConfig:
         "none",
         "first: the first image of every identity is not trained on (the published code without --train_all)",
         choices=("none", "first"),
+    )
+    incomplete_batches: str = key(
+        "train",
+        "an epoch's last batch where it has fewer than batch_size images: train on it, or skip it (the published code; "
+        "a client with fewer images in all then never trains)",
+        choices=("train", "skip"),
     )
     val_ids: float = key(
         0.0,
@@ -190,6 +228,13 @@ class TrainerConfig:
 
 
 @dataclass
+class EngineConfig:
+    """Where the clients' jobs run; changes no number of the run. `engine=NAME` is short for `engine.name=NAME`."""
+
+    name: str = key("sequential", "sequential: one client after the other in this process", choices=("sequential",))
+
+
+@dataclass
 class ReportConfig:
     """What report.html and inspection.json show; changes no number of the run."""
 
@@ -244,6 +289,11 @@ class Config:
     client_retries: int = key(
         1, "how often a client that failed, or sent what was refused, is asked again in a round", at_least=0
     )
+    ties: str = key(
+        "expected",
+        "gallery images with equal scores: expected: mean over all orders; order: the earlier image first (torchreid)",
+        choices=("expected", "order"),
+    )
     evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
     output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN", path=True)
     resume: str = key(
@@ -260,6 +310,7 @@ class Config:
     optim: OptimConfig = key(OptimConfig, "local optimisation")
     loss: LossConfig = key(LossConfig, "what is minimised")
     trainer: TrainerConfig = key(TrainerConfig, "devices")
+    engine: EngineConfig = key(EngineConfig, "where jobs run")
     report: ReportConfig = key(ReportConfig, "what is shown")
     callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
 

@@ -87,6 +87,10 @@ def fitting(value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"must be one of {', '.join(map(str, get_args(kind)))}")
         return value
+    if get_origin(kind) is list:
+        if not isinstance(value, list):
+            raise ValueError("expected a list, such as [a, b]")
+        return [fitting(item, *get_args(kind)) for item in value]
     if kind is float and type(value) is int:
         return float(value)
     if kind in (bool, int, float) and isinstance(value, str):

@@ -24,6 +24,7 @@ def chosen_folder(cache_dir: str | None) -> Path:
 
 
 KEPT = {
+    "digests": "hashes of files (data.overlap)",
     "images": "decoded images (data.cache=disk)",
     "index": "tables of large datasets",
     "readable": "which images cannot be read (data.on_bad_image=skip)",

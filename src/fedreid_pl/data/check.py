@@ -12,12 +12,17 @@ import numpy as np
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, Counts, KnownDataset, find_folders, identify
-from fedreid_pl.data.decoding import unreadable_files
-from fedreid_pl.data.layouts import recognise_layout
+from fedreid_pl.data.decoding import decode_all
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.inventory_counts import Inventory
+from fedreid_pl.data.layouts import find_layouts, recognise_layout
 from fedreid_pl.data.naming import dataset_names, public_name, split_entry
+from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
+from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
 from fedreid_pl.data.scenarios import (
+    camera_remark,
     dataset_folders,
     federate,
     locate_dataset,
@@ -25,7 +30,9 @@ from fedreid_pl.data.scenarios import (
     named_layout,
     read_dataset,
     unmatched_remarks,
+    unread_folders,
 )
+from fedreid_pl.data.synthetic import are_synthetic
 from fedreid_pl.errors import FedReIDError
 
 Use = Literal["client", "public", "none"]
@@ -50,6 +57,7 @@ class DatasetCheck:
         use: `"client"`, `"public"`, or `"none"` for one that the configuration does not name.
         folder: where it is, `None` if it is missing.
         layout: the key of the layout that it is read in.
+        found: how person and camera were found, with one name taken apart.
         splits: counts by split.
         cameras: different cameras in all splits.
         table1: the counts of the paper's Table 1 where they apply.
@@ -59,6 +67,8 @@ class DatasetCheck:
         images: how many different files were decoded.
         unreadable: path and reason of every file that could not be.
         skipped: whether a run leaves these out (`data.on_bad_image=skip`) instead of ending.
+        files: where every file in the folder went.
+        pixels: hashes of the decoded pictures by path.
         seconds: time taken.
     """
 
@@ -66,6 +76,7 @@ class DatasetCheck:
     use: Use
     folder: Path | None = None
     layout: str | None = None
+    found: str = ""
     splits: dict[str, SplitCounts] = field(default_factory=dict)
     cameras: int = 0
     table1: Counts | None = None
@@ -75,6 +86,8 @@ class DatasetCheck:
     images: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: bool = False
+    files: Inventory | None = None
+    pixels: dict[str, bytes] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
 
     @property
@@ -103,7 +116,8 @@ class DataCheck:
         synthetic: whether the pictures are drawn.
         datasets: clients in the order of the configuration, the public set, and what else the catalogue knows.
         problem: why the datasets cannot be used together although each of them can.
-        remarks: on the test sets that a run would have, one line each.
+        remarks: on what a run would read and test, one line each.
+        overlaps: pictures and persons that are in two places, pictures by their bytes and by their decoded pixels.
         seconds: time taken.
     """
 
@@ -113,6 +127,7 @@ class DataCheck:
     datasets: list[DatasetCheck]
     problem: str | None = None
     remarks: list[str] = field(default_factory=list)
+    overlaps: list[Overlap] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -132,6 +147,8 @@ class DataCheck:
             item["ok"] = dataset.ok
             item["folder"] = str(dataset.folder) if dataset.folder else None
             item["table1"] = dataset.table1._asdict() if dataset.table1 else None
+            del item["pixels"]
+            item["files"] = dataset.files.as_dict() if dataset.files else None
             item["unreadable"] = [{"path": path, "reason": reason} for path, reason in dataset.unreadable]
         return values
 
@@ -165,16 +182,21 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
         check, table = _check(config, root, name, text, use, folder, say)
         checks.append(check)
         tables.append(table)
-    result = DataCheck(config.name, root, config.synthetic, checks)
     read = [table for table in tables if table is not None]
+    result = DataCheck(config.name, root, len(read) == len(tables) and are_synthetic(read), checks)
     if len(read) == len(tables):
         public = read.pop() if config.public else None
         try:
             dataset_folders(config, root)  # refuses two names of one folder
-            result.remarks = unmatched_remarks(config, federate(config, read, public).tests.values())
+            data = federate(config, read, public)
+            result.remarks = unmatched_remarks(config, data.tests.values())
+            result.overlaps = _overlaps(config, data, checks, say)
+            result.remarks = [*map(str, result.overlaps), *result.remarks]
+            check_overlaps(config, result.overlaps)
         except FedReIDError as error:
             result.problem = str(error)
-    if not config.synthetic:
+    result.remarks = [*unread_folders(config, root), *result.remarks]
+    if not result.synthetic:
         checks += _others(config, root, checks, say)
     result.seconds = time.perf_counter() - started
     return result
@@ -227,8 +249,17 @@ def _check(
         _count(check, table, None if config.synthetic else identify(text))
         files = list(dict.fromkeys(table.files()))
         check.images = len(files)
-        check.unreadable = unreadable_files(files, lambda done: say(f"{check.name}: {done}"))
-        check.notes += table.remarks
+        check.unreadable, pixels = decode_all(files, lambda done: say(f"{check.name}: {done}"))
+        check.pixels |= pixels
+        check.found = table.found or _taken_apart(table, find_layouts()[table.layout].found)
+        check.notes += [line.removeprefix(f"{check.name}: ") for line in table.remarks]
+        if not table.has_cameras and use == "client":
+            check.notes.append(camera_remark(table).removeprefix(f"{check.name}: "))
+        if table.inventory is not None:
+            check.files = table.inventory
+            skipped = table.inventory.counted()
+            check.notes += [table.inventory.named()] if table.inventory.unread else []
+            check.notes += [f"skipped on purpose: {skipped}"] if skipped else []
         if config.on_bad_image == "skip":
             check.skipped = True
             table = without_files(table, [path for path, _ in check.unreadable])
@@ -236,6 +267,19 @@ def _check(
         check.problem = str(error)
     check.seconds = time.perf_counter() - started
     return check, table
+
+
+def _taken_apart(table: SampleTable, how: str) -> str:
+    """How a layout finds person and camera, and what that gives for the first image."""
+    return f"{how}; {table.paths[0]}: person {table.identities[0]}, camera {table.cameras[0]}"
+
+
+def _overlaps(config: DataConfig, data: FederatedData, checks: Sequence[DatasetCheck], say: Progress) -> list[Overlap]:
+    """What is in two places byte for byte, and what is so only, or more often, once it is decoded."""
+    found = find_overlaps(data, byte_keys(config, data.datasets, say))
+    known = {(item.where, item.count) for item in found}
+    pixels = {path: key for check in checks for path, key in check.pixels.items()}
+    return found + [item for item in find_overlaps(data, pixels, "pixels") if (item.where, item.count) not in known]
 
 
 def _count(check: DatasetCheck, table: SampleTable, known: KnownDataset | None) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.augmentation import TrainAugmentation, normalize
+from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.data.federated import ClientData, TestSet
 from fedreid_pl.data.identity_sampling import IdentityBatches
 from fedreid_pl.data.images import ImagePool, ImageSource
@@ -21,18 +22,21 @@ from fedreid_pl.functional.randomness import derive_seed, generator
 
 
 class TrainImages:
-    """Training images and labels by batch: `BatchRows` -> (uint8 `[B, 3, H, W]`, int64 `[B]`, share).
+    """Training images by batch: `BatchRows` -> `TrainBatch` with uint8 images.
 
-    Of a batch that is dealt out to several processes the `BatchPart` comes fourth.
+    Args:
+        source: the client's training images.
+        labels: `[N]` int64, of every image.
+        cameras: `[N]` int64, of every image.
     """
 
-    def __init__(self, source: ImageSource, labels: Tensor) -> None:
-        self.source, self.labels = source, labels
+    def __init__(self, source: ImageSource, labels: Tensor, cameras: Tensor) -> None:
+        self.source, self.labels, self.cameras = source, labels, cameras
 
-    def __getitems__(self, batch: BatchRows) -> tuple[Any, ...]:
+    def __getitems__(self, batch: BatchRows) -> TrainBatch:
         index = torch.as_tensor(batch.rows)
-        part = () if batch.part is None else (batch.part,)
-        return self.source.read(index), self.labels[index], batch.share, *part
+        images = self.source.read(index)
+        return TrainBatch(images, self.labels[index], self.cameras[index], index, batch.share, batch.part)
 
 
 class TestImages:
@@ -78,6 +82,7 @@ class ReIDDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.active_tests: tuple[str, ...] = tuple(tests)
         self._labels = torch.from_numpy(client.train.labels())
+        self._cameras = torch.from_numpy(client.train.cameras)
         self._seed = 0
         self._augment: TrainAugmentation | None = None
 
@@ -103,11 +108,12 @@ class ReIDDataModule(pl.LightningDataModule):
         source = self.pool.source(self.client.train)
         batches: TrainBatches | IdentityBatches
         if self.config.instances is None:
-            batches = TrainBatches(self.num_samples, self.batch_size, self._seed, rank, world)
+            skip = self.config.incomplete_batches == "skip"
+            batches = TrainBatches(self.num_samples, self.batch_size, self._seed, rank, world, skip)
         else:
             labels = self._labels.tolist()
             batches = IdentityBatches(labels, self.batch_size, self.config.instances, self._seed, rank, world)
-        return self._loader(TrainImages(source, self._labels), batches, source)
+        return self._loader(TrainImages(source, self._labels, self._cameras), batches, source)
 
     def test_dataloader(self) -> list[BatchLoader]:
         """Query and gallery loader of every active test set: `[query 0, gallery 0, query 1, ...]`."""
@@ -133,16 +139,17 @@ class ReIDDataModule(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batch with its tensors on `device`; they travel while the processor goes on."""
-        return tuple(part.to(device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch)
+        parts = [part.to(device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch]
+        return TrainBatch._make(parts) if isinstance(batch, TrainBatch) else tuple(parts)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augments (training) or only normalises (test) the batch's images on their device."""
-        images, *rest = batch
-        if self.trainer is not None and self.trainer.training:
+        if isinstance(batch, TrainBatch):
             if self._augment is None:
                 c, seed = self.config, derive_seed(self._seed, "augment", 0)  # one for all processes
                 self._augment = TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)
-            return self._augment(images, *rest[2:]), *rest
+            return batch._replace(images=self._augment(batch.images, batch.part))
+        images, *rest = batch
         return normalize(images), *rest
 
     def _place(self) -> tuple[int, int]:

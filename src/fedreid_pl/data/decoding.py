@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -109,15 +110,30 @@ def in_blocks(count: int, work: Callable[[range], list], progress: Callable[[int
 
 def unreadable_files(files: Sequence[str], progress: Callable[[str], None] | None = None) -> list[tuple[str, str]]:
     """Path and reason of every image that cannot be decoded, in the order given; decodes in threads."""
+    return decode_all(files, progress)[0]
 
-    def faults(rows: range) -> list[tuple[str, str]]:
-        found = []
+
+def decode_all(
+    files: Sequence[str], progress: Callable[[str], None] | None = None
+) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
+    """Decodes files in threads; returns path and reason of those that are no pictures, and a pixel hash of the others.
+
+    Two files have the same hash exactly if they show the same picture, whatever their formats.
+    """
+
+    def look(rows: range) -> list[tuple[str, str | bytes]]:
+        found: list[tuple[str, str | bytes]] = []
         for row in rows:
             try:
-                open_rgb(files[row])
+                image = open_rgb(files[row])
             except UnreadableImage as error:
                 found.append((error.path, error.reason))
+            else:
+                size = f"{image.width} {image.height}".encode()
+                found.append((files[row], hashlib.blake2b(image.tobytes(), digest_size=16, key=size).digest()))
         return found
 
     said = None if progress is None else lambda done: progress(f"{done:,} of {len(files):,} images")
-    return in_blocks(len(files), faults, said)
+    found = in_blocks(len(files), look, said)
+    bad = [(path, result) for path, result in found if isinstance(result, str)]
+    return bad, {path: result for path, result in found if isinstance(result, bytes)}

@@ -11,7 +11,7 @@ from fedreid_pl.data.samples import SPLITS, SampleTable
 
 
 def digest(table: SampleTable) -> dict[str, Any]:
-    """Layout, number of rows by split, and the SHA-256 of the rows: path, identity, camera and split, in order.
+    """Returns layout, rows by split, the SHA-256 of the rows (path, identity, camera, split), and what files there are.
 
     Paths are those below the dataset's folder: where it lies does not matter. No image is opened.
 
@@ -25,4 +25,5 @@ def digest(table: SampleTable) -> dict[str, Any]:
     for column in (table.identities, table.cameras, table.splits):
         content.update(np.ascontiguousarray(column, dtype="<i8").tobytes())
     counts = {name: int((table.splits == number).sum()) for name, number in SPLITS.items()}
-    return {"layout": table.layout, **counts, "sha256": content.hexdigest()}
+    files = {"files": table.inventory.as_dict()} if table.inventory is not None else {}
+    return {"layout": table.layout, **counts, "sha256": content.hexdigest(), **files}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readable import BadImage
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -95,6 +96,9 @@ class FederatedData:
         datasets: the tables that all the others are parts of.
         remarks: what a user should know of the files, one line each.
         left_out: by dataset the images that cannot be read, where these are skipped.
+        synthetic: whether this program drew all pictures, which their files and the drawing code's manifest tell.
+        overlaps: pictures and persons that are in two places.
+        unread_folders: one line for every folder of `data.root` that is no dataset.
     """
 
     clients: Mapping[str, ClientData]
@@ -105,6 +109,9 @@ class FederatedData:
     datasets: tuple[SampleTable, ...] = ()
     remarks: tuple[str, ...] = ()
     left_out: Mapping[str, list[BadImage]] = field(default_factory=dict)
+    synthetic: bool = False
+    overlaps: tuple[Overlap, ...] = ()
+    unread_folders: tuple[str, ...] = ()
 
     def tests_of(self, client: str) -> dict[str, TestSet]:
         """The test sets of one client, by name."""

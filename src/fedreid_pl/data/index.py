@@ -1,7 +1,8 @@
 """What was read of a large dataset, kept beside the program's caches so that no folder is listed a second time.
 
-An index holds the rows of the table and the state (time, inode, size) of every folder and text file that the reader
-looked at. It is used as long as all of them are as they were: a folder changes when a name in it does.
+An index holds the rows of the table and the state (time, inode, size) of every folder below the dataset's and of every
+text file that the reader looked at. It is used as long as all of them are as they were: a folder changes when a name in
+it does.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fedreid_pl.data import readers
+from fedreid_pl.data import inventory, names, readers
 from fedreid_pl.data.cache_folder import made_whole
+from fedreid_pl.data.inventory import read_with_inventory
+from fedreid_pl.data.inventory_counts import Inventory
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
-from fedreid_pl.data.readers.listing import witnesses
 from fedreid_pl.data.samples import SampleTable
 
 WORTH_IT = 10_000  # rows; a smaller table is read as fast as its index
@@ -40,11 +42,10 @@ def read_indexed(layout: Layout, folder: Path, name: str, options: ReadOptions, 
     if (table := _load(place, folder, name)) is not None:
         return table
     started = time.time()
-    with witnesses() as seen:
-        table = layout.read(folder, name, options)
+    table, looked = read_with_inventory(layout, folder, name, options)
     if len(table) >= WORTH_IT:
         with suppress(OSError):
-            _save(place, table, sorted(seen), started)
+            _save(place, table, sorted(looked.seen), started)
     return table
 
 
@@ -57,9 +58,9 @@ def _key(layout: Layout, folder: Path, options: ReadOptions) -> str:
 def _program() -> str:
     """A fingerprint of the readers: an index is of no use to readers that would read otherwise."""
     content = hashlib.sha256()
-    for folder in readers.__path__:
-        for file in sorted(Path(folder).glob("*.py")):
-            content.update(file.read_bytes())
+    files = [file for folder in readers.__path__ for file in sorted(Path(folder).glob("*.py"))]
+    for file in (*files, Path(names.__file__), Path(inventory.__file__)):
+        content.update(file.read_bytes())
     return content.hexdigest()
 
 
@@ -85,6 +86,9 @@ def _save(place: Path, table: SampleTable, seen: list[str], started: float) -> N
             cameras=table.cameras,
             splits=table.splits,
             remarks=_packed(table.remarks),
+            files=np.frombuffer(json.dumps(asdict(table.inventory or Inventory())).encode(), dtype=np.uint8),
+            found=_packed((table.found,)),
+            has_cameras=np.array(table.has_cameras),
             seen=_packed(tuple(seen)),
             states=states,
         )
@@ -97,8 +101,12 @@ def _load(place: Path, folder: Path, name: str) -> SampleTable | None:
                 return None
             columns = (content[column] for column in ("identities", "cameras", "splits"))
             table = SampleTable(name, folder, _unpacked(content["paths"]), *columns)
-            return replace(table, remarks=_unpacked(content["remarks"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            files = json.loads(content["files"].tobytes())
+            held = Inventory(**files | {"unread": tuple(map(tuple, files["unread"]))})
+            (found,), has_cameras = _unpacked(content["found"]), bool(content["has_cameras"])
+            remarks = _unpacked(content["remarks"])
+            return replace(table, remarks=remarks, found=found, has_cameras=has_cameras, inventory=held)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None  # there is none, it is damaged, or something it was made of is gone
 
 

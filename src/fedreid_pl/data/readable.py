@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,8 @@ def without_unreadable(
 def without_files(table: SampleTable, paths: Iterable[str]) -> SampleTable:
     """The rows whose image is none of these files."""
     lost = set(paths)
-    return table.take([row for row, file in enumerate(table.files()) if file not in lost])
+    kept = table.take([row for row, file in enumerate(table.files()) if file not in lost])
+    return replace(kept, remarks=table.remarks, inventory=table.inventory)
 
 
 def _place(files: list[str], cache: Path) -> Path | None:

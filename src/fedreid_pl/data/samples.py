@@ -6,8 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from fedreid_pl.data.inventory_counts import Inventory
 
 JUNK = -1
 """Identity of a junk image: removed from the gallery before ranking (Market-1501's `-1`)."""
@@ -32,6 +36,10 @@ class SampleTable:
         splits: `[N]` uint8, `TRAIN`, `QUERY` or `GALLERY`.
         layout: key of the layout it was read from, if known.
         remarks: what a user should know of the files, one line each; those of a part are the whole table's.
+        inventory: where every file in the dataset's folder went, for a whole table that was read from one.
+        found: how the reader found person and camera, with one name taken apart; empty: as its layout says.
+        has_cameras: whether the dataset says which camera took an image. If not, `cameras` are placeholders that make
+            every gallery image of a person a match.
 
     Raises:
         ValueError: if the columns differ in length.
@@ -45,6 +53,9 @@ class SampleTable:
     splits: np.ndarray
     layout: str = ""
     remarks: tuple[str, ...] = ()
+    inventory: Inventory | None = None
+    found: str = ""
+    has_cameras: bool = True
 
     def __post_init__(self) -> None:
         sizes = {len(self.paths), len(self.identities), len(self.cameras), len(self.splits)}
@@ -69,6 +80,7 @@ class SampleTable:
             self.cameras[rows],
             self.splits[rows],
             self.layout,
+            has_cameras=self.has_cameras,
         )
 
     def files(self) -> list[str]:
@@ -106,5 +118,11 @@ def concatenate(tables: Sequence[SampleTable], name: str) -> SampleTable:
         first_identity = int(max(identities[-1].max(initial=-1) + 1, first_identity))
         first_camera = int(max(cameras[-1].max(initial=-1) + 1, first_camera))
     return SampleTable(
-        name, Path("/"), tuple(paths), np.concatenate(identities), np.concatenate(cameras), np.concatenate(splits)
+        name,
+        Path("/"),
+        tuple(paths),
+        np.concatenate(identities),
+        np.concatenate(cameras),
+        np.concatenate(splits),
+        has_cameras=all(table.has_cameras for table in tables),
     )

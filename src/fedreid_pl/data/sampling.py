@@ -57,10 +57,13 @@ class TrainBatches:
         batch_size: images per step over all processes.
         seed: of the turn.
         rank, world: this process and how many there are.
+        skip_incomplete: whether a last batch of fewer than `batch_size` images is left out.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+    def __init__(
+        self, size: int, batch_size: int, seed: int, rank: int = 0, world: int = 1, skip_incomplete: bool = False
+    ) -> None:
+        self.size, self.batch_size, self.seed, self.skip_incomplete = size, batch_size, seed, skip_incomplete
         self.rank, self.world = rank, world
         self.epoch = 0
         self.sampler = self  # Lightning announces the epoch to `batch_sampler.sampler`
@@ -71,7 +74,7 @@ class TrainBatches:
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size)
-        return full + (rest > 1)
+        return full + (rest > 1 and not self.skip_incomplete)
 
     def __iter__(self) -> Iterator[BatchRows]:
         order = torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch)).tolist()

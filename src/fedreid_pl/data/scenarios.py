@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -18,14 +19,24 @@ from fedreid_pl.data.federated import ClientData, FederatedData, TestSet
 from fedreid_pl.data.guards import check_no_shared_images, guarded_public
 from fedreid_pl.data.index import read_indexed
 from fedreid_pl.data.layouts import Layout, ReadOptions, find_layouts, recognise_layout
-from fedreid_pl.data.minireid import ensure_minireid
+from fedreid_pl.data.minireid import check_complete, ensure_minireid
+from fedreid_pl.data.minireid.writer import MANIFEST
 from fedreid_pl.data.naming import dataset_names, folder_names, public_name, split_entry
 from fedreid_pl.data.near_misses import missing_dataset
+from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.partition import by_camera, by_identity, without_first_images
 from fedreid_pl.data.readable import BadImage, without_unreadable
+from fedreid_pl.data.readers.crops import describe_folder, find_crops
 from fedreid_pl.data.samples import SampleTable, concatenate
+from fedreid_pl.data.synthetic import are_synthetic
+from fedreid_pl.data.unrecognised import unrecognised, why_not
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
+
+NOT_DRAWN = (
+    "data.synthetic=true is not taken from the configuration: these pictures are not the ones that this program drew, "
+    "so they are treated as photographs"
+)
 
 
 def load_federated_data(config: DataConfig, progress: Callable[[str], None] | None = None) -> FederatedData:
@@ -36,6 +47,7 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     union of all training sets (persons of different sets kept apart), evaluated on every test set; this is
     centralized training. With `hold_out=first` the first image of every identity is left out beforehand, and with
     `val_ids` persons are held out of what each client (of `merged`: each dataset) has then: see `data.validation`.
+    `clients` leaves out the small or the large clients, and the test sets that only they have.
 
     Raises:
         FedReIDError: if the layout is unknown, a folder is missing, empty or unreadable, or a set cannot be trained or
@@ -58,7 +70,21 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     if config.public:
         folder = locate_dataset(config, root, config.public, "data.public")
         public = read(folder, public_name(config.public), train_only=True)
-    return replace(federate(config, tables, public), left_out=left_out)
+    data = federate(config, tables, public)
+    for name, bad in left_out.items():
+        data.digests[name]["left_out"] = [item._asdict() for item in bad]
+    overlaps = find_overlaps(data, byte_keys(config, data.datasets, progress))
+    folders = unread_folders(config, root)
+    synthetic = are_synthetic(data.datasets)
+    believed = [NOT_DRAWN] if config.synthetic and not synthetic else []
+    return replace(
+        data,
+        left_out=left_out,
+        overlaps=tuple(overlaps),
+        unread_folders=tuple(folders),
+        remarks=(*folders, *check_overlaps(config, overlaps), *data.remarks, *believed),
+        synthetic=synthetic,
+    )
 
 
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
@@ -72,11 +98,15 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
     check_no_shared_images(read)
     if public is not None:
         public = guarded_public(config, public, tables)
-    tests = {table.name: TestSet(table.name, table.split("query"), table.split("gallery")) for table in tables}
+    named = {table.name: test_name(table) for table in tables}
+    tests = {
+        named[table.name]: TestSet(named[table.name], table.split("query"), table.split("gallery")) for table in tables
+    }
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
-    parts = _deal_out(config, trains)
+    parts = _taking_part(config, _deal_out(config, trains))
+    tests = {name: test for name, test in tests.items() if name in {own for _, own, _ in parts}}
     validation: dict[str, TestSet] = {}
     if config.val_ids:
         parts, validation = hold_out_validation(config, parts)
@@ -84,7 +114,7 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         union = concatenate([train for _, _, train in parts], "merged")
         clients = [ClientData("merged", union, (*tests, *(test.name for test in validation.values())))]
     else:
-        own = {name: (test, *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
+        own = {name: (named[test], *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
         clients = [ClientData(name, train, own[name]) for name, _, train in parts]
     return FederatedData(
         {client.name: client for client in clients},
@@ -93,8 +123,32 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         tuple(name for name, _, _ in parts if config.val_ids and name not in validation),
         {table.name: digest(table) for table in read},
         (*tables, *([public] if public is not None else [])),
-        (*(line for table in read for line in table.remarks), *unmatched_remarks(config, tests.values())),
+        (
+            *(line for table in read for line in _remarks(table)),
+            *(camera_remark(table) for table in tables if not table.has_cameras),
+            *unmatched_remarks(config, tests.values()),
+        ),
     )
+
+
+def test_name(table: SampleTable) -> str:
+    """The name of a dataset's test set, which stands beside every number: it says if the dataset has no cameras."""
+    return table.name if table.has_cameras else f"{table.name}-no-cameras"
+
+
+def camera_remark(table: SampleTable) -> str:
+    """One line on a dataset without cameras."""
+    return (
+        f"{table.name}: names say no camera, so every gallery image of a person counts as a match, also one from the "
+        f"query's own camera: scores are higher than with cameras, and the test set is called {test_name(table)}"
+    )
+
+
+def _remarks(table: SampleTable) -> tuple[str, ...]:
+    """What a user should know of one dataset's files: what its reader remarks, and what is not read."""
+    unread = table.inventory.named() if table.inventory is not None else ""
+    remarks = (line if table.name in line else f"{table.name}: {line}" for line in table.remarks)
+    return (*remarks, *([f"{table.name}: {unread}"] if unread else []))
 
 
 def unmatched_remarks(config: DataConfig, tests: Iterable[TestSet]) -> list[str]:
@@ -123,6 +177,20 @@ def _deal_out(config: DataConfig, trains: Sequence[SampleTable]) -> list[Part]:
     return dealt
 
 
+def _taking_part(config: DataConfig, parts: list[Part]) -> list[Part]:
+    """The clients that `data.clients` names, by their numbers of training images."""
+    if config.clients == "all":
+        return parts
+    middle = median(len(train) for _, _, train in parts)
+    kept = [part for part in parts if (len(part[2]) >= middle) == (config.clients == "large")]
+    if not kept:
+        raise FedReIDError(
+            f"data.clients={config.clients}: none of the {len(parts)} clients has fewer training images than the "
+            f"median, {middle:g}; set data.clients=all"
+        )
+    return kept
+
+
 def named_layout(config: DataConfig) -> Layout | None:
     """The layout that `data.layout` names, `None` for `auto`.
 
@@ -138,16 +206,25 @@ def named_layout(config: DataConfig) -> Layout | None:
 
 
 def locate_root(config: DataConfig, progress: Callable[[str], None] | None = None) -> Path:
-    """The folder of the datasets; draws MiniReID first if that is the source and it is not there yet.
+    """The folder of the datasets; MiniReID is drawn into its own place, never into `data.root`.
 
     Raises:
-        FedReIDError: if `data.root` is needed and missing.
+        FedReIDError: if `data.root` is needed and missing, or `data=minireid` is given a root without MiniReID.
     """
-    if config.source == "minireid":
-        return ensure_minireid(Path(config.root).expanduser() if config.root else None, progress=progress)
+    if config.source == "minireid" and not config.root:
+        return ensure_minireid(config.minireid_dir, progress=progress, version=config.version)
     if not config.root:
         raise FedReIDError(f"data={config.name}: give the folder of the datasets, data.root=/path/to/datasets")
-    return _existing(Path(config.root).expanduser(), "data.root")
+    root = _existing(Path(config.root).expanduser(), "data.root")
+    if config.source == "minireid":
+        if not (root / MANIFEST).is_file():
+            raise FedReIDError(
+                f"data.root={root}: {describe_folder(root)}, and no MiniReID; data=minireid draws its pictures into a "
+                "place of its own (data.minireid_dir): leave data.root out, or leave data=minireid out to read "
+                "the folder"
+            )
+        check_complete(root, version=config.version)
+    return root
 
 
 def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: bool = False) -> SampleTable:
@@ -157,7 +234,13 @@ def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: boo
         FedReIDError: if the layout is not recognised or the folder is not what the layout demands.
     """
     layout = named_layout(config) or _recognised(folder)
-    options = ReadOptions(train_only=train_only, split=config.split, seed=config.split_seed)
+    options = ReadOptions(train_only, config.split, config.split_seed, config.name_pattern, config.test_ids)
+    if config.name_pattern is not None and not layout.named:
+        named = ", ".join(key for key, known in find_layouts().items() if known.named)
+        raise FedReIDError(
+            f"data.name_pattern={config.name_pattern}: {folder} has the layout {layout.key}, which finds "
+            f"person and camera by rules of its own; leave the key out, or use one of the layouts {named}"
+        )
     table = read_indexed(layout, folder, name, options, chosen_folder(config.cache_dir))
     return replace(table, layout=layout.key)
 
@@ -211,12 +294,32 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
             named[name] = folder
         return named
     layout = named_layout(config)
+    if layout is not None and layout.key == "crops":
+        crops = [folder for folder in find_crops(root) if folder.resolve() != public]
+        return dict(zip(folder_names([folder.name for folder in crops]), crops, strict=True))
     recognise = layout.recognise if layout else recognise_layout
     found = [item for item in sorted(root.iterdir()) if item.resolve() != public and recognise(item)]
+    if not found and recognise(root):
+        found = [root]
     if not found:
         wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
-        raise FedReIDError(f"data.root={root}: holds no dataset {wanted}; name folders below it with data.datasets")
+        near = "; ".join(unrecognised(root, layout, set()))
+        raise FedReIDError(
+            f"data.root={root}: holds no dataset {wanted}; {describe_folder(root)}; name folders below it with "
+            "data.datasets" + (f"; {near}" if near else "")
+        )
     return dict(zip(folder_names([item.name for item in found]), found, strict=True))
+
+
+def unread_folders(config: DataConfig, root: Path) -> list[str]:
+    """Returns one line for every folder in `data.root` that is passed over although no dataset is named."""
+    if config.datasets or config.source == "minireid":
+        return []
+    used = {folder.resolve() for folder in dataset_folders(config, root).values()}
+    if root.resolve() in used or config.layout == "crops":
+        return []
+    public = _public_folder(config, root)
+    return unrecognised(root, named_layout(config), used | ({public} if public else set()))
 
 
 def _public_folder(config: DataConfig, root: Path) -> Path | None:
@@ -235,10 +338,7 @@ def _labelled(train: SampleTable) -> SampleTable:
 def _recognised(folder: Path) -> Layout:
     layout = recognise_layout(folder)
     if layout is None:
-        raise FedReIDError(
-            f"{folder}: is in no layout that data.layout=auto recognises; "
-            f"name one with data.layout, of {', '.join(find_layouts())}"
-        )
+        raise FedReIDError(f"{folder}: {why_not(folder)}; name one with data.layout, of {', '.join(find_layouts())}")
     return layout
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from fedreid_pl.engines import EngineParts
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.client.worker import ClientWorker, Diverged
-from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
+from fedreid_pl.federation.client.worker import ClientWorker, Diverged, Look
+from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedJob
+
+FINAL = (Diverged, RejectedJob)
+"""Failures that the same job would meet again."""
 
 
 class SequentialEngine:
@@ -15,35 +19,58 @@ class SequentialEngine:
     Args:
         worker: does the turns.
         announce: called with every job before it runs.
+        deliver: called with what the worker kept behind the scores, before the job's answer is handed back.
         world: number of processes that run this in lockstep. With several, a client that raises stops the run,
             for the others may be inside a collective operation that it left.
     """
 
     def __init__(
-        self, worker: ClientWorker, announce: Callable[[str, ClientJob], None] | None = None, world: int = 1
+        self,
+        worker: ClientWorker,
+        announce: Callable[[ClientJob], None] | None = None,
+        deliver: Callable[[Look], None] | None = None,
+        world: int = 1,
     ) -> None:
         self.worker, self.world = worker, world
-        self.announce = announce or (lambda phase, job: None)
+        self.announce = announce or (lambda job: None)
+        self.deliver = deliver or (lambda look: None)
 
     def fit(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
         """Trains, see `ClientWorker.fit`."""
-        return self._run("fit", self.worker.fit, jobs)
+        return self._run(self.worker.fit, jobs)
 
     def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
         """Evaluates, see `ClientWorker.evaluate`."""
-        return self._run("evaluate", self.worker.evaluate, jobs)
+        return self._run(self.worker.evaluate, jobs)
+
+    def close(self) -> None:
+        """Does nothing: no process was started."""
 
     def _run(
-        self, phase: str, work: Callable[[ClientJob], ClientUpdate], jobs: Iterable[ClientJob]
+        self, work: Callable[[ClientJob], ClientUpdate], jobs: Iterable[ClientJob]
     ) -> Iterator[ClientUpdate | ClientFailure]:
         for job in jobs:
-            self.announce(phase, job)
+            self.announce(job)
             try:
-                yield work(job)
+                outcome: ClientUpdate | ClientFailure = work(job)
+                for look in self.worker.take_looks():
+                    self.deliver(look)
             except FedReIDError:
                 raise
             except Exception as error:
-                kind, detail = type(error).__name__, " ".join(str(error).split())
+                outcome = failure(job, error)
                 if self.world > 1:
-                    raise FedReIDError(f"client {job.client} failed in round {job.round} ({kind}: {detail})") from error
-                yield ClientFailure(job.round, job.client, kind, detail, isinstance(error, Diverged))
+                    reason = f"{outcome.reason}: {outcome.detail}"
+                    raise FedReIDError(f"client {job.client} failed in round {job.round} ({reason})") from error
+            yield outcome
+
+
+def make_engine(parts: EngineParts) -> SequentialEngine:
+    """The engine of a run."""
+    return SequentialEngine(parts.worker, parts.announce, parts.deliver, parts.world)
+
+
+def failure(job: ClientJob, error: Exception) -> ClientFailure:
+    """What an engine hands back in place of an update when a turn raises."""
+    detail = " ".join(str(error).split())
+    return ClientFailure(job.round, job.client, type(error).__name__, detail, isinstance(error, FINAL))

@@ -9,7 +9,10 @@ from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdat
 
 
 class Engine(Protocol):
-    """Takes jobs to clients and brings their updates back, in any order."""
+    """Takes jobs to clients and brings their answers back.
+
+    Answers may come in any order: the server puts them into the order of the jobs (`server.answers`).
+    """
 
     def fit(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
         """One outcome per job."""
@@ -17,4 +20,8 @@ class Engine(Protocol):
 
     def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
         """One outcome per job; an update without tensors, its scores under `test/`."""
+        ...
+
+    def close(self) -> None:
+        """Ends what the engine has started, such as processes; called once, also after an error."""
         ...

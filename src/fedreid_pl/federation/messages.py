@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,38 +16,91 @@ State = dict[str, Tensor]
 Plain = int | float | bool | str
 
 
+JOB_CONFIG: dict[str, type] = {"evaluate": bool, "tests": str, "inspect": bool, "starts_from": int, "keeps": str}
+"""Plain values that every job may carry, see `ClientJob`; callbacks declare theirs in `job_config`."""
+
+
 class RejectedUpdate(Exception):
     """An update that may not touch the model; the message says why."""
 
 
+class RejectedJob(Exception):
+    """A job that the client refuses to do; the message says why."""
+
+
 @dataclass(frozen=True)
-class ClientJob:
-    """What the server sends: train (or evaluate) this backbone.
+class DeclaredTensor:
+    """What one tensor of a message has to look like.
 
     Args:
+        name: its name among the message's `extras`.
+        shape: its sizes; `None` in the first place leaves the number of rows free.
+        dtype: its type.
+        bound: greatest absolute value.
+        most_rows: greatest number of rows where that is free.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: torch.dtype = torch.float32
+    bound: float = math.inf
+    most_rows: int = 4096
+
+    def __post_init__(self) -> None:
+        if None in self.shape[1:]:
+            raise TypeError(f"'{self.name}' is declared with shape {self.shape}; only the first size may be free")
+
+
+@dataclass(frozen=True)
+class ClientJob:
+    """What the server sends to one client.
+
+    Args:
+        kind: `fit` (train, then send the exchanged entries back) or `evaluate` (score, send numbers only).
+        session: name of the run at the server; a run that is begun anew has another one.
         round: number of the round, from 1; 0 is the evaluation before training.
+        attempt: grows whenever the server asks again or goes back to an earlier round, and never falls in a session.
         client: name of the addressee.
-        backbone: the exchanged tensors; empty if nothing is exchanged.
-        config: plain values for the client halves of callbacks.
+        backbone: the tensors of `exchanged`.
+        exchanged: names of the backbone's entries that travel in this job and in its answer.
+        config: plain values. Of the server itself: `evaluate` (a `fit` job: score the trained model too), `tests`
+            (test sets to score, separated by `/`; all if it is missing), `inspect` (keep what is behind the scores),
+            `starts_from` (the client starts from the newest state that it kept in a round up to this one; what it
+            kept later belongs to rounds that the server lost) and `keeps` (rounds that the server can go back to,
+            separated by `/`; other states may be deleted). Callbacks add theirs.
         extras: further tensors that an algorithm exchanges, such as SCAFFOLD's control variates.
     """
 
+    kind: str
+    session: str
     round: int
+    attempt: int
     client: str
     backbone: State = field(default_factory=dict)
+    exchanged: tuple[str, ...] = ()
     config: dict[str, Plain] = field(default_factory=dict)
     extras: State = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.kind not in ("fit", "evaluate"):
+            raise TypeError("a job is of kind 'fit' or 'evaluate'")
         _check_address(self.round, self.client)
+        if type(self.session) is not str or type(self.attempt) is not int:
+            raise TypeError("a job is of a session, by name, and an attempt, by number")
         _check_plain(self.config, (int, float, bool, str), "job config")
         _check_tensors(self.backbone, "a backbone")
         _check_tensors(self.extras, "extras")
+        if type(self.exchanged) is not tuple or set(self.exchanged) != set(self.backbone):
+            raise TypeError("a job brings exactly the entries that it says are exchanged")
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors, the part that counts on the wire."""
         return state_bytes(self.backbone) + state_bytes(self.extras)
+
+    def exchanging(self, backbone: State) -> ClientJob:
+        """Returns the job with these entries of the backbone as those that are exchanged."""
+        return replace(self, backbone=backbone, exchanged=tuple(backbone))
 
 
 @dataclass(frozen=True)
@@ -55,11 +109,12 @@ class ClientUpdate:
 
     Args:
         round, client: of the job that it answers.
-        backbone: the exchanged tensors after training; empty if nothing is exchanged. At the server they may lie on
+        backbone: the entries that the job says are exchanged, after training. At the server they may lie on
             the disk, so a tensor that is read twice is read twice.
         num_samples: n_k, training images of the client.
         metrics: numbers by name, e.g. `cosine_distance`, `train/loss`, `test/mini-viper/rank1`.
-        extras: the answer to the job's extras: as many tensors, of the same names, shapes and dtypes.
+        extras: the answer to the job's extras: tensors of the same names, shapes and dtypes, but for those that a
+            callback declares (`declared_answers`).
     """
 
     round: int
@@ -116,7 +171,7 @@ def state_bytes(state: Mapping[str, Tensor]) -> int:
 def to_bytes(message: ClientJob | ClientUpdate) -> bytes:
     """The message as bytes that `from_bytes` reads without running any code."""
     buffer = io.BytesIO()
-    fields = {"kind": type(message).__name__, **vars(message)}
+    fields = {"message": type(message).__name__, **vars(message)}
     for part in ("backbone", "extras"):  # cloned: a view would take all along
         fields[part] = {name: value.detach().clone() for name, value in fields[part].items()}
     torch.save(fields, buffer)
@@ -131,7 +186,7 @@ def from_bytes(data: bytes) -> ClientJob | ClientUpdate:
     """
     try:
         fields = decode(data)
-        kind = {"ClientJob": ClientJob, "ClientUpdate": ClientUpdate}[fields.pop("kind")]
+        kind = {"ClientJob": ClientJob, "ClientUpdate": ClientUpdate}[fields.pop("message")]
         return kind(**fields)
     except Exception as error:  # whatever a hostile sender makes of the bytes
         raise RejectedUpdate(f"is not a message ({type(error).__name__})") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -51,41 +51,64 @@ def clip_update(
 
 
 def add_noise(
-    state: Mapping[str, Tensor], names: Collection[str], sigma: float, draws: torch.Generator
+    state: Mapping[str, Tensor], names: Collection[str], sigma: float, normal: Callable[[Sequence[int]], torch.Tensor]
 ) -> dict[str, Tensor]:
     """Adds independent N(0, sigma^2) to every number of the tensors of these names, in the order of the state.
 
     With `sigma=0` the same bits come back, and nothing is drawn.
+
+    Args:
+        state: tensors by name.
+        names: of the tensors that get noise.
+        sigma: standard deviation.
+        normal: draws standard normal float64 numbers of a shape, as `SecretStream.normal` does.
     """
     if not sigma:
         return dict(state)
     noisy = dict(state)
     for name, value in state.items():
         if name in names:
-            noise = torch.randn(value.shape, generator=draws, dtype=torch.float64)
-            noisy[name] = (value.double() + sigma * noise).to(value.dtype)
+            noisy[name] = (value.double() + sigma * normal(value.shape)).to(value.dtype)
     return noisy
 
 
-def gaussian_epsilon(noise_multiplier: float, rounds: int, delta: float) -> float:
-    """Epsilon of `rounds` Gaussian mechanisms over all clients, by Opacus' accountant of Renyi divergences.
+def public_weights(sizes: Mapping[str, float], rate: float = 1.0) -> dict[str, float]:
+    """`p_k = n_k / (rate * sum n)`: a client's share of what a round is expected to bring.
 
-    No amplification by sampling is claimed, so it holds whether or not it is secret who takes part in a round.
+    The denominator is that of the numbers which are public, whoever answers: with `rate=1` those of all clients that
+    the round asks, under Poisson sampling those of all clients times the rate at which a client is drawn.
+
+    >>> public_weights({"a": 1, "b": 3}), public_weights({"a": 1, "b": 3}, rate=0.5)
+    ({'a': 0.25, 'b': 0.75}, {'a': 0.5, 'b': 1.5})
+    """
+    total = rate * math.fsum(sizes.values())
+    return {client: size / total for client, size in sizes.items()}
+
+
+def gaussian_epsilon(
+    noise_multiplier: float, releases: int, delta: float, rate: float = 1.0, orders: Sequence[float] = ORDERS
+) -> float:
+    """Epsilon of so many Gaussian mechanisms, by Opacus' accountant of Renyi divergences.
+
+    Neighbours differ in one client that is added or removed (Mironov, Talwar and Zhang, 2019, for rates below one).
 
     Args:
         noise_multiplier: standard deviation of the noise over the most that one client can change.
-        rounds: how often the model was released.
+        releases: how often a model was released.
         delta: probability with which the bound may fail.
+        rate: probability with which each client is drawn for a release, independently and in secret; 1 claims no
+            amplification by sampling and holds whether or not it is known who takes part.
+        orders: of Renyi divergence, of which the best one counts.
 
     Raises:
         ImportError: without opacus.
     """
     from opacus.accountants import RDPAccountant
 
-    accountant = RDPAccountant()
-    accountant.history = [(noise_multiplier, 1.0, rounds)] if rounds else []
-    if not rounds:
+    if not releases:
         return 0.0
+    accountant = RDPAccountant()
+    accountant.history = [(noise_multiplier, rate, releases)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the best order is the first or the last: the bound is loose, and holds
-        return float(accountant.get_epsilon(delta, alphas=list(ORDERS)))
+        return float(accountant.get_epsilon(delta, alphas=list(orders)))

@@ -25,12 +25,10 @@ def cmc_curve(results: RetrievalResults, length: int = 50, keep_unmatched: bool 
     >>> cmc_curve(RetrievalResults(hits, one, one, one, valid), length=3).tolist()
     [0.5, 0.5, 0.75]
     """
-    hits = results.first_hit[results.valid]
-    total = len(results.valid) if keep_unmatched else len(hits)
+    total = len(results.valid) if keep_unmatched else int(results.valid.sum())
     if total == 0:
         raise ValueError("no query has a match in the gallery: same identity, other camera")
-    counts = torch.bincount(hits[hits <= length] - 1, minlength=length)
-    return counts.cumsum(0).double() / total
+    return results.hit_rates(length).sum(0) / total
 
 
 @torch.no_grad()
@@ -44,9 +42,10 @@ def ranked_lists(
     length: int = 10,
     chunk: int = 256,
 ) -> tuple[Tensor, Tensor]:
-    """The first gallery rows of every query and their scores, ranked as in `retrieval_results`.
+    """The first gallery rows of every query and their scores.
 
-    Removed for a query: rows of its identity seen by its camera, and junk. Of equal scores the earlier row is first.
+    Removed for a query: rows of its identity seen by its camera, and junk. A list needs an order: of equal scores the
+    earlier row is first.
 
     Args:
         query, gallery: `[Q, D]` and `[G, D]` floating point, as compared.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_KEY_SEED = 20201
+_KEY_ROWS = 1024  # rows whose keys are computed at once
+
 
 def checked_features(
     query: Tensor,
@@ -30,6 +33,26 @@ def checked_features(
     query, gallery = query.to(dtype), gallery.to(dtype)
     _check_scores_are_finite(query, gallery)
     return query, gallery
+
+
+def in_canonical_order(features: Tensor, identities: Tensor, cameras: Tensor) -> Tensor:
+    """Returns `[N]` int64, rows in an order that depends on what they hold and not on where they stand.
+
+    Rows are sorted by a number made of their features' bits, then by identity and camera, so that any permutation of
+    the rows gives the same sequence. Rows that are equal in all three can be exchanged.
+
+    Args:
+        features: `[N, D]` float32 or float64.
+        identities, cameras: `[N]` integers.
+    """
+    bits = torch.int32 if features.dtype == torch.float32 else torch.int64
+    draws = torch.Generator().manual_seed(_KEY_SEED)
+    factors = torch.randint(-(2**62), 2**62, (features.shape[1],), generator=draws).to(features.device)
+    parts = features.contiguous().view(bits).split(_KEY_ROWS)
+    keys = torch.cat([(part.long() * factors).sum(1) for part in parts])  # overflow wraps around
+    order = cameras.argsort(stable=True)
+    order = order[identities[order].argsort(stable=True)]
+    return order[keys[order].argsort(stable=True)]
 
 
 def _check_columns(name: str, features: Tensor, identities: Tensor, cameras: Tensor) -> None:

@@ -68,3 +68,21 @@ def mix_weights(weights: Mapping[str, float], others: Mapping[str, float], mix: 
     {'a': 0.75, 'b': 0.25}
     """
     return {client: mix * weight + (1 - mix) * others[client] for client, weight in weights.items()}
+
+
+def clip_weights(weights: Mapping[str, float], clip: float) -> dict[str, float]:
+    """Weights cut to between `1 / clip` and `clip` times the mean weight, then divided by their sum.
+
+    No client then counts more than `clip ** 2` times as much as another.
+
+    Args:
+        weights: n weights that add up to one.
+        clip: at least 1; 1 makes all weights equal.
+
+    >>> clip_weights({"a": 0.96, "b": 0.04, "c": 0.0}, clip=2.0)
+    {'a': 0.6666666666666666, 'b': 0.16666666666666666, 'c': 0.16666666666666666}
+    """
+    count = len(weights)
+    cut = {client: min(max(count * weight, 1 / clip), clip) for client, weight in weights.items()}
+    total = math.fsum(cut.values())
+    return {client: value / total for client, value in cut.items()}

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fedreid_pl.functional.retrieval_input import checked_features
+from fedreid_pl.functional.ranking import Ties, score_tolerance
+from fedreid_pl.functional.retrieval_input import checked_features, in_canonical_order
 
 _JUNK = -1  # the data layer's code, which this layer may not import
 _TILE = 1 << 21  # drawn images that are compared at once
@@ -29,17 +30,20 @@ def single_shot_cmc(
     repeats: int = 10,
     ranks: Sequence[int] = (1, 5, 10),
     chunk: int = 256,
+    ties: Ties = "expected",
 ) -> Tensor:
     """Share of `repeats` random galleries in which each query's match is among the first k.
 
     A random gallery has one image of every person, each image with the same chance: of the query's own person one
     that another camera saw (those of its own camera are removed), of every other person any one. Junk (-1) is
     removed. Distractors (any other negative identity) carry one code for many persons, so every image of theirs
-    stays. Of two images with exactly the same score the one in the earlier row ranks first.
+    stays. Scores are equal as in `retrieval_results`, and every order of equal scores has the same chance; with
+    `ties="order"` the one in the earlier row ranks first.
 
     The numbers drawn are one uniform float32 for every query that has a match, every repeat and every person >= 0
-    of the gallery, in this order (persons ascending): `floor(number * n)` says which of the person's n images, in row
-    order, is taken. They do not depend on the chunk. Memory above the features is a few times `chunk * G` numbers.
+    of the gallery, in this order (persons ascending): `floor(number * n)` says which of the person's n images is taken,
+    in an order that depends on what the rows hold and not on where they stand (`ties="order"`: in row order). They do
+    not depend on the chunk. Memory above the features is a few times `chunk * G` numbers.
 
     Args:
         query: `[Q, D]` floating point, as compared: L2-normalised for cosine similarity.
@@ -52,6 +56,7 @@ def single_shot_cmc(
         repeats: random galleries per query.
         ranks: the k.
         chunk: queries per matrix product.
+        ties: `"expected"` or `"order"`, what becomes of equal scores.
 
     Returns:
         `[Q, len(ranks)]` float64 in [0, 1]; 0 for a query without a match.
@@ -75,6 +80,11 @@ def single_shot_cmc(
     device = query.device
     query_identities, query_cameras = (column.to(device) for column in columns)
     gallery_identities, gallery_cameras = gallery_identities.to(device), gallery_cameras.to(device)
+    tolerance = torch.zeros(len(query), dtype=query.dtype, device=device)
+    if ties == "expected":
+        rows = in_canonical_order(gallery, gallery_identities, gallery_cameras)
+        gallery, gallery_identities, gallery_cameras = gallery[rows], gallery_identities[rows], gallery_cameras[rows]
+        tolerance = score_tolerance(query, gallery)
 
     known = (gallery_identities >= 0).nonzero().squeeze(1)
     by_person = known[gallery_identities[known].argsort(stable=True)]  # gallery rows, person after person
@@ -101,12 +111,16 @@ def single_shot_cmc(
         place = _drawn(numbers.gather(2, own[:, None, None].expand(-1, repeats, 1)).squeeze(2), count[:, None])
         right = match.nonzero()[:, 1][(count.cumsum(0) - count)[:, None] + place]  # [q, repeats] gallery rows
         others = by_person[first + _drawn(numbers, images)]  # [q, repeats, persons]
-        ahead = _ahead(scores, others, right)
-        ahead.scatter_(2, own[:, None, None].expand(-1, repeats, 1), False)
-        rank = 1 + ahead.sum(2)
+        compared = scores, right, tolerance[part, None, None], ties
+        above, tied = _ahead(others, *compared)
+        for column in (above, tied):
+            column.scatter_(2, own[:, None, None].expand(-1, repeats, 1), False)
+        above, tied = above.sum(2), tied.sum(2)
         if len(distractors):
-            rank += _ahead(scores, distractors.expand(len(part), repeats, -1), right).sum(2)
-        hits[part] = (rank[:, :, None] <= limits).double().mean(1)
+            more = _ahead(distractors.expand(len(part), repeats, -1), *compared)
+            above, tied = above + more[0].sum(2), tied + more[1].sum(2)
+        chances = (limits - above[:, :, None]).double() / (tied[:, :, None] + 1)
+        hits[part] = chances.clamp_(0, 1).mean(1)
     return hits
 
 
@@ -115,8 +129,12 @@ def _drawn(numbers: Tensor, images: Tensor) -> Tensor:
     return (numbers * images).long()  # float32: not even 1 - 2**-24 is rounded up to `images` itself
 
 
-def _ahead(scores: Tensor, rows: Tensor, right: Tensor) -> Tensor:
-    """Whether images `rows` `[q, repeats, n]` rank before the image `right` `[q, repeats]`, by `scores` `[q, G]`."""
+def _ahead(rows: Tensor, scores: Tensor, right: Tensor, tolerance: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
+    """Whether images `rows` `[q, repeats, n]` rank before the image `right` `[q, repeats]`, and whether they tie."""
     theirs = scores.gather(1, rows.flatten(1)).view(rows.shape)
     own = scores.gather(1, right)[:, :, None]
-    return (theirs > own) | ((theirs == own) & (rows < right[:, :, None]))
+    if ties == "order":
+        above = (theirs > own) | ((theirs == own) & (rows < right[:, :, None]))
+        return above, torch.zeros_like(above)
+    above = theirs > own + tolerance
+    return above, (theirs >= own - tolerance) & ~above

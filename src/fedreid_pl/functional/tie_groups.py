@@ -56,6 +56,9 @@ def average_precision(groups: TieGroups) -> tuple[Tensor, Tensor]:
     precision = (hits + 1) * here + slope * (size - (above + 1) * here)
     at_top = 1 + slope * (size - 1)  # behind nothing, the precision before the first image counts as 1
     just_before = (hits * before + slope * (size - above * before)).where(above > 0, at_top)
+    alone = groups.size == 1
+    precision = ((hits + 1) / (above + 1)).where(alone, precision)
+    just_before = torch.where(groups.above == 0, 1.0, hits / above).where(alone, just_before)
     used = groups.matches > 0
     # A running sum adds in order, so that padding cannot change the last bit of a value.
     sums = [

@@ -54,12 +54,13 @@ def spread_rows(identities: list[int], draws: torch.Generator) -> list[int]:
 
 def frequent_confusions(sets: RankedSets) -> list[dict[str, int]]:
     """The most frequent pairs of a query's identity and a wrong one that is ranked first."""
-    wrong = (sets.results.valid & (sets.results.first_hit > 1)).nonzero().squeeze(1)
+    wrong = (sets.results.hit_rates(1)[:, 0] < 1).logical_and(sets.results.valid).nonzero().squeeze(1)
     if len(wrong) == 0:
         return []
     first = _first(sets, wrong, 1)[0][:, 0]
     theirs = sets.gallery_identities.to(first.device)[first].tolist()
-    counts = Counter(zip(sets.query_identities[wrong].tolist(), theirs, strict=True))
+    pairs = zip(sets.query_identities[wrong].tolist(), theirs, strict=True)
+    counts = Counter(pair for pair in pairs if pair[0] != pair[1])  # where scores tie, a match may be listed first
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CONFUSIONS]
     return [{"identity": one, "mistaken_for": other, "count": count} for (one, other), count in ordered]
 

@@ -1,10 +1,11 @@
-"""Looks at the test sets of one round while their features are there."""
+"""What is behind the scores of one round: gathered from the clients' looks, written to inspection.json."""
 
 from __future__ import annotations
 
 import copy
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +16,13 @@ from torch import Tensor, nn
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.augmentation import normalize
-from fedreid_pl.data.federated import VALIDATION, FederatedData
+from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
-from fedreid_pl.federation.client.worker import ClientWorker
-from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.federation.client.worker import Look
 from fedreid_pl.functional.pca import principal_components
-from fedreid_pl.functional.randomness import generator
-from fedreid_pl.functional.ranked_lists import cmc_curve
-from fedreid_pl.inspection.choice import RankedList, choose_lists, frequent_confusions, spread_rows
-from fedreid_pl.metrics.retrieval import RankedSets
+from fedreid_pl.inspection.choice import RankedList
 from fedreid_pl.reporting.inspection import IMAGES, VERSION, read_inspection, shows_images, write_inspection
 
-RANKS = 50
 THUMBNAIL = (64, 128)  # largest width and height in pixels
 
 Key = tuple[str, str, int]
@@ -44,15 +40,16 @@ class _Seen(NamedTuple):
 
 
 class Inspector:
-    """Looks at every test set while its features are there, and keeps a bounded part of it.
+    """Gathers what was kept behind the scores of one round, a bounded part of every test set.
 
-    An instance is set as `ClientWorker.inspect` on the first process; there is no second evaluation. Of several
-    models that are tested on one set, the server's is shown (of several of those, the first), all have a CMC curve.
+    Of several models that are tested on one set, the server's is shown (of several of those, the first), all have a
+    CMC curve. There is no second evaluation.
 
     Args:
         config: the run's; `report` says what is kept.
         data, pool: where the images are.
-        worker: has the initial weights, for the features before federation.
+        backbone: a network like the clients'.
+        initial: the weights that the run started from, for the features before federation.
         round: the round that is looked at.
         device: where these features are computed.
 
@@ -65,25 +62,28 @@ class Inspector:
         config: Config,
         data: FederatedData,
         pool: ImagePool,
-        worker: ClientWorker,
+        backbone: nn.Module,
+        initial: Mapping[str, Tensor],
         round: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.config, self.data, self.pool, self.worker = config, data, pool, worker
+        self.config, self.data, self.pool = config, data, pool
+        self.backbone, self.initial = backbone, initial
         self.round, self.device = round, torch.device(device)
         self.images = shows_images(config)
         self.curves: dict[str, dict[str, list[float]]] = {}
         self.problem: str | None = None
+        self._looks: dict[tuple[str, str, str], Look] = {}
         self._seen: dict[str, _Seen] = {}
 
-    def __call__(self, job: ClientJob, trained: bool, test: str, sets: RankedSets) -> None:
-        """Takes in one test set of one model; `trained`: the client's own, right after its turn."""
-        if job.round != self.round or test.startswith(VALIDATION):
+    def add(self, look: Look) -> None:
+        """Takes in what an engine brought beside an update."""
+        if look["round"] != self.round:
             return
-        try:
-            self._look(job.client if trained or not job.backbone else "global", test, sets)
-        except Exception as error:
-            self.problem = self.problem or f"{test}: {type(error).__name__}: {' '.join(str(error).split())}"
+        if "problem" in look:
+            self.problem = self.problem or str(look["problem"])
+            return
+        self._looks[look["test"], look["model"], look["client"]] = look
 
     def write(self, folder: Path) -> None:
         """Writes inspection.json and, if they are allowed, images; nothing if nothing was seen.
@@ -91,6 +91,7 @@ class Inspector:
         Raises:
             FedReIDError: if the folder cannot be written or an image cannot be read.
         """
+        self._choose()
         if self._seen:
             self._keep_curves(folder)
             write_inspection(folder, self.content(), self._thumbnails())
@@ -116,18 +117,16 @@ class Inspector:
             "embedding": embedding,
         }
 
-    def _look(self, model: str, test: str, sets: RankedSets) -> None:
-        curve = cmc_curve(sets.results, RANKS, self.config.data.keep_unmatched).tolist()
-        self.curves.setdefault(test, {}).setdefault(model, curve)
-        if test in self._seen and (model != "global" or self._seen[test].model == "global"):
-            return
-        if not self.images:
-            self._seen[test] = _Seen(model, [], [], [], torch.empty(0))
-            return
-        seed = self.config.data.split_seed  # not the run's: all runs of a comparison show the same queries
-        lists = choose_lists(sets, self.config.report.queries, generator(seed, "ranked", test))
-        rows = spread_rows(sets.query_identities.tolist(), generator(seed, "embedding", test))
-        self._seen[test] = _Seen(model, lists, frequent_confusions(sets), rows, sets.query[rows].cpu())
+    def _choose(self) -> None:
+        """Which model of every test set is shown, in the order of the data, whatever the order of arrival."""
+        self._seen, self.curves = {}, {}
+        tests, names = list(self.data.tests), [*self.data.clients, "global"]
+        for key in sorted(self._looks, key=lambda key: (tests.index(key[0]), *map(names.index, key[1:]))):
+            (test, model, _), look = key, self._looks[key]
+            self.curves.setdefault(test, {}).setdefault(model, look["curve"])
+            if test not in self._seen or (model == "global" and self._seen[test].model != "global"):
+                lists = [RankedList(**entry) for entry in look["lists"]]
+                self._seen[test] = _Seen(model, lists, look["confusions"], look["rows"], look["features"])
 
     def _ranked(self, test: str, entry: RankedList) -> dict[str, Any]:
         query, gallery = self.data.tests[test].query, self.data.tests[test].gallery
@@ -203,8 +202,8 @@ class Inspector:
     @torch.no_grad()
     def _initial_features(self) -> Tensor:
         """`[N, D]` of the same queries by the network that the run started from."""
-        backbone = copy.deepcopy(self.worker.backbone)  # the worker's keeps what it holds
-        backbone.load_state_dict(self.worker.initial)
+        backbone = copy.deepcopy(self.backbone)  # the one that was given keeps what it holds
+        backbone.load_state_dict(self.initial)
         network = ReIDClient(backbone, nn.Identity(), self.config.optim).to(self.device).eval()
         found = []
         for test, seen in self._seen.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.inspection.inspector import Inspector
 
@@ -33,7 +33,7 @@ class InspectionFiles(Observer):
     def __init__(self, inspector: Inspector, folder: Path) -> None:
         self.inspector, self.folder = inspector, folder
 
-    def on_checkpoint(self, federation: FederationLoop) -> None:
+    def on_checkpoint(self, federation: RoundContext) -> None:
         """Writes inspection.json, if this is the inspector's round."""
         if federation.round != self.inspector.round:
             return

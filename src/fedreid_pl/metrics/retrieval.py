@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from fedreid_pl.functional.randomness import generator
-from fedreid_pl.functional.ranking import RetrievalResults, retrieval_results, summarize
+from fedreid_pl.functional.ranking import RetrievalResults, Ties, retrieval_results, summarize
 from fedreid_pl.functional.single_shot import single_shot_cmc
 
 _ROLE, _INDEX, _IDENTITY, _CAMERA, _DIM = range(5)
@@ -45,6 +45,7 @@ class ReIDRetrieval(Metric):
         chunk: queries that are compared with the gallery at a time; bounds the memory.
         single_shot: random galleries of one image per person to average `single_shot_rank{k}` over; 0: none.
         seed: of these galleries.
+        ties: `"expected"`: the expectation over all orders of equal scores; `"order"`: the earlier row is first.
         inspect: called by `compute` with what it ranked, before the features are given up; the same in every process.
         kwargs: those of `torchmetrics.Metric`.
 
@@ -71,6 +72,7 @@ class ReIDRetrieval(Metric):
         chunk: int = 256,
         single_shot: int = 0,
         seed: int = 0,
+        ties: Ties = "expected",
         inspect: Callable[[RankedSets], None] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -84,6 +86,8 @@ class ReIDRetrieval(Metric):
         self.keep_unmatched = keep_unmatched
         self.chunk = chunk
         self.single_shot, self.seed = single_shot, seed
+        self.ties: Ties = ties
+        self.tied = 0.0  # share of queries whose first match ties with another image, set by `compute`
         self.inspect = inspect
         self.add_state("features", default=[], dist_reduce_fx="cat")
         self.add_state("columns", default=[], dist_reduce_fx="cat")
@@ -136,14 +140,15 @@ class ReIDRetrieval(Metric):
             raise ValueError(f"features of different sizes {dims}")
         features = dim_zero_cat(self.features).view(len(columns), dims[0])
         sides = [self._side(features, columns, role) for role in (0, 1)]
-        results = retrieval_results(*sides[0], *sides[1], chunk=self.chunk)
+        results = retrieval_results(*sides[0], *sides[1], chunk=self.chunk, ties=self.ties)
         scores = summarize(results, self.ranks, self.keep_unmatched)
         if self.single_shot:
             draws = generator(self.seed, "single_shot")
-            hits = single_shot_cmc(*sides[0], *sides[1], draws, self.single_shot, self.ranks, self.chunk)
+            hits = single_shot_cmc(*sides[0], *sides[1], draws, self.single_shot, self.ranks, self.chunk, self.ties)
             total = len(hits) if self.keep_unmatched else scores["queries"]
             means = (hits.sum(0) / total).tolist()
             scores |= {f"single_shot_rank{k}": mean for k, mean in zip(self.ranks, means, strict=True)}
+        self.tied = float(results.tied_first().sum()) / max(1, int(results.valid.sum()))
         if self.inspect is not None:
             self.inspect(RankedSets(*sides[0], *sides[1], results))
         return scores

@@ -46,11 +46,13 @@ def build_backbone(
             backbone = BNNeckBackbone(trunk)
         else:
             backbone = IDEBackbone(trunk, config.feature_dim, config.dropout)
+    if config.weights == "drawn":
+        raise FedReIDError("model.weights=drawn: give this start's file; fedreid_pl.start.initial_backbone makes it")
     source = f"model.weights={config.weights}"
     if config.weights == "imagenet":
         load_trunk(backbone.trunk, _imagenet(config.name), source, config.name)
-    elif config.weights != "none":
-        tensors = read_tensors(Path(config.weights).expanduser(), source) if given is None else given
+    elif config.weights not in ("none", None):
+        tensors = read_tensors(Path(str(config.weights)).expanduser(), source) if given is None else given
         line = load_weights(backbone, tensors, source, config.name)
         if say is not None:
             say(line)
@@ -106,7 +108,9 @@ def copy_state(state: Mapping[str, Tensor], network: nn.Module) -> None:
 def _imagenet(name: str) -> Mapping[str, Tensor]:
     hint = "give a file with model.weights=PATH, or go without with model.weights=none"
     if name == "small":
-        raise FedReIDError("model.weights=imagenet: there are none for the small backbone; set model.weights=none")
+        raise FedReIDError(
+            "model.weights=imagenet: there are none for the small backbone; set model.weights=none or drawn"
+        )
     try:
         return get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fedreid_pl.data.catalogue import Counts
 from fedreid_pl.data.check import DataCheck, DatasetCheck
 from fedreid_pl.reporting.tables import text_table
@@ -12,12 +14,20 @@ USES = {"client": "client", "public": "public set", "none": "not used"}
 
 
 def check_text(check: DataCheck) -> str:
-    """Counts, places, and whatever is wrong or worth knowing."""
+    """Counts, places, how persons and cameras were found, what is worth knowing, and what is wrong."""
     parts = [f"{check.root}{' (synthetic)' if check.synthetic else ''}", _counts(check), _places(check)]
-    remarks = [line for dataset in check.datasets for line in _remarks(dataset)] + check.remarks
-    if check.problem:
-        remarks.append(check.problem)
-    return "\n\n".join([*parts, *(["\n".join(remarks)] if remarks else [])])
+    found = [f"{dataset.name}: {dataset.found}" for dataset in check.datasets if dataset.found]
+    notes = [line for dataset in check.datasets for line in _notes(dataset)] + check.remarks
+    wrong = [line for dataset in check.datasets for line in _wrong(dataset)]
+    wrong += [check.problem] if check.problem else []
+    parts += _list("How persons and cameras were found", found)
+    parts += _list("What is worth knowing", list(dict.fromkeys(notes)))
+    parts += _list("What is wrong, and what to do", wrong)
+    return "\n\n".join(parts)
+
+
+def _list(heading: str, lines: Sequence[str]) -> list[str]:
+    return ["\n".join([f"{heading}:", *(f"  - {line}" for line in lines)])] if lines else []
 
 
 def verdict(check: DataCheck) -> str:
@@ -77,14 +87,16 @@ def _places(check: DataCheck) -> str:
 
 
 def _named(dataset: DatasetCheck, text: str) -> str:
-    return text if dataset.name in text else f"{dataset.name}: {text}"
+    return text if f"{dataset.name} " in text else f"{dataset.name}: {text}"
 
 
-def _remarks(dataset: DatasetCheck) -> list[str]:
-    lines = [_named(dataset, dataset.problem)] if dataset.problem else []
+def _notes(dataset: DatasetCheck) -> list[str]:
     explained = [line for line in dataset.differences if line.endswith(")")]  # the others stand in the table
-    lines += [f"{dataset.name}: {line}" for line in explained]
-    lines += [f"{dataset.name}: {note}" for note in dataset.notes]
+    return [f"{dataset.name}: {line}" for line in (*explained, *dataset.notes)]
+
+
+def _wrong(dataset: DatasetCheck) -> list[str]:
+    lines = [_named(dataset, dataset.problem)] if dataset.problem else []
     lines += [f"{dataset.name}: {path}: {reason}" for path, reason in dataset.unreadable[:SHOWN]]
     if len(dataset.unreadable) > SHOWN:
         total = len(dataset.unreadable)

@@ -18,6 +18,9 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
     say(_introduction(config, data, folder))
     for name, bad in data.left_out.items():
         say(f"{name}: {len(bad):,} unreadable images are left out, such as {bad[0].path} ({bad[0].reason})")
+    for table in data.datasets:
+        if table.inventory is not None and (counted := table.inventory.counted()):
+            say(f"{table.name}: skipped on purpose: {counted}")
     for remark in data.remarks:
         say(f"warning: {remark}")
     if data.unvalidated:
@@ -27,6 +30,12 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
         say(
             f"warning: optim.schedule={config.optim.schedule}: the learning rates of {share:.0%} of the rounds are "
             "below 1e-3 of the configured ones, where training hardly moves weights; optim.schedule=constant avoids it"
+        )
+    idle = [name for name, client in data.clients.items() if len(client.train) < config.batch_size]
+    if idle and config.data.incomplete_batches == "skip":
+        say(
+            f"warning: data.incomplete_batches=skip: clients with fewer than batch_size={config.batch_size} training "
+            f"images never train: {', '.join(idle)}"
         )
     if rows := departures(config):
         _say_departures(rows)

@@ -7,8 +7,8 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.history import Record
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.reporting.numbers import round_numbers
 
@@ -34,7 +34,7 @@ class LoggerObserver(Observer):
         self.name, self.make = name, make
         self.logger: Any = None
 
-    def on_start(self, federation: FederationLoop) -> None:
+    def on_start(self, federation: RoundContext) -> None:
         """Makes the logger and sends what is known already."""
         try:
             self.logger = self.make()
@@ -44,21 +44,21 @@ class LoggerObserver(Observer):
         for round in range(federation.round + 1):
             self._send(federation, round)
 
-    def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
+    def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
         """Sends a round."""
         if federation.round == 1:  # what was evaluated before training
             self._send(federation, 0)
         self._send(federation, federation.round)
 
-    def on_end(self, federation: FederationLoop) -> None:
+    def on_end(self, federation: RoundContext) -> None:
         """Closes the logger."""
         self._guard(federation, lambda: self.logger.finalize("success"))
 
-    def _send(self, federation: FederationLoop, round: int) -> None:
+    def _send(self, federation: RoundContext, round: int) -> None:
         if values := round_numbers(federation.history, federation.costs.timings, round):
             self._guard(federation, lambda: self.logger.log_metrics(values, step=round))
 
-    def _guard(self, federation: FederationLoop, action: Callable[[], Any]) -> None:
+    def _guard(self, federation: RoundContext, action: Callable[[], Any]) -> None:
         if self.logger is None:
             return
         try:
@@ -68,10 +68,9 @@ class LoggerObserver(Observer):
             tell(federation, f"{self.name} logging stopped ({reason_of(error)}); metrics.csv goes on")
 
 
-def tell(federation: FederationLoop, text: str) -> None:
+def tell(federation: RoundContext, text: str) -> None:
     """Warns on the screen, whatever round it is."""
-    for observer in federation.observers:
-        observer.on_warning(federation, text)
+    federation.ledger.tell(text)
 
 
 def reason_of(error: BaseException) -> str:

@@ -39,6 +39,6 @@ def round_numbers(history: History, timings: History, round: int) -> dict[str, f
             record.value
             for number in range(round + 1)
             for record in history.of_round(number)
-            if record.section == "cost"
+            if record.section == "cost" and record.metric.startswith("bytes_")
         )
     return values

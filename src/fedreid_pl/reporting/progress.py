@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.history import Record
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.reporting.status import duration
 from fedreid_pl.reporting.terminal import columns, fill, first_that_fits, is_live
@@ -18,7 +18,8 @@ from fedreid_pl.reporting.terminal import columns, fill, first_that_fits, is_liv
 class ProgressLine(Observer):
     """One line per round; in a terminal the line shows the client in training while the round lasts.
 
-    A narrow terminal gets shorter wordings of the same: no line is broken.
+    Where several clients are at work at once it counts them: "2 running, 3 of 9 done". A narrow terminal gets shorter
+    wordings of the same: no line is broken.
 
     Args:
         stream: where to, stderr by default; a file, a pipe or a dumb terminal gets finished lines only.
@@ -29,38 +30,59 @@ class ProgressLine(Observer):
         self.live = is_live(self.stream)
         self._started = self._ended = time.monotonic()
         self._first = 0
+        self._phase = self._client = ""
+        self._several = False
 
-    def on_start(self, federation: FederationLoop) -> None:
+    def on_start(self, federation: RoundContext) -> None:
         """Starts the clock that the time left is estimated from."""
         self._started = self._ended = time.monotonic()
         self._first = federation.round
 
-    def on_client(self, federation: FederationLoop, phase: str, job: ClientJob) -> None:
+    def on_client(self, federation: RoundContext, phase: str, job: ClientJob) -> None:
         """Shows who is at work, in a terminal only."""
+        self._phase, self._client = phase, job.client
+        self._show(federation)
+
+    def on_progress(self, federation: RoundContext) -> None:
+        """Shows how many are at work where several are."""
+        if self._several:
+            self._show(federation)
+
+    def _show(self, federation: RoundContext) -> None:
+        running, done, asked = len(federation.running), federation.done, federation.asked
+        self._several = running > 1 or (self._several and done < asked)
         if not self.live:
             return
-        head, client = self._head(federation), job.client
-        if phase == "fit":
-            place = f"{federation.selected.index(client) + 1}/{len(federation.selected)}"
-            long, short, shortest = self._scores(federation)
-            seconds = self._seconds_left(federation, federation.round - 1)
-            left = "" if seconds is None else duration(seconds)
-            variants = [
-                f"{head}  training {client} {place}{long}{f'  {left} left' if left else ''}",
-                f"{head}  training {client} {place}{short}{f'  {left} left' if left else ''}",
-                f"{head}  {client} {place}{short}{f'  {left} left' if left else ''}",
-                f"{head.split()[-1]} {client} {place}{shortest}{f', {_brief(left)}' if left else ''}",
-                f"{head.split()[-1]} {client} {place}",
-            ]
+        head = self._head(federation)
+        if self._several:
+            verb = "training" if self._phase == "fit" else "evaluating"
+            place = f"{running} running, {done} of {asked} done"
+            variants = [f"{head}  {verb}: {place}", f"{head}  {place}", f"{head.split()[-1]} {done}/{asked}"]
+        elif self._phase == "fit":
+            variants = self._training(federation, head)
         else:  # the means are not complete yet
-            variants = [f"{head}  evaluating {client}", f"{head}  {client}"]
+            variants = [f"{head}  evaluating {self._client}", f"{head}  {self._client}"]
         self._over(variants)
 
-    def on_warning(self, federation: FederationLoop, text: str) -> None:
+    def _training(self, federation: RoundContext, head: str) -> list[str]:
+        """Wordings for one client in training, from long to short."""
+        client, place = self._client, f"{federation.selected.index(self._client) + 1}/{len(federation.selected)}"
+        long, short, shortest = self._scores(federation)
+        seconds = self._seconds_left(federation, federation.round - 1)
+        left = "" if seconds is None else duration(seconds)
+        return [
+            f"{head}  training {client} {place}{long}{f'  {left} left' if left else ''}",
+            f"{head}  training {client} {place}{short}{f'  {left} left' if left else ''}",
+            f"{head}  {client} {place}{short}{f'  {left} left' if left else ''}",
+            f"{head.split()[-1]} {client} {place}{shortest}{f', {_brief(left)}' if left else ''}",
+            f"{head.split()[-1]} {client} {place}",
+        ]
+
+    def on_warning(self, federation: RoundContext, text: str) -> None:
         """A line of its own, or several in a narrow terminal."""
         self._line([fill(f"warning: {text}", columns(self.stream))])
 
-    def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
+    def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
         """The round's line: loss, Rank-1 where it was evaluated (else the last one), time left."""
         losses = [record.value for record in records if record.section == "train" and record.metric == "loss"]
         loss = f"  loss {sum(losses) / len(losses):.3f}" if losses else ""
@@ -76,17 +98,17 @@ class ProgressLine(Observer):
         ]
         self._line(variants)
 
-    def _seconds_left(self, federation: FederationLoop, done: int) -> float | None:
+    def _seconds_left(self, federation: RoundContext, done: int) -> float | None:
         rounds = done - self._first
         if rounds <= 0:
             return None
         since = time.monotonic() - self._ended
         return max((self._ended - self._started) / rounds * (federation.rounds - done) - since, 0.0)
 
-    def _head(self, federation: FederationLoop) -> str:
+    def _head(self, federation: RoundContext) -> str:
         return f"round {federation.round:>{len(str(federation.rounds))}}/{federation.rounds}"
 
-    def _scores(self, federation: FederationLoop) -> tuple[str, str, str]:
+    def _scores(self, federation: RoundContext) -> tuple[str, str, str]:
         """Mean Rank-1 of the last evaluation, in three lengths."""
         parts, when = {}, 0
         for section in ("global", "local"):

@@ -24,13 +24,14 @@ from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
 from fedreid_pl.data.naming import dataset_names
+from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.messages import state_bytes
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.costs import peak_memory
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 
@@ -41,32 +42,35 @@ class RunFiles(Observer):
     Args:
         folder: the run's folder.
         data: what the run reads.
+        start: name and hash of the pretrained weights that the run begins with, see `fedreid_pl.start`.
     """
 
-    def __init__(self, folder: Path, data: FederatedData | None = None) -> None:
-        self.folder, self.data = folder, data
+    def __init__(self, folder: Path, data: FederatedData | None = None, start: Mapping[str, str] | None = None) -> None:
+        self.folder, self.data, self.start = folder, data, start
 
-    def on_start(self, federation: FederationLoop) -> None:
+    def on_start(self, federation: RoundContext) -> None:
         """After a resume, drops what was written past the checkpoint."""
         self._write(federation, summary=False)
 
-    def on_round_end(self, federation: FederationLoop, records: Sequence[Record]) -> None:
+    def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
         """Keeps the files as new as the checkpoint."""
         self._write(federation, summary=any(record.metric == "rank1" for record in records))
 
-    def on_end(self, federation: FederationLoop) -> None:
+    def on_end(self, federation: RoundContext) -> None:
         """The final summary."""
         self._write(federation, summary=True)
 
-    def _write(self, federation: FederationLoop, summary: bool) -> None:
+    def _write(self, federation: RoundContext, summary: bool) -> None:
         write_text(self.folder / "metrics.csv", federation.history.to_csv())
         write_text(self.folder / "timings.csv", federation.costs.timings.to_csv())
         if summary:
-            text = json.dumps(build_summary(federation, self.data), indent=2)
+            content = build_summary(federation, self.data)
+            content["start"] = dict(self.start) if self.start else None
+            text = json.dumps(content, indent=2)
             write_text(self.folder / "summary.json", text + "\n")
 
 
-def build_summary(federation: FederationLoop, data: FederatedData | None = None) -> dict[str, Any]:
+def build_summary(federation: RoundContext, data: FederatedData | None = None) -> dict[str, Any]:
     """What summary.json holds: scores, weights, costs, versions and how to repeat the run.
 
     Only `costs.seconds` and `costs.peak_memory_bytes` differ between two runs of the same configuration.
@@ -93,7 +97,7 @@ def build_summary(federation: FederationLoop, data: FederatedData | None = None)
         "rejected": dict(federation.rejected),
         "rejections": federation.rejections,
         "callbacks": config.callbacks,
-        "algorithms": {name: found for name, callback in federation.callbacks.items() if (found := callback.summary())},
+        "algorithms": dict(federation.algorithms),
         "costs": {
             "bytes_down": costs.bytes_down,
             "bytes_up": costs.bytes_up,
@@ -111,7 +115,9 @@ def setting(config: Config) -> str:
     Whether clients keep the optimizer's state over rounds belongs to the algorithm: standalone training does.
     """
     scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
-    data = replace(config.data, scenario=scenario, public=None)
+    # a standalone client is the same whoever else takes part
+    clients = "all" if config.role == "federated" else config.data.clients
+    data = replace(config.data, scenario=scenario, public=None, overlap="auto", clients=clients)
     return fingerprint(
         replace(
             config,
@@ -139,12 +145,25 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_splits(folder: Path, digests: Mapping[str, Mapping[str, Any]], datasets: Iterable[SampleTable] = ()) -> None:
+ROOT = "data.root"
+"""The entry of splits.json about all datasets together; no dataset is called so."""
+
+
+def write_splits(
+    folder: Path,
+    digests: Mapping[str, Mapping[str, Any]],
+    datasets: Iterable[SampleTable] = (),
+    overlaps: Iterable[Overlap] = (),
+    unread_folders: Iterable[str] = (),
+) -> None:
     """Keeps what was read of every dataset in the run's splits.json, and every drawn split in `splits/NAME.csv`.
+
+    The entry `data.root` names the folders that were not read and the pictures and persons that are in two places.
 
     Such a file, laid into the dataset's folder as `samples.csv`, gives the same split to any program.
     """
-    write_text(folder / "splits.json", json.dumps(digests, indent=2) + "\n")
+    together = {"overlaps": [item.as_dict() for item in overlaps], "unread_folders": list(unread_folders)}
+    write_text(folder / "splits.json", json.dumps({**digests, ROOT: together}, indent=2) + "\n")
     layouts = find_layouts()
     for table in datasets:
         if table.layout in layouts and layouts[table.layout].drawn:
@@ -158,7 +177,7 @@ def read_splits(folder: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError):
         return {}
     known = splits if isinstance(splits, dict) else {}
-    return {name: entry for name, entry in known.items() if isinstance(entry, dict)}
+    return {name: entry for name, entry in known.items() if isinstance(entry, dict) and name != ROOT}
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

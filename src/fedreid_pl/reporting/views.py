@@ -11,6 +11,12 @@ from fedreid_pl.reporting.records import Experiments, RunRecord
 MEAN = "mean"
 """Name of the mean over the test sets."""
 
+DISTANCES = {
+    "cosine_distance": "distances with moving statistics",
+    "cosine_distance_fixed": "distances with fixed statistics",
+}
+"""The cosine distances that a run records, and what their panels are called."""
+
 
 class Curve(NamedTuple):
     """A mean over seeds along x, and the sample standard deviation where there are several."""
@@ -88,6 +94,34 @@ def weight_curves(experiments: Experiments) -> Panels:
             if curve:
                 panels.setdefault(label, {})[client] = curve._replace(deviation=None)
     return panels
+
+
+def distance_curves(experiments: Experiments) -> Panels:
+    """Shares of the cosine distances over rounds and clients, by experiment and what is measured.
+
+    With moving statistics (the paper's definition) and with BatchNorm's statistics fixed, where runs recorded both.
+    """
+    panels: Panels = {}
+    for label, runs in experiments.items():
+        for metric, text in DISTANCES.items():
+            if not all(run.history.names("weights", "cosine_distance_fixed") for run in runs):
+                continue
+            clients = list(dict.fromkeys(name for run in runs for name in run.history.names("weights", metric)))
+            shares = [_shares({name: run.history.series("weights", name, metric) for name in clients}) for run in runs]
+            for client in clients:
+                if curve := _over_seeds([one[client] for one in shares], 1):
+                    panels.setdefault(f"{label}, {text}", {})[client] = curve._replace(deviation=None)
+    return panels
+
+
+def _shares(series: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
+    """Every value divided by the sum over the clients of its round; a client that did not take part has 0."""
+    totals: dict[int, float] = {}
+    for one in series.values():
+        for round, value in one.items():
+            totals[round] = totals.get(round, 0.0) + value
+    known = {round: total for round, total in totals.items() if total > 0}
+    return {name: {round: one.get(round, 0.0) / known[round] for round in known} for name, one in series.items()}
 
 
 def cmc_curves(lines: Sequence[Line]) -> Panels:

@@ -10,8 +10,9 @@ import wandb
 from PIL import Image
 
 from fedreid_pl.config import Config
+from fedreid_pl.federation.server.checkpoint import Checkpoints
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, best_round, summarize
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.reporting.inspection import read_inspection
 from fedreid_pl.reporting.ranked_strip import ranked_strip
 
@@ -19,7 +20,7 @@ WEIGHTS = ("weight", "cosine_distance", "cluster")
 STATISTICS = ("untrained", "last", "best", "best3", "fluctuation")
 
 
-def last_media(federation: FederationLoop, folder: Path) -> dict[str, Any]:
+def last_media(federation: RoundContext, folder: Path) -> dict[str, Any]:
     """Tables of scores and weights; pictures and confusions if the configuration lets them leave the machine."""
     history, config = federation.history, federation.config
     media: dict[str, Any] = {"tables/scores": score_table(history)}
@@ -69,7 +70,7 @@ def weight_table(history: History) -> wandb.Table:
     return wandb.Table(columns=["round", "client", *WEIGHTS], data=rows)
 
 
-def run_summary(federation: FederationLoop) -> dict[str, Any]:
+def run_summary(federation: RoundContext) -> dict[str, Any]:
     """The run's headline, as columns of a project's table of runs."""
     best, best_by = best_round(federation.history)
     values: dict[str, Any] = {"best_round": best, "best_by": best_by}
@@ -80,14 +81,14 @@ def run_summary(federation: FederationLoop) -> dict[str, Any]:
     return values
 
 
-def log_artifact(run: Any, federation: FederationLoop) -> None:
+def log_artifact(run: Any, federation: RoundContext, folder: Path) -> None:
     """Sends the best round's checkpoint, without any evaluation the last one: the server's models, never a head."""
     chosen, _ = best_round(federation.history)
     number = federation.round if chosen is None else chosen
     config = federation.config
     name = "".join(mark if mark.isalnum() or mark in "-_." else "-" for mark in f"{config.name}-seed{config.seed}")
     artifact = wandb.Artifact(name, type="model", metadata={"round": number, "data": config.data.name})
-    artifact.add_file(str(federation.checkpoints.path(number)))
+    artifact.add_file(str(Checkpoints(folder / "checkpoints").path(number)))
     run.log_artifact(artifact, aliases=["best", f"round-{number}"])
 
 

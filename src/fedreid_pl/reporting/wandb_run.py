@@ -18,8 +18,8 @@ from pytorch_lightning.loggers import WandbLogger
 from fedreid_pl.config import Config
 from fedreid_pl.data.naming import shared_config
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS
-from fedreid_pl.federation.server.loop import FederationLoop
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.logger_observer import LoggerObserver, reason_of, tell
 from fedreid_pl.reporting.run_folder import versions
@@ -68,7 +68,7 @@ class WandbObserver(LoggerObserver):
         self._run: Any = None
         self._notes: list[str] = []
 
-    def on_start(self, federation: FederationLoop) -> None:
+    def on_start(self, federation: RoundContext) -> None:
         """Starts the run and sends what is known already; an offline run of before is then superfluous."""
         before = sorted(self.folder.glob("wandb/offline-run-*"))
         with wandb_surroundings(self.folder):
@@ -83,7 +83,7 @@ class WandbObserver(LoggerObserver):
                 if old.resolve() != own:
                     shutil.rmtree(old, ignore_errors=True)
 
-    def on_end(self, federation: FederationLoop) -> None:
+    def on_end(self, federation: RoundContext) -> None:
         """Sends what belongs to the whole run, and waits for the upload as long as `WANDB_FINISH_TIMEOUT` says."""
         run = self._run
         if run is None:
@@ -103,12 +103,12 @@ class WandbObserver(LoggerObserver):
                 f"wandb: {file} is cut off, is the disk full? metrics.csv is complete, the same command writes it anew",
             )
 
-    def _send_whole(self, federation: FederationLoop, run: Any) -> None:
+    def _send_whole(self, federation: RoundContext, run: Any) -> None:
         last = {"round": federation.round}
         try:
             run.summary.update(run_summary(federation))
             if self.config.wandb.artifact:
-                log_artifact(run, federation)
+                log_artifact(run, federation, self.folder)
             media = last_media(federation, self.folder)
             run.log({**last, **media}, step=federation.round, commit=True)
             if self.config.wandb.images and not any(name.startswith("ranked/") for name in media):

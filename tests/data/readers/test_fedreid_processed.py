@@ -141,7 +141,7 @@ def test_hidden_files_folders_named_like_images_and_other_files(tmp_path):
     assert rows_of(read(root)) == rows_of(read(write(tmp_path / "plain", MARKET)))
 
 
-@pytest.mark.parametrize("image", ["IMG_0001.jpg", "cam_1.jpg", "cam_100_00001_00000.png", "0001_c123.jpg"])
+@pytest.mark.parametrize("image", ["IMG_0001.jpg", "0001_5.jpg", "1.png"])
 def test_a_name_without_camera(tmp_path, image):
     root = write(tmp_path, [*MARKET, f"query/0001/{image}"])
     assert f"{root / 'pytorch/query/0001' / image}: the name holds no camera" in message(root)

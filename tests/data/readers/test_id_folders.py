@@ -93,7 +93,7 @@ def test_cameras_in_some_names_only(tmp_path):
     assert f"{root / 'query/3/cat.jpg'}: the name holds no camera" in message(root)
 
 
-@pytest.mark.parametrize("image", ["cat.jpg", "x_c.jpg", "x_c1234.jpg", "xc1.jpg"])
+@pytest.mark.parametrize("image", ["cat.jpg", "x_c.jpg", "pic1.jpg", "xc1.jpg"])
 def test_what_is_no_camera(tmp_path, image):
     root = write(tmp_path, [f"{place}/{image}" for place in ("train/1", "query/2", "gallery/2")])
     assert read(root).cameras.tolist() == [0, 0, 1]
@@ -115,3 +115,49 @@ def test_an_empty_side(tmp_path):
     assert f"{root / 'query'}: holds no image in a folder of its person" in message(root)
     write(root, ["query/1/1_c1.jpg"])
     assert f"{root / 'gallery'}: holds no image in a folder of its person" in message(root)
+
+
+SPELLINGS = ["{p:04d}_cam{c}_{k}", "{p:04d}_C{c}_{k}", "{p:04d}-c{c}-{k}", "cam0{c}_{p:04d}_{k}", "shot{k} camera {c}"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_other_spellings_of_the_camera(tmp_path, spelling):
+    """Persons and cameras are those of the names with `_c1_`."""
+    shots = [
+        (split, p, c, k) for split, p in (("train", 1), ("query", 7), ("gallery", 7)) for c in (1, 2) for k in (0, 1)
+    ]
+    names = [f"{split}/{p:04d}/{spelling.format(p=p, c=c, k=k)}.png" for split, p, c, k in shots]
+    table = read(write(tmp_path, names))
+    assert table.has_cameras
+    found = {path: (who, camera) for path, who, camera, _ in rows_of(table)}
+    assert found == {name: (p, c) for name, (_, p, c, _) in zip(names, shots, strict=True)}
+
+
+def test_cameras_as_folders(tmp_path):
+    root = write(tmp_path, ["train/1/cam1/a.jpg", "train/2/cam2/a.jpg", "query/3/cam1/a.jpg", "gallery/3/cam2/a.jpg"])
+    table = read(root)
+    assert [row[1:3] for row in rows_of(table)] == [(1, 1), (2, 2), (3, 1), (3, 2)] and table.has_cameras
+    assert "camera from the camera's folder; train/1/cam1/a.jpg: person 1 (1), camera 1 (1)" in table.found
+    write(root, ["train/1/b.jpg"])
+    assert f"{root / 'train/1'}: images lie in the person's folder (b.jpg) and in a folder below it" in message(root)
+
+
+def test_a_pattern_of_the_user(tmp_path):
+    names = ["train/1/door-5.jpg", "query/2/gate-5.jpg", "gallery/2/door-5.jpg"]
+    root = write(tmp_path, names)
+    assert not read(root).has_cameras
+    table = read(root, name_pattern="^(?P<camera>[a-z]+)-")
+    assert table.cameras.tolist() == [1, 2, 1] and table.has_cameras
+    assert "does not match" in message(root, name_pattern="(?P<camera>door)")
+    assert "takes 5 for the person, the folder says 1" in message(root, name_pattern="(?P<person>[0-9])")
+    assert "data.name_pattern=(: is not a regular expression" in message(root, name_pattern="(")
+
+
+def test_how_cameras_were_found(tmp_path):
+    assert read(write(tmp_path / "a", WITH_CAMERAS)).found == (
+        "person from the folder's name, camera from the file's name; "
+        "train/12/IMG_c1_0007.jpg: person 12 (12), camera 1 (c1), frame 0007"
+    )
+    without = read(write(tmp_path / "b", NAMES))
+    assert "no camera in names; train/007/1.jpg: person 0 (007), no camera, frame 1" in without.found
+    assert not without.has_cameras and not without.take([0]).has_cameras

@@ -90,8 +90,7 @@ class Batches(pl.LightningDataModule):
         return DataLoader(tiny_turn.make_batches(), batch_size=None)  # type: ignore[arg-type]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        images, *rest = batch
-        return 2 * images, *rest
+        return batch._replace(images=2 * batch.images)
 
 
 def turn(loop: type[_TrainingEpochLoop], precision: str, epochs: int = 2) -> tuple[ReIDClient, Diary, pl.Trainer]:
@@ -135,8 +134,7 @@ def test_hooks_and_bits_are_those_of_lightnings_loop(precision: str) -> None:
 def test_without_a_datamodule_the_modules_hooks_move_the_batch() -> None:
     class Doubling(ReIDClient):
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-            images, *rest = batch
-            return 2 * images, *rest
+            return batch._replace(images=2 * batch.images)
 
     def trained(loop: type[_TrainingEpochLoop]) -> torch.Tensor:
         module = Doubling(tiny_turn.make_backbone(), tiny_turn.make_head(), tiny_turn.MOMENTUM)

@@ -83,10 +83,10 @@ def test_one_processor_trains_and_tests_as_lightnings_strategy_does(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose([*support.quick(tiny_root, tmp_path), "exp=fedpav", "rounds=1", "trainer.accelerator=cpu"])
-    ours = train(config, tmp_path / "ours")
+    ours = train(config, tmp_path / "ours").context
     assert isinstance(build_trainer(config).strategy, OneProcessor)
     monkeypatch.setattr(trainer_module, "OneProcessor", lambda: SingleDeviceStrategy("cpu"))
-    theirs = train(config, tmp_path / "theirs")
+    theirs = train(config, tmp_path / "theirs").context
     assert ours.history.records
     for name, value in theirs.models["global"].items():
         assert torch.equal(ours.models["global"][name], value), name

@@ -58,7 +58,12 @@ def build(root: Path, folder: Path, *words: str, exp: str = "fedpav") -> ClientW
 
 def job(worker: ClientWorker, client: str, round: int = 1, **config: bool | str) -> ClientJob:
     """What FedPav's server sends in the first round."""
-    return ClientJob(round, client, worker.initial, config)
+    return support.fit_job(round, client, worker.initial, config)
+
+
+def asked(worker: ClientWorker, client: str, round: int = 1, **config: bool | str) -> ClientJob:
+    """The same, to evaluate."""
+    return support.evaluate_job(round, client, worker.initial, config)
 
 
 def assert_same(one: State, other: State) -> None:
@@ -168,7 +173,7 @@ def test_two_turns_equal_a_plain_loop_to_the_bit(tiny_root: Path, tmp_path: Path
     hand = ByHand(worker.config, client, exact=True)
     backbone: State = worker.initial
     for round in (1, 2):
-        update = worker.fit(ClientJob(round, client, backbone))
+        update = worker.fit(support.fit_job(round, client, backbone))
         expected = hand.turn(round)
         backbone = update.backbone
         assert_same(backbone, hand.backbone.state_dict())
@@ -201,7 +206,7 @@ def test_an_update_holds_the_backbone_and_numbers_and_nothing_else(tiny_root: Pa
     assert (update.round, update.client) == (1, B)
     assert update.num_samples == len(os.listdir(tiny_root / B / "bounding_box_train"))
     scores = {"rank1", "rank5", "rank10", "mAP", "mAP_trapezoid", "mINP", "queries"}
-    assert set(update.metrics) == {"train/loss", "train/accuracy", "cosine_distance"} | {
+    assert set(update.metrics) == {"train/loss", "train/accuracy", "cosine_distance", "cosine_distance_fixed"} | {
         f"test/{B}/{name}" for name in scores
     }
     assert all(type(value) is float for value in update.metrics.values())
@@ -240,7 +245,7 @@ def test_nothing_of_a_turn_stays_in_memory(tiny_root: Path, tmp_path: Path) -> N
     worker.make_trainer = watched
     sent = job(worker, A, evaluate=True)
     update = worker.fit(sent)
-    worker.evaluate(job(worker, B, 0))
+    worker.evaluate(asked(worker, B, 0))
     held += [weakref.ref(value) for value in (*update.backbone.values(), *sent.backbone.values())]
     own = {id(value) for value in worker.initial.values()}
     del update, sent
@@ -252,7 +257,7 @@ def test_nothing_of_a_turn_stays_in_memory(tiny_root: Path, tmp_path: Path) -> N
 def test_a_turn_does_not_depend_on_those_before_it(tiny_root: Path, tmp_path: Path) -> None:
     one, other = (build(tiny_root, tmp_path / name, exp="fedpav_rw") for name in ("one", "other"))
     first = [one.fit(job(one, A)), one.fit(job(one, B))]
-    other.evaluate(job(other, "mini-ilids", 0))
+    other.evaluate(asked(other, "mini-ilids", 0))
     torch.rand(17)
     second = [other.fit(job(other, B, evaluate=True)), other.fit(job(other, A, evaluate=True))][::-1]
     for left, right in zip(first, second, strict=True):
@@ -267,7 +272,7 @@ def test_a_turn_does_not_depend_on_those_before_it(tiny_root: Path, tmp_path: Pa
 def test_rounds_and_seeds_draw_differently(tiny_root: Path, tmp_path: Path) -> None:
     worker, reseeded = build(tiny_root, tmp_path / "0"), build(tiny_root, tmp_path / "1", "seed=1")
     first, second = worker.fit(job(worker, A)), worker.fit(job(worker, A, 2))
-    third = reseeded.fit(ClientJob(1, A, worker.initial))
+    third = reseeded.fit(support.fit_job(1, A, worker.initial))
     name = "bottleneck.0.weight"
     assert not torch.equal(first.backbone[name], second.backbone[name])
     assert not torch.equal(first.backbone[name], third.backbone[name])
@@ -289,7 +294,7 @@ def test_the_head_is_kept_from_turn_to_turn(tiny_root: Path, tmp_path: Path) -> 
     tiny = build(tiny_root, tmp_path, "optim.lr_backbone=1e-30", "optim.lr_head=1e-30")
     tiny.fit(job(tiny, A, 2))
     after_two = tiny.store.load(A, before=3)
-    assert after_one and after_two and set(after_one) == {"head", "callbacks"}
+    assert after_one and after_two and set(after_one) == {"head", "callbacks", "turn"}
     assert_same(after_one["head"], after_two["head"])
     assert float(after_one["head"]["bias"].abs().max()) > 0, "a new head has a bias of zero"
     assert worker.store.load(B, before=3) is None
@@ -298,13 +303,13 @@ def test_the_head_is_kept_from_turn_to_turn(tiny_root: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("exp", ["fedpav", "local"])
 def test_a_turn_that_is_done_again_ends_the_same(tiny_root: Path, tmp_path: Path, exp: str) -> None:
     worker = build(tiny_root, tmp_path, exp=exp)
-    jobs = [ClientJob(round, A, worker.initial if exp == "fedpav" else {}) for round in (1, 2)]
+    jobs = [support.fit_job(round, A, worker.initial if exp == "fedpav" else {}) for round in (1, 2)]
     worker.fit(jobs[0])
     first, kept = worker.fit(jobs[1]), worker.store.load(A, before=3)
     again, kept_again = worker.fit(jobs[1]), worker.store.load(A, before=3)  # the run was killed before it was saved
     assert kept and kept_again and first.metrics == again.metrics
     assert_same(first.backbone, again.backbone)
-    for part in ("head", "backbone")[: len(kept) - 1]:
+    for part in ("head", "backbone")[: len(kept) - 2]:
         assert_same(kept[part], kept_again[part])
 
 
@@ -315,26 +320,26 @@ def test_alone_every_client_goes_on_with_its_own_backbone(tiny_root: Path, tmp_p
     worker = build(tiny_root, tmp_path, *HAND, *more, exp="local")
     hand = ByHand(worker.config, A, exact=True, keep=state == "keep")
     for round in (1, 2):
-        update = worker.fit(ClientJob(round, A))
+        update = worker.fit(support.fit_job(round, A))
         assert update.backbone == {} and update.nbytes == 0
-        worker.fit(ClientJob(round, "mini-ilids"))
+        worker.fit(support.fit_job(round, "mini-ilids"))
         hand.turn(round)
     kept = worker.store.load(A, before=3)
     assert kept is not None
     assert_same(kept["backbone"], hand.backbone.state_dict())
     assert_same(kept["head"], hand.head.state_dict())
     assert ("optimizer" in kept) == (state == "keep")
-    worker.evaluate(ClientJob(3, A))
+    worker.evaluate(support.evaluate_job(3, A))
     assert_same(dict(worker.backbone.state_dict()), kept["backbone"])
 
 
 def test_scores_after_training_are_those_of_the_uploaded_backbone(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path)
     update = worker.fit(job(worker, B, evaluate=True))
-    evaluated = worker.evaluate(ClientJob(1, B, update.backbone))
+    evaluated = worker.evaluate(support.evaluate_job(1, B, update.backbone))
     assert evaluated.backbone == {}
     assert evaluated.metrics == {name: value for name, value in update.metrics.items() if name.startswith("test/")}
-    before = worker.evaluate(job(worker, B, 0))
+    before = worker.evaluate(asked(worker, B, 0))
     assert before.metrics != evaluated.metrics
     assert os.listdir(tmp_path / B) == ["round-00001.pt"], "an evaluation keeps nothing"
 
@@ -342,9 +347,9 @@ def test_scores_after_training_are_those_of_the_uploaded_backbone(tiny_root: Pat
 def test_only_the_named_test_sets_are_evaluated(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path, exp="centralized")
     (client,) = worker.datamodules
-    update = worker.evaluate(job(worker, client, 0, tests=f"{support.TINY[2]}/{support.TINY[1]}"))
+    update = worker.evaluate(asked(worker, client, 0, tests=f"{support.TINY[2]}/{support.TINY[1]}"))
     assert {name.split("/")[1] for name in update.metrics} == {support.TINY[1], support.TINY[2]}
-    everything = worker.evaluate(job(worker, client, 0))
+    everything = worker.evaluate(asked(worker, client, 0))
     assert {name.split("/")[1] for name in everything.metrics} == set(support.TINY)
     assert update.metrics.items() <= everything.metrics.items()
     assert update.metrics[f"test/{A}/queries"] == len(os.listdir(tiny_root / A / "query"))
@@ -354,7 +359,7 @@ def test_only_the_named_test_sets_are_evaluated(tiny_root: Path, tmp_path: Path)
 def test_training_into_nan_is_a_failure_and_keeps_nothing(tiny_root: Path, tmp_path: Path, exp: str) -> None:
     worker = build(tiny_root, tmp_path, "optim.lr_backbone=1e30", "optim.lr_head=1e30", "batch_size=2", exp=exp)
     backbone = worker.initial if exp == "fedpav" else {}
-    jobs = [ClientJob(1, client, backbone) for client in (A, B)]
+    jobs = [support.fit_job(1, client, backbone) for client in (A, B)]
     outcomes = list(SequentialEngine(worker).fit(jobs))
     assert [(type(outcome), outcome.round, outcome.client) for outcome in outcomes] == [
         (ClientFailure, 1, A),
@@ -383,7 +388,7 @@ def test_a_failed_evaluation_leaves_the_next_client_as_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr("fedreid_pl.client.ReIDClient.test_step", fail)
-        (outcome,) = SequentialEngine(shaken).evaluate([job(shaken, B)])
+        (outcome,) = SequentialEngine(shaken).evaluate([asked(shaken, B)])
     assert outcome == ClientFailure(1, B, "RuntimeError", "out of memory")
     assert_same(shaken.fit(job(shaken, A)).backbone, expected.backbone)
 
@@ -404,6 +409,6 @@ def test_mistakes_of_the_user_are_not_failures_of_a_client(tiny_root: Path, tmp_
     with pytest.raises(FedReIDError, match=f"{A} failed in round 3.*slip"):
         list(SequentialEngine(Slipped(), world=2).fit([job(worker, A, 3)]))  # type: ignore[arg-type]
     told: list[tuple[str, str]] = []
-    engine = SequentialEngine(Slipped(), lambda phase, job: told.append((phase, job.client)))  # type: ignore[arg-type]
+    engine = SequentialEngine(Slipped(), lambda job: told.append((job.kind, job.client)))  # type: ignore[arg-type]
     outcomes = list(engine.fit([job(worker, A), job(worker, B)]))
     assert [outcome.client for outcome in outcomes] == [A, B] and told == [("fit", A), ("fit", B)]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import support
 import torch
 from federation.server.test_loop import DEFECTS, FakeEngine, Recorder, essence, make_loop
 
-from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.callbacks.backbone_sync import BackboneSync
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, DeclaredTensor, RejectedUpdate
 from fedreid_pl.federation.server.checks import check_scores, check_update
+from fedreid_pl.federation.server.context import RoundContext
 
 
 class Once(FakeEngine):
@@ -29,12 +35,12 @@ def test_a_second_good_answer_makes_up_for_the_first(tmp_path: Path, defect: str
     engine.wrong[1, "b"] = DEFECTS[defect]
     shaken = make_loop(tmp_path / "2", "client_retries=1", engine=engine)
     shaken.run()
-    assert shaken.rejected == {"b": 1}
+    assert shaken.context.rejected == {"b": 1}
     assert [job.client for job in engine.jobs if job.round == 1] == ["a", "b", "c", "b"]
-    assert shaken.weights == calm.weights
-    for name, value in calm.models["global"].items():
-        assert torch.equal(shaken.models["global"][name], value)
-    assert shaken.costs.bytes_down > calm.costs.bytes_down, "the job travelled twice"
+    assert shaken.context.weights == calm.context.weights
+    for name, value in calm.context.models["global"].items():
+        assert torch.equal(shaken.context.models["global"][name], value)
+    assert shaken.context.costs.bytes_down > calm.context.costs.bytes_down, "the job travelled twice"
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
@@ -44,8 +50,8 @@ def test_the_number_of_attempts(tmp_path: Path, retries: int) -> None:
     loop = make_loop(tmp_path, f"client_retries={retries}", engine=engine, observers=[watcher])
     loop.run()
     assert sum((job.round, job.client) == (2, "b") for job in engine.jobs) == 1 + retries
-    assert loop.rejected == {"b": 1 + retries}
-    assert loop.rejections == {"b": {"'w' holds NaN or infinite values": [2] * (1 + retries)}}
+    assert loop.context.rejected == {"b": 1 + retries}
+    assert loop.context.rejections == {"b": {"'w' holds NaN or infinite values": [2] * (1 + retries)}}
     assert sum("asked once more" in row[1] for row in watcher.log if row[0] == "warning") == retries
 
 
@@ -54,7 +60,7 @@ def test_a_failure_that_would_come_again_is_not_asked_for_again(tmp_path: Path) 
     engine.wrong[1, "b"] = lambda update: [ClientFailure(1, "b", "Diverged", "NaN", final=True)]
     loop = make_loop(tmp_path, "client_retries=5", engine=engine)
     loop.run()
-    assert loop.rejected == {"b": 1}
+    assert loop.context.rejected == {"b": 1}
 
 
 def test_what_was_refused_survives_a_resume(tmp_path: Path) -> None:
@@ -67,8 +73,8 @@ def test_what_was_refused_survives_a_resume(tmp_path: Path) -> None:
     assert state is not None
     again.load_state_dict(state)
     assert (
-        again.rejections
-        == loop.rejections
+        again.context.rejections
+        == loop.context.rejections
         == {
             "b": {"'w' holds NaN or infinite values": [1, 3]},
             "a": {"RuntimeError: out of memory": [2]},
@@ -82,12 +88,12 @@ def test_an_answer_for_another_client_is_refused_and_the_silent_one_named(tmp_pa
     engine.wrong[1, "b"] = lambda update: [replace(update, client="a")]
     loop = make_loop(tmp_path, "rounds=1", engine=engine)
     loop.run()
-    assert loop.rejections["b"] == {"did not answer": [1]}
-    assert loop.rejections["a"] == {"was not asked for, or is sent twice": [1]}
-    assert set(loop.weights) == {"a", "c"}
+    assert loop.context.rejections["b"] == {"did not answer": [1]}
+    assert loop.context.rejections["a"] == {"was not asked for, or is sent twice": [1]}
+    assert set(loop.context.weights) == {"a", "c"}
 
 
-JOB = ClientJob(3, "a", {"w": torch.zeros(2)}, {"evaluate": True})
+JOB = support.fit_job(3, "a", {"w": torch.zeros(2)}, {"evaluate": True})
 
 
 def update_of(**changed: Any) -> ClientUpdate:
@@ -128,3 +134,67 @@ def test_possible_metrics_pass() -> None:
 def test_no_more_images_than_at_registration(claimed: int) -> None:
     with pytest.raises(RejectedUpdate, match=f"claims {claimed} training images, it registered with 10"):
         check_update(update_of(num_samples=claimed), JOB, 10)
+
+
+DECLARED = DeclaredTensor("prototypes", (None, 3), torch.float16, bound=2.0, most_rows=5)
+
+
+class Prototypes(FederationCallback):
+    """Sends nothing and wants a few rows back."""
+
+    def declared_answers(self, federation: RoundContext, job: ClientJob) -> list[DeclaredTensor]:
+        return [DECLARED]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (torch.ones(4, 3).half(), None),
+        (torch.ones(0, 3).half(), None),
+        (torch.ones(6, 3).half(), "has 6 rows, more than 5"),
+        (torch.ones(4, 2).half(), r"has shape \(4, 2\), not \(any, 3\)"),
+        (torch.ones(3).half(), r"has shape \(3,\)"),
+        (torch.ones(4, 3), "is torch.float32, not torch.float16"),
+        (torch.full((4, 3), -2.5).half(), "holds values beyond 2"),
+        (torch.full((4, 3), float("nan")).half(), "holds NaN"),
+        (torch.ones(4, 3).half().to_sparse(), "is not a dense tensor"),
+        (None, "e.g. 'prototypes'"),
+    ],
+)
+def test_an_answer_of_another_shape_is_held_against_its_declaration(
+    tmp_path: Path, rows: torch.Tensor | None, reason: str | None
+) -> None:
+    class Answering(FakeEngine):
+        def train(self, job: ClientJob) -> ClientUpdate:
+            extras = {} if rows is None else {"prototypes": rows}
+            return replace(super().train(job), extras=extras)
+
+    callbacks: dict[str, FederationCallback] = {"sync": BackboneSync(), "prototypes": Prototypes()}
+    loop = make_loop(tmp_path, "rounds=1", "min_clients=1", engine=Answering(), callbacks=callbacks)
+    if reason is None:
+        loop.run()
+        assert loop.context.rejected == {} and set(loop.context.weights) == set("abc")
+        return
+    with pytest.raises(FedReIDError, match="0 of 3 clients"):
+        loop.run()
+    found = loop.context.rejections["a"]
+    assert len(found) == 1 and re.search(reason, next(iter(found)))
+
+
+def test_jobs_say_what_they_are_and_what_the_client_starts_from(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.wrong[2, "b"] = DEFECTS["failure"]
+    engine.wrong[2, "c"] = DEFECTS["nan"]
+    loop = make_loop(tmp_path, "client_retries=1", "rounds=3", engine=engine)
+    loop.run()
+    sent = {(job.round, job.client, job.attempt): job.config["starts_from"] for job in engine.jobs}
+    assert sent == {
+        **dict.fromkeys([(1, client, 1) for client in "abc"], 0),
+        **dict.fromkeys([(2, client, 1) for client in "abc"], 1),
+        **dict.fromkeys([(2, client, 2) for client in "bc"], 1),
+        **{(3, "a", 2): 2, (3, "b", 2): 1, (3, "c", 2): 2},
+    }, "b kept nothing of round 2, c did though it was refused"
+    assert {job.kind for job in engine.jobs} == {"fit"} and {job.kind for job in engine.evaluations} == {"evaluate"}
+    assert {job.session for job in engine.jobs} == {loop.attempts.session}
+    assert all(job.exchanged == tuple(job.backbone) for job in engine.jobs)
+    assert [job.config["keeps"] for job in engine.jobs if job.client == "a"] == ["", "1", "1/2"]

@@ -5,19 +5,21 @@ domains for tests. Nobody's picture is in it, nothing is downloaded, and nothing
 """
 
 from fedreid_pl.data.minireid.contact_sheet import contact_sheet
-from fedreid_pl.data.minireid.domains import DOMAINS, PUBLIC, Domain
+from fedreid_pl.data.minireid.domains import DOMAINS, PUBLIC, Domain, domains_of
 from fedreid_pl.data.minireid.store import cache_folder, check_complete, ensure_minireid, is_drawn, verify
-from fedreid_pl.data.minireid.streams import VERSION
+from fedreid_pl.data.minireid.streams import VERSION, VERSIONS
 from fedreid_pl.data.minireid.writer import write_benchmark
 
 __all__ = [
     "DOMAINS",
     "PUBLIC",
     "VERSION",
+    "VERSIONS",
     "Domain",
     "cache_folder",
     "check_complete",
     "contact_sheet",
+    "domains_of",
     "ensure_minireid",
     "is_drawn",
     "verify",

@@ -74,7 +74,7 @@ class Studio:
 
         A pure function of the domain's name, size and look and of the shot's kind, person, camera and index.
         """
-        key = (self.domain.name, shot.kind, shot.person, shot.camera)
+        key = (self.domain.key, shot.kind, shot.person, shot.camera)
         walk, draw = Stream(*key, "walk", shot.index // TRACK), Stream(*key, "image", shot.index)
         camera = self._cameras[shot.camera - 1]
         canvas = self._backdrop(shot.camera, walk, draw)
@@ -89,10 +89,11 @@ class Studio:
         noise = noise_bytes(self.domain.size[0] * self.domain.size[1] * 3, *key, "noise", shot.index)
         return _develop(camera, canvas, box, table, noise, self.domain.size)
 
-    def _person(self, kind: str, number: int) -> Person:
+    def person(self, kind: str, number: int) -> Person:
+        """Who has this number within `kind` (see `Shot`)."""
         person = self._people.get((kind, number))
         if person is None:
-            person = draw_person(self.domain.look, self.domain.name, kind, number)
+            person = draw_person(self.domain.look, self.domain.key, kind, number)
             self._people[kind, number] = person
         return person
 
@@ -100,7 +101,7 @@ class Studio:
         picture = self._backdrops.get(number)
         if picture is None:
             place = self._cameras[number - 1].place
-            picture = self._backdrops[number] = scene.background(place, self.domain.name, number)
+            picture = self._backdrops[number] = scene.background(place, self.domain.key, number)
         x = walk.index(scene.WIDTH - CANVAS[0] - 40) + draw.index(40)
         y = draw.index(scene.HEIGHT - CANVAS[1])
         return picture.crop((x, y, x + CANVAS[0], y + CANVAS[1]))
@@ -113,7 +114,7 @@ class Studio:
         centre, feet = 40 + draw.between(-2, 2), 132 + draw.between(-2, 2)
         shadow = round(40 - 8 * camera.light), round(feet)
         pen.ellipse((shadow[0] - 20, shadow[1] - 5, shadow[0] + 20, shadow[1] + 3), fill=(70, 70, 72))
-        person = self._person(shot.kind, shot.person)
+        person = self.person(shot.kind, shot.person)
         draw_pedestrian(pen, person, pose, centre, feet, 118 * walk.between(0.96, 1.02))
         if draw.chance(self.domain.look.occlusion):
             obstacle = draw.weighted((("person", 4), ("pole", 3), ("furniture", 3)))
@@ -123,7 +124,7 @@ class Studio:
                 _obstruct(pen, draw, obstacle)
 
     def _passer_by(self, camera: Camera, pen: ImageDraw.ImageDraw, draw: Stream, near: bool) -> None:
-        person = self._person("passer-by", draw.index(200))
+        person = self.person("passer-by", draw.index(200))
         side = 1 if draw.chance(0.5) else -1
         pose = Pose(draw.pick((FRONT, BACK, SIDE)), side, draw.between(-1, 1), camera.pitch, camera.light)
         if near:
@@ -134,11 +135,11 @@ class Studio:
 
 def build_camera(domain: Domain, number: int) -> Camera:
     """The domain's camera of this number (from 1)."""
-    draw, cast = Stream(domain.name, "camera", number), domain.look.cast
+    draw, cast = Stream(domain.key, "camera", number), domain.look.cast
     warm, tint = draw.between(-0.34, 0.34) * cast, draw.between(-0.16, 0.16) * cast
     level = 1 + draw.between(-0.34, 0.26) * cast
     # neighbouring cameras look from different sides
-    main = (FRONT, BACK, SIDE)[(number + Stream(domain.name, "views").index(3)) % 3]
+    main = (FRONT, BACK, SIDE)[(number + Stream(domain.key, "views").index(3)) % 3]
     return Camera(
         place=domain.look.scenes[(number - 1) % len(domain.look.scenes)],
         gains=(level * (1 + warm), level * (1 + tint), level * (1 - warm)),

@@ -1,4 +1,4 @@
-"""The ten domains: sizes of about a tenth of the real datasets, cameras, look."""
+"""The ten domains of every version: training sets of about a tenth of the real sizes, cameras, look."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from fedreid_pl.data.minireid import looks
 from fedreid_pl.data.minireid.looks import Look
+from fedreid_pl.data.minireid.streams import VERSION
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Domain:
             the other cameras answer).
         size: width and height of the files, in pixels.
         look: clothes, places and camera hardware.
+        version: of the benchmark; it enters every seed, so two versions never share a person or a camera.
 
     Raises:
         ValueError: if the counts cannot be met, for example more query images than person-camera pairs.
@@ -46,6 +48,12 @@ class Domain:
     query_cameras: str = "all"
     size: tuple[int, int] = (32, 64)
     look: Look = looks.CUHK02
+    version: int = VERSION
+
+    @property
+    def key(self) -> str:
+        """Version and name, the start of every seed of this domain."""
+        return f"minireid-v{self.version}/{self.name}"
 
     @property
     def labelled(self) -> bool:
@@ -105,26 +113,56 @@ class Domain:
         )
 
 
-_ALL = (
-    Domain("mini-msmt17", 15, 104, 3262, 306, 1166, 8216, size=(32, 64), look=looks.MSMT17),
-    Domain("mini-dukemtmcreid", 8, 70, 1652, 70, 223, 1766, 41, size=(36, 72), look=looks.DUKE),
-    Domain("mini-market1501", 6, 75, 1294, 75, 337, 1973, 0, 382, 280, size=(32, 64), look=looks.MARKET),
-    Domain("mini-cuhk03np", 2, 77, 737, 70, 140, 533, size=(36, 80), look=looks.CUHK03),
+_LATEST = (
+    Domain("mini-msmt17", 15, 104, 3262, 306, 918, 3060, size=(32, 64), look=looks.MSMT17),
+    Domain("mini-dukemtmcreid", 8, 70, 1652, 300, 600, 2400, 174, size=(36, 72), look=looks.DUKE),
+    Domain("mini-market1501", 6, 75, 1294, 300, 600, 2400, 0, 464, 340, size=(32, 64), look=looks.MARKET),
+    Domain("mini-cuhk03np", 2, 77, 737, 300, 600, 1500, size=(36, 80), look=looks.CUHK03),
     Domain(
-        "mini-prid2011", 2, 29, 374, 40, 40, 65, 25, train_single_ids=18, query_cameras="first", size=(32, 64),
+        "mini-prid2011", 2, 29, 374, 300, 300, 650, 350, train_single_ids=18, query_cameras="first", size=(32, 64),
         look=looks.PRID2011,
     ),
-    Domain("mini-cuhk01", 2, 49, 194, 49, 97, 97, query_cameras="first", size=(30, 80), look=looks.CUHK01),
-    Domain("mini-viper", 2, 32, 63, 40, 40, 40, query_cameras="first", size=(24, 64), look=looks.VIPER),
+    Domain("mini-cuhk01", 2, 49, 194, 300, 600, 600, query_cameras="first", size=(30, 80), look=looks.CUHK01),
+    Domain("mini-viper", 2, 32, 63, 316, 316, 316, query_cameras="first", size=(24, 64), look=looks.VIPER),
     Domain(
-        "mini-3dpes", 2, 9, 45, 40, 110, 140, 6, train_single_ids=1, query_cameras="first", size=(28, 64),
+        "mini-3dpes", 2, 9, 45, 300, 600, 750, 49, train_single_ids=1, query_cameras="first", size=(28, 64),
         look=looks.THREEDPES,
     ),
-    Domain("mini-ilids", 2, 6, 25, 40, 65, 87, query_cameras="first", size=(32, 72), look=looks.ILIDS),
+    Domain("mini-ilids", 2, 6, 25, 300, 490, 650, query_cameras="first", size=(32, 72), look=looks.ILIDS),
 )  # fmt: skip
 
-DOMAINS: dict[str, Domain] = {domain.name: domain for domain in _ALL}
-"""The nine labelled domains, largest first."""
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in _LATEST}
+"""The nine labelled domains of the newest version, largest first."""
 
 PUBLIC = Domain("mini-cuhk02", 10, 182, 726, 0, 0, 0, size=(30, 80), look=looks.CUHK02)
 """The tenth domain: unlabelled images for distillation, training folder only, every file numbered `-1`."""
+
+_TEST_SIZES = ("query_ids", "query_images", "gallery_images", "gallery_only_ids", "junk", "distractors")
+_FIRST_TESTS = {
+    "mini-msmt17": (306, 1166, 8216, 0, 0, 0),
+    "mini-dukemtmcreid": (70, 223, 1766, 41, 0, 0),
+    "mini-market1501": (75, 337, 1973, 0, 382, 280),
+    "mini-cuhk03np": (70, 140, 533, 0, 0, 0),
+    "mini-prid2011": (40, 40, 65, 25, 0, 0),
+    "mini-cuhk01": (49, 97, 97, 0, 0, 0),
+    "mini-viper": (40, 40, 40, 0, 0, 0),
+    "mini-3dpes": (40, 110, 140, 6, 0, 0),
+    "mini-ilids": (40, 65, 87, 0, 0, 0),
+}
+
+
+def domains_of(version: int) -> dict[str, Domain]:
+    """All ten domains of a version by name, the public one last.
+
+    The versions have the same training sets in size, and the same looks. Version 1 has smaller test sets.
+
+    >>> [len(domains_of(version)) for version in VERSIONS]
+    [10, 10]
+    """
+    every = {**DOMAINS, PUBLIC.name: PUBLIC}
+    if version == VERSION:
+        return every
+    first = {name: replace(domain, version=1) for name, domain in every.items()}
+    for name, numbers in _FIRST_TESTS.items():
+        first[name] = replace(first[name], **dict(zip(_TEST_SIZES, numbers, strict=True)))
+    return first

@@ -44,7 +44,7 @@ def schedule(domain: Domain) -> tuple[Shot, ...]:
     never share a number.
     """
     people = domain.train_ids + domain.query_ids + domain.gallery_only_ids
-    numbers = Stream(domain.name, "numbers").shuffled(range(1, people + 1))
+    numbers = Stream(domain.key, "numbers").shuffled(range(1, people + 1))
     train = sorted(numbers[: domain.train_ids])
     asked = sorted(numbers[domain.train_ids : domain.train_ids + domain.query_ids])
     only = sorted(numbers[domain.train_ids + domain.query_ids :])
@@ -59,7 +59,7 @@ def schedule(domain: Domain) -> tuple[Shot, ...]:
 
 
 def _training(domain: Domain, people: list[int]) -> dict[Cell, int]:
-    draw = Stream(domain.name, "training")
+    draw = Stream(domain.key, "training")
     single = set(draw.shuffled(people)[: domain.train_single_ids])
     # a person without an image to spare cannot be in two cameras
     spare = domain.train_images - len(people)
@@ -74,7 +74,7 @@ def _training(domain: Domain, people: list[int]) -> dict[Cell, int]:
 
 
 def _query(domain: Domain, people: list[int]) -> dict[Cell, int]:
-    draw = Stream(domain.name, "query")
+    draw = Stream(domain.key, "query")
     if domain.query_cameras == "first":
         return _spread(draw, [(person, 1) for person in people], domain.query_images, even=True)
     # one image per chosen person and camera: everybody once, the rest at random
@@ -85,7 +85,7 @@ def _query(domain: Domain, people: list[int]) -> dict[Cell, int]:
 
 
 def _gallery(domain: Domain, people: list[int], only: list[int], query: dict[Cell, int]) -> dict[Cell, int]:
-    draw = Stream(domain.name, "gallery")
+    draw = Stream(domain.key, "gallery")
     total = domain.gallery_images - domain.junk - domain.distractors
     if domain.query_cameras == "first":
         others = range(2, domain.cameras + 1)
@@ -135,7 +135,7 @@ def _shots(domain: Domain, folder: str, counts: dict[Cell, int], before: dict[Ce
 def _anonymous(domain: Domain) -> list[Shot]:
     shots = []
     for kind, number, count in (("junk", "-1", domain.junk), ("distractor", "0000", domain.distractors)):
-        draw = Stream(domain.name, kind)
+        draw = Stream(domain.key, kind)
         for index in range(count):
             camera = 1 + draw.index(domain.cameras)
             drawn = "junk" if kind == "junk" else draw.pick(("background", "background", "stranger"))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fedreid_pl.data.cache_folder import cache_folder
-from fedreid_pl.data.minireid.domains import DOMAINS, PUBLIC, Domain
+from fedreid_pl.data.minireid.domains import Domain, domains_of
 from fedreid_pl.data.minireid.schedule import FOLDERS
-from fedreid_pl.data.minireid.streams import VERSION
+from fedreid_pl.data.minireid.streams import VERSION, VERSIONS
 from fedreid_pl.data.minireid.writer import MANIFEST, digest_of, write_benchmark
 from fedreid_pl.errors import FedReIDError
 
@@ -25,6 +25,7 @@ def ensure_minireid(
     processes: int | None = None,
     progress: Callable[[str], None] | None = None,
     domains: Sequence[Domain] | None = None,
+    version: int = VERSION,
 ) -> Path:
     """Folder of MiniReID, drawn on the first call and only checked on later ones.
 
@@ -36,17 +37,23 @@ def ensure_minireid(
         processes: processes that draw, default all available processors.
         progress: called with a short text while drawing.
         domains: what to draw; default all nine and the public one. Other choices need a `root` of their own.
+        version: of the benchmark, where `domains` does not say it.
 
     Raises:
         FedReIDError: if the folder is there but incomplete or of another version, or cannot be written.
     """
-    root = _place(root)
+    if version not in VERSIONS:
+        raise FedReIDError(
+            f"data.version={version}: no such version of MiniReID; there are {', '.join(map(str, VERSIONS))}"
+        )
     if domains is None:
-        domains = (*DOMAINS.values(), PUBLIC)
+        domains = tuple(domains_of(version).values())
+    version = domains[0].version
+    root = _place(root, version)
     temporary = root.parent / f".{root.name}.{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         if _present(root):
-            check_complete(root, [domain.name for domain in domains])
+            check_complete(root, [domain.name for domain in domains], version)
             return root
         root.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(root)
@@ -57,34 +64,50 @@ def ensure_minireid(
             if not _present(root):
                 raise
             # another process was faster; its pictures are the same
-            check_complete(root, [domain.name for domain in domains])
+            check_complete(root, [domain.name for domain in domains], version)
     except OSError as error:
         raise FedReIDError(
-            f"cannot write MiniReID to {root}: {error.strerror or error}; set FEDREID_PL_CACHE or data.root to a "
-            "writable folder with 150 MB of free space"
+            f"cannot write MiniReID to {root}: {error.strerror or error}; set FEDREID_PL_CACHE or data.minireid_dir "
+            "to a writable folder with 150 MB of free space"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return root
 
 
-def is_drawn(root: str | Path | None = None) -> bool:
+def name_of(version: int) -> str:
+    """The word that chooses a version on the command line.
+
+    >>> name_of(1), name_of(VERSION)
+    ('data=minireid_v1', 'data=minireid')
+    """
+    return "data=minireid" if version == VERSION else f"data=minireid_v{version}"
+
+
+def is_drawn(root: str | Path | None = None, version: int = VERSION) -> bool:
     """Whether `ensure_minireid(root)` would find the benchmark, or something else, in its place and draw nothing."""
-    return _present(_place(root))
+    return _present(_place(root, version))
 
 
-def check_complete(root: str | Path, names: Sequence[str] = ()) -> None:
+def check_complete(root: str | Path, names: Sequence[str] = (), version: int | None = None) -> None:
     """Compare the version, the domains and the number of files per folder with the manifest.
 
     Args:
         root: the benchmark's folder.
         names: domains that must be there; others may be.
+        version: the version that is wanted, `None` for any.
 
     Raises:
-        FedReIDError: naming the folder that is damaged.
+        FedReIDError: naming the folder that is damaged or of another version.
     """
     root = Path(root)
     manifest = _read_manifest(root)
+    found = manifest["version"]
+    if version not in (None, found):
+        raise FedReIDError(
+            f"{root} holds version {found} of MiniReID, not version {version}; versions are never mixed: "
+            f"read it with {name_of(found)}, or choose another folder"
+        )
     for name in names:
         if name not in manifest["domains"]:
             raise _damaged(root, f"it has no domain {name}")
@@ -114,8 +137,8 @@ def verify(root: str | Path) -> None:
             raise _damaged(root, f"the files of {name} differ from the manifest")
 
 
-def _place(root: str | Path | None) -> Path:
-    return cache_folder() / f"minireid-v{VERSION}" if root is None else Path(root).expanduser()
+def _place(root: str | Path | None, version: int) -> Path:
+    return cache_folder() / f"minireid-v{version}" if root is None else Path(root).expanduser()
 
 
 def _present(root: Path) -> bool:
@@ -130,13 +153,16 @@ def _read_manifest(root: Path) -> dict[str, Any]:
         [[entry[folder] for folder in FOLDERS] + [entry["sha256"]] for entry in manifest["domains"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(root, f"{MANIFEST} is missing or unreadable") from error
-    if version != VERSION:
-        raise _damaged(root, f"it is version {version}, this program draws version {VERSION}")
+    if version not in VERSIONS:
+        raise _damaged(root, f"it is version {version}, this program draws versions {', '.join(map(str, VERSIONS))}")
     return manifest
 
 
 def _damaged(root: Path, what: str) -> FedReIDError:
-    return FedReIDError(f"{root} is not a complete MiniReID: {what}; delete this folder and start again")
+    return FedReIDError(
+        f"{root} is not a complete MiniReID: {what}; move it elsewhere, and it is drawn again, or "
+        "choose another data.minireid_dir"
+    )
 
 
 def _remove_stale(root: Path) -> None:

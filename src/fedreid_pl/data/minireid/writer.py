@@ -18,7 +18,6 @@ from typing import Any
 from fedreid_pl.data.minireid.camera import Studio
 from fedreid_pl.data.minireid.domains import Domain
 from fedreid_pl.data.minireid.schedule import FOLDERS, schedule
-from fedreid_pl.data.minireid.streams import VERSION
 
 QUALITY = 92
 """JPEG quality of the files."""
@@ -51,11 +50,13 @@ def write_benchmark(
 
     Raises:
         OSError: if a file cannot be written.
-        ValueError: if two domains have one name.
+        ValueError: if two domains have one name, or they are of different versions.
     """
     root = Path(root)
     if len({domain.name for domain in domains}) != len(domains):
         raise ValueError("two domains have the same name")
+    if len({domain.version for domain in domains}) != 1:
+        raise ValueError("expected domains of one version")
     for domain in domains:
         for folder in FOLDERS:
             (root / domain.name / folder).mkdir(parents=True, exist_ok=True)
@@ -122,7 +123,7 @@ def _manifest(domains: Sequence[Domain], digests: dict[Job, list[str]]) -> dict[
         entries[domain.name] = {**counts, "sha256": digest_of(zip(paths, hashes, strict=True))}
     return {
         "name": "MiniReID",
-        "version": VERSION,
+        "version": domains[0].version,
         "synthetic": True,
         "domains": entries,
         "sha256": digest_of((name, entry["sha256"]) for name, entry in entries.items()),

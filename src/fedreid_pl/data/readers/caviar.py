@@ -56,4 +56,12 @@ def read_caviar(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(seen, train, train_only=options.train_only))
 
 
-LAYOUT = Layout("caviar", "CAVIAR4REID", EXPECTS, is_caviar, read_caviar, drawn=True)
+LAYOUT = Layout(
+    "caviar",
+    "CAVIAR4REID",
+    EXPECTS,
+    is_caviar,
+    read_caviar,
+    drawn=True,
+    found="person from the first four digits of the name, camera from the image's number (1 to 10: 1, 11 to 20: 2)",
+)

@@ -47,4 +47,12 @@ def read_cuhk01(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(images, train, train_only=options.train_only))
 
 
-LAYOUT = Layout("cuhk01", "CUHK01", EXPECTS, is_cuhk01, read_cuhk01, drawn=True)
+LAYOUT = Layout(
+    "cuhk01",
+    "CUHK01",
+    EXPECTS,
+    is_cuhk01,
+    read_cuhk01,
+    drawn=True,
+    found="person from the first four digits of the name, camera from the image's number (1, 2: 1; 3, 4: 2)",
+)

@@ -54,4 +54,11 @@ def _top(root: Path) -> str:
     return "Dataset/" if has_folders(root, "Dataset") else ""
 
 
-LAYOUT = Layout("cuhk02", "CUHK02", EXPECTS, is_cuhk02, read_cuhk02)
+LAYOUT = Layout(
+    "cuhk02",
+    "CUHK02",
+    EXPECTS,
+    is_cuhk02,
+    read_cuhk02,
+    found="person from the number before the first _ and the pair of cameras, camera from the folder",
+)

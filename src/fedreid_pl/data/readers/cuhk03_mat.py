@@ -203,6 +203,7 @@ def _layout(boxes: str) -> Layout:
         EXPECTS,
         is_cuhk03_mat if detected else lambda root: False,  # a choice that a folder does not make by itself
         lambda root, name, options: read_cuhk03_mat(root, name, options, boxes),
+        found="person and camera from the place in the MATLAB file",
     )
 
 

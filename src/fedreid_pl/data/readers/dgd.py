@@ -20,7 +20,7 @@ from typing import Any
 
 from fedreid_pl.data.readers.fedreid_processed import is_fedreid_processed
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
-from fedreid_pl.data.readers.listing import Row, has_files, has_folders, make_table, missing_files, read_text
+from fedreid_pl.data.readers.listing import Row, has_files, has_folders, make_table, missing_files, portable, read_text
 from fedreid_pl.data.readers.market1501 import is_market1501
 from fedreid_pl.data.readers.msmt17 import is_msmt17
 from fedreid_pl.data.samples import GALLERY, QUERY, TRAIN, SampleTable
@@ -74,7 +74,7 @@ def _persons(path: Path) -> Persons:
     persons: Any = meta.get("identities") if isinstance(meta, dict) else None
     if not _is_nested(persons, 3):
         raise FedReIDError(f"{path}: expected 'identities': a list of persons, each a list of views, each of paths")
-    return persons
+    return [[[portable(path) for path in paths] for paths in views] for views in persons]
 
 
 def _is_nested(value: Any, depth: int) -> bool:
@@ -112,4 +112,11 @@ def _load(path: Path) -> Any:
         raise FedReIDError(f"{path}: is not valid JSON ({error})") from error
 
 
-LAYOUT = Layout("dgd", "meta.json and split.json (Domain Guided Dropout)", EXPECTS, is_dgd, read_dgd)
+LAYOUT = Layout(
+    "dgd",
+    "meta.json and split.json (Domain Guided Dropout)",
+    EXPECTS,
+    is_dgd,
+    read_dgd,
+    found="person and camera from the order in meta.json",
+)

@@ -4,27 +4,26 @@
     DATASET/pytorch/{query,gallery}/PERSON/IMAGE
 
 The person is the folder's name as a number, padded (`0002`) or not (`2`), `-1` is junk. The camera is in the image's
-name, read with all its digits: `0002_c1s1_000451_03.jpg` as in Market-1501, or `cam_1_00002_00000.png` (the third field
-repeats the person). In the gallery person 0 is a distractor if the names are Market-1501's and no query shows person 0;
-among `cam_` names 0 is the first person. MSMT17 in this layout counts train and test from 0, as the source does.
+name, read with all its digits by the grammar of `data.names`, such as `0002_c1s1_000451_03.jpg` as in Market-1501 or
+`cam_1_00002_00000.png` (the third field repeats the person), or as `data.name_pattern` says. In the gallery person 0 is
+a distractor if the names are Market-1501's and no query shows person 0; among `cam_` names 0 is the first person.
+MSMT17 in this layout counts train and test from 0, as the source does.
 
 The public set has `train_all` alone. Client folders derived from the same images (`camera_clients`) are not read.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
-from fedreid_pl.data.readers.listing import Row, has_folders, make_table, person_folders, person_numbers
-from fedreid_pl.data.readers.market1501 import NAME, is_market1501
+from fedreid_pl.data.readers.listing import has_folders, make_table, person_folders, person_numbers
+from fedreid_pl.data.readers.market1501 import is_market1501
 from fedreid_pl.data.readers.msmt17 import is_msmt17
+from fedreid_pl.data.readers.named import Image, read_named
 from fedreid_pl.data.samples import DISTRACTOR, GALLERY, QUERY, TRAIN, SampleTable
-from fedreid_pl.errors import FedReIDError
 
 EXPECTS = "pytorch/ with train_all (or train and val), query and gallery, one folder per person in each"
-VIEW = re.compile(r"cam_([0-9]{1,2})_[0-9]+_[0-9]+\.")
 
 
 def is_fedreid_processed(root: Path) -> bool:
@@ -45,30 +44,27 @@ def read_fedreid_processed(root: Path, name: str, options: ReadOptions) -> Sampl
     splits = dict.fromkeys(["train_all"] if whole else parts, TRAIN)
     if not options.train_only:
         splits |= {"query": QUERY, "gallery": GALLERY}
-    rows: list[Row] = []
+    images: list[Image] = []
     like_market = True
     for folder, split in splits.items():
         place = root / below / folder
         persons = person_folders(place, EXPECTS)
-        numbers = person_numbers(place, persons)
-        for person, images in persons.items():
-            for image in images:
-                like_market = like_market and image[:4] != "cam_"
-                path = f"{below}{folder}/{person}/{image}"
-                rows.append((path, numbers[person], _camera(root / path), split))
+        person_numbers(place, persons)  # a name that is no number is refused
+        for person, names in persons.items():
+            like_market = like_market and not any(name[:4] == "cam_" for name in names)
+            images += [Image(f"{below}{folder}/{person}/{name}", split, person) for name in names]
+    named = read_named(root, images, options.name_pattern, needs_camera=True)
+    rows = named.rows
     if like_market and not any(row[1] == 0 and row[3] == QUERY for row in rows):
         rows = [(row[0], DISTRACTOR, *row[2:]) if row[1] == 0 and row[3] == GALLERY else row for row in rows]
-    return make_table(name, root, rows)
-
-
-def _camera(path: Path) -> int:
-    if (match := VIEW.match(path.name)) is not None:
-        return int(match[1])
-    if (match := NAME.match(path.name)) is not None:
-        return int(match[2])
-    raise FedReIDError(f"{path}: the name holds no camera; expected 0002_c1s1_000451_03.jpg or cam_1_00002_00000.png")
+    return make_table(name, root, rows, found=named.found, has_cameras=named.has_cameras)
 
 
 LAYOUT = Layout(
-    "fedreid_processed", "FedReID's processed folders", EXPECTS, is_fedreid_processed, read_fedreid_processed
+    "fedreid_processed",
+    "FedReID's processed folders",
+    EXPECTS,
+    is_fedreid_processed,
+    read_fedreid_processed,
+    named=True,
 )

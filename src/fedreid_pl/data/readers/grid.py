@@ -89,4 +89,12 @@ def _official(file: Path, split: int) -> frozenset[int] | None:
     return splits[split]
 
 
-LAYOUT = Layout("grid", "QMUL GRID", EXPECTS, is_grid, read_grid, drawn=True)
+LAYOUT = Layout(
+    "grid",
+    "QMUL GRID",
+    EXPECTS,
+    is_grid,
+    read_grid,
+    drawn=True,
+    found="person and camera from the first two numbers of the name",
+)

@@ -17,11 +17,15 @@ class ReadOptions:
         train_only: read the training images alone; an unlabelled public set has nothing else.
         split: which of several official or drawn splits, from 0; a layout with one fixed split takes no notice of it.
         seed: of a drawn split.
+        name_pattern: the regular expression of `data.name_pattern`; a layout that reads no names takes no notice of it.
+        test_ids: share of the persons that are tested where the reader splits them.
     """
 
     train_only: bool = False
     split: int = 0
     seed: int = 0
+    name_pattern: str | None = None
+    test_ids: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Layout:
             one layout recognises a folder.
         read: the table of the dataset in a folder (folder, name, options); raises `FedReIDError`.
         drawn: whether who trains, or what is a camera, may be drawn and is not in the files.
+        unused: folders of the layout whose files its protocol does not use, or only some of them.
+        found: how person and camera are found, in a few words; a reader that depends on the files says it in the table.
+        named: whether names are read by the grammar of `data.names`, so that `data.name_pattern` applies.
     """
 
     key: str
@@ -44,3 +51,6 @@ class Layout:
     recognise: Callable[[Path], bool]
     read: Callable[[Path, str, ReadOptions], SampleTable]
     drawn: bool = False
+    unused: tuple[str, ...] = ()
+    found: str = ""
+    named: bool = False

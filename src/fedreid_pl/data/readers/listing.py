@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +20,40 @@ from fedreid_pl.errors import FedReIDError
 Row = tuple[str, int, int, int]
 """Path relative to the dataset's folder, identity, camera, split."""
 
-_seen: ContextVar[set[str] | None] = ContextVar("seen", default=None)
+
+@dataclass
+class Looked:
+    """What readers looked at: as long as none of `seen` changes, a reader finds the same again.
+
+    Args:
+        seen: folders and text files.
+        entries: names of the files and of the folders in every folder that was listed.
+        offered: folders whose pictures the reader was given, to take or to leave out.
+    """
+
+    seen: set[str] = field(default_factory=set)
+    entries: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
+    offered: set[str] = field(default_factory=set)
+
+
+_looked: ContextVar[Looked | None] = ContextVar("looked", default=None)
 
 
 @contextmanager
-def witnesses() -> Iterator[set[str]]:
-    """The folders and text files that are looked at inside the block: as long as none changes, nothing else is read."""
-    seen: set[str] = set()
-    token = _seen.set(seen)
+def witnesses() -> Iterator[Looked]:
+    """Yields what readers look at inside the block."""
+    looked = Looked()
+    token = _looked.set(looked)
     try:
-        yield seen
+        yield looked
     finally:
-        _seen.reset(token)
+        _looked.reset(token)
 
 
 def look_at(path: str | Path) -> None:
     """Counts a folder or file among the `witnesses`, for a reader that opens it by itself."""
-    if (seen := _seen.get()) is not None:
-        seen.add(os.fspath(path))
+    if (looked := _looked.get()) is not None:
+        looked.seen.add(os.fspath(path))
 
 
 def has_folders(folder: Path, *names: str) -> bool:
@@ -61,8 +78,10 @@ def image_names(folder: Path, expects: str) -> list[str]:
     Raises:
         FedReIDError: if the folder is missing, cannot be read or holds no image.
     """
-    files, _ = _entries(folder, expects)
+    files, _ = list_folder(folder, expects)
     names = _pictures(folder, files)
+    if (looked := _looked.get()) is not None:
+        looked.offered.add(os.path.normpath(folder))
     if not names:
         raise FedReIDError(f"{folder}: holds no image ({', '.join(READ)})")
     return names
@@ -74,10 +93,10 @@ def person_folders(folder: Path, expects: str) -> dict[str, list[str]]:
     Raises:
         FedReIDError: if a folder is missing or cannot be read, or no image is in a person's folder.
     """
-    _, folders = _entries(folder, expects)
+    _, folders = list_folder(folder, expects)
     persons = {}
     for person in sorted(name for name in folders if name[0] != "."):
-        files, _ = _entries(folder / person, expects)
+        files, _ = list_folder(folder / person, expects)
         names = _pictures(folder / person, files)
         if names:
             persons[person] = names
@@ -115,7 +134,7 @@ def missing_files(folder: Path, paths: Sequence[str]) -> list[int]:
         place, name = posixpath.split(path)
         if place not in known:
             try:
-                known[place] = frozenset(_entries(folder / place, "")[0])
+                known[place] = frozenset(list_folder(folder / place, "")[0])
             except (FedReIDError, ValueError):  # ValueError: a null byte in the path
                 known[place] = frozenset()
         # a file system may take names for equal that differ in case or composition: ask before complaining
@@ -125,23 +144,52 @@ def missing_files(folder: Path, paths: Sequence[str]) -> list[int]:
 
 
 def read_text(path: Path, expects: str) -> str:
-    """A text file of the dataset, in UTF-8 with or without a byte order mark.
+    """Returns a text file of the dataset: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
         FedReIDError: if it is missing, cannot be read or is not text.
     """
     look_at(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise FedReIDError(f"{path}: no such file; expected {expects}") from error
     except OSError as error:
         raise FedReIDError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise FedReIDError(f"{path}: is not a text file in UTF-8") from error
+        raise FedReIDError(f"{path}: is not a text file in UTF-8 or, with a byte order mark, UTF-16") from error
 
 
-def make_table(name: str, root: Path, rows: Iterable[Row], remarks: Iterable[str] = ()) -> SampleTable:
+def portable(path: str) -> str:
+    """Returns a path of a list with `/` between folders, whatever system wrote the list.
+
+    >>> portable(r"0000\\0000_000_01_a.jpg")
+    '0000/0000_000_01_a.jpg'
+    """
+    return path.replace("\\", "/")
+
+
+def pictures_and_folders(folder: Path, expects: str) -> tuple[list[str], list[str]]:
+    """Sorted names of the images and of the folders in `folder`, without hidden ones; both may be empty.
+
+    Raises:
+        FedReIDError: if the folder is missing or cannot be read.
+    """
+    files, folders = list_folder(folder, expects)
+    return _pictures(folder, files), sorted(name for name in folders if name[0] != ".")
+
+
+def make_table(
+    name: str,
+    root: Path,
+    rows: Iterable[Row],
+    remarks: Iterable[str] = (),
+    *,
+    found: str = "",
+    has_cameras: bool = True,
+) -> SampleTable:
     """The table of `rows`, sorted by split and path, with what its reader has to remark."""
     rows = sorted(rows, key=lambda row: (row[3], row[0]))
     return SampleTable(
@@ -152,6 +200,8 @@ def make_table(name: str, root: Path, rows: Iterable[Row], remarks: Iterable[str
         np.array([row[2] for row in rows], dtype=np.int64),
         np.array([row[3] for row in rows], dtype=np.uint8),
         remarks=tuple(remarks),
+        found=found,
+        has_cameras=has_cameras,
     )
 
 
@@ -160,8 +210,22 @@ def _pictures(folder: Path, files: Iterable[str]) -> list[str]:
     return sorted(name for name in files if is_picture(place, name))
 
 
-def _entries(folder: Path, expects: str) -> tuple[list[str], list[str]]:
-    """Names of the files and of the folders in `folder`, in no order."""
+def list_folder(folder: Path, expects: str) -> tuple[list[str], list[str]]:
+    """Returns the names of the files and of the folders in `folder`, in no order; inside `witnesses` it is listed once.
+
+    Raises:
+        FedReIDError: if the folder is missing or cannot be read.
+    """
+    looked = _looked.get()
+    key = os.path.normpath(folder)
+    if looked is None:
+        return _scan(folder, expects)
+    if key not in looked.entries:
+        looked.entries[key] = _scan(folder, expects)
+    return looked.entries[key]
+
+
+def _scan(folder: Path, expects: str) -> tuple[list[str], list[str]]:
     files: list[str] = []
     folders: list[str] = []
     look_at(folder)

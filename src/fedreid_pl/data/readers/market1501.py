@@ -4,7 +4,8 @@
     ROOT/bounding_box_test/-1_c1s1_000401_03.jpg
     ROOT/query/0001_c1s1_001051_00.jpg
 
-The person number stands before the first `_`, the camera (one or two digits) after `_c`. In the test folder
+Names are read by the grammar of `data.names`: the person's number in front, the camera behind it (`c1s1`, `c001`,
+`cam1`, ...), or as `data.name_pattern` says. Names as in MSMT17 are understood as well. In the test folder
 `-1` marks junk (ignored by the protocol) and `0000` a distractor (ranked, never correct), unless a query shows
 person 0, as in datasets that count from 0 (converted MSMT17).
 
@@ -20,19 +21,17 @@ Distributed in this layout (training persons / images, queries, gallery images, 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
 from fedreid_pl.data.readers.listing import has_folders, image_names
-from fedreid_pl.data.samples import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN, SampleTable
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.data.readers.named import Image, read_named
+from fedreid_pl.data.samples import DISTRACTOR, GALLERY, QUERY, TRAIN, SampleTable
 
 FOLDERS = {"bounding_box_train": TRAIN, "query": QUERY, "bounding_box_test": GALLERY}
 EXPECTS = "bounding_box_train, query and bounding_box_test with images such as 0002_c1s1_000451_03.jpg"
-NAME = re.compile(r"(-1|\d{1,18})_c(\d{1,2})(?!\d)")
 
 
 def is_market1501(root: Path) -> bool:
@@ -40,42 +39,53 @@ def is_market1501(root: Path) -> bool:
     return has_folders(root, "bounding_box_train")
 
 
-def read_market1501(root: Path, name: str | None = None, *, train_only: bool = False) -> SampleTable:
+def read_market1501(
+    root: Path, name: str | None = None, *, train_only: bool = False, name_pattern: str | None = None
+) -> SampleTable:
     """The samples below `root`, sorted by folder and file name.
 
     Args:
         root: the dataset's folder.
         name: the table's name, by default the folder's.
         train_only: read `bounding_box_train` alone (an unlabelled public set has nothing else).
+        name_pattern: of `data.name_pattern`.
 
     Raises:
         FedReIDError: if a folder is missing or empty, or a file's name does not hold a person and a camera.
     """
     folders = ["bounding_box_train"] if train_only else list(FOLDERS)
-    paths: list[str] = []
-    identities: list[int] = []
-    cameras: list[int] = []
-    splits: list[int] = []
-    for folder in folders:
-        for file in image_names(root / folder, f"Market-1501's layout ({', '.join(FOLDERS)})"):
-            match = NAME.match(file)
-            if match is None:
-                raise FedReIDError(
-                    f"{root / folder / file}: the name does not start with a person and a camera, "
-                    "such as 0002_c1s1_000451_03.jpg"
-                )
-            paths.append(f"{folder}/{file}")
-            identities.append(JUNK if match[1] == "-1" else int(match[1]))
-            cameras.append(int(match[2]))
-            splits.append(FOLDERS[folder])
-    numbers, parts = np.array(identities, dtype=np.int64), np.array(splits, dtype=np.uint8)
-    if not ((numbers == 0) & (parts == QUERY)).any():
+    images = [
+        Image(f"{folder}/{file}", FOLDERS[folder])
+        for folder in folders
+        for file in image_names(root / folder, f"Market-1501's layout ({', '.join(FOLDERS)})")
+    ]
+    named = read_named(root, images, name_pattern, needs_camera=True)
+    columns = zip(*named.rows, strict=True)
+    paths, (numbers, cameras, parts) = next(columns), (np.array(column, dtype=np.int64) for column in columns)
+    if named.numbered and not ((numbers == 0) & (parts == QUERY)).any():
         numbers[(numbers == 0) & (parts == GALLERY)] = DISTRACTOR
-    return SampleTable(name or root.name, root, tuple(paths), numbers, np.array(cameras, dtype=np.int64), parts)
+    return SampleTable(
+        name or root.name,
+        root,
+        paths,
+        numbers,
+        cameras,
+        parts.astype(np.uint8),
+        found=named.found,
+        has_cameras=named.has_cameras,
+    )
 
 
 def _read(folder: Path, name: str, options: ReadOptions) -> SampleTable:
-    return read_market1501(folder, name, train_only=options.train_only)
+    return read_market1501(folder, name, train_only=options.train_only, name_pattern=options.name_pattern)
 
 
-LAYOUT = Layout("market1501", "Market-1501 and converted datasets", EXPECTS, is_market1501, _read)
+LAYOUT = Layout(
+    "market1501",
+    "Market-1501 and converted datasets",
+    EXPECTS,
+    is_market1501,
+    _read,
+    unused=("gt_bbox", "gt_query"),
+    named=True,
+)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
-from fedreid_pl.data.readers.listing import Row, has_files, has_folders, make_table, missing_files, read_text
+from fedreid_pl.data.readers.listing import Row, has_files, has_folders, make_table, missing_files, portable, read_text
 from fedreid_pl.data.readers.market1501 import is_market1501
 from fedreid_pl.data.samples import GALLERY, QUERY, TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -75,7 +75,7 @@ def _read_list(file: Path, folder: str, split: int, shift: int, seen: set[str]) 
     for number, line in enumerate(read_text(file, EXPECTS).splitlines(), start=1):
         if not (line := line.strip()):
             continue
-        match = LINE.fullmatch(line)
+        match = LINE.fullmatch(portable(line))
         if match is None:
             raise FedReIDError(
                 f"{file}, line {number}: {line[:200]!r} is not an image and a person, "
@@ -98,4 +98,11 @@ def _read_list(file: Path, folder: str, split: int, shift: int, seen: set[str]) 
     return rows
 
 
-LAYOUT = Layout("msmt17", "MSMT17 (V1, V2)", EXPECTS, is_msmt17, read_msmt17)
+LAYOUT = Layout(
+    "msmt17",
+    "MSMT17 (V1, V2)",
+    EXPECTS,
+    is_msmt17,
+    read_msmt17,
+    found="person from the lists, camera from the third number of the name",
+)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from typing import Literal
 
 READ = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -115,6 +117,8 @@ def read_head(path: str) -> bytes:
     """
     place = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its writer
     try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
         return os.read(place, HEAD)
     finally:
         os.close(place)
@@ -147,7 +151,7 @@ def is_picture(folder: str, name: str) -> bool:
 
 
 def kind_of(folder: str, name: str) -> tuple[Kind, str]:
-    """Returns what a file is that no reader took, and for `picture` and `other` the format or reason in words.
+    """Returns what a file is that no reader took, and for `picture` and `other` its format or a reason in words.
 
     `system`, `text` and `empty` files are skipped on purpose.
     """
@@ -158,9 +162,9 @@ def kind_of(folder: str, name: str) -> tuple[Kind, str]:
     except OSError as error:
         return "other", f"cannot be read ({error.strerror})"
     if found := picture_format(head):
-        return "picture", f"{found}, hidden by its name" if is_hidden(name) else found
+        return "picture", f"hidden {found} picture" if is_hidden(name) else f"{found} picture"
     if name.lower().endswith(ENDINGS) and not is_hidden(name):
-        return "picture", other_format(head) or "no picture by its bytes"
+        return "picture", f"{other_format(head) or 'unknown'} format under a picture's name"
     if not head:
         return "empty", ""
     if found := other_format(head):

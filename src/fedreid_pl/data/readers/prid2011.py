@@ -98,4 +98,13 @@ def _frames(root: Path, folder: str, state: np.random.RandomState) -> list[str]:
     return [f"{folder}/{frame}" for frame in shuffled(image_names(root / folder, EXPECTS), state)[:FRAMES]]
 
 
-LAYOUT = Layout("prid2011", "PRID2011", EXPECTS, is_prid2011, read_prid2011, drawn=True)
+LAYOUT = Layout(
+    "prid2011",
+    "PRID2011",
+    EXPECTS,
+    is_prid2011,
+    read_prid2011,
+    drawn=True,
+    unused=("multi_shot",),
+    found="person from the number of the name, camera from the folder (cam_a: 1, cam_b: 2)",
+)

@@ -64,4 +64,12 @@ def read_threedpes(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(images, frozenset(order[tested:]), train_only=options.train_only))
 
 
-LAYOUT = Layout("3dpes", "3DPeS", EXPECTS, is_threedpes, read_threedpes, drawn=True)
+LAYOUT = Layout(
+    "3dpes",
+    "3DPeS",
+    EXPECTS,
+    is_threedpes,
+    read_threedpes,
+    drawn=True,
+    found="person from the number before the first _, cameras drawn from the views (names do not say them)",
+)

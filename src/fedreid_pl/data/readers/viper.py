@@ -47,4 +47,12 @@ def read_viper(root: Path, name: str, options: ReadOptions) -> SampleTable:
     return make_table(name, root, two_camera_rows(images, train, train_only=options.train_only))
 
 
-LAYOUT = Layout("viper", "VIPeR", EXPECTS, is_viper, read_viper, drawn=True)
+LAYOUT = Layout(
+    "viper",
+    "VIPeR",
+    EXPECTS,
+    is_viper,
+    read_viper,
+    drawn=True,
+    found="person from the number before the first _, camera from the folder (cam_a: 1, cam_b: 2)",
+)

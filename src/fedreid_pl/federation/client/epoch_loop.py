@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loops.fetchers import _DataFetcher
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loops.fetchers import _DataFetcher
 
 HOOKS = (
     "on_train_batch_start",
@@ -112,7 +114,7 @@ class EpochLoop(_TrainingEpochLoop):
         if not hooks:
             return
         module = self.trainer.lightning_module
-        before, module._current_fx_name = module._current_fx_name, name
+        before, module._current_fx_name = getattr(module, "_current_fx_name", None), name
         for hook in hooks:
             hook(*arguments)
         module._current_fx_name = before

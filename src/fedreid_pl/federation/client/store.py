@@ -5,9 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fedreid_pl.federation.storage import read_state, write_state
+
+
+class KeptState(Protocol):
+    """Where the clients of one worker keep their state: heads, own parts of the backbone, the callbacks' state."""
+
+    def load(self, client: str, before: int) -> dict[str, Any] | None:
+        """The client's state after its last turn in a round below `before`, `None` if it had none."""
+        ...
+
+    def newest(self, client: str) -> int | None:
+        """The last round that the client has a state of, `None` if it has none."""
+        ...
+
+    def save(self, client: str, round: int, state: dict[str, Any]) -> None:
+        """Keeps the client's state after its turn in `round`."""
+        ...
+
+    def drop(self, client: str, after: int, keeps: Iterable[int]) -> None:
+        """Deletes states of rounds above `after`, and those that no resume from the rounds `keeps` would read."""
+        ...
+
+    def place(self, client: str) -> str:
+        """Where the client's state is, for a message to the user."""
+        ...
 
 
 class ClientStore:
@@ -28,6 +52,24 @@ class ClientStore:
         """The client's state after its last turn in a round below `before`, `None` if it had none."""
         rounds = [number for number in self._rounds(client) if number < before]
         return read_state(self._path(client, rounds[-1])) if rounds else None
+
+    def newest(self, client: str) -> int | None:
+        """The last round that the client has a file of, `None` if it has none."""
+        return max(self._rounds(client), default=None)
+
+    def drop(self, client: str, after: int, keeps: Iterable[int]) -> None:
+        """Deletes the client's files of rounds above `after`, and those that no resume from `keeps` would read."""
+        if not self.writable:
+            return
+        for number in self._rounds(client):
+            if number > after:
+                self._path(client, number).unlink(missing_ok=True)
+        if kept := set(keeps):
+            self.prune(client, kept | {after})
+
+    def place(self, client: str) -> str:
+        """The client's folder."""
+        return str(self.folder / client)
 
     def save(self, client: str, round: int, state: dict[str, Any]) -> None:
         """Writes the client's state after its turn in `round`, atomically."""

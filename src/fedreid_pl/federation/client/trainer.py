@@ -18,9 +18,15 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fedreid_pl.config import Config
+from fedreid_pl.config.launch import STARTED
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.client.epoch_loop import EpochLoop
-from fedreid_pl.federation.client.trainer_parts import NoProfiler, NoSignals, OneProcessor, plugins_once
+from fedreid_pl.federation.client.trainer_parts import (
+    NoProfiler,
+    OneProcessor,
+    plugins_once,
+    use_epoch_loop,
+    use_no_signals,
+)
 from fedreid_pl.federation.memory import keep_freed_memory
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.models.synchronized_norm import NormSync
@@ -61,8 +67,8 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
         raise FedReIDError(
             f"trainer.accelerator={c.accelerator} trainer.devices={c.devices} trainer.strategy={c.strategy}: {reason}"
         ) from error
-    trainer.fit_loop.epoch_loop = EpochLoop(trainer)
-    trainer._signal_connector = NoSignals(trainer)
+    use_epoch_loop(trainer)
+    use_no_signals(trainer)
     return trainer
 
 
@@ -75,6 +81,7 @@ def launch(config: Config) -> pl.Trainer:
     keep_freed_memory()
     trainer = build_trainer(config)
     if trainer.strategy.launcher is not None:
+        os.environ[STARTED] = str(os.getpid())  # a variable of Lightning's alone may be left over from anything
         trainer.strategy.launcher.launch(_nothing, trainer=trainer)
     trainer.strategy.setup_environment()
     return trainer

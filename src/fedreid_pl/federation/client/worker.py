@@ -14,10 +14,11 @@ from fedreid_pl.client import Outbox, ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.callback import FederationCallback
-from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.callback import FederationCallback, training_losses
+from fedreid_pl.federation.client.checks import check_job
+from fedreid_pl.federation.client.store import KeptState
 from fedreid_pl.federation.client.time_limit import TimeLimit
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedJob
 from fedreid_pl.functional.finite import first_not_finite
 from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators
 from fedreid_pl.metrics.retrieval import RankedSets
@@ -27,7 +28,9 @@ from fedreid_pl.models.weights import Backbone, copy_state
 
 MakeCallbacks = Callable[[], dict[str, FederationCallback]]
 MakeTrainer = Callable[[Iterable[pl.Callback]], pl.Trainer]
-Inspect = Callable[[ClientJob, bool, str, RankedSets], None]
+Look = dict[str, Any]
+"""What is kept behind the scores of one test set: tensors and plain values, which stay inside one trust domain."""
+LookAt = Callable[[ClientJob, bool, str, RankedSets], Look | None]
 """Takes the job, whether its client was trained in it, a test set's name and what its scores come from."""
 
 
@@ -52,13 +55,12 @@ class ClientWorker:
         config: the experiment.
         datamodules: each client's data, by client.
         backbone: the network; its weights when the worker is made are the initial ones.
-        store: what clients keep between turns.
+        store: what clients keep between turns, see `client.store`.
         make_callbacks: new client halves for every turn.
         make_trainer: a Trainer with the given callbacks.
         compiled: the backbone's trunk for training batches, if it is compiled.
-
-    Attributes:
-        inspect: looks at what test sets' scores are computed from, on this machine only; `None`: nobody does.
+        look_at: sums up what a test set's scores are computed from, for jobs that ask for it; `None`: nothing is kept.
+        session: the only one that jobs may be of; `None`: any.
     """
 
     def __init__(
@@ -66,58 +68,83 @@ class ClientWorker:
         config: Config,
         datamodules: Mapping[str, ReIDDataModule],
         backbone: Backbone,
-        store: ClientStore,
+        store: KeptState,
         make_callbacks: MakeCallbacks,
         make_trainer: MakeTrainer,
         compiled: CompiledTrunk | None = None,
+        look_at: LookAt | None = None,
+        session: str | None = None,
     ) -> None:
         self.config, self.datamodules, self.store = config, datamodules, store
         self.backbone = backbone
         self.initial = {name: value.clone() for name, value in backbone.state_dict().items()}
         self.make_callbacks, self.make_trainer = make_callbacks, make_trainer
-        self.compiled = compiled
-        self.inspect: Inspect | None = None
+        self.compiled, self.look_at, self.session = compiled, look_at, session
+        self._looks: list[Look] = []
+        self._turns: dict[str, dict[str, Any] | None] = {}  # the last one of each client
+
+    def do(self, job: ClientJob) -> ClientUpdate:
+        """Does a job of either kind."""
+        return self.fit(job) if job.kind == "fit" else self.evaluate(job)
+
+    def take_looks(self) -> list[Look]:
+        """What was kept behind the scores since the last call, for the engine to hand on beside the update."""
+        looks, self._looks = self._looks, []
+        return looks
 
     def fit(self, job: ClientJob) -> ClientUpdate:
         """Trains for `local_epochs`; with `job.config["evaluate"]` evaluates the trained model as well.
 
         Raises:
             FedReIDError: for a mistake of the user, such as an unreadable image.
+            RejectedJob: for a job that no honest server sends; nothing is changed.
             Diverged: if training ended in NaN or infinite weights; nothing of the turn is kept.
             TurnTimeout: if the turn takes longer than `client_timeout`; nothing of it is kept.
         """
-        with self._turn(job, before=job.round, trained=True) as (module, datamodule, callbacks, trainer, limit):
+        with self._turn(job, trained=True) as (module, datamodule, callbacks, trainer, limit):
             with limit:
                 trainer.fit(module, datamodule=datamodule)
                 if job.config.get("evaluate"):
                     trainer.test(module, datamodule=datamodule, verbose=False)
             trained = {"head": module.head.state_dict(), "backbone": self.backbone.state_dict()}
-            _check_finite(trained)
-            kept = {"head": trained["head"]} if module.outbox.backbone else dict(trained)
+            _check_finite({**trained, "clones": module.clones.state_dict()})
+            kept: dict[str, Any] = {"head": trained["head"]} if job.exchanged else dict(trained)
             states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
             kept["callbacks"] = {name: state for name, state in states.items() if state}
+            kept["turn"] = {"session": job.session, "round": job.round, "attempt": job.attempt}
+            self._turns[job.client] = kept["turn"]
             if self.config.optimizer_state == "keep":
                 kept["optimizer"] = module.optimizer_state()
             self.store.save(job.client, job.round, kept)
             return self._update(job, module, trainer)
 
     def evaluate(self, job: ClientJob) -> ClientUpdate:
-        """Evaluates the job's backbone (or the client's own) on the client's test sets, or on those that
-        `job.config["tests"]` names (separated by `/`); nothing is trained or kept. What the client kept in its
-        last turn up to the job's round is there."""
-        with self._turn(job, before=job.round + 1, trained=False) as (module, datamodule, _, trainer, limit):
+        """Evaluates the entries of the backbone that the job brings, and the client's own for the rest.
+
+        On the client's test sets, or on those that `job.config["tests"]` names; nothing is trained or kept.
+
+        Raises:
+            RejectedJob: for a job that no honest server sends.
+        """
+        with self._turn(job, trained=False) as (module, datamodule, _, trainer, limit):
             with limit:
                 trainer.test(module, datamodule=datamodule, verbose=False)
             return self._update(job, module, trainer)
 
     @contextmanager
-    def _turn(self, job: ClientJob, before: int, trained: bool) -> Iterator[Turn]:
+    def _turn(self, job: ClientJob, trained: bool) -> Iterator[Turn]:
         """The parts of a turn; afterwards nothing of it is in memory but the backbone's weights.
 
         A datamodule lives as long as the run, and Lightning leaves the Trainer in it, and with the Trainer the
         optimizer's momentum, the head and the messages of the client's last turn.
         """
-        module, datamodule, callbacks = self._prepare(job, before, trained)
+        if trained != (job.kind == "fit"):
+            raise RejectedJob(f"is of kind '{job.kind}'")
+        callbacks = self.make_callbacks()
+        if job.client not in self.datamodules:
+            raise RejectedJob("is for a client that is not here")
+        check_job(job, self.backbone, self.initial, callbacks, self._last_turn(job.client), self.session)
+        module, datamodule = self._prepare(job, callbacks, trained)
         limit = TimeLimit(self.config.client_timeout)
         trainer = self.make_trainer([*callbacks.values(), limit])
         try:
@@ -127,15 +154,37 @@ class ClientWorker:
             trainer.optimizers = []
             # the garbage collector takes its time to find the Trainer
             module.job, module.outbox, module.inspect = None, Outbox(), None
+            module.clones.release()
             self.backbone.zero_grad(set_to_none=True)
 
+    def _last_turn(self, client: str) -> dict[str, Any] | None:
+        """Session, round and attempt of the last turn that the client kept something of."""
+        newest = self.store.newest(client)
+        known = self._turns.get(client)
+        if newest is not None and (known is None or known.get("round") != newest):
+            try:
+                found = (self.store.load(client, newest + 1) or {}).get("turn")
+            except FedReIDError:  # damaged, or being deleted by another process: the state is read on its own later
+                found = None
+            self._turns[client] = found if isinstance(found, dict) else None
+        return self._turns.get(client) if newest is not None else None
+
+    def _kept(self, job: ClientJob) -> dict[str, Any]:
+        """The state that the job starts from; what the server can no longer go back to is deleted before a turn."""
+        start = job.config.get("starts_from", job.round - (job.kind == "fit"))
+        assert isinstance(start, int)  # the job was checked
+        if job.kind == "fit":
+            keeps = str(job.config.get("keeps", ""))
+            self.store.drop(job.client, start, [int(part) for part in keeps.split("/") if part])
+        return self.store.load(job.client, start + 1) or {}
+
     def _prepare(
-        self, job: ClientJob, before: int, trained: bool
-    ) -> tuple[ReIDClient, ReIDDataModule, dict[str, FederationCallback]]:
+        self, job: ClientJob, callbacks: dict[str, FederationCallback], trained: bool
+    ) -> tuple[ReIDClient, ReIDDataModule]:
         config, datamodule, backbone = self.config, self.datamodules[job.client], self.backbone
         seed = derive_seed(config.seed, job.round, job.client)
         seed_generators(derive_seed(seed, "dropout", 0))  # the same in all processes
-        kept: dict[str, Any] = self.store.load(job.client, before) or {}
+        kept = self._kept(job)
         draws = generator(config.seed, job.client, "head")
         head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
         try:
@@ -144,11 +193,10 @@ class ClientWorker:
             copy_state(kept.get("backbone", self.initial), backbone)
         except (RuntimeError, TypeError) as error:
             raise FedReIDError(
-                f"{self.store.folder / job.client}: what the client kept does not fit its data or the network; "
+                f"{self.store.place(job.client)}: what the client kept does not fit its data or the network; "
                 "put its own files back, or resume=never to begin anew"
             ) from error
         backbone.train()  # an evaluation that raised leaves it in eval mode
-        callbacks = self.make_callbacks()
         for name, callback in callbacks.items():
             if name in kept.get("callbacks", {}):
                 callback.load_client_state_dict(kept["callbacks"][name])
@@ -158,17 +206,24 @@ class ClientWorker:
         total_epochs = config.rounds * config.local_epochs
         retrieval = {
             "keep_unmatched": config.data.keep_unmatched,
+            "ties": config.ties,
             "single_shot": config.data.single_shot,
             "seed": config.data.split_seed,
         }
-        inspect = partial(self.inspect, job, trained) if self.inspect else None
+        inspect = partial(self._look, job, trained) if self.look_at and job.config.get("inspect") else None
         module = ReIDClient(
             *(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval),
             inspect=inspect,
             compiled=self.compiled,
             optimizer_state=kept.get("optimizer") if config.optimizer_state == "keep" else None,
+            losses=training_losses(callbacks),
         )
-        return module, datamodule, callbacks
+        return module, datamodule
+
+    def _look(self, job: ClientJob, trained: bool, test: str, sets: RankedSets) -> None:
+        assert self.look_at is not None
+        if (look := self.look_at(job, trained, test, sets)) is not None:
+            self._looks.append(look)
 
     def _update(self, job: ClientJob, module: ReIDClient, trainer: pl.Trainer) -> ClientUpdate:
         metrics = dict(module.outbox.metrics)

@@ -23,6 +23,9 @@ PARTS = {
 }
 """What every checkpoint of the server holds."""
 
+RELEASE = "release.pt"
+"""The file of `Checkpoints.save_release`."""
+
 
 def read_checkpoint(path: Path, lineage: str | None = None) -> dict[str, Any]:
     """A checkpoint of the server.
@@ -104,6 +107,35 @@ class Checkpoints:
             if number not in kept:
                 self.path(number).unlink(missing_ok=True)
         return kept
+
+    def save_release(self, round: int, state: dict[str, Any]) -> None:
+        """Writes what has to be on the disk before the round's models leave the server, in place of the last one.
+
+        Raises:
+            FedReIDError: if it cannot be written.
+        """
+        if self.writable:
+            write_state(self.folder / RELEASE, {"round": round, "callbacks": state, "lineage": self.lineage or ""})
+
+    def release(self) -> tuple[int, dict[str, Any]]:
+        """What `save_release` wrote last and its round; of a run of another configuration, or of none, `(0, {})`.
+
+        Raises:
+            FedReIDError: if it cannot be read, so that it is not known what was released.
+        """
+        path = self.folder / RELEASE
+        if not path.exists():
+            return 0, {}
+        try:
+            state = read_state(path)
+            round, callbacks, lineage = state["round"], state["callbacks"], state["lineage"]
+            if type(round) is not int or type(callbacks) is not dict:
+                raise KeyError
+        except (DamagedFile, KeyError) as error:
+            raise FedReIDError(
+                f"{path}: is damaged, so that it is not known which models were released; start anew with resume=never"
+            ) from error
+        return (round, callbacks) if lineage == (self.lineage or "") else (0, {})
 
     def latest(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest checkpoint that can be read, and what was wrong with newer ones.

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 
-import torch
-from torch import Tensor
-
-from fedreid_pl.errors import printable
-from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, RejectedUpdate
 from fedreid_pl.federation.server.history import METRICS as SCORES
-from fedreid_pl.functional.finite import first_not_finite
+from fedreid_pl.federation.tensor_checks import declared_like, misfit, short
 
 MOST_METRICS, LONGEST_NAME = 10_000, 300
 ROUNDING = 1e-6
 
 
 def check_update(
-    update: ClientUpdate, job: ClientJob, declared: int | None = None, tests: Collection[str] | None = None
+    update: ClientUpdate,
+    job: ClientJob,
+    declared: int | None = None,
+    tests: Collection[str] | None = None,
+    answers: Sequence[DeclaredTensor] = (),
 ) -> None:
     """Holds an update against the job it answers before it may touch the model.
 
-    Its tensors must have the names, shapes and dtypes, and so the bytes, of those that the job sent.
+    Its tensors must have the names, shapes and dtypes, and so the bytes, of those that the job sent, or those of
+    their declaration.
 
     Args:
         update: what came back.
         job: what was sent.
         declared: training images that the client registered with, the most that it may count.
         tests: names of the client's test sets, the only ones that it may report scores of; `None`: any.
+        answers: tensors of `extras` that callbacks declare, in place of those that were sent.
 
     Raises:
         RejectedUpdate: saying what is wrong.
@@ -37,9 +39,13 @@ def check_update(
     most = 2**53 - 1 if declared is None else declared
     if isinstance(update.num_samples, bool) or not 1 <= update.num_samples <= most:
         registered = "" if declared is None else f", it registered with {declared}"
-        raise RejectedUpdate(f"claims {_short(update.num_samples)} training images{registered}")
-    _check_answer(update.backbone, job.backbone)
-    _check_answer(update.extras, job.extras)
+        raise RejectedUpdate(f"claims {short(update.num_samples)} training images{registered}")
+    for reason in (
+        misfit(update.backbone, declared_like({name: job.backbone[name] for name in job.exchanged})),
+        misfit(update.extras, {**declared_like(job.extras), **{tensor.name: tensor for tensor in answers}}),
+    ):
+        if reason is not None:
+            raise RejectedUpdate(reason)
     _check_metrics(update, tests)
 
 
@@ -57,25 +63,8 @@ def check_scores(update: ClientUpdate, job: ClientJob) -> None:
 def _check_address(update: ClientUpdate, job: ClientJob) -> None:
     if (update.round, update.client) != (job.round, job.client):
         raise RejectedUpdate(
-            f"answers round {_short(update.round)} of {_short(update.client)}, not round {job.round} of {job.client}"
+            f"answers round {short(update.round)} of {short(update.client)}, not round {job.round} of {job.client}"
         )
-
-
-def _check_answer(answer: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> None:
-    if answer.keys() != sent.keys():
-        odd = sorted(answer.keys() ^ sent.keys())
-        raise RejectedUpdate(f"tensors differ from those sent, e.g. '{_short(odd[0])}'")
-    for name, value in answer.items():
-        expected = sent[name]
-        if value.shape != expected.shape:
-            raise RejectedUpdate(f"'{name}' has shape {_short(tuple(value.shape))}, not {tuple(expected.shape)}")
-        if value.dtype != expected.dtype:
-            raise RejectedUpdate(f"'{name}' is {value.dtype}, not {expected.dtype}")
-        if value.layout != torch.strided or value.is_meta:
-            raise RejectedUpdate(f"'{name}' is not a dense tensor")
-    odd_one = first_not_finite(answer)
-    if odd_one is not None:
-        raise RejectedUpdate(f"'{odd_one}' holds NaN or infinite values")
 
 
 def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:
@@ -85,21 +74,14 @@ def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:
         if len(name) > LONGEST_NAME:
             raise RejectedUpdate(f"has a metric with a name of {len(name)} characters")
         if not abs(number) <= sys.float_info.max:
-            raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}")
+            raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}")
         section, _, metric = name.partition("/")
         if (section == "test" and metric.rpartition("/")[2] in SCORES) or name == "train/accuracy":
             if not -ROUNDING <= number <= 1 + ROUNDING:
-                raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}, not from 0 to 1")
-        elif section in ("test", "train") and number < 0:  # counts and losses
-            raise RejectedUpdate(f"metric '{_short(name)}' is {_short(number)}, below 0")
+                raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}, not from 0 to 1")
+        elif section in ("test", "train", "cost") and number < 0:  # counts and losses
+            raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}, below 0")
     if tests is not None:
         for test, _, _ in update.scores():
             if test not in tests:
-                raise RejectedUpdate(f"reports scores of the test set '{_short(test)}', which it was not given")
-
-
-def _short(value: object) -> str:
-    try:
-        return printable(str(value))
-    except ValueError:  # an integer of more digits than Python writes out
-        return "a number beyond all bounds"
+                raise RejectedUpdate(f"reports scores of the test set '{short(test)}', which it was not given")

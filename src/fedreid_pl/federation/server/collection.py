@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.engine import Engine
+from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, DeclaredTensor, Plain, RejectedUpdate
+from fedreid_pl.federation.server.answers import Outcome, in_job_order
+from fedreid_pl.federation.server.attempts import Attempts
 from fedreid_pl.federation.server.checks import check_update
+from fedreid_pl.federation.server.context import RoundContext
+from fedreid_pl.federation.server.inbox import UpdateInbox
 from fedreid_pl.functional.batch_norm_drift import batch_norm_drift
 
-if TYPE_CHECKING:
-    from fedreid_pl.federation.server.loop import FederationLoop
+Answer = ClientUpdate | ClientFailure | RejectedUpdate
+"""An update that passed the check, or why there is none."""
 
 
 class Collection:
-    """The updates of the round that `federation` is in.
+    """The updates of the round that `context` is in.
 
     Args:
-        federation: the loop; its `selected` clients are asked.
+        context: its `selected` clients are asked.
+        engine: where the jobs run.
+        callbacks: server halves by name.
+        inbox: where updates wait.
+        attempts: numbers the jobs.
         evaluated: whether clients evaluate their trained models as well.
 
     Attributes:
         drifts: by client how far its BatchNorm's statistics are from those it was sent.
     """
 
-    def __init__(self, federation: FederationLoop, evaluated: bool) -> None:
-        self.federation, self.evaluated = federation, evaluated
+    def __init__(
+        self,
+        context: RoundContext,
+        engine: Engine,
+        callbacks: Mapping[str, FederationCallback],
+        inbox: UpdateInbox,
+        attempts: Attempts,
+        evaluated: bool,
+    ) -> None:
+        self.context, self.engine, self.callbacks = context, engine, callbacks
+        self.inbox, self.attempts, self.evaluated = inbox, attempts, evaluated
         self.drifts: dict[str, dict[str, float]] = {}
         self._updates: dict[str, ClientUpdate] = {}
-        self._sent: dict[str, ClientJob] = {}
+        self._answered: set[str] = set()
         self._sizes: dict[str, int] = {}
         self._final: set[str] = set()
 
@@ -38,59 +56,82 @@ class Collection:
         What is refused is named on the screen and counted by client and reason. The sizes of what travelled are
         recorded. The order is that of selection, whatever the order of arrival, so that equal runs write equal files.
         """
-        federation = self.federation
-        asked: list[str] = list(federation.selected)
-        for attempt in range(1 + federation.config.client_retries):
-            self._ask(self._new_jobs() if attempt == 0 else self._jobs_again(asked))
-            asked = [name for name in federation.selected if name not in self._updates and name not in self._final]
+        context, selected = self.context, self.context.selected
+        context.attempt = self.attempts.begin(context.round)
+        asked: Sequence[str] = selected
+        for number in range(1 + context.config.client_retries):
+            if number:
+                context.attempt = self.attempts.again()
+                for client in asked:
+                    context.warn(f"client {client} is asked once more")
+            self._ask(asked)
+            asked = [name for name in selected if name not in self._updates and name not in self._final]
             if not asked:
                 break
-        for client in sorted(self._sizes, key=[*federation.selected, *sorted(self._sizes)].index):
-            federation.count("up", client, self._sizes[client])
-        return [self._updates[client] for client in federation.selected if client in self._updates]
+        context.turns |= dict.fromkeys((name for name in selected if name in self._answered), context.round)
+        for client in sorted(self._sizes, key=[*selected, *sorted(self._sizes)].index):
+            context.count("up", client, self._sizes[client])
+        return [self._updates[client] for client in selected if client in self._updates]
 
-    def _new_jobs(self) -> Iterator[ClientJob]:
-        for client in self.federation.selected:
-            job = ClientJob(self.federation.round, client, {}, {"evaluate": self.evaluated})
-            for callback in self.federation.callbacks.values():
-                job = callback.on_distribute(self.federation, job)
+    def _jobs(self, clients: Iterable[str]) -> Iterator[ClientJob]:
+        context = self.context
+        for client in clients:
+            config: dict[str, Plain] = {
+                "evaluate": self.evaluated,
+                "inspect": self.evaluated and context.round == context.inspected,
+                "starts_from": context.turns.get(client, 0),
+                "keeps": context.keeps,
+            }
+            job = ClientJob("fit", context.session, context.round, context.attempt, client, config=config)
+            for callback in self.callbacks.values():
+                job = callback.on_distribute(context, job)
+            context.count("down", client, job.nbytes)
             yield job
 
-    def _jobs_again(self, clients: Iterable[str]) -> Iterator[ClientJob]:
-        for client in clients:
-            self.federation.warn(f"client {client} is asked once more")
-            yield self._sent[client]
+    def _ask(self, clients: Sequence[str]) -> None:
+        self.context.begin_pass(len(clients))
+        for job, answer in in_job_order(self.engine.fit, self._jobs(clients), self._check):
+            self._decide(job, answer)
 
-    def _ask(self, jobs: Iterable[ClientJob]) -> None:
-        open_jobs: dict[str, ClientJob] = {}
-
-        def sending() -> Iterator[ClientJob]:
-            for job in jobs:
-                self._sent[job.client] = open_jobs[job.client] = job
-                self.federation.count("down", job.client, job.nbytes)
-                yield job
-
-        for outcome in self.federation.engine.fit(sending()):
-            self._take(outcome, open_jobs.pop(outcome.client, None))
-        for client in open_jobs:
-            self.federation.reject(client, "did not answer")
-
-    def _take(self, outcome: ClientUpdate | ClientFailure, job: ClientJob | None) -> None:
-        """An answer becomes one of the updates or is refused."""
-        federation, client = self.federation, outcome.client
+    def _check(self, job: ClientJob | None, outcome: Outcome) -> Answer:
+        """What becomes of an answer, as far as it can be told before those of the clients before it are there."""
+        context, client = self.context, outcome.client
+        if isinstance(outcome, ClientUpdate):
+            self._sizes[client] = self._sizes.get(client, 0) + outcome.nbytes
+        if job is None:
+            context.reject(client, "was not asked for, or is sent twice")
+            return RejectedUpdate()
+        context.answered(client)
         if isinstance(outcome, ClientFailure):
-            self._final |= {client} if outcome.final else set()
-            federation.reject(client, outcome.reason, outcome.detail)
-            return
-        self._sizes[client] = self._sizes.get(client, 0) + outcome.nbytes
+            return outcome
+        self._answered.add(client)
         try:
-            if job is None:
-                raise RejectedUpdate("was not asked for, or is sent twice")
-            check_update(outcome, job, federation.clients.get(client), federation.tests.get(client))
-            for callback in federation.callbacks.values():
-                callback.on_update(federation, outcome)
+            check_update(outcome, job, context.clients.get(client), context.tests.get(client), self._declared(job))
         except RejectedUpdate as reason:
-            federation.reject(client, str(reason))
+            return reason
+        self.drifts[client] = batch_norm_drift(job.backbone, outcome.backbone)
+        return self.inbox.keep(outcome)
+
+    def _declared(self, job: ClientJob) -> list[DeclaredTensor]:
+        return [
+            tensor for callback in self.callbacks.values() for tensor in callback.declared_answers(self.context, job)
+        ]
+
+    def _decide(self, job: ClientJob, answer: Answer | None) -> None:
+        """An answer becomes one of the updates or is refused."""
+        context, client = self.context, job.client
+        if answer is None:
+            context.reject(client, "did not answer")
+        elif isinstance(answer, ClientFailure):
+            self._final |= {client} if answer.final else set()
+            context.reject(client, answer.reason, answer.detail)
+        elif isinstance(answer, RejectedUpdate):
+            context.reject(client, str(answer))
         else:
-            self.drifts[client] = batch_norm_drift(job.backbone, outcome.backbone)
-            self._updates[client] = federation.inbox.keep(outcome)
+            try:
+                for callback in self.callbacks.values():
+                    callback.on_update(context, answer)
+            except RejectedUpdate as reason:
+                context.reject(client, str(reason))
+            else:
+                self._updates[client] = answer

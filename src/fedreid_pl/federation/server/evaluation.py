@@ -3,53 +3,99 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from fedreid_pl.data.federated import VALIDATION
 from fedreid_pl.errors import printable
-from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate
+from fedreid_pl.federation.engine import Engine
+from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedUpdate, State
+from fedreid_pl.federation.server.answers import Outcome, in_job_order
 from fedreid_pl.federation.server.checks import check_scores
-
-if TYPE_CHECKING:
-    from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.context import RoundContext
 
 
-def evaluate_models(federation: FederationLoop) -> None:
+def evaluate_models(context: RoundContext, engine: Engine) -> None:
     """Every model the server holds, on the test sets of the clients that work with it, each set once.
 
-    A test set that clients with different models share gets the mean over these clients.
+    A test set that clients with different models share gets the mean over these clients. Scores are recorded in the
+    order of models and clients, whatever the order in which the engine brings them.
     """
     scores: dict[tuple[str, str], list[tuple[int, float]]] = {}  # (test set, metric): (clients, value) by model
-    with federation.costs.phase("evaluate"):
-        for model, backbone in federation.models.items():
-            clients = [client for client in federation.clients if federation.model_of(client) == model]
-            members = Counter(test for client in clients for test in federation.tests[client])
+    with context.costs.phase("evaluate"):
+        for model, backbone in context.models.items():
+            clients = [client for client in context.clients if context.model_of(client) == model]
+            members = Counter(test for client in clients for test in context.tests[client])
             jobs, covered = [], set()
             for client in clients:
-                tests = [test for test in federation.tests[client] if test not in covered]
+                tests = [test for test in context.tests[client] if test not in covered]
                 if tests:
                     covered |= set(tests)
-                    jobs.append(ClientJob(federation.round, client, backbone, {"tests": "/".join(tests)}))
-            waiting = {job.client: job for job in jobs}
-            for outcome in federation.engine.evaluate(jobs):
-                try:
-                    update = _checked(outcome, waiting.pop(outcome.client, None))
-                except RejectedUpdate as reason:
-                    federation.warn(
-                        f"client {printable(outcome.client)} could not evaluate the {model} model: {reason}"
-                    )
-                    continue
+                    jobs.append(evaluation_job(context, client, context.travelling(backbone), tests))
+            for update in _answers(context, engine, jobs, f"the {model} model"):
                 for test, metric, value in update.scores():
                     scores.setdefault((test, metric), []).append((members[test], value))
-            for client in waiting:
-                federation.warn(f"client {client} could not evaluate the {model} model: did not answer")
     for (test, metric), values in scores.items():
         total = sum(count for count, _ in values)
         mean = values[0][1] if len(values) == 1 else sum(count * value for count, value in values) / total
-        _record(federation, "global", test, test, metric, mean)
+        _record(context, "global", test, test, metric, mean)
 
 
-def _checked(outcome: ClientUpdate | ClientFailure, job: ClientJob | None) -> ClientUpdate:
+def evaluate_own(context: RoundContext, engine: Engine) -> None:
+    """Every client's own model, as the client kept it, on the client's test sets."""
+    tests = {client: context.tests[client] for client in context.clients if context.tests[client]}
+    jobs = [evaluation_job(context, client, {}, names) for client, names in tests.items()]
+    with context.costs.phase("evaluate"):
+        for update in _answers(context, engine, jobs, "its own model"):
+            record_local(context, update)
+
+
+def evaluation_job(context: RoundContext, client: str, backbone: State, tests: Iterable[str]) -> ClientJob:
+    """The job to score these entries of a backbone, and the client's own for the rest, on some of its test sets."""
+    config = {
+        "tests": "/".join(tests),
+        "inspect": context.round == context.inspected,
+        "starts_from": context.turns.get(client, 0),
+    }
+    address = ("evaluate", context.session, context.round, context.attempt, client)
+    return ClientJob(*address, config=config).exchanging(backbone)  # type: ignore[arg-type]
+
+
+def record_local(context: RoundContext, update: ClientUpdate) -> None:
+    """The training statistics and the local model's scores that an update brings."""
+    for name, value in update.metrics.items():
+        section, _, metric = name.partition("/")
+        if section == "train" or name == "cost/cloned_bytes":  # the other costs are counted by the server
+            context.record(section, update.client, metric, value)
+    tests = [test for test in context.tests[update.client] if not test.startswith(VALIDATION)]
+    for test, metric, value in update.scores():
+        name = update.client if len(tests) == 1 else test  # several clients may share one test set
+        _record(context, "local", test, name, metric, value)
+
+
+def _answers(context: RoundContext, engine: Engine, jobs: list[ClientJob], what: str) -> Iterator[ClientUpdate]:
+    """The good answers in the order of the jobs; a warning for every other."""
+
+    def take(job: ClientJob | None, outcome: Outcome) -> ClientUpdate | RejectedUpdate:
+        try:
+            return _checked(outcome, job)
+        except RejectedUpdate as reason:
+            text = f"client {printable(outcome.client)} could not evaluate {what}: {reason}"
+            if job is None:
+                context.warn(text)
+            return RejectedUpdate(text)
+        finally:
+            if job is not None:
+                context.answered(job.client)
+
+    context.begin_pass(len(jobs))
+    for job, answer in in_job_order(engine.evaluate, jobs, take):
+        if isinstance(answer, ClientUpdate):
+            yield answer
+        else:
+            context.warn(str(answer or f"client {job.client} could not evaluate {what}: did not answer"))
+
+
+def _checked(outcome: Outcome, job: ClientJob | None) -> ClientUpdate:
     if isinstance(outcome, ClientFailure):
         raise RejectedUpdate(f"{outcome.reason}{f': {outcome.detail}' if outcome.detail else ''}")
     if job is None:
@@ -58,19 +104,8 @@ def _checked(outcome: ClientUpdate | ClientFailure, job: ClientJob | None) -> Cl
     return outcome
 
 
-def record_local(federation: FederationLoop, update: ClientUpdate) -> None:
-    """The training statistics and the local model's scores that an update brings."""
-    for name, value in update.metrics.items():
-        if name.startswith("train/"):
-            federation.record("train", update.client, name.removeprefix("train/"), value)
-    tests = [test for test in federation.tests[update.client] if not test.startswith(VALIDATION)]
-    for test, metric, value in update.scores():
-        name = update.client if len(tests) == 1 else test  # several clients may share one test set
-        _record(federation, "local", test, name, metric, value)
-
-
-def _record(federation: FederationLoop, section: str, test: str, name: str, metric: str, value: float) -> None:
+def _record(context: RoundContext, section: str, test: str, name: str, metric: str, value: float) -> None:
     if test.startswith(VALIDATION):
-        federation.record(f"val_{section}", test.removeprefix(VALIDATION), metric, value)
+        context.record(f"val_{section}", test.removeprefix(VALIDATION), metric, value)
     else:
-        federation.record(section, name, metric, value)
+        context.record(section, name, metric, value)

@@ -13,6 +13,7 @@ from fedreid_pl.reporting.views import (
     Curve,
     accuracy_curves,
     cmc_curves,
+    distance_curves,
     gaps,
     lines_of,
     sweeps,
@@ -50,7 +51,11 @@ def all_figures(figure: Any, experiments: Experiments, standalone: RunRecord | N
         if panels:
             drawn.append((name, _grid(figure, panels, draw, names, columns, height, synthetic, shared)))
 
-    accuracy, cmc, weights = accuracy_curves(lines), cmc_curves(lines), weight_curves(experiments)
+    accuracy, cmc, weights = (
+        accuracy_curves(lines),
+        cmc_curves(lines),
+        weight_curves(experiments) | distance_curves(experiments),
+    )
     add("accuracy", accuracy, partial(_lines, order=order, x_name="round", y_name="Rank-1 (%)"), order)
     add("cmc", cmc, partial(_lines, order=order, x_name="rank", y_name="matched (%)"), order)
     clients = list(dict.fromkeys(client for curves in weights.values() for client in curves))

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 import fedreid_pl
-from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.html.elements import Section, Sheet
@@ -129,7 +129,7 @@ class ReportFile(Observer):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_end(self, federation: FederationLoop) -> None:
+    def on_end(self, federation: RoundContext) -> None:
         """Writes the file."""
         try:
             write_report(report_of_run(self.folder), self.folder / NAME)

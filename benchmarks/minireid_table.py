@@ -1,0 +1,117 @@
+"""The table of docs/minireid.md: the frozen start, standalone, centralized and FedPav on MiniReID, over seeds.
+
+    python benchmarks/minireid_table.py [seeds="0 1 2 3 4"] [jobs=2] [KEY=VALUE ...]
+
+It calls `fedreid-pl compare` for the runs that are missing, puts the table between the two marks in docs/minireid.md
+and draws runs/minireid/table/difficulty.png. A difference is marked where it is larger than twice its standard error;
+it is paired: one difference per seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from statistics import fmean, stdev
+
+from fedreid_pl.cli import main
+from fedreid_pl.data.minireid import DOMAINS
+
+OUT = Path("runs/minireid/table")
+DOCUMENT = Path(__file__).parent.parent / "docs" / "minireid.md"
+BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+ROWS = {
+    "frozen start": ("fedpav", "global", "untrained"),
+    "standalone": ("local", "local", "last"),
+    "centralized": ("centralized", "local", "last"),
+    "FedPav, global model": ("fedpav", "global", "last"),
+    "FedPav, local models": ("fedpav", "local", "last"),
+}
+Scores = dict[str, dict[str, list[float]]]
+"""Rank-1 in percent by row, domain, and seed in order."""
+
+
+def read(out: Path) -> tuple[Scores, list[int]]:
+    """The scores of every seed whose three runs are complete, and these seeds."""
+    folders: dict[int, dict[str, Path]] = {}
+    with open(out / "runs.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["complete"] == "True":
+                folders.setdefault(int(row["seed"]), {})[row["experiment"]] = Path(row["folder"])
+    seeds = sorted(seed for seed, runs in folders.items() if len(runs) == 3)
+    scores: Scores = {name: {domain: [] for domain in DOMAINS} for name in ROWS}
+    for seed in seeds:
+        for name, (experiment, section, kind) in ROWS.items():
+            summary = json.loads((folders[seed][experiment] / "summary.json").read_text())
+            for domain in DOMAINS:
+                scores[name][domain].append(100 * summary[section][domain]["rank1"][kind])
+    return scores, seeds
+
+
+def cell(values: list[float], signed: bool = False) -> str:
+    """Mean and sample standard deviation; a difference of more than twice its standard error in bold."""
+    text = f"{fmean(values):{'+' if signed else ''}.1f}"
+    if len(values) < 2:
+        return text
+    text += f" ± {stdev(values):.1f}"
+    clear = signed and abs(fmean(values)) > 2 * stdev(values) / len(values) ** 0.5
+    return f"**{text}**" if clear else text
+
+
+def table(scores: Scores, seeds: list[int]) -> str:
+    """Markdown: a row per model, a column per domain, and the local models' difference to standalone."""
+    names = [*DOMAINS, "mean"]
+    lines = [f"| Rank-1 (%), synthetic data | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
+    rows = {name: [*found.values(), mean_of(found)] for name, found in scores.items()}
+    for name, values in rows.items():
+        lines.append(f"| {name} | {' | '.join(cell(value) for value in values)} |")
+    pairs = zip(rows["FedPav, local models"], rows["standalone"], strict=True)
+    gaps = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs]
+    lines.append(f"| FedPav, local models - standalone | {' | '.join(cell(gap, True) for gap in gaps)} |")
+    said = f"Seeds {', '.join(map(str, seeds))}: mean ± sample deviation; bold: more than twice the standard error."
+    return "\n".join([*lines, "", said])
+
+
+def mean_of(found: dict[str, list[float]]) -> list[float]:
+    """The mean over the domains, seed by seed."""
+    return [fmean(values) for values in zip(*found.values(), strict=True)]
+
+
+def draw(scores: Scores, path: Path) -> None:
+    """Bars of start, standalone, centralized and FedPav's local models by domain, with deviations."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    shown = [name for name in ROWS if name != "FedPav, global model"]
+    for place, name in enumerate(shown):
+        values = list(scores[name].values())
+        bars = [fmean(value) for value in values]
+        errors = [stdev(value) if len(value) > 1 else 0 for value in values]
+        axes.bar([x + 0.2 * place for x in range(len(bars))], bars, 0.2, yerr=errors, label=name)
+    axes.set_xticks([x + 0.3 for x in range(len(DOMAINS))], [name.removeprefix("mini-") for name in DOMAINS])
+    axes.set_ylabel("Rank-1 (%), synthetic data")
+    axes.set_ylim(0, 100)
+    axes.legend(ncols=4, loc="upper right")
+    figure.savefig(path, dpi=120)
+
+
+def run(words: list[str]) -> int:
+    """Trains what is missing, writes the table and the figure; returns the exit code of the comparison."""
+    if not any(word.startswith("seeds=") for word in words):
+        words = ["seeds=0 1 2 3 4", *words]
+    command = ["compare", "exps=local centralized fedpav", "evaluate_every=30", "logger=csv", f"out={OUT}", *words]
+    code = main(command)
+    scores, seeds = read(OUT)
+    if not seeds:
+        return code
+    draw(scores, OUT / "difficulty.png")
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(scores, seeds)}\n\n{END}{after}", encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:] or ["jobs=2"]))

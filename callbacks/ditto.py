@@ -1,0 +1,104 @@
+"""Ditto: every client trains a personal model beside the federated one and holds it to the model that it is sent.
+
+Li et al., "Ditto: Fair and Robust Federated Learning Through Personalization", ICML 2021, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedreid_pl.client import ReIDClient
+from fedreid_pl.data.batch import TrainBatch
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.messages import State
+from fedreid_pl.functional.fedprox import proximal_term
+from fedreid_pl.models.weights import copy_state
+
+
+class Ditto(FederationCallback):
+    """Trains the personal model v_k on min F_k(v_k) + lam/2 * ||v_k - w^t||^2; the federated model is as without Ditto.
+
+    The personal model has a backbone and a head of its own, starts from the run's initial weights and stays at the
+    client between its turns. It takes a step on every batch, at the rates of the federated model. The proximal term is
+    over the exchanged parameters. The client's own evaluation after training ("local" in the tables) is of the
+    personal model. A turn takes about twice the time and the memory.
+
+    Args:
+        lam: weight of the proximal term; 0 is training alone.
+    """
+
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
+
+    def __init__(self, lam: float = 0.1) -> None:
+        if not 0 <= lam < math.inf:
+            raise FedReIDError(f"callbacks.ditto.lam={lam}: must be a finite number, at least 0")
+        self.lam = lam
+        self._kept: dict[str, State] = {}
+        self._personal: nn.ModuleDict | None = None
+        self._weights: list[Tensor] = []
+        self._start: list[Tensor] = []
+        self._federated: State = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Makes the personal model, or takes up that of the client's last turn."""
+        if stage != "fit":
+            return
+        self._personal = nn.ModuleDict({"backbone": pl_module.clone_backbone(), "head": pl_module.clone_head()})
+        for name, state in self._kept.items():
+            copy_state(state, self._personal[name])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps w^t, on the device."""
+        assert self._personal is not None  # `setup` made it
+        sent = dict(pl_module.backbone.named_parameters())
+        for name, value in self._personal["backbone"].named_parameters():
+            if self.lam and name in pl_module.job.backbone and value.requires_grad:
+                self._weights.append(value)
+                self._start.append(sent[name].detach().clone())
+
+    def training_loss(
+        self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
+    ) -> Tensor:
+        """F_k(v_k) on the batch, and the proximal term."""
+        assert self._personal is not None
+        cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):  # the federated model's dropout does not depend on the personal model
+            scores = self._personal["head"](self._personal["backbone"](batch.images))
+        loss = F.cross_entropy(scores, batch.labels, label_smoothing=pl_module.loss.label_smoothing)
+        return loss + proximal_term(self._weights, self._start, self.lam) if self._weights else loss
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lets go of w^t."""
+        self._weights, self._start = [], []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After training, the personal backbone takes the federated one's place."""
+        if self._personal is not None:
+            self._federated = {name: value.clone() for name, value in pl_module.backbone.state_dict().items()}
+            copy_state(self._personal["backbone"].state_dict(), pl_module.backbone)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The federated backbone comes back."""
+        if self._personal is not None:
+            copy_state(self._federated, pl_module.backbone)
+            self._federated = {}
+
+    def client_state_dict(self) -> dict[str, Any]:
+        """The personal model."""
+        parts = {} if self._personal is None else self._personal.items()
+        return {
+            part: {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
+            for part, network in dict(parts).items()
+        }
+
+    def load_client_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes the personal model back."""
+        self._kept = dict(state)

@@ -1,0 +1,135 @@
+"""Who started this process: a launcher of several processes, or nobody, with variables left over. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fedreid_pl.config.schema import Config
+from fedreid_pl.errors import FedReIDError
+
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""What Lightning takes for the number of this process, the first that is set."""
+
+OTHERS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_LOCALID", "SLURM_NODEID")
+STARTED = "FEDREID_PL_STARTED_BY"
+"""Set by the first process for those it starts: its process id."""
+
+
+class Launcher(NamedTuple):
+    """What started this process beside others.
+
+    Attributes:
+        name: for messages.
+        world: how many processes it started; `None` if it does not say.
+        started: whether it is known to be at work, and not a set of variables that somebody exported.
+    """
+
+    name: str
+    world: int | None
+    started: bool = True
+
+
+def find_launcher() -> Launcher | None:
+    """Returns the launcher that the environment describes; `None` if this process stands alone."""
+    given = os.environ
+    if given.get(STARTED) == str(os.getppid()) and "LOCAL_RANK" in given:
+        return Launcher("fedreid-pl", None)
+    if "TORCHELASTIC_RUN_ID" in given and "RANK" in given:
+        return Launcher("torchrun", _number(given.get("WORLD_SIZE")))
+    if "SLURM_NTASKS" in given and given.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        return Launcher("SLURM", _number(given["SLURM_NTASKS"]))
+    if "MASTER_ADDR" in given and "MASTER_PORT" in given and ("LOCAL_RANK" in given or "RANK" in given):
+        return Launcher("another launcher", _number(given.get("WORLD_SIZE")), started=False)
+    return None
+
+
+def ignore_leftovers() -> None:
+    """Removes variables of a launcher that did not start this process, with one warning that names them."""
+    if find_launcher() is None:
+        _remove("no launcher started this process")
+
+
+def check_launch(config: Config) -> None:
+    """Checks that as many processes were started as the run has devices.
+
+    Raises:
+        FedReIDError: naming the launcher, both numbers and the key to set.
+    """
+    c, launcher = config.trainer, find_launcher()
+    wanted = c.devices * c.num_nodes
+    if launcher is None or launcher.name == "fedreid-pl":
+        return
+    if launcher.name == "SLURM":
+        _check_slurm(config, launcher)
+    elif launcher.world is not None and launcher.world != wanted:
+        if not launcher.started and wanted == 1:
+            _remove("the run has one device")
+            return
+        raise FedReIDError(
+            f"{launcher.name} started {launcher.world} processes, but trainer.devices={c.devices} and "
+            f"trainer.num_nodes={c.num_nodes} make {wanted}; set trainer.devices={launcher.world // c.num_nodes}, "
+            f"or start {wanted}"
+        )
+
+
+def refuse_launcher(command: str) -> None:
+    """Refuses a command that starts its own processes where a launcher started several.
+
+    Raises:
+        FedReIDError: naming the launcher.
+    """
+    launcher = find_launcher()
+    if launcher is not None and launcher.started and (launcher.world or 1) > 1:
+        raise FedReIDError(
+            f"{command}: starts its runs itself, but {launcher.name} started it {launcher.world} times; start it once"
+        )
+
+
+def clean_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Returns an environment without what launchers set, for a run that is started by itself."""
+    gone = (*RANKS, *OTHERS, STARTED, "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+    kinds = ("TORCHELASTIC_", "SLURM_NTASKS", "SLURM_STEP", "SLURM_TASKS", "ROLE_", "GROUP_")
+    return {name: value for name, value in given.items() if name not in gone and not name.startswith(kinds)}
+
+
+def _check_slurm(config: Config, launcher: Launcher) -> None:
+    c, given = config.trainer, os.environ
+    wanted = c.devices * c.num_nodes
+    if launcher.world != wanted:
+        raise FedReIDError(
+            f"SLURM_NTASKS={given['SLURM_NTASKS']}, but trainer.devices={c.devices} and "
+            f"trainer.num_nodes={c.num_nodes} make {wanted}: submit with --ntasks={wanted}, or set trainer.devices "
+            "to the tasks of a node and start with srun; unset SLURM_NTASKS if SLURM does not start this run"
+        )
+    nodes = given.get("SLURM_NNODES")
+    if nodes is not None and _number(nodes) != c.num_nodes:
+        raise FedReIDError(f"SLURM_NNODES={nodes}, but trainer.num_nodes={c.num_nodes}: set trainer.num_nodes={nodes}")
+    if _number(given.get("SLURM_NTASKS_PER_NODE", str(c.devices))) != c.devices:
+        raise FedReIDError(
+            f"SLURM_NTASKS_PER_NODE={given['SLURM_NTASKS_PER_NODE']}, but trainer.devices={c.devices}: "
+            "make the two equal"
+        )
+    if wanted == 1:  # one process needs nothing of SLURM
+        for name in (*RANKS, *OTHERS, "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
+            given.pop(name, None)
+        return
+    if "SLURM_PROCID" not in given or "SLURM_LOCALID" not in given:
+        raise FedReIDError(
+            f"SLURM_NTASKS={wanted}, but this process was not started by srun: put srun before the command"
+        )
+    given.setdefault("SLURM_NTASKS_PER_NODE", str(c.devices))
+
+
+def _remove(reason: str) -> None:
+    left = [f"{name}={os.environ[name]}" for name in RANKS if os.environ.get(name, "0") != "0"]
+    for name in (*RANKS, *OTHERS):
+        os.environ.pop(name, None)
+    if left:
+        print(f"warning: {' and '.join(left)} in the environment: ignored, {reason}", file=sys.stderr, flush=True)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -1,0 +1,166 @@
+"""The same picture, or the same person's number, in two places of a federation that should share none."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedreid_pl.config import DataConfig
+from fedreid_pl.data.cache_folder import chosen_folder
+from fedreid_pl.data.file_digests import SIZE, file_digests
+from fedreid_pl.data.overlap_found import Overlap
+from fedreid_pl.data.readers.cuhk03_mat import inside_mat
+from fedreid_pl.data.samples import GALLERY, QUERY, SPLITS, TRAIN, SampleTable
+from fedreid_pl.errors import FedReIDError
+
+if TYPE_CHECKING:
+    from fedreid_pl.data.federated import FederatedData
+
+SHOWN = 3  # examples of a finding
+NAMES = {number: name for name, number in SPLITS.items()}
+
+
+def byte_keys(
+    config: DataConfig, tables: Iterable[SampleTable], progress: Callable[[str], None] | None = None
+) -> dict[str, bytes]:
+    """Returns the SHA-256 of every file by its path; files are hashed once and kept by size and time.
+
+    Args:
+        config: says where hashes are kept.
+        tables: one per dataset, the public set included.
+        progress: is called with a short text now and then.
+    """
+    keys: dict[str, bytes] = {}
+    cache = chosen_folder(config.cache_dir)
+    for table in tables:
+        files = [file for file in dict.fromkeys(table.files()) if not inside_mat(file)]
+        note = None if progress is None else functools.partial(_note_progress, progress, table.name)
+        content = file_digests(files, cache, note).tobytes()
+        keys |= {file: content[SIZE * row : SIZE * (row + 1)] for row, file in enumerate(files)}
+    return keys
+
+
+def find_overlaps(data: FederatedData, keys: Mapping[str, bytes], what: str = "bytes") -> list[Overlap]:
+    """Returns what the clients and test sets of a federation share.
+
+    Looked at are persons' numbers in training and test set of one dataset; and pictures in training and test set, in
+    query and gallery across cameras, in two datasets or two clients, and in the public set and a test set.
+
+    Args:
+        data: the federation.
+        keys: of every file's content, by path. A file without one, or with an empty or zero key, counts for none.
+        what: `bytes` or `pixels`, which says what the keys are of.
+    """
+    tables = [table for table in data.datasets if data.public is None or table.name != data.public.name]
+    found = _shared_pictures(tables, data.public, keys, what)
+    trains = [replace(client.train, name=name) for name, client in data.clients.items()]
+    if len(trains) > len(tables):  # by camera or by identity: several clients of one dataset
+        found += _shared_pictures(trains, None, keys, what)
+    return [*(_shared_persons(tables) if what == "bytes" else ()), *found]
+
+
+def _note_progress(progress: Callable[[str], None], name: str, text: str) -> None:
+    progress(f"{name}: {text}")
+
+
+def check_overlaps(config: DataConfig, found: Iterable[Overlap]) -> list[str]:
+    """Returns one line per finding, unless `data.overlap` refuses.
+
+    Raises:
+        FedReIDError: with `data.overlap=refuse` for any finding; with `auto` for pictures that are in the training and
+            in the test set of one dataset.
+    """
+    found = list(found)
+    refused = [item for item in found if config.overlap == "refuse" or (config.overlap == "auto" and item.serious)]
+    if refused:
+        more = f" (and {len(refused) - 1} more, see data check)" if len(refused) > 1 else ""
+        raise FedReIDError(
+            f"data.overlap={config.overlap}: {refused[0]}{more}; remove the pictures from one of the two, or "
+            "data.overlap=warn trains with them"
+        )
+    return list(map(str, found))
+
+
+def _shared_pictures(
+    tables: Sequence[SampleTable], public: SampleTable | None, keys: Mapping[str, bytes], what: str
+) -> list[Overlap]:
+    every = [*tables, *([public] if public is not None else [])]
+    columns = [[keys.get(file, b"") for file in table.files()] for table in every]
+    counts = Counter(itertools.chain(*columns))
+    spread: dict[bytes, list[tuple[int, int]]] = {key: [] for key, count in counts.items() if count > 1 and any(key)}
+    for number, column in enumerate(columns if spread else ()):
+        for row, key in enumerate(column):
+            if key in spread:
+                spread[key].append((number, row))
+    found: dict[tuple[str, str], _Pairs] = {}
+    for places in spread.values():
+        _note(found, every, public is not None, places)
+    return [pairs.finding(where, what) for where, pairs in sorted(found.items())]
+
+
+@dataclass
+class _Pairs:
+    of: int
+    serious: bool
+    rows: set[int]
+    examples: list[str]
+
+    def finding(self, where: tuple[str, str], what: str) -> Overlap:
+        return Overlap(what, where, len(self.rows), self.of, tuple(self.examples), self.serious)
+
+
+def _note(
+    found: dict[tuple[str, str], _Pairs], tables: Sequence[SampleTable], has_public: bool, places: list[tuple[int, int]]
+) -> None:
+    """Adds what the rows of one picture say."""
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for number, row in places:
+        groups[number, int(tables[number].splits[row])].append(row)
+    public = len(tables) - 1 if has_public else None
+    for (one, split), rows in groups.items():
+        for (two, other), others in groups.items():
+            if not _matters(one, split, two, other, public):
+                continue
+            mine, theirs = tables[one], tables[two]
+            if one == two and (split, other) == (QUERY, GALLERY):
+                cameras = set(theirs.cameras[others].tolist())
+                rows = [row for row in rows if cameras - {int(mine.cameras[row])}]
+                if not rows:
+                    continue
+            first = f"{mine.name} {NAMES[split]}"
+            second = f"{theirs.name} {NAMES[other]}" if two != public else f"the public set {theirs.name}"
+            pairs = found.setdefault(
+                (first, second), _Pairs(int((mine.splits == split).sum()), one == two and other == TRAIN, set(), [])
+            )
+            pairs.rows |= set(rows)
+            if len(pairs.examples) < SHOWN:
+                pairs.examples.append(f"{mine.paths[rows[0]]} = {theirs.paths[others[0]]}")
+
+
+def _matters(one: int, split: int, two: int, other: int, public: int | None) -> bool:
+    """Whether two places should share no picture; each pair of places is looked at from one side."""
+    if one == public:
+        return False
+    if two == public:
+        return split != TRAIN
+    if one == two:
+        return (split != TRAIN and other == TRAIN) or (split, other) == (QUERY, GALLERY)
+    return (split == TRAIN) < (other == TRAIN) or ((split == TRAIN) == (other == TRAIN) and one < two)
+
+
+def _shared_persons(tables: Sequence[SampleTable]) -> Iterable[Overlap]:
+    """Datasets whose persons have the same numbers in training and test set."""
+    for table in tables:
+        train = np.unique(table.identities[(table.splits == TRAIN) & (table.identities >= 0)])
+        test = np.unique(table.identities[(table.splits != TRAIN) & (table.identities >= 0)])
+        both = np.intersect1d(train, test)
+        if len(both):
+            where = (f"{table.name} query and gallery", f"{table.name} train")
+            examples = tuple(map(str, both[:SHOWN].tolist()))
+            yield Overlap("persons", where, len(both), len(test), examples)

@@ -1,0 +1,58 @@
+"""What a run has come to so far: numbers, costs, warnings and refused answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedreid_pl.errors import printable
+from fedreid_pl.federation.server.costs import Costs
+from fedreid_pl.federation.server.history import History
+
+Listener = Callable[[str], None]
+
+
+class Ledger:
+    """The books of a run; everything that is printed, logged or saved about it is read from here.
+
+    Attributes:
+        history: everything measured.
+        costs: seconds, bytes and memory.
+        rejected: how many answers of each client were left out.
+        rejections: the rounds in which that happened, by client and reason.
+        listeners: functions that get the text of every warning.
+    """
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.costs = Costs()
+        self.rejected: dict[str, int] = {}
+        self.rejections: dict[str, dict[str, list[int]]] = {}
+        self.listeners: list[Listener] = []
+
+    def tell(self, text: str) -> None:
+        """Hands a warning to every listener."""
+        for listener in self.listeners:
+            listener(text)
+
+    def reject(self, round: int, client: str, reason: str) -> None:
+        """Counts an answer that is left out."""
+        client = printable(client)
+        self.rejected[client] = self.rejected.get(client, 0) + 1
+        self.rejections.setdefault(client, {}).setdefault(reason, []).append(round)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            "rejected": dict(self.rejected),
+            "rejections": {client: dict(reasons) for client, reasons in self.rejections.items()},
+            "history": self.history.state_dict(),
+            "costs": self.costs.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
+        self.rejected = dict(state["rejected"])
+        self.rejections = {client: dict(reasons) for client, reasons in state.get("rejections", {}).items()}
+        self.history.load_state_dict(state["history"])
+        self.costs.load_state_dict(state["costs"])

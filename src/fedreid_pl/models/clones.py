@@ -1,0 +1,59 @@
+"""Further networks of a client's turn, copied from its backbone or its head."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+
+class Clones(nn.ModuleList):
+    """Copies of networks that live as long as one turn.
+
+    As a part of the client's module they go to its device and into its strategy; as a list of modules they are in no
+    state dict that is exchanged or kept.
+
+    Attributes:
+        trained: (copy, original) of those that have gradients.
+        closed: the optimizer exists, so that no further copy can be trained.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trained: list[tuple[nn.Module, nn.Module]] = []
+        self.closed = False
+
+    def clone(self, network: nn.Module, trainable: bool) -> nn.Module:
+        """Returns a copy of a network as it is now; without gradients and in eval mode unless `trainable`.
+
+        Raises:
+            RuntimeError: for a trainable copy when the optimizer exists already.
+        """
+        if trainable and self.closed:
+            raise RuntimeError("the optimizer exists already: make a trainable copy in the callback's setup hook")
+        clone = copy.deepcopy(network)
+        clone.zero_grad(set_to_none=True)
+        self.append(clone)
+        if trainable:
+            self.trained.append((clone, network))
+        else:
+            clone.requires_grad_(False).eval()
+        return clone
+
+    def train(self, mode: bool = True) -> Clones:
+        """Sets train or eval mode; copies without gradients stay in eval mode."""
+        super().train(mode)
+        for clone in set(self) - {clone for clone, _ in self.trained}:
+            clone.eval()
+        return self
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all copies."""
+        return sum(value.nbytes for value in self.state_dict().values())
+
+    def release(self) -> None:
+        """Frees the memory of all copies, whoever still refers to them."""
+        for value in (*self.parameters(), *self.buffers()):
+            value.grad = None
+            value.data = value.new_empty(0)

@@ -1,0 +1,154 @@
+"""MiniReID's start: initial weights that this program makes, as ImageNet's are somebody else's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedreid_pl.config import Config
+from fedreid_pl.data.augmentation import crop_and_flip, normalize
+from fedreid_pl.data.cache_folder import cache_folder, made_whole
+from fedreid_pl.data.minireid.lessons import LESSONS, Lesson, draw_lesson
+from fedreid_pl.data.minireid.streams import VERSION
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.functional.randomness import derive_seed, generator
+from fedreid_pl.models.trunks import TRUNKS, build_trunk
+from fedreid_pl.models.weights import Backbone, build_backbone
+
+Say = Callable[[str], None]
+
+DRAWN = "drawn"
+"""The value of `model.weights` that stands for the start."""
+CHOSEN = "garments"
+"""The lesson of the standard start; docs/decisions.md says by which rule it was chosen."""
+EPOCHS, BATCH, RATE, PAD = 10, 50, 0.1, 3
+
+
+def initial_backbone(config: Config, progress: Say | None = None) -> Backbone:
+    """Returns the backbone that a run begins with: `build_backbone`, and the start where `model.weights=drawn`.
+
+    Raises:
+        FedReIDError: if the weights cannot be had or made.
+    """
+    model = config.model
+    if model.weights != DRAWN:
+        return build_backbone(model, config.seed)
+    if model.name != "small" and model.name in TRUNKS:
+        raise FedReIDError(
+            f"model.weights=drawn: this start is made for model.name=small, not {model.name}; "
+            "set model.weights to imagenet, none or a file"
+        )
+    known = model.name in TRUNKS  # where not, the name is refused before anything is trained
+    weights = str(ensure_start(progress=progress)) if known else "none"
+    return build_backbone(replace(model, weights=weights), config.seed)
+
+
+def start_record(config: Config) -> dict[str, str] | None:
+    """What a run records of its start: the lesson and the hash of its weights. `None` without a start."""
+    if config.model.weights != DRAWN:
+        return None
+    return {"name": f"minireid-v{VERSION}/{CHOSEN}", "sha256": _read(start_file(LESSONS[CHOSEN]))["sha256"]}
+
+
+def ensure_start(lesson: Lesson | None = None, progress: Say | None = None) -> Path:
+    """Returns the file of a lesson's start in the cache (default: of the standard start).
+
+    The first call draws the lesson and trains on it.
+
+    The file holds `state_dict` (of the small trunk) and `sha256` (of its tensors). Several processes may call this at
+    once: each writes the same file in one step.
+
+    Raises:
+        FedReIDError: if the file cannot be written, or is damaged.
+    """
+    lesson = lesson or LESSONS[CHOSEN]
+    path = start_file(lesson)
+    if path.exists():
+        _read(path)
+        return path
+    weights = train_start(lesson, progress)
+    try:
+        with made_whole(path) as temporary:
+            torch.save({"state_dict": weights, "sha256": digest_of_weights(weights)}, temporary)
+    except OSError as error:
+        raise FedReIDError(
+            f"model.weights=drawn: {path} cannot be written ({error.strerror or error}); "
+            "set FEDREID_PL_CACHE to a writable folder"
+        ) from error
+    return path
+
+
+def start_file(lesson: Lesson) -> Path:
+    """Where a lesson's start is kept."""
+    return cache_folder() / "start" / f"minireid-v{VERSION}-{lesson.name}.pt"
+
+
+def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256 over names, dtypes, shapes and bytes of a state dict, in order of the names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def train_start(lesson: Lesson, progress: Say | None = None) -> dict[str, Tensor]:
+    """Trains the small trunk to answer a lesson's questions; returns its state dict.
+
+    One thread, one seed: the bits depend on the lesson, on torch and on the processor, on nothing else. SGD with
+    momentum 0.9, a rate that falls from 0.1 to zero along a cosine, one linear classifier to each question.
+    """
+    pictures, labels, answers = draw_lesson(lesson, progress)
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2)  # [N, 3, 64, 32], channels last
+    truth = torch.from_numpy(labels)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(0, "start", lesson.name))  # of the first weights
+            return _fit(images, truth, answers, generator(0, "start", lesson.name, "batches"), progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(
+    images: Tensor, truth: Tensor, answers: tuple[int, ...], draws: torch.Generator, progress: Say | None
+) -> dict[str, Tensor]:
+    trunk = build_trunk("small").to(memory_format=torch.channels_last)
+    heads = nn.Linear(trunk.out_channels, sum(answers))  # type: ignore[arg-type]
+    parameters = [*trunk.parameters(), *heads.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=RATE, momentum=0.9, weight_decay=5e-4)
+    steps = EPOCHS * -(-len(images) // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    trunk.train()
+    for epoch in range(EPOCHS):
+        if progress is not None:
+            progress(f"pretraining the start: epoch {epoch + 1} of {EPOCHS}")
+        for rows in torch.randperm(len(images), generator=draws).split(BATCH):
+            optimizer.zero_grad()
+            batch = normalize(crop_and_flip(images[rows], PAD, 0.5, draws))
+            scores = heads(trunk(batch).mean(dim=(2, 3))).split(answers, dim=1)
+            loss = sum(F.cross_entropy(score, truth[rows, number]) for number, score in enumerate(scores))
+            loss.backward()  # type: ignore[union-attr]
+            optimizer.step()
+            schedule.step()
+    return {name: value.detach().clone().contiguous() for name, value in trunk.state_dict().items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if found["sha256"] != digest_of_weights(found["state_dict"]):
+            raise ValueError("hash")
+    except Exception as error:  # damaged bytes make the unpickler fail in any way
+        raise FedReIDError(
+            f"{path}: is not the start that this program wrote; delete the file, and it is made anew"
+        ) from error
+    return found
