@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,21 @@ def persons_of(names: Sequence[str]) -> tuple[list[str], list[str]]:
         camera = folders[1] if len(folders) > 1 else said.camera
         cameras.append(plain_number(camera) if camera else "")
     return persons, cameras
+
+
+def read_ahead(read: Callable[[range], Tensor], ranges: Sequence[range]) -> Iterator[Tensor]:
+    """Yields `read` of every range, in order, and reads a few of them ahead in threads."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        waiting = [pool.submit(read, rows) for rows in ranges[:AHEAD]]
+        try:
+            for number in range(len(ranges)):
+                batch = waiting.pop(0).result()
+                if number + AHEAD < len(ranges):
+                    waiting.append(pool.submit(read, ranges[number + AHEAD]))
+                yield batch
+        finally:
+            for unread in waiting:
+                unread.cancel()
 
 
 def are_paths(pictures: Any) -> bool:
