@@ -16,10 +16,11 @@ import fedreid_pl.callbacks
 
 PACKAGE = Path(str(fedreid_pl.__file__)).parent
 CALLBACKS = Path(str(fedreid_pl.callbacks.__file__)).parent
-LEAVES = {"errors", "config"}
+LEAVES = {"errors", "bounded", "config"}
 BELOW = {
     "errors": set(),
-    "config": {"errors"},
+    "bounded": {"errors"},
+    "config": {"errors", "bounded"},
     "functional": {"errors"},
     "metrics": {"functional", *LEAVES},
     "models": {"functional", *LEAVES},

@@ -72,7 +72,8 @@ def build_parts(
         status.done()
     for table in data.tables():
         pool.source(table)
-    store = ClientStore(folder / "clients", writable and trainer.is_global_zero)
+    tell = say if trainer.is_global_zero else None
+    store = ClientStore(folder / "clients", writable and trainer.is_global_zero, tell)
     datamodules = {
         name: ReIDDataModule(client, data.tests_of(name), pool, config.data, config.batch_size)
         for name, client in data.clients.items()

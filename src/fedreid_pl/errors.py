@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class FedReIDError(Exception):
     """Something the user can mend: wrong input, missing data, a full disk.
@@ -11,7 +13,23 @@ class FedReIDError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(visible(" ".join(message.splitlines())))
+
+
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+"""Categories of characters that are not seen, or turn the direction of reading, or drive a terminal."""
+
+
+def visible(text: str, but: str = "") -> str:
+    """Text in which characters that are not seen, turn the direction of reading or drive a terminal are replaced.
+
+    >>> visible("a\\x1b[2Jb\\u202e\\n"), visible("a\\n\\r", but="\\n")
+    ('a�[2Jb��', 'a\\n�')
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    hidden = {mark for mark in set(text) if unicodedata.category(mark) in HIDDEN and mark not in but}
+    return "".join("\N{REPLACEMENT CHARACTER}" if mark in hidden else mark for mark in text) if hidden else text
 
 
 def printable(text: str, most: int = 80) -> str:

@@ -38,8 +38,9 @@ from fedreid_pl.reporting.html.report import ReportFile
 from fedreid_pl.reporting.introduction import introduce
 from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
-from fedreid_pl.reporting.run_folder import RunFiles, RunLock, read_summary, write_splits
+from fedreid_pl.reporting.run_folder import RunFiles, RunLock, write_splits
 from fedreid_pl.reporting.status import Status
+from fedreid_pl.reporting.summary_file import read_summary
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
 from fedreid_pl.start import initial_backbone, start_record
 

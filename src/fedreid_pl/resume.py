@@ -8,13 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedreid_pl.bounded import refuse_links
 from fedreid_pl.config import Config, differences, lineage, load_config, may_change
 from fedreid_pl.data.minireid.versions import check_resumed_version
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import RELEASE, Checkpoints, read_checkpoint
-from fedreid_pl.federation.storage import remove_leftovers, write_bytes
-from fedreid_pl.reporting.run_folder import RunLock, read_splits
+from fedreid_pl.federation.storage import check_format, remove_leftovers, write_bytes
+from fedreid_pl.reporting.run_folder import RunLock
+from fedreid_pl.reporting.summary_file import read_splits
+
+WRITTEN = ("checkpoints", "clients", "images", "splits", "tensorboard", "wandb")
+"""Folders in a run's folder that training writes to."""
 
 Digests = Mapping[str, Mapping[str, Any]]
 """What was read of every dataset, see `data.digest`."""
@@ -32,6 +37,7 @@ def prepare_folder(config: Config, folder: Path, digests: Digests | None = None)
     """
     if config.resume == "never":
         _move_aside(folder)
+    refuse_foreign(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,6 +82,21 @@ def _check_own(config: Config, folder: Path, digests: Digests | None) -> None:
         raise FedReIDError(
             f"rounds={config.rounds}: {folder} holds {done[-1]} rounds; choose another output_dir or resume=never"
         )
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuses a run's folder with links that lead out of it, or with files of a newer format; nothing is written.
+
+    Raises:
+        OutsideFolder: naming the link.
+        NewerFormat: naming the file and the version that wrote it.
+    """
+    if not folder.is_dir():
+        return
+    refuse_links(folder, WRITTEN)
+    for place in ("checkpoints", "clients"):
+        for path in sorted((folder / place).glob("**/round-*")):
+            check_format(path)
 
 
 def recorded_precision(config: Config, folder: Path) -> str | None:
@@ -136,6 +157,7 @@ def _check_source(config: Config, path: Path, digests: Digests | None) -> tuple[
     """The folder and the round of a run that another one begins from."""
     checkpoint = find_checkpoint(path)
     source = run_folder_of(checkpoint)
+    refuse_foreign(source)
     _check_same(config, source, checkpoint)
     _check_same_pictures(config, source, digests)
     round = read_checkpoint(checkpoint, lineage(config))["round"]

@@ -22,7 +22,7 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, State
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.federation.server.answers import in_job_order
 from fedreid_pl.models.exchange import exchanges_all
-from fedreid_pl.reporting.run_folder import read_summary
+from fedreid_pl.reporting.summary_file import read_summary
 from fedreid_pl.reporting.tables import TransferScores
 from fedreid_pl.start import initial_backbone
 

@@ -65,6 +65,7 @@ SIZES = {1: FIRST, 2: SECOND}
 NAMES = list(SECOND)
 
 MINIATURE = Domain("mini-test", 3, 5, 30, 4, 10, 30, gallery_only_ids=2, junk=3, distractors=4)
+VIPER = DOMAINS["mini-viper"].scaled(0.2)
 PIXELS = {
     1: "60e63b8cc2192e7e334f69824f3f8991f0e3a16bdc2c3923bf3b5a16353c6946",
     2: "c0674ec2991cb857bb4c2a01a15605f81ce1e04ce6d9d227769c5c6fdcfe06df",
@@ -74,7 +75,8 @@ PIXELS = {
 SCRIPT = """
 import sys
 from fedreid_pl.data.minireid import DOMAINS, ensure_minireid
-ensure_minireid(sys.argv[1], int(sys.argv[2]), lambda text: print(text, flush=True), [DOMAINS[sys.argv[3]]])
+domain = DOMAINS[sys.argv[3]].scaled(float(sys.argv[4]))
+ensure_minireid(sys.argv[1], int(sys.argv[2]), lambda text: print(text, flush=True), [domain])
 assert "torch" not in sys.modules
 """
 
@@ -96,10 +98,10 @@ def planned(domain: Domain, folder: str) -> list[tuple[int, int]]:
     return parse([shot.path.split("/")[1] for shot in schedule(domain) if shot.path.startswith(folder + "/")])
 
 
-def launch(root: Path, processes: int, domain: str) -> subprocess.Popen[str]:
+def launch(root: Path, processes: int, domain: str, factor: float = 0.2) -> subprocess.Popen[str]:
     source = str(Path(fedreid_pl.__file__).parents[1])
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(root), str(processes), domain],
+        [sys.executable, "-c", SCRIPT, str(root), str(processes), domain, str(factor)],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source},
     )  # fmt: skip
 
@@ -112,7 +114,7 @@ def digest(root: Path) -> str:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two domains as the default run writes them, by one process."""
     root = tmp_path_factory.mktemp("minireid") / "root"
-    return ensure_minireid(root, processes=1, domains=[DOMAINS["mini-viper"], MINIATURE])
+    return ensure_minireid(root, processes=1, domains=[VIPER, MINIATURE])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -243,11 +245,11 @@ def test_files_are_jpeg_of_the_domains_size(written: Path) -> None:
 
 
 def test_same_bytes_with_two_processes_and_a_fresh_interpreter(written: Path, tmp_path: Path) -> None:
-    domains = [DOMAINS["mini-viper"], MINIATURE]
+    domains = [VIPER, MINIATURE]
     messages: list[str] = []
     manifest = write_benchmark(tmp_path / "two", domains, processes=2, progress=messages.append)
     assert manifest["sha256"] == digest(written)
-    assert messages[-1].endswith("765 of 765 images")  # 695 of mini-viper, 70 of the miniature
+    assert messages[-1].endswith("209 of 209 images")  # 139 of mini-viper, 70 of the miniature
     assert manifest["synthetic"] is True
     fresh = launch(tmp_path / "fresh", 1, "mini-viper")
     fresh.communicate()
@@ -258,13 +260,13 @@ def test_same_bytes_with_two_processes_and_a_fresh_interpreter(written: Path, tm
 
 def test_without_workers_it_is_drawn_here(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    domains = [DOMAINS["mini-viper"], MINIATURE]
+    domains = [VIPER, MINIATURE]
     assert write_benchmark(tmp_path / "root", domains, processes=2)["sha256"] == digest(written)
 
 
 def test_killed_writer_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
     root = tmp_path / "cache" / "minireid"
-    process = launch(root, 2, "mini-cuhk03np")
+    process = launch(root, 2, "mini-cuhk03np", 1.0)
     assert process.stdout is not None
     process.stdout.readline()  # drawing has begun
     process.send_signal(signal.SIGKILL)
@@ -312,7 +314,7 @@ def test_damaged_cache_is_refused(tmp_path: Path, damage: str) -> None:
     elif damage == "version":
         manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 999'))
     else:
-        wanted = [DOMAINS["mini-viper"]]
+        wanted = [VIPER]
     with pytest.raises(FedReIDError, match="move it elsewhere, and it is drawn again") as caught:
         ensure_minireid(root, domains=wanted)
     assert str(root) in str(caught.value) and "\n" not in str(caught.value)
@@ -360,7 +362,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path, processes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (900, before[1]))
     try:
         with pytest.raises(FedReIDError, match=r"data\.minireid_dir"):
-            ensure_minireid(tmp_path / "minireid", processes, domains=[DOMAINS["mini-viper"], MINIATURE])
+            ensure_minireid(tmp_path / "minireid", processes, domains=[VIPER, MINIATURE])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)

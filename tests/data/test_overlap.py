@@ -16,7 +16,8 @@ from fedreid_pl.data import file_digests
 from fedreid_pl.data.check import check_data
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.reporting.run_folder import read_splits, write_splits
+from fedreid_pl.reporting.run_folder import write_splits
+from fedreid_pl.reporting.summary_file import read_splits
 
 PARTS = {"bounding_box_train": (1, 2, 3), "query": (5, 6), "bounding_box_test": (5, 6)}
 

@@ -71,8 +71,8 @@ def test_minireid_that_is_not_drawn_yet_is_drawn_for_the_dry_run_alone(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDREID_PL_CACHE", str(tmp_path / "cache"))
     small = {name: DOMAINS[name].scaled(0.12) for name in ("mini-viper", "mini-ilids")}
-    monkeypatch.setattr(store, "DOMAINS", small)
-    monkeypatch.setattr(store, "PUBLIC", PUBLIC.scaled(0.05))
+    small[PUBLIC.name] = PUBLIC.scaled(0.05)
+    monkeypatch.setattr(store, "domains_of", lambda version: small)
     words = ["data.datasets=[mini-viper,mini-ilids]", "logger=none"]
     assert main(["train", "dry_run=true", "exp=fedpav", *words]) == 0
     assert "mini-ilids" in capsys.readouterr().out

@@ -37,10 +37,10 @@ def saved(content: Any) -> bytes:
     return buffer.getvalue()
 
 
-def armed(content: Any, version: int = 1) -> bytes:
+def armed(content: Any, version: int = 2) -> bytes:
     """A file with a right header and checksum around whatever `torch.save` makes of the content."""
     data = saved(content)
-    header = {"format": "fedreid_pl", "version": version, "bytes": len(data)}
+    header = {"format": "fedreid_pl", "version": version, "bytes": len(data), "written_by": "9.9"}
     return json.dumps({**header, "sha256": hashlib.sha256(data).hexdigest()}).encode() + b"\n" + data
 
 
@@ -94,8 +94,39 @@ def test_a_bomb_in_a_checkpoint(
 def test_a_bomb_in_a_clients_file(run: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     file = run / "clients" / support.TINY[1] / "round-00001.pt"
     file.write_bytes(armed({**read_state(file), "callbacks": Bomb(tmp_path / "made")}))
-    line = refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run))
-    assert str(file) in line and not (tmp_path / "made").exists()
+    before = file.read_bytes()
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0
+    said = capsys.readouterr().err
+    assert f"client {support.TINY[1]} is left out: LostState" in said and str(file) in said
+    assert not (tmp_path / "made").exists() and file.read_bytes() == before, "never a new head in its place"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["rejections"] == {support.TINY[1]: {"LostState": [2]}}
+    assert not (file.parent / "round-00002.pt").exists()
+
+
+def test_a_damaged_file_of_a_client_under_min_clients(
+    run: Path, tiny_root: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = run / "clients" / support.TINY[1] / "round-00001.pt"
+    file.write_bytes(file.read_bytes()[:-9])
+    checkpoint = checkpoint_of(run).read_bytes()
+    line = refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run, "min_clients=3"))
+    assert "2 of 3 clients" in line and "min_clients=3" in line
+    assert checkpoint_of(run).read_bytes() == checkpoint
+
+
+def test_an_earlier_file_of_a_client_takes_the_place_of_a_damaged_one(
+    run: Path, tiny_root: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0
+    file = run / "clients" / support.TINY[1] / "round-00002.pt"
+    file.write_bytes(file.read_bytes()[:-9])
+    capsys.readouterr()
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, run, "rounds=3")]) == 0
+    said = capsys.readouterr().err
+    assert f"warning: client {support.TINY[1]}: {file}: is damaged" in said.replace("\n", " ")
+    assert "round 1 is used instead" in said.replace("\n", " ") and "left out" not in said
+    assert "rejections" in json.loads((run / "summary.json").read_text())
 
 
 @pytest.mark.parametrize("wrap", [saved, pickle.dumps])
@@ -131,9 +162,19 @@ def test_a_checkpoint_of_another_run(run: Path, tiny_root: Path, tmp_path: Path,
 
 
 def test_a_checkpoint_of_a_newer_version(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
-    checkpoint_of(run).write_bytes(armed(read_state(checkpoint_of(run)), version=2))
-    assert "version 2" in refused(capsys, "evaluate", f"run={run}")
-    assert "version 2" in refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run))
+    newer = armed(read_state(checkpoint_of(run)), version=3)
+    whole = checkpoint_of(run).read_bytes()
+    for path in (checkpoint_of(run), run / "clients" / support.TINY[0] / "round-00007.pt"):
+        checkpoint_of(run).write_bytes(whole)
+        path.write_bytes(newer)
+        if path == checkpoint_of(run):
+            assert "format 3 and was written by fedreid_pl 9.9" in refused(capsys, "evaluate", f"run={run}")
+        before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+        line = refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run))
+        assert "format 3 and was written by fedreid_pl 9.9" in line and path.name in line
+        elsewhere = support.quick(tiny_root, run.with_name("new"), f"resume={run}")
+        assert "format 3" in refused(capsys, "train", "exp=fedpav", *elsewhere)
+        assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before, "nothing is touched"
 
 
 def test_a_clients_file_in_place_of_a_checkpoint(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
@@ -147,8 +188,9 @@ def test_a_clients_file_in_place_of_a_checkpoint(run: Path, tiny_root: Path, cap
 def test_a_clients_file_of_another_client(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
     one, other = (run / "clients" / name / "round-00001.pt" for name in support.TINY[:2])
     shutil.copyfile(other, one)
-    line = refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run))
-    assert support.TINY[0] in line and "does not fit its data" in line
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0
+    said = capsys.readouterr().err
+    assert f"client {support.TINY[0]} is left out: LostState" in said and "does not fit its data" in said
 
 
 def test_models_of_another_network(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:

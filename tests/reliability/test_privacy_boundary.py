@@ -15,7 +15,8 @@ from fedreid_pl.cli import main
 from fedreid_pl.federation.storage import read_state
 
 CLIENTS = "clients/"  # what clients keep, each for itself
-NAME_THE_ROOT = ("config.yaml", "report.html")  # how to repeat the simulation, see docs/reliability.md
+NAME_THE_ROOT = ("config.yaml",)  # where the pictures are; this file stays, see docs/reliability.md
+FOLDER, USER = f"{PLACE}-folder", "canary-user-Hx55"
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny benchmark with names and persons that are found again."""
     root = support.write_tiny(tmp_path_factory.mktemp("data") / PLACE)
     mark(root)
+    (root / support.TINY[2]).rename(root / FOLDER)
     return root
 
 
@@ -32,23 +34,35 @@ def test_what_leaves_a_client(
 ) -> None:
     canaries = Canaries()
     canaries.add_pictures(marked, every=5)
+    canaries.add_text("a user", USER)
+    for variable in ("USER", "LOGNAME", "USERNAME"):
+        monkeypatch.setenv(variable, USER)
     messages = watch(monkeypatch, canaries)
     words = support.quick(
         marked, tmp_path / "run", f"exp={exp}", "logger=wandb", "trainer.accelerator=cpu", "report.images=false"
     )
+    words.append(f"data.datasets=[{support.TINY[0]},{support.TINY[1]},{FOLDER}]")
     assert main(["train", *words]) == 0
     kinds = set(canaries.needles.values())
-    assert kinds == {"a path", "an identity", "an image file", "pixels", "a feature", "logits", "a head"}
+    assert kinds == {"a path", "a user", "an identity", "an image file", "pixels", "a feature", "logits", "a head"}
     assert len(canaries.needles) > 3000 and len([name for name in messages if name.startswith("update")]) == 6
 
     assert canaries.find(messages) == []
     printed = capfd.readouterr()
     assert canaries.find({"stdout": printed.out.encode(), "stderr": printed.err.encode()}) == []
     kept = files(tmp_path / "run", but=[CLIENTS])
-    for name in ("metrics.csv", "summary.json", "splits.json", *NAME_THE_ROOT, "checkpoints/round-00002.ckpt"):
+    for name in (
+        "metrics.csv",
+        "summary.json",
+        "splits.json",
+        "report.html",
+        *NAME_THE_ROOT,
+        "checkpoints/round-00002.ckpt",
+    ):
         assert name in kept
     assert any(name.startswith("wandb/") and name.endswith(".wandb") for name in kept)
     assert canaries.find(kept) == [("a path", name) for name in NAME_THE_ROOT]
+    assert b"client3" in kept["summary.json"], "a folder that nobody knows has its place in the list for a name"
     own = canaries.find(files(tmp_path / "run" / CLIENTS))
     assert {what for what, _ in own} == {"a head"}, "the search finds what is there"
 

@@ -156,8 +156,13 @@ def test_experiments_are_told_apart_by_what_differs(tmp_path: Path) -> None:
 
 def test_images_in_a_folder_whose_configuration_forbids_them_are_not_read(tmp_path: Path) -> None:
     content = curves_of(TESTS, 0.5)
-    content["tests"]["mini-viper"] = {**content["tests"]["mini-viper"], "ranked": [{"query": {}}], "confusions": [{}]}
-    content |= {"images": True, "embedding": {"points": []}}
+    query = {"identity": 1, "camera": 1, "image": "images/q.jpg"}
+    ranked = {"query": query, "hardest": True, "average_precision": 0.5, "gallery": []}
+    content["tests"]["mini-viper"] = {**content["tests"]["mini-viper"], "ranked": [ranked], "confusions": []}
+    point = {"test": "mini-viper", "identity": 1, "camera": 1, "before": [0, 1], "after": [1, 0]}
+    explained = {"before": 0.5, "after": 0.5}
+    plane = {"method": "PCA", "model": "global", "explained": explained, "points": [point]}
+    content |= {"images": True, "embedding": plane}
     history = history_of(1, TESTS, lambda section, round, test: 0.5)
     for word, lists in (("report.images=false", 0), ("report.images=true", 1)):
         words = ["exp=fedpav", "rounds=1", word]

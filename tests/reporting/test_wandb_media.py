@@ -14,8 +14,10 @@ from wandb_records import assert_complete, read_back, run_file
 
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.inspection import read_inspection
+from fedreid_pl.reporting.thumbnails import open_thumbnail
 from fedreid_pl.reporting.wandb_media import score_table, sends_images, weight_table
 from fedreid_pl.reporting.wandb_run import RoundLogger
 
@@ -25,7 +27,7 @@ def inspect(folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
     for number in range(4):
         Image.new("RGB", (32, 64), (60 * number, 0, 0)).save(folder / "images" / f"{number}.jpg")
-    paths = [str(folder / "images" / f"{number}.jpg") for number in range(4)]
+    paths = [f"images/{number}.jpg" for number in range(4)]
     gallery = [
         {"identity": 7 + number, "camera": number, "score": 0.9, "correct": number == 2, "image": paths[number]}
         for number in (1, 2, 3)
@@ -34,6 +36,7 @@ def inspect(folder: Path) -> None:
         {
             "query": {"identity": 9, "camera": 5, "image": paths[0]},
             "gallery": gallery,
+            "hardest": True,
             "average_precision": 0.5,
         }
     ]
@@ -52,6 +55,8 @@ def logged(root: Path, folder: Path, *words: str, monkeypatch: pytest.MonkeyPatc
     """What the last round of a run holds whose inspection is the hand-made one."""
     hand_made = read_inspection(folder.parent)
     monkeypatch.setattr("fedreid_pl.reporting.wandb_media.read_inspection", lambda _: hand_made)
+    pictures = lambda place, name: open_thumbnail(place.parent, name)  # noqa: E731
+    monkeypatch.setattr("fedreid_pl.reporting.wandb_media.open_thumbnail", pictures)
     quick = support.quick(root, folder, "exp=fedpav", "logger=wandb", "rounds=1", *words)
     assert main(["train", *quick]) == 0
     assert_complete(folder)
@@ -111,11 +116,12 @@ def test_tables_by_hand() -> None:
     assert scores.data[0] == ["global", "viper", "rank1", None, 0.75, 0.75, 0.625, 0.0]
 
 
-def test_an_inspection_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+def test_an_inspection_that_is_none_is_refused(tmp_path: Path) -> None:
     assert read_inspection(tmp_path) is None
     for text in ("", "[]", '{"version": 99, "tests": {}}', '{"version": 1, "tests": {"a": {}}}'):
         (tmp_path / "inspection.json").write_text(text)
-        assert read_inspection(tmp_path) is None
+        with pytest.raises(FedReIDError, match=r"inspection\.json: is not as a run writes it"):
+            read_inspection(tmp_path)
 
 
 def test_a_server_that_knows_a_round_does_not_get_it_again() -> None:

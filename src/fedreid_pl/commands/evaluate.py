@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fedreid_pl.commands.words import complain, first_process, take, title
+from fedreid_pl.commands.words import complain, first_process, own_places, take, title
 from fedreid_pl.config import lineage, load_config
 from fedreid_pl.config.launch import check_launch
 from fedreid_pl.errors import FedReIDError
@@ -22,14 +22,14 @@ def evaluate(words: list[str]) -> int:
     splits = options.get("splits", "")
     if "splits" in options and not (splits.isdecimal() and int(splits) > 1):
         raise FedReIDError(f"splits={splits}: give how many, 2 or more: splits=10 evaluates on the splits 0 to 9")
-    config = load_config(folder / "config.yaml", rest)
+    config = own_places(load_config(folder / "config.yaml", rest), rest)
     check_launch(config)
     from fedreid_pl.data.scenarios import load_federated_data
     from fedreid_pl.data.synthetic import with_found
     from fedreid_pl.experiment import evaluate as score
     from fedreid_pl.federation.server.checkpoint import read_checkpoint
     from fedreid_pl.federation.server.history import TESTS, summarize
-    from fedreid_pl.reporting.run_folder import read_splits, read_summary
+    from fedreid_pl.reporting.summary_file import read_splits, read_summary
     from fedreid_pl.reporting.tables import result_table, transfer_table
     from fedreid_pl.reporting.terminal import columns, fill
     from fedreid_pl.resume import find_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedreid_pl.commands.words import complain, first_process, folders_of, take
+from fedreid_pl.commands.words import complain, first_process, folders_of, own_places, take
 from fedreid_pl.config import load_config
 from fedreid_pl.config.launch import check_launch
 from fedreid_pl.errors import FedReIDError
@@ -34,7 +34,7 @@ def report(words: list[str]) -> int:
 
 def _inspect(folder: Path, settings: list[str]) -> None:
     """Evaluates the run's last checkpoint again, with these words on top of its configuration."""
-    config = load_config(folder / "config.yaml", settings)
+    config = own_places(load_config(folder / "config.yaml", settings), settings)
     check_launch(config)
     before = load_config(folder / "config.yaml")
     from fedreid_pl.experiment import inspect_run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedreid_pl.config import Config, compose, differences, fingerprint
 from fedreid_pl.config.launch import RANKS
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, visible
 
 
 def run_folder(config: Config, words: Sequence[str]) -> Path:
@@ -20,6 +20,16 @@ def run_folder(config: Config, words: Sequence[str]) -> Path:
     plain.seed = config.seed
     suffix = f"-{fingerprint(config)[:6]}" if differences(plain, config) else ""
     return Path("runs") / config.data.name / config.name / f"seed{config.seed}{suffix}"
+
+
+def own_places(config: Config, words: Sequence[str]) -> Config:
+    """A run's configuration without the folder for decoded images, unless a word names it.
+
+    The configuration may come from anybody, so it chooses no folder that is written to.
+    """
+    if not any(word.startswith("data.cache_dir=") for word in words):
+        config.data.cache_dir = None
+    return config
 
 
 def take(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:
@@ -37,7 +47,7 @@ def title(config: Config, round: int) -> str:
 def complain(text: str) -> None:
     """A line on stderr, by the first process alone."""
     if first_process():
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 def first_process() -> bool:

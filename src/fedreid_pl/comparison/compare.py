@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from fedreid_pl.federation.client.trainer import check_devices, quiet
 from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting.escaping import csv_text, markdown
 from fedreid_pl.reporting.html.report import NAME, write_report
 from fedreid_pl.reporting.records import RunRecord, read_run
 from fedreid_pl.reporting.status import Status
@@ -132,7 +131,7 @@ def _report(plan: Plan, results: Mapping[PlannedRun, Result]) -> None:
         print(warning, file=sys.stderr, flush=True)
     write_text(plan.out / "runs.csv", _runs_csv(plan, results))
     write_text(plan.out / "tables.csv", tidy_csv(tables))
-    parts = [f"# {head}", *warnings, *(table.to_markdown() for table in tables)]
+    parts = [f"# {markdown(head)}", *map(markdown, warnings), *(table.to_markdown() for table in tables)]
     write_text(plan.out / "tables.md", "\n\n".join(parts) + "\n")
     if tables:
         print("\n\n".join([head, *(table.to_text() for table in tables)]))
@@ -163,11 +162,8 @@ def _head(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:
 
 
 def _runs_csv(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["experiment", "seed", "split", "folder", "complete", "rounds"])
-    for run in plan.runs:
-        writer.writerow(
-            [run.experiment, run.seed, run.config.data.split, run.folder, run in results, run.config.rounds]
-        )
-    return text.getvalue()
+    rows = [
+        [run.experiment, run.seed, run.config.data.split, run.folder, run in results, run.config.rounds]
+        for run in plan.runs
+    ]
+    return csv_text(["experiment", "seed", "split", "folder", "complete", "rounds"], rows)

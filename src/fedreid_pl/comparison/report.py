@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedreid_pl.bounded import read_text_inside
 from fedreid_pl.comparison.contents import make_tables
 from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun
 from fedreid_pl.comparison.results import Result, read_result
 from fedreid_pl.comparison.tables import Table
 from fedreid_pl.data.minireid.versions import check_one_version
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.reporting.html.elements import Sheet
 from fedreid_pl.reporting.html.report import Report, report_of_run
 from fedreid_pl.reporting.records import Experiments, group_runs, read_run
 
+MOST_BYTES, MOST_RUNS = 16 * 1024 * 1024, 10_000
 FIRST = ("table3", "table4")
 """Tables at the top of the report: the scores, and their differences to standalone training."""
 
@@ -100,31 +103,47 @@ def read_listed(folder: Path) -> list[Listed]:
     """
     path = folder / "runs.csv"
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [
-                Listed(
-                    row["experiment"], int(row["seed"]), int(row.get("split") or 0), _find(Path(row["folder"]), folder)
-                )
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = list(_rows(folder, "runs.csv"))
+        if len(rows) > MOST_RUNS:
+            raise FedReIDError(f"{path}: names {len(rows):,} runs, at most {MOST_RUNS:,} are read")
+        return [
+            Listed(row["experiment"], int(row["seed"]), int(row.get("split") or 0), _find(Path(row["folder"]), folder))
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise FedReIDError(f"{path}: cannot be read as the runs of a comparison; repeat the comparison") from error
-    return rows
+
+
+def _rows(folder: Path, name: str) -> Iterator[dict[str, str]]:
+    return csv.DictReader(io.StringIO(read_text_inside(folder, name, MOST_BYTES)))  # type: ignore[return-value]
 
 
 def _find(place: Path, folder: Path) -> Path:
+    """The folder of a run that a comparison names: below here, or below a folder above the comparison's own.
+
+    Raises:
+        FedReIDError: if it lies elsewhere. A comparison may come from anybody, and what it names is read.
+    """
+    above = [Path.cwd(), *folder.resolve().parents[:4]]
     candidates = [place, *(parent / place for parent in folder.resolve().parents)]
-    return next((candidate for candidate in candidates if candidate.is_dir()), place)
+    found = next((candidate for candidate in candidates if candidate.is_dir()), None)
+    if found is None:
+        return place
+    if not any(found.resolve().is_relative_to(home) and home != Path(home.anchor) for home in above):
+        raise FedReIDError(
+            f"{folder / 'runs.csv'}: names the run {printable(str(place), 200)}, which lies elsewhere; name the "
+            "folders of the runs instead: fedreid-pl report RUN RUN"
+        )
+    return found
 
 
 def _statistic(folder: Path) -> str:
     """The statistic that tables.csv quotes."""
     try:
-        with open(folder / "tables.csv", newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                kind, _, name = row["metric"].partition("_")
-                if row["table"] == "table3" and kind == "rank1" and name in STATISTICS:
-                    return name
-    except (OSError, ValueError, KeyError):
+        for row in _rows(folder, "tables.csv"):
+            kind, _, name = row["metric"].partition("_")
+            if row["table"] == "table3" and kind == "rank1" and name in STATISTICS:
+                return name
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
         pass
     return "last"

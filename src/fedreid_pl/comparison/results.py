@@ -12,7 +12,8 @@ from fedreid_pl.comparison.plan import PlannedRun
 from fedreid_pl.config import differences, load_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import History, summarize
-from fedreid_pl.reporting.run_folder import read_history, read_summary
+from fedreid_pl.reporting.run_folder import read_history
+from fedreid_pl.reporting.summary_file import read_summary
 
 
 class Costs(NamedTuple):
@@ -98,10 +99,10 @@ def spread(values: Iterable[float | None]) -> Cell | None:
 
 def read_result(run: PlannedRun) -> Result | None:
     """The run as its folder has it, `None` unless it is complete, of the wanted configuration and readable."""
-    summary = read_summary(run.folder)
-    if not summary or summary.get("complete") is not True:
-        return None
     try:
+        summary = read_summary(run.folder)
+        if not summary or summary.get("complete") is not True:
+            return None
         if differences(load_config(run.folder / "config.yaml"), run.config):
             return None
         history = read_history(run.folder, run.config)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fedreid_pl.comparison.plan import PlannedRun
 from fedreid_pl.config.launch import clean_environment
+from fedreid_pl.errors import visible
 from fedreid_pl.reporting.status import duration
 
 PAUSE = 0.1  # seconds between two looks at the children
@@ -119,4 +120,4 @@ def _cores() -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fedreid_pl.comparison.results import Cell
+from fedreid_pl.reporting.escaping import csv_text, markdown
 from fedreid_pl.reporting.tables import text_table
 
 
@@ -62,8 +61,9 @@ class Table:
         """The same as a section of a Markdown file."""
         header, rows = self.body()
         rule = ["---"] * len(self.lead) + ["---:"] * len(self.columns)
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *rows)]
-        return "\n".join([f"## {self.title}", "", *lines, *(f"\n{note}" for note in self.notes)])
+        shown = [[markdown(cell) for cell in row] for row in (header, *rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in (shown[0], rule, *shown[1:])]
+        return "\n".join([f"## {markdown(self.title)}", "", *lines, *(f"\n{markdown(note)}" for note in self.notes)])
 
 
 def cell_text(cell: Cell | None, form: str = ".1f") -> str:
@@ -83,14 +83,12 @@ def tidy_csv(tables: Sequence[Table]) -> str:
 
     The deviation is empty where there is one seed, and so are the seeds of a printed figure that is quoted.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["table", "row", "column", "metric", *Cell._fields])
+    rows: list[list[Any]] = []
     for table in tables:
         for lead, cells in table.rows:
             for column, cell in zip(table.columns, cells, strict=True):
                 if cell is not None:
                     deviation = "" if cell.deviation is None else f"{cell.deviation:.10g}"
                     numbers = (f"{cell.mean:.10g}", deviation, cell.seeds or "")
-                    writer.writerow([table.key, ", ".join(lead), column.name, column.metric, *numbers])
-    return text.getvalue()
+                    rows.append([table.key, ", ".join(lead), column.name, column.metric, *numbers])
+    return csv_text(["table", "row", "column", "metric", *Cell._fields], rows)

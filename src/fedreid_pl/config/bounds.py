@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from fedreid_pl.config.schema import Config
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable, visible
+
+LONGEST = 4096  # characters of a text
 
 
 def check_bounds(config: Any, prefix: str = "", origins: Mapping[str, str] | None = None) -> None:
@@ -41,6 +43,33 @@ def check_bounds(config: Any, prefix: str = "", origins: Mapping[str, str] | Non
             raise FedReIDError(f"{name}={value}: must be finite{where}")
     if isinstance(config, Config):
         _check_together(config)
+
+
+def check_texts(config: Config) -> None:
+    """Refuses texts that drive a terminal, and names of experiments and data that would be paths.
+
+    Raises:
+        FedReIDError: naming the key.
+    """
+    for key, value in _texts(asdict(config), ""):
+        if len(value) > LONGEST or visible(value) != value:
+            raise FedReIDError(f"{key}={printable(value)}: is too long, or holds a line break or a control character")
+    for key, name in (("name", config.name), ("data.name", config.data.name)):
+        if "/" in name or "\\" in name or name.startswith(".") or len(name) > 100:
+            raise FedReIDError(
+                f"{key}={printable(name)}: a name has at most 100 characters and no '/', '\\\\' or leading '.'"
+            )
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from ((key, str(name)), *_texts(item, f"{key}.{name}".lstrip(".")))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
 
 
 def _check_together(config: Config) -> None:

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fedreid_pl.config.bounds import check_bounds
+from fedreid_pl.config.bounds import check_bounds, check_texts
 from fedreid_pl.config.documents import dump, parse_document, read_document
 from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.layers import Values, composed, of_document, of_word
@@ -155,6 +155,7 @@ def _finish(config: Config, origins: dict[str, str]) -> Config:
     config.model.weights = config.model.weights or "none"
     config.callbacks = {name: options for name, options in config.callbacks.items() if options is not None}
     _check_finite(config.callbacks, "callbacks")
+    check_texts(config)
     check_bounds(config, origins=origins)
     return config
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from fedreid_pl.bounded import read_bounded
 from fedreid_pl.config.values import Scalar, plain
 from fedreid_pl.config.yaml_bounds import MOST_BYTES, check_yaml
 from fedreid_pl.errors import FedReIDError, printable
@@ -27,11 +28,7 @@ def read_document(path: Path) -> Section:
         FedReIDError: if the file cannot be read, is not YAML, or is larger than a configuration may be.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise FedReIDError(f"{path}: is larger than {MOST_BYTES:,} bytes; it is not a configuration")
-        return parse_document(content.decode("utf-8-sig"), str(path))
+        return parse_document(read_bounded(path, MOST_BYTES).decode("utf-8-sig"), str(path))
     except (OSError, ValueError) as error:
         if isinstance(error, UnicodeDecodeError):
             raise FedReIDError(f"{path}: is not a text file in UTF-8") from error

@@ -39,7 +39,7 @@ class ModelConfig:
     name: str = key("resnet50", "backbone: small, resnet18, resnet34, resnet50 or resnet101")
     weights: str | None = key(
         "imagenet",
-        "initial weights: imagenet; drawn (this program pretrains the small backbone on drawn things); none or null; "
+        "initial weights: imagenet; drawn (this program pretrains the small backbone on drawn pictures); none or null; "
         "or the path of a state dict",
         path=True,
     )
@@ -82,7 +82,9 @@ class DataConfig:
     test_ids: float = key(
         0.5, "share of the persons seen by several cameras that is tested (data=crops)", above=0.0, at_most=0.95
     )
-    datasets: list[str] = key(list, "dataset folders under data.root, in order; empty: every folder of that layout")
+    datasets: list[str] = key(
+        list, "dataset folders under data.root, or NAME=FOLDER, in order; empty: every folder of that layout"
+    )
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     public_overlap: str = key(
         "refuse",

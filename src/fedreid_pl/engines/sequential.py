@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from fedreid_pl.engines import EngineParts
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.client.store import LostState
 from fedreid_pl.federation.client.worker import ClientWorker, Diverged, Look
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedJob
 
@@ -55,6 +56,8 @@ class SequentialEngine:
                 outcome: ClientUpdate | ClientFailure = work(job)
                 for look in self.worker.take_looks():
                     self.deliver(look)
+            except LostState as error:  # asking again would not bring it back
+                outcome = ClientFailure(job.round, job.client, "LostState", str(error), final=True)
             except FedReIDError:
                 raise
             except Exception as error:

@@ -7,21 +7,33 @@ import io
 import json
 import os
 import re
+import stat
 import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fedreid_pl import __version__
 from fedreid_pl.data.cache_folder import made_whole
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable
 
-FORMAT, VERSION = "fedreid_pl", 1
+FORMAT, VERSION = "fedreid_pl", 2
+"""Name and number of the format. The number rises when an older fedreid_pl could not go on from a file:
+
+1. the first; 2. the header names the version that wrote the file.
+"""
+MOST_BYTES = 8 * 1024**3  # of one file
+MOST_PARTS = 1_000_000  # tensors, numbers and containers of one state
 LONGEST_HEADER = 4096  # bytes; what is longer is none
 
 
 class DamagedFile(FedReIDError):
     """A file that is truncated, altered, or not of this format."""
+
+
+class NewerFormat(FedReIDError):
+    """A file of a newer format; nothing of its run may be written over."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -52,7 +64,13 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
-    header = {"format": FORMAT, "version": VERSION, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "written_by": __version__,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
     write_bytes(path, json.dumps(header).encode() + b"\n" + data)
 
 
@@ -63,13 +81,12 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises:
         FedReIDError: if the file cannot be read.
-        DamagedFile: if it is truncated, altered, of another format or of a newer version.
+        NewerFormat: if a newer fedreid_pl wrote it.
+        DamagedFile: if it is truncated, altered, no regular file, too long, or of another format.
     """
     try:
-        with open(path, "rb") as file:
-            version, size, digest = _read_header(file, path)
-            if version > VERSION:
-                raise DamagedFile(f"{path}: is of version {version}, this fedreid_pl reads up to {VERSION}; upgrade it")
+        with _opened(path) as file:
+            size, digest = _read_header(file, path)
             data = file.read(size + 1) if file.tell() + size == os.fstat(file.fileno()).st_size else b""
     except OSError as error:
         raise FedReIDError(f"{path}: cannot be read ({error.strerror})") from error
@@ -82,6 +99,19 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise DamagedFile(f"{path}: holds {type(state).__name__} in place of a state")
     return state
+
+
+def check_format(path: Path) -> None:
+    """Refuses a file of a newer format; only its header is read, and a file that is damaged passes.
+
+    Raises:
+        NewerFormat: naming the version that wrote it.
+    """
+    try:
+        with _opened(path) as file:
+            _read_header(file, path)
+    except (OSError, DamagedFile):
+        return
 
 
 def decode(data: bytes) -> Any:
@@ -103,7 +133,30 @@ def decode(data: bytes) -> Any:
         raise ValueError("an archive of overlapping parts")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks on odd pickles before it refuses them
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    _check_sizes(state)
+    return state
+
+
+def _check_sizes(state: Any) -> None:
+    """Refuses tensors that stand for more numbers than their file holds, and states of too many parts."""
+    import torch
+
+    waiting, parts = [state], 0
+    while waiting:
+        item = waiting.pop()
+        parts += 1
+        if parts > MOST_PARTS:
+            raise ValueError("a state of too many parts")
+        if isinstance(item, torch.Tensor):
+            if item.layout != torch.strided or item.is_meta:
+                raise ValueError("a tensor that is not dense")
+            if item.numel() * item.element_size() > item.untyped_storage().nbytes():
+                raise ValueError("a tensor that is larger than its storage")
+        elif isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting += item
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -115,7 +168,19 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[int, int, str]:
+def _opened(path: Path) -> BinaryIO:
+    """A regular file of bounded size; a pipe or a device is not waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    file = open(number, "rb")  # noqa: SIM115 - the caller closes it
+    state = os.fstat(number)
+    if not stat.S_ISREG(state.st_mode) or state.st_size > MOST_BYTES:
+        file.close()
+        raise DamagedFile(f"{path}: is no regular file, or has more than {MOST_BYTES:,} bytes")
+    return file
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[int, str]:
+    """Length and SHA-256 of the content."""
     try:
         header = json.loads(file.readline(LONGEST_HEADER))
         known = header["format"] == FORMAT
@@ -124,4 +189,10 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, int, str]:
         known = False
     if not known or size < 0:
         raise DamagedFile(f"{path}: is not a checkpoint of fedreid_pl")
-    return version, size, digest
+    if version > VERSION:
+        writer = printable(str(header.get("written_by", "a newer version")), 40)
+        raise NewerFormat(
+            f"{path}: has format {version} and was written by fedreid_pl {writer}; this is {__version__}, which reads "
+            f"formats up to {VERSION}. Upgrade fedreid_pl; nothing was changed"
+        )
+    return size, digest

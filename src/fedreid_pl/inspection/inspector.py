@@ -18,6 +18,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.augmentation import normalize
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.worker import Look
 from fedreid_pl.functional.pca import principal_components
 from fedreid_pl.inspection.choice import RankedList
@@ -215,7 +216,10 @@ class Inspector:
 
     def _keep_curves(self, folder: Path) -> None:
         """Curves of models that were not tested now, from an earlier look at the same round."""
-        before = read_inspection(folder) or {}
+        try:
+            before = read_inspection(folder) or {}
+        except FedReIDError:  # a new one takes its place
+            return
         if before.get("round") == self.round:
             for test, entry in before["tests"].items():
                 if test in self.curves:

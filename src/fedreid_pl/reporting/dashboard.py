@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterable
@@ -13,7 +12,9 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.naming import dataset_names
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.costs import PHASES
+from fedreid_pl.federation.server.history import TESTS
 from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting.run_folder import read_history
 from fedreid_pl.reporting.terminal import clip
 
 AXIS = "round"
@@ -31,17 +32,11 @@ def names_of_run(folder: Path) -> Names:
     """The names in a run's metrics.csv.
 
     Raises:
-        FedReIDError: if there is none that can be read.
+        FedReIDError: if there is none, or it is not as a run writes it.
     """
-    found: dict[str, dict[str, None]] = {"global": {}, "local": {}, "train": {}}
-    try:
-        with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["section"] in found and row["metric"] in ("rank1", "loss"):
-                    found[row["section"]][row["name"]] = None
-    except (OSError, ValueError, KeyError) as error:
-        raise FedReIDError(f"run={folder}: holds no metrics.csv that can be read") from error
-    return Names(list(found["global"] or found["local"]), list(found["local"]), list(found["train"]))
+    history = read_history(folder, Config())
+    found = {section: history.names(section) for section in TESTS}
+    return Names(found["global"] or found["local"], found["local"], history.names("train", "loss"))
 
 
 def names_of_data(config: Config) -> Names:

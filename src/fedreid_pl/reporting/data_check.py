@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fedreid_pl.data.catalogue import Counts
 from fedreid_pl.data.check import DataCheck, DatasetCheck
+from fedreid_pl.errors import visible
 from fedreid_pl.reporting.tables import text_table
 
 HEADER = ("train ids", "images", "query ids", "images", "gallery ids", "images")
@@ -27,7 +28,7 @@ def check_text(check: DataCheck) -> str:
 
 
 def _list(heading: str, lines: Sequence[str]) -> list[str]:
-    return ["\n".join([f"{heading}:", *(f"  - {line}" for line in lines)])] if lines else []
+    return ["\n".join([f"{heading}:", *(f"  - {visible(line)}" for line in lines)])] if lines else []
 
 
 def verdict(check: DataCheck) -> str:

@@ -20,15 +20,102 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import FailFast, Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from fedreid_pl.bounded import inside
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting.typed_json import Count, Name, Number, Share, Whole, read_typed
 
 NAME, IMAGES, VERSION = "inspection.json", "images", 1
-TEST = {"model", "cmc", "cmcs", "ranked", "confusions"}
-"""What is there of every test set."""
+MOST = 64 * 1024 * 1024  # bytes
+Curve = Annotated[list[Share], Field(max_length=1_000), FailFast()]
+Place = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+
+class Query(TypedDict):
+    """An image of a person."""
+
+    identity: Whole
+    camera: Whole
+    image: Name
+
+
+class Found(Query):
+    """An image of the gallery."""
+
+    score: Number
+    correct: bool
+
+
+class Ranked(TypedDict):
+    """A query and what was found for it."""
+
+    query: Query
+    hardest: bool
+    average_precision: Share
+    gallery: Annotated[list[Found], Field(max_length=100), FailFast()]
+
+
+class Confusion(TypedDict):
+    """Two persons that were taken for each other."""
+
+    identity: Whole
+    mistaken_for: Whole
+    count: Count
+
+
+class Tested(TypedDict):
+    """What is there of every test set."""
+
+    model: Name
+    cmc: Curve
+    cmcs: Annotated[dict[Name, Curve], Field(max_length=100_000)]
+    ranked: Annotated[list[Ranked], Field(max_length=100), FailFast()]
+    confusions: Annotated[list[Confusion], Field(max_length=100), FailFast()]
+
+
+class Point(TypedDict):
+    """One query in the view of features."""
+
+    test: Name
+    identity: Whole
+    camera: Whole
+    before: Place
+    after: Place
+
+
+class Explained(TypedDict):
+    """Shares of the variance."""
+
+    before: Share | None
+    after: Share | None
+
+
+class Embedding(TypedDict):
+    """The view of features."""
+
+    method: Literal["PCA", "t-SNE"]
+    model: Name
+    explained: Explained
+    points: Annotated[list[Point], Field(min_length=1, max_length=20_000), FailFast()]
+
+
+class Inspection(TypedDict):
+    """The whole file."""
+
+    version: Literal[1]
+    round: Count
+    images: bool
+    tests: Annotated[dict[Name, Tested], Field(max_length=2_000)]
+    embedding: Embedding | None
+
+
+_INSPECTION: TypeAdapter[Inspection] = TypeAdapter(Inspection)
 
 
 def shows_images(config: Config) -> bool:
@@ -37,14 +124,16 @@ def shows_images(config: Config) -> bool:
 
 
 def read_inspection(folder: Path) -> dict[str, Any] | None:
-    """The inspection of a run, `None` if there is none that can be read."""
-    try:
-        content = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        known = content["version"] == VERSION and set(content) >= {"round", "images", "embedding"}
-        known = known and all(set(test) >= TEST for test in content["tests"].values())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return content if known else None
+    """The inspection of a run, `None` if there is none.
+
+    Raises:
+        FedReIDError: if there is one that is not as a run of this version writes it.
+    """
+    found: dict[str, Any] | None = read_typed(folder, NAME, _INSPECTION, MOST)
+    for name, test in (found or {"tests": {}})["tests"].items():
+        if len({len(curve) for curve in (test["cmc"], *test["cmcs"].values())}) > 1:
+            raise FedReIDError(f"{folder / NAME}: the curves of {name} have different lengths")
+    return found
 
 
 def without_images(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +150,7 @@ def write_inspection(folder: Path, content: Mapping[str, Any], images: Mapping[s
     """
     new, place = folder / f".{IMAGES}.new", folder / IMAGES
     try:
+        inside(folder, IMAGES)
         shutil.rmtree(new, ignore_errors=True)
         if images:
             new.mkdir(parents=True)

@@ -11,7 +11,8 @@ from fedreid_pl.config import Config, differences, load_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.inspection import read_inspection, shows_images, without_images
-from fedreid_pl.reporting.run_folder import read_history, read_summary, standalone_folder
+from fedreid_pl.reporting.run_folder import read_history, standalone_folder
+from fedreid_pl.reporting.summary_file import read_summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +65,7 @@ def read_run(folder: Path) -> RunRecord:
     if not (folder / "config.yaml").is_file():
         raise FedReIDError(f"{folder}: holds no run (no config.yaml)")
     config = load_config(folder / "config.yaml")
-    try:
-        history = read_history(folder, config)
-    except (OSError, ValueError, LookupError) as error:
-        reason = getattr(error, "strerror", None) or "not a table of numbers"
-        raise FedReIDError(f"{folder / 'metrics.csv'}: cannot be read ({reason}); train the run again") from error
+    history = read_history(folder, config)
     inspection = read_inspection(folder)
     if inspection is not None and not shows_images(config):
         inspection = without_images(inspection)

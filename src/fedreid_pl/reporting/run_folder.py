@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ import torchvision
 import wandb
 
 import fedreid_pl
+from fedreid_pl.bounded import read_text_inside
 from fedreid_pl.config import Config, TrainerConfig, fingerprint
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
@@ -27,13 +29,17 @@ from fedreid_pl.data.naming import dataset_names
 from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.data.samples import SampleTable
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.messages import state_bytes
 from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.costs import peak_memory
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting.summary_file import ROOT, read_summary
+
+METRICS = "metrics.csv"
+MOST = 256 * 1024 * 1024  # bytes of metrics.csv that are read
 
 
 class RunFiles(Observer):
@@ -145,10 +151,6 @@ def versions() -> dict[str, str]:
     }
 
 
-ROOT = "data.root"
-"""The entry of splits.json about all datasets together; no dataset is called so."""
-
-
 def write_splits(
     folder: Path,
     digests: Mapping[str, Mapping[str, Any]],
@@ -170,34 +172,24 @@ def write_splits(
             write_text(folder / "splits" / f"{table.name}.csv", to_csv(table))
 
 
-def read_splits(folder: Path) -> dict[str, dict[str, Any]]:
-    """What a run read of every dataset; nothing if there is no such file that can be read."""
-    try:
-        splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    known = splits if isinstance(splits, dict) else {}
-    return {name: entry for name, entry in known.items() if isinstance(entry, dict) and name != ROOT}
-
-
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run, `None` if there is none that can be read."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return summary if isinstance(summary, dict) else None
-
-
 def read_history(folder: Path, config: Config) -> History:
     """A run's metrics.csv.
 
     In a merged run over one dataset the local scores, which go by the client's name, get the test set's.
 
     Raises:
-        OSError, ValueError, LookupError: if it cannot be read.
+        FedReIDError: if it is not there, or not as a run writes it.
     """
-    history = History.from_csv((folder / "metrics.csv").read_text(encoding="utf-8"))
+    try:
+        text = read_text_inside(folder, METRICS, MOST)
+    except OSError as error:
+        raise FedReIDError(
+            f"{folder / METRICS}: cannot be read ({error.strerror or error}); train the run again"
+        ) from error
+    try:
+        history = History.from_csv(text)
+    except ValueError as error:
+        raise FedReIDError(f"{folder / METRICS}: is not as a run writes it ({printable(str(error), 160)})") from error
     datasets = config.data.datasets
     if config.data.scenario != "merged" or len(datasets) != 1:
         return history
@@ -210,7 +202,10 @@ def standalone_folder(config: Config, folder: Path) -> Path | None:
     place = folder.parent.parent
     for name in sorted(glob("*/*/summary.json", root_dir=place)):  # pathlib's raises where a folder goes meanwhile
         candidate = place / Path(name).parent
-        found = read_summary(candidate)
+        try:
+            found = read_summary(candidate)
+        except FedReIDError:  # of a neighbour: whoever reads that run is told
+            continue
         wanted = {"name": "local", "setting": setting(config), "complete": True}
         if found and all(found.get(key) == value for key, value in wanted.items()):
             return candidate
@@ -232,7 +227,8 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self._file = open(folder / ".lock", "w")  # noqa: SIM115 - held as long as the process lives
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never what a link names
+            self._file = os.fdopen(os.open(folder / ".lock", flags, 0o644), "r+b")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FedReIDError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from fedreid_pl.errors import visible
 from fedreid_pl.reporting.terminal import clip, width_of
 
 SHORTEST = 8  # columns that are left of a name on a narrow terminal
@@ -22,7 +23,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int =
     --------------
     viper     41.5
     """
-    table = [list(header), *(list(row) for row in rows)]
+    table = [[visible(cell) for cell in row] for row in (header, *rows)]
     widths = [max(width_of(row[column]) for row in table) for column in range(len(header))]
     if width is not None and sum(widths) + 2 * (len(widths) - 1) > width and left < len(header):
         room = width - sum(2 + size for size in widths[1:left]) - max(2 + size for size in widths[left:])

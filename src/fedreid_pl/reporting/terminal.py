@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
+from fedreid_pl.errors import visible
+
 DEFAULT = 80  # columns, of a terminal that does not know
 
 
@@ -68,6 +70,7 @@ def fill(text: str, width: int | None) -> str:
     >>> fill("warning: client viper is left out", 20).splitlines()
     ['warning: client', 'viper is left out']
     """
+    text = visible(text, but="\n")
     if width is None:
         return text
     lines = textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False)

@@ -15,6 +15,7 @@ from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, best_round, summarize
 from fedreid_pl.reporting.inspection import read_inspection
 from fedreid_pl.reporting.ranked_strip import ranked_strip
+from fedreid_pl.reporting.thumbnails import open_thumbnail
 
 WEIGHTS = ("weight", "cosine_distance", "cluster")
 STATISTICS = ("untrained", "last", "best", "best3", "fluctuation")
@@ -114,8 +115,8 @@ def _pictures(config: Config, folder: Path) -> dict[str, Any]:
 
 def _strip(folder: Path, entry: dict[str, Any]) -> wandb.Image:
     query, gallery = entry["query"], entry["gallery"]
-    with_images = [(Image.open(folder / item["image"]), bool(item["correct"])) for item in gallery]
-    picture = ranked_strip(Image.open(folder / query["image"]), with_images)
+    with_images = [(_picture(folder, item["image"]), item["correct"]) for item in gallery]
+    picture = ranked_strip(_picture(folder, query["image"]), with_images)
     found = next((rank for rank, item in enumerate(gallery, 1) if item["correct"]), None)
     caption = (
         f"person {query['identity']}, camera {query['camera']}; "
@@ -124,6 +125,10 @@ def _strip(folder: Path, entry: dict[str, Any]) -> wandb.Image:
         + " ".join(str(item["camera"]) for item in gallery)
     )
     return wandb.Image(picture, caption=caption)
+
+
+def _picture(folder: Path, name: str) -> Image.Image:
+    return open_thumbnail(folder, name) or Image.new("RGB", (1, 2), (128, 128, 128))
 
 
 def _unique(items: Iterable[Any]) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import netrc
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,9 +19,9 @@ from fedreid_pl.data.naming import shared_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS
-from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.logger_observer import LoggerObserver, reason_of, tell
 from fedreid_pl.reporting.run_folder import versions
+from fedreid_pl.reporting.run_identity import RunIdentity, run_identity
 from fedreid_pl.reporting.wandb_media import last_media, log_artifact, run_summary
 from fedreid_pl.reporting.wandb_place import becomes_whole, wandb_surroundings
 
@@ -119,17 +118,23 @@ class WandbObserver(LoggerObserver):
 
     def _start(self, config: Config, folder: Path) -> WandbLogger:
         online = self._wants_online()
+        identity = run_identity(folder)
+        if identity.copied:
+            self._notes.append(
+                f"this folder is a copy of another run's: it logs to a wandb run of its own ({identity.id}), the "
+                "original's stays as it is"
+            )
         if online:
             before = set(folder.glob("wandb/run-*"))
             try:
-                return RoundLogger(_init(config, folder, offline=False), config.rounds)
+                return RoundLogger(_init(config, folder, identity, offline=False), config.rounds)
             except Exception as error:  # a wrong key or no network: keep it on disk
                 self._notes.append(f"wandb cannot be reached ({reason_of(error)}); the run is kept offline")
                 with suppress(Exception):
                     wandb.teardown()  # the attempt still holds the run's id
                 for leftover in set(folder.glob("wandb/run-*")) - before:
                     shutil.rmtree(leftover, ignore_errors=True)
-        return RoundLogger(_init(config, folder, offline=True), config.rounds)
+        return RoundLogger(_init(config, folder, identity, offline=True), config.rounds)
 
     def _wants_online(self) -> bool:
         mode, known = os.environ.get("WANDB_MODE"), logged_in()
@@ -171,14 +176,14 @@ def default_entity() -> str:
     return str(entity)
 
 
-def _init(config: Config, folder: Path, offline: bool) -> Any:
+def _init(config: Config, folder: Path, identity: RunIdentity, offline: bool) -> Any:
     run = wandb.init(
         project=project_name(config),
         entity=config.wandb.entity,
         name=f"{config.name}-seed{config.seed}",
         group=config.name,
         tags=[config.data.name, *(["synthetic"] if config.data.synthetic else [])],
-        id=_run_id(folder),
+        id=identity.id,
         dir=str(folder),
         mode="offline" if offline else "online",
         resume=None if offline else "allow",
@@ -197,17 +202,6 @@ def _init(config: Config, folder: Path, offline: bool) -> Any:
         summary = "last,max" if section in (*TESTS, *VALIDATIONS) else "last"
         run.define_metric(f"{section}/*", step_metric="round", summary=summary)
     return run
-
-
-def _run_id(folder: Path) -> str:
-    """The run's id, drawn when its folder is new: a folder that is begun anew is another run."""
-    path = folder / "wandb" / "run_id"
-    with suppress(OSError):
-        if (known := path.read_text(encoding="utf-8").strip()).isalnum():
-            return known
-    drawn = secrets.token_hex(4)
-    write_text(path, drawn + "\n")
-    return drawn
 
 
 def _seconds(variable: str, default: float) -> float:

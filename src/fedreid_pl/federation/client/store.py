@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedreid_pl.federation.storage import read_state, write_state
+from fedreid_pl.bounded import OutsideFolder
+from fedreid_pl.errors import FedReIDError, printable
+from fedreid_pl.federation.storage import DamagedFile, read_state, write_state
+
+
+class LostState(FedReIDError):
+    """What a client kept cannot be read, and there is no earlier copy of it."""
 
 
 class KeptState(Protocol):
     """Where the clients of one worker keep their state: heads, own parts of the backbone, the callbacks' state."""
 
-    def load(self, client: str, before: int) -> dict[str, Any] | None:
-        """The client's state after its last turn in a round below `before`, `None` if it had none."""
+    def load(
+        self, client: str, before: int, fits: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any] | None:
+        """The client's state after its last turn in a round below `before`, `None` if it had none.
+
+        `fits` raises a ValueError for a state that does not belong to the client.
+        """
         ...
 
     def newest(self, client: str) -> int | None:
@@ -43,15 +54,56 @@ class ClientStore:
     Args:
         folder: the run's `clients` folder.
         writable: `False` on processes other than the first; they read what the first wrote.
+        tell: takes a line for the screen where the client is.
     """
 
-    def __init__(self, folder: Path, writable: bool = True) -> None:
+    def __init__(self, folder: Path, writable: bool = True, tell: Callable[[str], None] | None = None) -> None:
         self.folder, self.writable = folder, writable
+        self.tell = tell or (lambda text: None)
+        self._told: set[str] = set()
 
-    def load(self, client: str, before: int) -> dict[str, Any] | None:
-        """The client's state after its last turn in a round below `before`, `None` if it had none."""
-        rounds = [number for number in self._rounds(client) if number < before]
-        return read_state(self._path(client, rounds[-1])) if rounds else None
+    def load(
+        self, client: str, before: int, fits: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any] | None:
+        """The client's state after its last turn in a round below `before`, `None` if it had none.
+
+        Where that file is damaged the file of an earlier turn is used, and `tell` names client and files.
+
+        Args:
+            client: its name.
+            before: the round.
+            fits: raises a ValueError that says why a state does not belong to the client; `None`: all do.
+
+        Raises:
+            LostState: if there are files and none can be used; a new state never takes their place.
+            NewerFormat: if a newer fedreid_pl wrote the file.
+        """
+        problems: list[str] = []
+        for number in reversed([number for number in self._rounds(client) if number < before]):
+            path = self._path(client, number)
+            try:
+                state = read_state(path)
+                if fits is not None:
+                    fits(state)
+            except DamagedFile as error:
+                problems.append(str(error))
+            except ValueError as error:
+                problems.append(f"{path}: {error}")
+            else:
+                if problems:
+                    self._say(f"client {client}: {problems[0]}; what it kept in round {number} is used instead")
+                return state
+        if problems:
+            raise LostState(
+                f"client {client}: {problems[0]}; there is no earlier file that can be used: put it back, or begin "
+                "anew with resume=never"
+            )
+        return None
+
+    def _say(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.tell(f"warning: {text}")
 
     def newest(self, client: str) -> int | None:
         """The last round that the client has a file of, `None` if it has none."""
@@ -96,10 +148,16 @@ class ClientStore:
                     self._path(folder.name, number).unlink(missing_ok=True)
 
     def _path(self, client: str, round: int) -> Path:
-        return self.folder / client / f"round-{round:05d}.pt"
+        return self._place(client) / f"round-{round:05d}.pt"
+
+    def _place(self, client: str) -> Path:
+        """The client's folder; a name that leads elsewhere is refused."""
+        if "/" in client or client in ("", ".", ".."):
+            raise OutsideFolder(f"{self.folder}: {printable(client)!r} is no name of a client")
+        return self.folder / client
 
     def _rounds(self, client: str) -> list[int]:
-        folder = self.folder / client
+        folder = self._place(client)
         names = folder.iterdir() if folder.is_dir() else ()
         matches = (re.fullmatch(r"round-(\d+)\.pt", item.name) for item in names)
         return sorted(int(match[1]) for match in matches if match)

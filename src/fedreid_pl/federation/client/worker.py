@@ -16,7 +16,8 @@ from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback, training_losses
 from fedreid_pl.federation.client.checks import check_job
-from fedreid_pl.federation.client.store import KeptState
+from fedreid_pl.federation.client.kept import check_kept
+from fedreid_pl.federation.client.store import KeptState, LostState
 from fedreid_pl.federation.client.time_limit import TimeLimit
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedJob
 from fedreid_pl.functional.finite import first_not_finite
@@ -169,14 +170,14 @@ class ClientWorker:
             self._turns[client] = found if isinstance(found, dict) else None
         return self._turns.get(client) if newest is not None else None
 
-    def _kept(self, job: ClientJob) -> dict[str, Any]:
+    def _kept(self, job: ClientJob, fits: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """The state that the job starts from; what the server can no longer go back to is deleted before a turn."""
         start = job.config.get("starts_from", job.round - (job.kind == "fit"))
         assert isinstance(start, int)  # the job was checked
         if job.kind == "fit":
             keeps = str(job.config.get("keeps", ""))
             self.store.drop(job.client, start, [int(part) for part in keeps.split("/") if part])
-        return self.store.load(job.client, start + 1) or {}
+        return self.store.load(job.client, start + 1, fits) or {}
 
     def _prepare(
         self, job: ClientJob, callbacks: dict[str, FederationCallback], trained: bool
@@ -184,22 +185,16 @@ class ClientWorker:
         config, datamodule, backbone = self.config, self.datamodules[job.client], self.backbone
         seed = derive_seed(config.seed, job.round, job.client)
         seed_generators(derive_seed(seed, "dropout", 0))  # the same in all processes
-        kept = self._kept(job)
         draws = generator(config.seed, job.client, "head")
         head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
-        try:
-            if "head" in kept:  # not on data that it does not belong to
-                head.load_state_dict(kept["head"])
-            copy_state(kept.get("backbone", self.initial), backbone)
-        except (RuntimeError, TypeError) as error:
-            raise FedReIDError(
-                f"{self.store.place(job.client)}: what the client kept does not fit its data or the network; "
-                "put its own files back, or resume=never to begin anew"
-            ) from error
+        kept = self._kept(job, partial(check_kept, head=head.state_dict(), backbone=self.initial))
+        if "head" in kept:
+            head.load_state_dict(kept["head"])
+        copy_state(kept.get("backbone", self.initial), backbone)
         backbone.train()  # an evaluation that raised leaves it in eval mode
         for name, callback in callbacks.items():
             if name in kept.get("callbacks", {}):
-                callback.load_client_state_dict(kept["callbacks"][name])
+                _restore(callback, kept["callbacks"][name], self.store.place(job.client), name)
         tests = job.config.get("tests")
         datamodule.begin_turn(seed, str(tests).split("/") if tests else None)
         epochs_before = max(job.round - 1, 0) * config.local_epochs
@@ -234,6 +229,16 @@ class ClientWorker:
         samples = self.datamodules[job.client].num_samples
         outbox = module.outbox
         return ClientUpdate(job.round, job.client, outbox.backbone, samples, metrics, outbox.extras)
+
+
+def _restore(callback: FederationCallback, state: dict[str, Any], place: str, name: str) -> None:
+    try:
+        callback.load_client_state_dict(state)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise LostState(
+            f"{place}: what the client kept for callbacks.{name} is not what it writes ({type(error).__name__}); put "
+            "its own files back, or begin anew with resume=never"
+        ) from error
 
 
 def _check_finite(states: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.server.checkpoint_content import problem_of
 from fedreid_pl.federation.storage import DamagedFile, read_state, write_state
 
 PARTS = {
@@ -42,6 +43,8 @@ def read_checkpoint(path: Path, lineage: str | None = None) -> dict[str, Any]:
     for name, kind in PARTS.items():
         if type(state.get(name)) is not kind:
             raise DamagedFile(f"{path}: is not a checkpoint of a server ('{name}' is missing or not a {kind.__name__})")
+    if problem := problem_of(state):
+        raise DamagedFile(f"{path}: is not a checkpoint of a server ({problem})")
     if lineage is not None and state.get("lineage", lineage) != lineage:
         raise ForeignCheckpoint(
             f"{path}: was made with another configuration than the run it is wanted for; give the run's own file"
@@ -148,7 +151,10 @@ class Checkpoints:
         rounds = self.rounds()
         for number in reversed(rounds):
             try:
-                return read_checkpoint(self.path(number), self.lineage), problems
+                state = read_checkpoint(self.path(number), self.lineage)
+                if state["round"] == number:
+                    return state, problems
+                problems.append(f"{self.path(number)}: is of round {state['round']}")
             except DamagedFile as error:
                 problems.append(str(error))
         if rounds:

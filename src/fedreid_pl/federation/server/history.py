@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from fedreid_pl.errors import visible
 
 METRICS = (
     *("rank1", "rank5", "rank10", "mAP", "mAP_trapezoid", "mINP"),
@@ -17,6 +19,12 @@ METRICS = (
 
 TESTS, VALIDATIONS = ("global", "local"), ("val_global", "val_local")
 """Sections of scores: of the server's models and of the clients' own, on test sets and on validation sets."""
+
+
+MOST_ROWS, MOST_NAMES, MOST_ROUNDS = 2_000_000, 20_000, 10_000_000
+LONGEST = 200  # characters of a name
+LARGEST = 1e18
+ROUNDING = 1e-6
 
 
 class Record(NamedTuple):
@@ -90,18 +98,70 @@ class History:
         >>> History.from_csv(History([Record(1, "global", "mini-viper", "rank1", 0.25)]).to_csv()).records
         [Record(round=1, section='global', name='mini-viper', metric='rank1', value=0.25)]
         """
-        header, *rows = csv.reader(io.StringIO(text))
-        if tuple(header) != Record._fields:
-            raise ValueError(f"the first line is not {','.join(Record._fields)}")
-        return cls(Record(int(row[0]), row[1], row[2], row[3], float(row[4])) for row in rows)
+        rows = csv.reader(io.StringIO(text))
+        try:
+            if tuple(next(rows, ())) != Record._fields:
+                raise ValueError(f"the first line is not {','.join(Record._fields)}")
+            return cls(checked_records(rows))
+        except csv.Error as error:
+            raise ValueError(f"line {rows.line_num}: {error}") from error
 
     def state_dict(self) -> dict[str, list]:
         """Columns, as a checkpoint keeps them."""
         return {name: [getattr(record, name) for record in self.records] for name in Record._fields}
 
     def load_state_dict(self, state: dict[str, list]) -> None:
-        """Restores the columns of a checkpoint."""
-        self._take(Record(*row) for row in zip(*(state[name] for name in Record._fields), strict=True))
+        """Restores the columns of a checkpoint.
+
+        Raises:
+            ValueError: if they are no columns of a history.
+        """
+        try:
+            columns = [state[name] for name in Record._fields]
+        except (KeyError, TypeError) as error:
+            raise ValueError("a column is missing") from error
+        if not all(type(column) is list for column in columns) or len(set(map(len, columns))) != 1:
+            raise ValueError("the columns are no lists of one length")
+        self._take(checked_records(zip(*columns, strict=True)))
+
+
+def checked_records(rows: Iterable[Sequence[Any]]) -> Iterator[Record]:
+    """Rows of a file or a checkpoint as records, each held against its type and bounds.
+
+    Raises:
+        ValueError: naming the row and what is wrong with it.
+    """
+    seen: dict[str, set[str]] = {}
+    words: dict[str, str] = {}
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(Record._fields) or number > MOST_ROWS:
+            raise ValueError(
+                f"row {number}: " + ("more rows than are read" if number > MOST_ROWS else "not five values")
+            )
+        for text in row[1:4]:
+            if text not in words:
+                if type(text) is not str or not 0 < len(text) <= LONGEST or visible(text) != text:
+                    raise ValueError(f"row {number}: {text!r} is no name")
+                words[text] = text
+        names = seen.setdefault(words[row[1]], set())
+        names.add(words[row[2]])
+        if len(names) > MOST_NAMES:
+            raise ValueError(f"row {number}: more than {MOST_NAMES:,} names in section {row[1]}")
+        try:
+            round, value = int(row[0]), float(row[4])
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"row {number}: {row[0]!r} and {row[4]!r} are no round and number") from None
+        if not 0 <= round <= MOST_ROUNDS or not _is_possible(row[1], row[3], value):
+            raise ValueError(f"row {number}: round {round}, {row[1]} {row[3]} {value:g} is out of bounds")
+        yield Record(round, words[row[1]], words[row[2]], words[row[3]], value)
+
+
+def _is_possible(section: str, metric: str, value: float) -> bool:
+    if section in (*TESTS, *VALIDATIONS) and metric in METRICS:
+        return -ROUNDING <= value <= 1 + ROUNDING
+    if section in ("weights", "cost", "system") or section in (*TESTS, *VALIDATIONS):
+        return abs(value) <= LARGEST
+    return True  # losses and epsilon may be infinite
 
 
 def summarize(history: History, section: str) -> dict[str, dict[str, dict[str, float]]]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from markupsafe import Markup
+
+from fedreid_pl.reporting.html.markup import element, joined
 from fedreid_pl.reporting.html.svg import (
     BOTTOM,
     HEIGHT,
@@ -28,7 +31,7 @@ ROW = 24.0
 LABELS = 134.0  # width of the names at the left of rows
 
 
-def bar_chart(bars: Mapping[str, Bar], order: Sequence[str], y_name: str, title: str) -> str:
+def bar_chart(bars: Mapping[str, Bar], order: Sequence[str], y_name: str, title: str) -> Markup:
     """Upright bars from zero, each with its value and, over several seeds, a whisker of one standard deviation."""
     highest = max(bar.value + (bar.deviation or 0) for bar in bars.values())
     y_ticks = ticks(0, max(highest, 1e-9), 5)
@@ -40,22 +43,28 @@ def bar_chart(bars: Mapping[str, Bar], order: Sequence[str], y_name: str, title:
         middle, top = x(index + 0.5), y(bar.value)
         shape = list(order).index(label) % SERIES
         parts.append(
-            f'<rect class="fill f{shape}" x="{number(middle - width / 2)}" y="{number(top)}" '
-            f'width="{number(width)}" height="{number(y.start - top)}"/>'
+            element(
+                "rect",
+                class_=f"fill f{shape}",
+                x=number(middle - width / 2),
+                y=number(top),
+                width=number(width),
+                height=number(y.start - top),
+            )
         )
         if bar.deviation is not None:
             low, high = number(y(max(0.0, bar.value - bar.deviation))), number(y(bar.value + bar.deviation))
-            parts.append(f'<path class="whisker" d="M{number(middle)},{low}L{number(middle)},{high}"/>')
+            parts.append(element("path", class_="whisker", d=f"M{number(middle)},{low}L{number(middle)},{high}"))
         above = y(bar.value + (bar.deviation or 0)) - 4
         parts.append(text(middle, above, f"{bar.value:.1f}", "middle", "tick"))
         parts.append(text(middle, y.start + 15, shorten(label, (x.end - x.start) / len(bars)), "middle", "tick"))
     spoken = "; ".join(f"{label}: {_told(bar)}" for label, bar in bars.items())
-    return picture("".join(parts), f"{y_name}, {title}. {spoken}.")
+    return picture(joined(parts), f"{y_name}, {title}. {spoken}.")
 
 
 def row_chart(
     rows: Mapping[str, Mapping[str, Bar]], order: Sequence[str], x_name: str, title: str, x_ticks: Sequence[float]
-) -> str:
+) -> Markup:
     """One row per test set with a mark for each kind of model, joined by a line; all panels share the ticks."""
     height = TOP + ROW * len(rows) + BOTTOM
     x = Scale(x_ticks[0], x_ticks[-1], LABELS, WIDTH - RIGHT - 6)
@@ -67,16 +76,17 @@ def row_chart(
         at = TOP + ROW * (index + 0.5)
         places = [x(bar.value) for bar in row.values()]
         parts.append(text(LABELS - 9, at + 4, shorten(name, LABELS - 9), "end", "label"))
-        parts.append(f'<path class="link" d="M{number(min(places))},{number(at)}L{number(max(places))},{number(at)}"/>')
+        link = f"M{number(min(places))},{number(at)}L{number(max(places))},{number(at)}"
+        parts.append(element("path", class_="link", d=link))
         for kind, bar in row.items():
             parts.append(marker(x(bar.value), at, list(order).index(kind), 4.6, f"{name}, {kind}: {_told(bar)}"))
     spoken = "; ".join(
         f"{name}: " + ", ".join(f"{kind} {bar.value:.1f}" for kind, bar in row.items()) for name, row in rows.items()
     )
-    return picture("".join(parts), f"{x_name}, {title}. {spoken}.", height=height)
+    return picture(joined(parts), f"{x_name}, {title}. {spoken}.", height=height)
 
 
-def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], x_name: str, title: str) -> str:
+def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], x_name: str, title: str) -> Markup:
     """One row per experiment whose parts lie end to end, each with its number where it fits."""
     height = TOP + 26 * len(rows) + BOTTOM
     longest = max(sum(parts.values()) for parts in rows.values())
@@ -93,8 +103,15 @@ def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], 
             left, right = x(done), x(done + amount)
             series = list(order).index(part)
             parts.append(
-                f'<rect class="fill f{series % SERIES}" x="{number(left)}" y="{number(at)}" '
-                f'width="{number(right - left)}" height="18"><title>{part}: {amount:,.1f}</title></rect>'
+                element(
+                    "rect",
+                    element("title", f"{part}: {amount:,.1f}"),
+                    class_=f"fill f{series % SERIES}",
+                    x=number(left),
+                    y=number(at),
+                    width=number(right - left),
+                    height=18,
+                )
             )
             if right - left > 14:
                 middle = (left + right) / 2
@@ -104,16 +121,14 @@ def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], 
         f"{name}: " + ", ".join(f"{part} {amount:,.1f}" for part, amount in amounts.items())
         for name, amounts in rows.items()
     )
-    return picture("".join(parts), f"{x_name}, {title}. {spoken}.", height=height)
+    return picture(joined(parts), f"{x_name}, {title}. {spoken}.", height=height)
 
 
-def _upright_grid(x: Scale, x_ticks: Sequence[float], top: float, bottom: float) -> str:
-    lines = "".join(
-        f'<line x1="{number(x(tick))}" x2="{number(x(tick))}" y1="{number(top)}" y2="{number(bottom)}"/>'
-        for tick in x_ticks
-    )
-    labels = "".join(text(x(tick), bottom + 14, tick_text(tick), "middle", "tick") for tick in x_ticks)
-    return f'<g class="grid">{lines}</g>{labels}'
+def _upright_grid(x: Scale, x_ticks: Sequence[float], top: float, bottom: float) -> Markup:
+    places = [number(x(tick)) for tick in x_ticks]
+    lines = [element("line", x1=at, x2=at, y1=number(top), y2=number(bottom)) for at in places]
+    labels = [text(x(tick), bottom + 14, tick_text(tick), "middle", "tick") for tick in x_ticks]
+    return joined([element("g", *lines, class_="grid"), *labels])
 
 
 def _told(bar: Bar) -> str:

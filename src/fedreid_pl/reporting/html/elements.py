@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 
+from markupsafe import Markup
+
+from fedreid_pl.reporting.html.markup import element, joined
 from fedreid_pl.reporting.html.svg import swatch
 
 
@@ -13,7 +15,7 @@ from fedreid_pl.reporting.html.svg import swatch
 class Sheet:
     """A table: a caption, headings, and rows of text, the first `left` columns of which name the row.
 
-    >>> Sheet("Rank-1", ["client", "last"], [["mini-viper", "41.5"]]).to_html().partition("<tbody>")[2]
+    >>> str(Sheet("Rank-1", ["client", "last"], [["mini-viper", "41.5"]]).to_html()).partition("<tbody>")[2]
     '<tr><th scope="row">mini-viper</th><td>41.5</td></tr></tbody></table></div>'
     """
 
@@ -23,23 +25,20 @@ class Sheet:
     left: int = 1
     notes: Sequence[str] = field(default_factory=list)
 
-    def to_html(self, caption: bool = True) -> str:
+    def to_html(self, caption: bool = True) -> Markup:
         """A table in a box that scrolls sideways where the screen is narrow, by keyboard as well."""
-        kinds = [' class="name"'] * self.left + [""] * len(self.header)
+        kinds = ["name"] * self.left + [None] * len(self.header)
         columns = zip(self.header, kinds, strict=False)
-        head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in columns)
-        body = "".join(f"<tr>{self._cells(row)}</tr>" for row in self.rows)
-        said = f'<p class="title">{escape(self.title)}</p>' if caption else ""
-        name = escape(self.title, quote=True)
-        notes = "".join(f'<p class="note">{escape(note)}</p>' for note in self.notes)
-        return (
-            f'{said}<div class="scroll" tabindex="0" role="region" aria-label="{name}">'
-            f'<table aria-label="{name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
-        )
+        head = [element("th", name, scope="col", class_=kind) for name, kind in columns]
+        rows = [element("tr", *self._cells(row)) for row in self.rows]
+        table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), aria_label=self.title)
+        box = element("div", table, class_="scroll", tabindex="0", role="region", aria_label=self.title)
+        said = paragraph(self.title, "title") if caption else None
+        return joined([said, box, *(paragraph(note, "note") for note in self.notes)])
 
-    def _cells(self, row: Sequence[str]) -> str:
-        named = "".join(f'<th scope="row">{escape(cell)}</th>' for cell in row[: self.left])
-        return named + "".join(f"<td>{escape(cell)}</td>" for cell in row[self.left :])
+    def _cells(self, row: Sequence[str]) -> list[Markup]:
+        named = [element("th", cell, scope="row") for cell in row[: self.left]]
+        return named + [element("td", cell) for cell in row[self.left :]]
 
 
 @dataclass
@@ -48,42 +47,39 @@ class Section:
 
     key: str
     title: str
-    body: str
+    body: Markup
 
-    def to_html(self) -> str:
+    def to_html(self) -> Markup:
         """The section's element."""
-        return f'<section id="{self.key}"><h2>{escape(self.title)}</h2>{self.body}</section>'
+        return element("section", element("h2", self.title), self.body, id=self.key)
 
 
-def paragraph(text: str, kind: str = "") -> str:
+def paragraph(text: str, kind: str = "") -> Markup:
     """A paragraph of plain text."""
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+    return element("p", text, class_=kind or None)
 
 
-def legend(labels: Iterable[str], kind: str = "line", shown: Container[str] | None = None) -> str:
+def legend(labels: Iterable[str], kind: str = "line", shown: Container[str] | None = None) -> Markup:
     """What colour, dash, mark or number stand for; `shown`: those of the labels that are in the charts."""
-    items = "".join(
-        f"<li>{swatch(index, kind)}<span>{escape(label)}</span></li>"
+    items = [
+        element("li", swatch(index, kind), element("span", label))
         for index, label in enumerate(labels)
         if shown is None or label in shown
-    )
-    return f'<ul class="legend">{items}</ul>'
+    ]
+    return element("ul", *items, class_="legend")
 
 
-def panels(charts: Mapping[str, str]) -> str:
+def panels(charts: Mapping[str, Markup]) -> Markup:
     """Charts side by side as far as there is room, each below its name."""
-    figures = "".join(
-        f"<figure><figcaption>{escape(name)}</figcaption>{chart}</figure>" for name, chart in charts.items()
-    )
-    return f'<div class="panels">{figures}</div>'
+    figures = [element("figure", element("figcaption", name), chart) for name, chart in charts.items()]
+    return element("div", *figures, class_="panels")
 
 
-def folded(summary: str, body: str, kind: str = "", opened: bool = False) -> str:
+def folded(summary: str, body: Markup, kind: str = "", opened: bool = False) -> Markup:
     """A part that is opened and closed by a click or the keyboard."""
-    name = f' class="{kind}"' * bool(kind) + " open" * opened
-    return f"<details{name}><summary>{escape(summary)}</summary>{body}</details>"
+    return element("details", element("summary", summary), body, class_=kind or None, open=opened)
 
 
-def data_table(sheet: Sheet) -> str:
+def data_table(sheet: Sheet) -> Markup:
     """The numbers of a chart, folded."""
     return folded(f"Table: {sheet.title}", sheet.to_html(caption=False), "data")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import fmean
 
+from markupsafe import Markup
+
+from fedreid_pl.reporting.html.markup import element, joined
 from fedreid_pl.reporting.html.svg import (
     BOTTOM,
     DASHES,
@@ -30,7 +33,7 @@ SHORT = 24
 LAYER = 13.0  # height from which a layer has room for its number
 
 
-def line_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_name: str, title: str) -> str:
+def line_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_name: str, title: str) -> Markup:
     """Curves with a band of one standard deviation where several seeds give one.
 
     Args:
@@ -58,18 +61,19 @@ def line_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_nam
             upper = [y(min(v + d, y.high)) for v, d in zip(curve.y, curve.deviation, strict=True)]
             lower = [y(max(v - d, y.low)) for v, d in zip(curve.y, curve.deviation, strict=True)]
             outline = points_of([*across, *reversed(across)], [*upper, *reversed(lower)])
-            bands.append(f'<path class="band f{shape}" d="{outline}Z"/>')
+            bands.append(element("path", class_=f"band f{shape}", d=f"{outline}Z"))
         up = [y(value) for value in curve.y]
-        lines.append(f'<path class="line s{shape}" stroke-dasharray="{DASHES[shape]}" d="{points_of(across, up)}"/>')
+        drawn = {"stroke_dasharray": DASHES[shape], "d": points_of(across, up)}
+        lines.append(element("path", class_=f"line s{shape}", **drawn))
         for index in _marked(len(curve.x), series):
             deviation = f" ± {curve.deviation[index]:.1f}" if curve.deviation else ""
             tip = f"{label}: {curve.y[index]:.1f}{deviation} at {curve.x[index]:g}"
             marks.append(marker(across[index], up[index], series, title=tip))
-    body = axes(x, y, x_ticks, y_ticks, x_name, y_name) + "".join([*bands, *lines, *marks])
+    body = joined([axes(x, y, x_ticks, y_ticks, x_name, y_name), *bands, *lines, *marks])
     return picture(body, f"{y_name} over {x_name}, {title}. {_spoken(curves, x_name)}")
 
 
-def stack_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_name: str, title: str) -> str:
+def stack_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_name: str, title: str) -> Markup:
     """Shares on top of each other, the first at the bottom; a layer carries its number where it is thickest."""
     xs = next(iter(curves.values())).x
     total = [sum(curve.y[index] for curve in curves.values()) for index in range(len(xs))]
@@ -86,7 +90,8 @@ def stack_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_na
         series = order.index(label)
         top = [below + curve.y[place] for below, place in zip(base, places, strict=True)]
         outline = points_of([*across, *reversed(across)], [y(v) for v in [*top, *reversed(base)]])
-        layers.append(f'<path class="fill f{series % SERIES}" d="{outline}Z"><title>{series + 1}</title></path>')
+        number_of = element("title", series + 1)
+        layers.append(element("path", number_of, class_=f"fill f{series % SERIES}", d=f"{outline}Z"))
         inside = [i for i, at in enumerate(across) if x.start + 8 <= at <= x.end - 8] or [0]
         thickest = max(inside, key=lambda i: (round(top[i] - base[i], 3), -abs(across[i] - (x.start + x.end) / 2)))
         if (top[thickest] - base[thickest]) / y.high * (y.start - y.end) >= LAYER:
@@ -94,7 +99,7 @@ def stack_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_na
             numbers.append(text(across[thickest], middle, str(series + 1), "middle", f"on f{series % SERIES}"))
         base = top
     x_ticks = [tick for tick in ticks(xs[0], xs[-1], 6) if tick == int(tick)]
-    body = axes(x, y, x_ticks, y_ticks, x_name, y_name) + "".join([*layers, *numbers])
+    body = joined([axes(x, y, x_ticks, y_ticks, x_name, y_name), *layers, *numbers])
     means = ", ".join(f"{label} {fmean(curve.y):.3f}" for label, curve in curves.items())
     return picture(body, f"{y_name} stacked over {x_name}, {title}. Means: {means}.")
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
+
+from markupsafe import Markup
 
 from fedreid_pl.reporting.html.elements import Section
+from fedreid_pl.reporting.html.markup import document, element, joined
 from fedreid_pl.reporting.html.style import STYLE
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""What a browser may load: nothing but the images and the style inside the file; no script runs."""
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""What a browser may load: nothing but the images and the style inside the file; no script runs.
+
+It is the second line of defence: `markup.element` writes nothing that could run or load.
+"""
 
 
-def page(title: str, head: str, sections: Iterable[Section]) -> str:
+def page(title: str, head: Markup, sections: Iterable[Section]) -> str:
     """The whole document.
 
     Args:
@@ -21,15 +26,13 @@ def page(title: str, head: str, sections: Iterable[Section]) -> str:
         sections: those without a body are left out.
     """
     shown = [section for section in sections if section.body]
-    contents = "".join(f'<li><a href="#{section.key}">{escape(section.title)}</a></li>' for section in shown)
-    body = "".join(section.to_html() for section in shown)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
-        '<a class="skip" href="#content">Skip to the content</a>'
-        f'<header><h1>{escape(title)}</h1>{head}<nav aria-label="Contents"><ul>{contents}</ul></nav></header>'
-        f'<main id="content">{body}</main></body></html>\n'
+    links = [element("li", element("a", section.title, href=f"#{section.key}")) for section in shown]
+    contents = element("nav", element("ul", *links), aria_label="Contents")
+    body = joined(
+        [
+            element("a", "Skip to the content", class_="skip", href="#content"),
+            element("header", element("h1", title), head, contents),
+            element("main", *(section.to_html() for section in shown), id="content"),
+        ]
     )
+    return document(title, POLICY, STYLE, body)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
+
+from markupsafe import Markup
 
 import fedreid_pl
 from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.html.elements import Section, Sheet
+from fedreid_pl.reporting.html.markup import element, joined
 from fedreid_pl.reporting.html.page import page
 from fedreid_pl.reporting.html.sections import (
     accuracy,
@@ -82,13 +84,13 @@ class Report:
             return f"{self.runs[0].config.name} on {data}"
         return f"{len(self.experiments)} experiment{'s' * (len(self.experiments) > 1)} on {data}"
 
-    def _head(self) -> str:
-        flags = ['<span class="flag">Synthetic data: drawn pictures, nobody\'s photograph</span>'] * self.synthetic
+    def _head(self) -> Markup:
+        flags = [element("span", "Synthetic data: drawn pictures, nobody's photograph", class_="flag")] * self.synthetic
         late = [f"{run.config.name}, seed {run.config.seed}" for run in self.runs if not run.complete]
         for name in late[:5]:
-            flags.append(f'<span class="flag warn">Not complete: {escape(name)}</span>')
-        flags += [f'<span class="flag warn">Missing: {escape(name)}</span>' for name in self.missing]
-        return f'<p>{"".join(flags)}</p><p class="lead">{escape(self._lead())}</p>'
+            flags.append(element("span", f"Not complete: {name}", class_="flag warn"))
+        flags += [element("span", f"Missing: {name}", class_="flag warn") for name in self.missing]
+        return joined([element("p", *flags), element("p", self._lead(), class_="lead")])
 
     def _lead(self) -> str:
         seeds = sorted({run.config.seed for run in self.runs})

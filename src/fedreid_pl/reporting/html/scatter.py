@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from markupsafe import Markup
+
+from fedreid_pl.reporting.html.markup import element, joined
 from fedreid_pl.reporting.html.svg import SERIES, Scale, marker, number, picture
 
 SIDE, EDGE = 360.0, 12.0
@@ -18,7 +21,7 @@ class Point(NamedTuple):
     group: str
 
 
-def scatter_chart(points: Mapping[str, Sequence[Point]], order: Sequence[str], title: str) -> str:
+def scatter_chart(points: Mapping[str, Sequence[Point]], order: Sequence[str], title: str) -> Markup:
     """Marks by series; thin lines join the points of a group in their order. Both axes have the same unit.
 
     Args:
@@ -32,7 +35,7 @@ def scatter_chart(points: Mapping[str, Sequence[Point]], order: Sequence[str], t
     left, low = (max(xs) + min(xs) - span) / 2, (max(ys) + min(ys) - span) / 2
     x = Scale(left, left + span, EDGE, SIDE - EDGE)
     y = Scale(low, low + span, SIDE - EDGE, EDGE)
-    joined, marks = [], []
+    threads, marks = [], []
     for label, row in points.items():
         series = list(order).index(label)
         groups: dict[str, list[Point]] = {}
@@ -41,7 +44,7 @@ def scatter_chart(points: Mapping[str, Sequence[Point]], order: Sequence[str], t
         for group, members in groups.items():
             if len(members) > 1:
                 path = "L".join(f"{number(x(p.x))},{number(y(p.y))}" for p in members)
-                joined.append(f'<path class="thread s{series % SERIES}" d="M{path}"/>')
+                threads.append(element("path", class_=f"thread s{series % SERIES}", d=f"M{path}"))
             marks += [marker(x(p.x), y(p.y), series, 3.0, f"{label}, {group}") for p in members]
-    frame = f'<rect class="frame" x="1" y="1" width="{SIDE - 2:g}" height="{SIDE - 2:g}"/>'
-    return picture(frame + "".join([*joined, *marks]), title, SIDE, SIDE)
+    frame = element("rect", class_="frame", x=1, y=1, width=number(SIDE - 2), height=number(SIDE - 2))
+    return picture(joined([frame, *threads, *marks]), title, SIDE, SIDE)

@@ -1,11 +1,14 @@
-"""Parts of every chart: scales, ticks, axes, marks. A chart is text; colours come from the page's style by class."""
+"""Parts of every chart: scales, ticks, axes, marks. Colours come from the page's style by class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from fedreid_pl.reporting.html.markup import element, joined
 
 WIDTH, HEIGHT = 360.0, 228.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 10.0, 10.0, 38.0
@@ -87,10 +90,9 @@ def points_of(x: Sequence[float], y: Sequence[float]) -> str:
     return "M" + "L".join(f"{number(a)},{number(b)}" for a, b in zip(x, y, strict=True))
 
 
-def text(x: float, y: float, content: str, anchor: str = "start", kind: str = "") -> str:
+def text(x: float, y: float, content: str, anchor: str = "start", kind: str = "") -> Markup:
     """A line of text; `kind` is a class."""
-    name = f' class="{kind}"' if kind else ""
-    return f'<text x="{number(x)}" y="{number(y)}" text-anchor="{anchor}"{name}>{escape(content)}</text>'
+    return element("text", content, x=number(x), y=number(y), text_anchor=anchor, class_=kind or None)
 
 
 def shorten(content: str, width: float, size: float = 7.2) -> str:
@@ -104,55 +106,51 @@ def shorten(content: str, width: float, size: float = 7.2) -> str:
     return content if len(content) <= most else f"{content[:head]}…{content[len(content) - (most - 1 - head) :]}"
 
 
-def axes(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str) -> str:
+def axes(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str) -> Markup:
     """Grid, tick labels and names of both axes."""
-    parts = ['<g class="grid">']
-    for value in y_ticks:
-        at = number(y(value))
-        parts.append(f'<line x1="{number(x.start)}" x2="{number(x.end)}" y1="{at}" y2="{at}"/>')
-    parts.append("</g>")
+    heights = [number(y(value)) for value in y_ticks]
+    lines = [element("line", x1=number(x.start), x2=number(x.end), y1=at, y2=at) for at in heights]
+    parts = [element("g", *lines, class_="grid")]
     parts += [text(x.start - 5, y(value) + 3.5, tick_text(value), "end", "tick") for value in y_ticks]
     for value in x_ticks:
         if x.low - 1e-9 <= value <= x.high + 1e-9:
             parts.append(text(x(value), y.start + 14, tick_text(value), "middle", "tick"))
     parts.append(text((x.start + x.end) / 2, y.start + 29, x_name, "middle", "axis"))
     middle = (y.start + y.end) / 2
-    parts.append(
-        f'<text class="axis" text-anchor="middle" transform="translate(11 {number(middle)}) rotate(-90)">'
-        f"{escape(y_name)}</text>"
-    )
-    return "".join(parts)
+    turned = f"translate(11 {number(middle)}) rotate(-90)"
+    parts.append(element("text", y_name, class_="axis", text_anchor="middle", transform=turned))
+    return joined(parts)
 
 
-def marker(x: float, y: float, series: int, size: float = 3.6, title: str = "") -> str:
+def marker(x: float, y: float, series: int, size: float = 3.6, title: str = "") -> Markup:
     """A mark whose shape and colour stand for a series."""
     a, b, s = x, y, size
     shape = series % SERIES
-    name = f'class="mark s{shape}"'
-    inside = f"<title>{escape(title)}</title>" if title else ""
+    inside = element("title", title) if title else None
     if shape == 0:
-        return f'<circle {name} cx="{number(a)}" cy="{number(b)}" r="{number(s)}">{inside}</circle>'
+        return element("circle", inside, class_="mark s0", cx=number(a), cy=number(b), r=number(s))
     places = " ".join(f"{number(a + s * dx)},{number(b + s * dy)}" for dx, dy in OUTLINES[shape])
-    return f'<polygon {name} points="{places}">{inside}</polygon>'
+    return element("polygon", inside, class_=f"mark s{shape}", points=places)
 
 
-def picture(body: str, label: str, width: float = WIDTH, height: float = HEIGHT) -> str:
+def picture(body: Markup, label: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
     """The chart as an element that is one image to a screen reader, with `label` as its text."""
-    return (
-        f'<svg role="img" aria-label="{escape(label, quote=True)}" viewBox="0 0 {number(width)} {number(height)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{body}</svg>'
-    )
+    box = f"0 0 {number(width)} {number(height)}"
+    return element("svg", body, role="img", aria_label=label, viewBox=box, xmlns="http://www.w3.org/2000/svg")
 
 
-def swatch(series: int, kind: str = "line") -> str:
+def swatch(series: int, kind: str = "line") -> Markup:
     """A series for a legend: its `line` with the mark, the `mark` alone, or the `fill` with its number."""
     shape = series % SERIES
     if kind == "mark":
-        body = marker(8, 8, series, 4.6)
-        return f'<svg class="swatch" viewBox="0 0 16 16" aria-hidden="true" width="16" height="16">{body}</svg>'
+        return _swatch(16, marker(8, 8, series, 4.6))
     if kind == "fill":
-        body = f'<rect class="fill f{shape}" x="1" y="1" width="20" height="14"/>'
-        body += text(11, 12, str(series + 1), "middle", f"on f{shape}")
-        return f'<svg class="swatch" viewBox="0 0 22 16" aria-hidden="true" width="22" height="16">{body}</svg>'
-    body = f'<path class="line s{shape}" stroke-dasharray="{DASHES[shape]}" d="M0,8L34,8"/>' + marker(17, 8, series)
-    return f'<svg class="swatch" viewBox="0 0 34 16" aria-hidden="true" width="34" height="16">{body}</svg>'
+        body = element("rect", class_=f"fill f{shape}", x=1, y=1, width=20, height=14)
+        return _swatch(22, body, text(11, 12, str(series + 1), "middle", f"on f{shape}"))
+    body = element("path", class_=f"line s{shape}", stroke_dasharray=DASHES[shape], d="M0,8L34,8")
+    return _swatch(34, body, marker(17, 8, series))
+
+
+def _swatch(width: int, *parts: Any) -> Markup:
+    box = f"0 0 {width} 16"
+    return element("svg", *parts, class_="swatch", viewBox=box, aria_hidden="true", width=width, height=16)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from fedreid_pl.reporting.html.elements import Sheet, data_table, legend, panels, paragraph
 from fedreid_pl.reporting.html.lines import line_chart
 from fedreid_pl.reporting.records import Experiments, RunRecord
@@ -13,12 +15,12 @@ ROWS = 40
 """Rounds that a folded table shows at most, evenly spread; metrics.csv has all."""
 
 
-def body(experiments: Experiments, standalone: RunRecord | None) -> str:
+def body(experiments: Experiments, standalone: RunRecord | None) -> Markup:
     """One panel per test set and one of their mean."""
     lines = lines_of(experiments, standalone)
     found = accuracy_curves(lines)
     if not found:
-        return ""
+        return Markup()
     order = [line.label for line in lines]
     charts = {test: line_chart(curves, order, "round", "Rank-1 (%)", test) for test, curves in found.items()}
     whose = " of the server's model, or of the clients' own where there is none" * (len(experiments) > 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from markupsafe import Markup
+
 from fedreid_pl.reporting.html.bars import amount_chart
 from fedreid_pl.reporting.html.elements import Sheet, data_table, legend, panels, paragraph
 from fedreid_pl.reporting.records import Experiments
@@ -13,12 +15,12 @@ MEGABYTE = 10**6
 PHASES = ("fit", "aggregate", "evaluate", "checkpoint", "other")
 
 
-def body(experiments: Experiments) -> str:
+def body(experiments: Experiments) -> Markup:
     """Seconds by phase and megabytes by direction, one row per experiment."""
     seconds = costs(experiments, lambda cost: {phase: cost["seconds"].get(phase, 0.0) for phase in PHASES})
     sent = costs(experiments, _megabytes)
     if not seconds:
-        return ""
+        return Markup()
     memory = costs(experiments, lambda cost: {"peak": cost.get("peak_memory_bytes", 0) / MEGABYTE})
     charts = {"Time": amount_chart(seconds, PHASES, "seconds", "time by phase") + legend(PHASES, "fill")}
     if any(sum(row.values()) for row in sent.values()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from fedreid_pl.reporting.html.elements import data_table, legend, panels, paragraph
 from fedreid_pl.reporting.html.lines import line_chart
 from fedreid_pl.reporting.html.sections.accuracy import curve_sheet
@@ -10,18 +12,19 @@ from fedreid_pl.reporting.records import Experiments, RunRecord
 from fedreid_pl.reporting.views import cmc_curves, lines_of
 
 
-def body(experiments: Experiments, standalone: RunRecord | None) -> str:
+def body(experiments: Experiments, standalone: RunRecord | None) -> Markup:
     """One panel per test set, of the runs that have an inspection.json."""
     lines = lines_of(experiments, standalone)
     runs = [run for line in lines for run in line.runs]
     found = cmc_curves(lines)
-    lacking = {run.folder: run for run in runs if run.inspection is None and run.complete}
-    hint = ""
+    lacking = [run for run in runs if run.inspection is None and run.complete]
+    hint = Markup()
     if lacking:
-        folder, run = next(iter(lacking.items()))
+        run = lacking[0]
         more = f" and {len(lacking) - 1} more" * (len(lacking) > 1)
-        command = f"fedreid-pl report {folder} report.images={str(shows_images(run.config)).lower()}"
-        hint = paragraph(f"Not known of {folder}{more}; computed from the last checkpoint by: {command}", "note")
+        command = f"fedreid-pl report RUN_FOLDER report.images={str(shows_images(run.config)).lower()}"
+        name = f"{run.config.name}, seed {run.config.seed}{more}"
+        hint = paragraph(f"Not known of {name}; computed from the last checkpoint by: {command}", "note")
     if not found:
         return hint
     order = [line.label for line in lines]

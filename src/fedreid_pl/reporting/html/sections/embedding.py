@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
+
 from fedreid_pl.reporting.html.elements import Sheet, data_table, legend, panels, paragraph
+from fedreid_pl.reporting.html.markup import element, joined
 from fedreid_pl.reporting.html.scatter import Point, scatter_chart
 from fedreid_pl.reporting.records import Experiments
 
 STAGES = {"before": "before: the initial network", "after": "after the last round"}
 
 
-def body(experiments: Experiments) -> str:
+def body(experiments: Experiments) -> Markup:
     """Both pictures for the first run of every experiment that has them."""
     parts = []
     for label, runs in experiments.items():
         found = next((run.inspection["embedding"] for run in runs if run.inspection), None)
         if found:
             parts.append(_experiment(label if len(experiments) > 1 else "", found))
-    return "".join(parts)
+    return joined(parts)
 
 
-def _experiment(label: str, found: dict[str, Any]) -> str:
+def _experiment(label: str, found: dict[str, Any]) -> Markup:
     order = list(dict.fromkeys(point["test"] for point in found["points"]))
     charts, rows = {}, []
     for stage, name in STAGES.items():
@@ -46,6 +48,6 @@ def _experiment(label: str, found: dict[str, Any]) -> str:
     if found["method"] == "PCA":
         shares = ", ".join(f"{stage} {100 * found['explained'][stage]:.0f} %" for stage in STAGES)
         said += f" Variance in the plane: {shares}."
-    heading = f"<h3>{escape(label)}</h3>" if label else ""
+    heading = element("h3", label) if label else Markup()
     sheet = Sheet(f"Places of the queries{' of ' + label if label else ''}", header, rows, left=3)
     return heading + paragraph(said) + legend(order, "mark") + panels(charts) + data_table(sheet)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
+
 from fedreid_pl.reporting.html.elements import Sheet, paragraph
+from fedreid_pl.reporting.html.markup import element, joined
 from fedreid_pl.reporting.records import Experiments, RunRecord
 from fedreid_pl.reporting.tables import percent
 
@@ -15,19 +17,19 @@ HEADLINE = 2
 """How many tables of a comparison stand at the top."""
 
 
-def body(experiments: Experiments, standalone: RunRecord | None, tables: Sequence[Sheet]) -> str:
+def body(experiments: Experiments, standalone: RunRecord | None, tables: Sequence[Sheet]) -> Markup:
     """Of a comparison its first tables, of a single run its own table."""
     if tables:
-        return "".join(table.to_html() for table in tables[:HEADLINE])
+        return joined(table.to_html() for table in tables[:HEADLINE])
     ((_, runs),) = list(experiments.items())[:1]
     if not any(runs[0].summary.get(section) for section in ("global", "local")):
         return paragraph("Nothing has been evaluated yet.")
     return _facts(runs[0], standalone) + run_sheet(runs[0], standalone).to_html()
 
 
-def further(tables: Sequence[Sheet]) -> str:
+def further(tables: Sequence[Sheet]) -> Markup:
     """The other tables of a comparison."""
-    return "".join(table.to_html() for table in tables[HEADLINE:])
+    return joined(table.to_html() for table in tables[HEADLINE:])
 
 
 def run_sheet(run: RunRecord, standalone: RunRecord | None) -> Sheet:
@@ -57,7 +59,7 @@ def run_sheet(run: RunRecord, standalone: RunRecord | None) -> Sheet:
     return Sheet("Last round, by test set", header, rows, notes=notes)
 
 
-def _facts(run: RunRecord, standalone: RunRecord | None) -> str:
+def _facts(run: RunRecord, standalone: RunRecord | None) -> Markup:
     facts: dict[str, str] = {}
     named = {"federated": "local models"}.get(run.config.role, run.config.role)
     for section, name in (("global", "global model"), ("local", named)):
@@ -68,10 +70,9 @@ def _facts(run: RunRecord, standalone: RunRecord | None) -> str:
                 facts[f"{name} {MINUS} standalone, points"] = _less(value, alone)
     if (best := run.summary.get("best_round")) is not None:
         facts[f"best round, by {run.summary.get('best_by', 'test')} data"] = str(best)
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    return f'<dl class="facts">{items}</dl>' + (
-        paragraph("Means over the test sets, last round.", "note") * bool(facts)
-    )
+    items = [element("div", element("dt", name), element("dd", value)) for name, value in facts.items()]
+    note = paragraph("Means over the test sets, last round.", "note") if facts else None
+    return joined([element("dl", *items, class_="facts"), note])
 
 
 def _last(summary: Mapping[str, Any], section: str, test: str, metric: str) -> float | None:

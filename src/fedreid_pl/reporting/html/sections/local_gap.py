@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from fedreid_pl.reporting.html.bars import row_chart
 from fedreid_pl.reporting.html.elements import Sheet, data_table, legend, panels, paragraph
 from fedreid_pl.reporting.html.sections.settings import cell
@@ -12,11 +14,11 @@ from fedreid_pl.reporting.views import gaps
 KINDS = ("global", "local", "standalone")
 
 
-def body(experiments: Experiments, standalone: RunRecord | None) -> str:
+def body(experiments: Experiments, standalone: RunRecord | None) -> Markup:
     """One panel per federated experiment."""
     found = gaps(experiments, standalone)
     if not found:
-        return ""
+        return Markup()
     kinds = [kind for kind in KINDS if any(kind in row for rows in found.values() for row in rows.values())]
     values = [bar.value for rows in found.values() for row in rows.values() for bar in row.values()]
     x_ticks = ticks(max(0.0, min(values) - 1), max(values), 5)

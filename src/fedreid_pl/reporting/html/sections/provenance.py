@@ -1,41 +1,49 @@
-"""How to make the same again: commands, configurations, versions."""
+"""How to make the same again: commands, configurations, versions. No file or folder of the machine is named."""
 
 from __future__ import annotations
 
-from html import escape
+import yaml
+from markupsafe import Markup
 
-from fedreid_pl.config import reproducing_words, to_yaml
+from fedreid_pl.data.naming import portable_command, shared_config
 from fedreid_pl.reporting.html.elements import Sheet, folded, paragraph
-from fedreid_pl.reporting.records import Experiments
+from fedreid_pl.reporting.html.markup import element, joined
+from fedreid_pl.reporting.records import Experiments, RunRecord
 
 
-def body(experiments: Experiments) -> str:
+def body(experiments: Experiments) -> Markup:
     """The command, the configuration and the versions of every experiment."""
-    parts = []
-    for label, runs in experiments.items():
-        config = runs[0].config
-        others = [str(run.config.seed) for run in runs[1:]]
-        also = f" (and seed={', '.join(others)})" if others else ""
-        command = " ".join(["fedreid-pl train", *reproducing_words(config)])
-        parts.append(f"<h3>{escape(label + also)}</h3><pre><code>{escape(command)}</code></pre>")
-        parts.append(folded("Configuration", f"<pre><code>{escape(to_yaml(config))}</code></pre>"))
-        folders = [[str(run.config.seed), str(run.folder), str(run.rounds), _state(run.complete)] for run in runs]
-        parts.append(
-            folded(
-                "Runs",
-                Sheet(f"Runs of {label}", ["seed", "folder", "rounds", "state"], folders, 2).to_html(caption=False),
-            )
+    parts = [
+        paragraph(
+            "Each command computes the same numbers on the same data, machine and number of threads. Words in capitals "
+            "stand for files and folders."
         )
+    ]
+    for label, runs in experiments.items():
+        parts += _experiment(label, runs)
     versions = {
         name: text for runs in experiments.values() for name, text in runs[0].summary.get("versions", {}).items()
     }
     if versions:
         sheet = Sheet("Versions", ["package", "version"], [[name, text] for name, text in versions.items()], 2)
         parts.append(folded("Versions", sheet.to_html(caption=False)))
-    return paragraph(
-        "Each command computes the same numbers on the same data, machine and number of threads."
-    ) + "".join(parts)
+    return joined(parts)
 
 
-def _state(complete: bool) -> str:
-    return "complete" if complete else "not complete"
+def _experiment(label: str, runs: list[RunRecord]) -> list[Markup]:
+    config = runs[0].config
+    others = [str(run.config.seed) for run in runs[1:]]
+    also = f" (and seed={', '.join(others)})" if others else ""
+    text = yaml.safe_dump(shared_config(config), sort_keys=False, allow_unicode=True)
+    rows = [[str(run.config.seed), str(run.rounds), "complete" if run.complete else "not complete"] for run in runs]
+    sheet = Sheet(f"Runs of {label}", ["seed", "rounds", "state"], rows)
+    return [
+        element("h3", label + also),
+        _code(portable_command(config)),
+        folded("Configuration", _code(text)),
+        folded("Runs", sheet.to_html(caption=False)),
+    ]
+
+
+def _code(text: str) -> Markup:
+    return element("pre", element("code", text))

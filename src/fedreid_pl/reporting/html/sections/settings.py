@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from fedreid_pl.reporting.html.bars import bar_chart
 from fedreid_pl.reporting.html.elements import Sheet, data_table, panels, paragraph
+from fedreid_pl.reporting.html.markup import joined
 from fedreid_pl.reporting.records import Experiments
 from fedreid_pl.reporting.views import Bar, sweeps
 
 
-def body(experiments: Experiments) -> str:
+def body(experiments: Experiments) -> Markup:
     """Bars by test set, for every experiment that was run with several batch sizes or numbers of local epochs."""
     found = sweeps(experiments)
     parts, rows = [], []
@@ -20,10 +23,10 @@ def body(experiments: Experiments) -> str:
         )
         rows += [[name, test, setting, cell(bar)] for test, bars in tests.items() for setting, bar in bars.items()]
     if not parts:
-        return ""
+        return Markup()
     sheet = Sheet("Rank-1 (%) by setting", ["experiment", "test set", "setting", "Rank-1"], rows, left=3)
     said = "Rank-1 of the last evaluation; B: images per step, E: epochs per round. Whiskers: one standard deviation."
-    return paragraph(said) + "".join(parts) + data_table(sheet)
+    return paragraph(said) + joined(parts) + data_table(sheet)
 
 
 def cell(bar: Bar | None) -> str:

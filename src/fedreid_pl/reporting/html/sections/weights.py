@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from fedreid_pl.reporting.html.elements import data_table, legend, panels, paragraph
 from fedreid_pl.reporting.html.lines import stack_chart
 from fedreid_pl.reporting.html.sections.accuracy import curve_sheet
@@ -9,11 +11,11 @@ from fedreid_pl.reporting.records import Experiments
 from fedreid_pl.reporting.views import distance_curves, weight_curves
 
 
-def body(experiments: Experiments) -> str:
+def body(experiments: Experiments) -> Markup:
     """One panel per experiment with a layer per client; two more where cosine distances were measured."""
     found = weight_curves(experiments)
     if not found:
-        return ""
+        return Markup()
     distances = distance_curves(experiments)
     shown = found | distances
     order = list(dict.fromkeys(client for curves in shown.values() for client in curves))

@@ -1,0 +1,88 @@
+"""summary.json and splits.json as later runs and readers elsewhere take them: the types of what is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from fedreid_pl.reporting.typed_json import Amount, Count, Digest, Name, Number, Share, read_typed
+
+ROOT = "data.root"
+"""The entry of splits.json about all datasets together; no dataset is called so."""
+SUMMARY, SPLITS = "summary.json", "splits.json"
+MOST = 32 * 1024 * 1024  # bytes
+PER_CLIENT = Field(max_length=100_000)
+SCORES = Annotated[dict[Name, dict[Name, dict[Name, Share]]], Field(max_length=2_000)]
+"""Statistic by metric by test set."""
+
+
+class Costs(TypedDict, total=False):
+    """Bytes, seconds and memory of a run."""
+
+    backbone_bytes: Count
+    bytes_down: Count
+    bytes_up: Count
+    peak_memory_bytes: Count
+    seconds: Annotated[dict[Name, Amount], Field(max_length=100)]
+
+
+Sections = TypedDict(  # `global` is no name of a field in a class
+    "Sections", {"global": SCORES, "local": SCORES, "val_global": SCORES, "val_local": SCORES}, total=False
+)
+
+
+class Summary(Sections, total=False):
+    """What is read of summary.json; other keys are left out."""
+
+    name: Name
+    data: Name
+    synthetic: bool
+    seed: Count
+    rounds: Count
+    complete: bool
+    fingerprint: Digest
+    setting: Digest
+    clients: Annotated[dict[Name, Count], PER_CLIENT]
+    best_round: Count | None
+    best_by: Name
+    weights: Annotated[dict[Name, Number], PER_CLIENT]
+    rejected: Annotated[dict[Name, Count], PER_CLIENT]
+    costs: Costs
+    versions: Annotated[dict[Name, Name], Field(max_length=100)]
+
+
+class Split(TypedDict, total=False):
+    """What was read of one dataset."""
+
+    layout: Name
+    train: Count
+    query: Count
+    gallery: Count
+    sha256: Digest
+
+
+_SUMMARY: TypeAdapter[Summary] = TypeAdapter(Summary)
+_SPLITS: TypeAdapter[dict[str, Split]] = TypeAdapter(Annotated[dict[Name, Split], Field(max_length=10_000)])
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run, `None` if there is none.
+
+    Raises:
+        FedReIDError: if there is one that is not as a run writes it.
+    """
+    found: dict[str, Any] | None = read_typed(folder, SUMMARY, _SUMMARY, MOST)
+    return found
+
+
+def read_splits(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a run read of every dataset; nothing if there is no such file.
+
+    Raises:
+        FedReIDError: if there is one that is not as a run writes it.
+    """
+    found: dict[str, dict[str, Any]] | None = read_typed(folder, SPLITS, _SPLITS, MOST)
+    return {name: entry for name, entry in (found or {}).items() if name != ROOT}
