@@ -81,6 +81,9 @@ soak: install  ## break it: 100 kills at random instants, one of two processes, 
 	$(BIN) tests/reliability/ranks.py kills=10
 	$(BIN) tests/reliability/flood.py count=12000
 
+fuzz: install  ## read 5,000 altered inputs of every reader, 100,000 in all with words and YAML; up to three hours
+	$(BIN) tests/reliability/fuzz.py each=5600 $(ARGS)
+
 lint: install  ## style and types
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .

@@ -103,6 +103,8 @@ def run(words: list[str]) -> int:
         words = ["seeds=0 1 2 3 4", *words]
     command = ["compare", "exps=local centralized fedpav", "evaluate_every=30", "logger=csv", f"out={OUT}", *words]
     code = main(command)
+    if not (OUT / "runs.csv").exists():  # interrupted, or refused
+        return code
     scores, seeds = read(OUT)
     if not seeds:
         return code

@@ -185,11 +185,13 @@ def test_callbacks_are_added_changed_and_taken_out() -> None:
         ("output_dir=none", "none"),
         ("output_dir=./null", "./null"),
         ("output_dir=12:30", "12:30"),
+        ("output_dir=" + "1" * 400, "1" * 400),
+        ("callbacks.x.n=" + "1" * 400, "1" * 400),
         ("output_dir=on", "on"),
         ("output_dir=0x10", "0x10"),
         ("output_dir=true", "true"),
         ("data.public=~", None),
-        ("model.weights=null", "null"),
+        ("data.layout=null", "null"),
         ("name=010", "010"),
         ("batch_size=032", 32),
         ("rounds=010", 10),
@@ -481,6 +483,7 @@ def test_a_saved_configuration_reads_back_equal(tmp_path: Path) -> None:
         WORDS,
         [],
         ["exp=local"],
+        ["output_dir=" + "1" * 400, "callbacks.x.n=" + "1" * 400, "name=1e3", "data.public=0o17"],
         ["output_dir='1e-3'", "data.datasets=['007', 'null', 'a: b', '2026-01-01']"],
     ):
         config = compose(words)

@@ -145,8 +145,17 @@ def test_null_and_none_are_random_weights() -> None:
     )
 
 
-def test_a_run_records_its_start(small: Path, tiny_root: Path, tmp_path: Path) -> None:
+def test_a_run_records_its_start(small: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = [word for word in support.quick(tiny_root, tmp_path / "run") if not word.startswith("model.")]
     assert main(["train", "exp=local", *words, "rounds=1", "data.datasets=[mini-viper]"]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["start"] == start.start_record(compose([]))
+    capsys.readouterr()
+    for changed, warned in ((False, False), (True, True)):
+        if changed:
+            summary["start"]["sha256"] = "0" * 64
+            (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+        again = ["train", "exp=local", *words, "rounds=1", "data.datasets=[mini-viper]"]
+        assert main(again) == 0
+        told = capsys.readouterr()
+        assert ("began from the start 000000000000" in told.out + told.err) == warned

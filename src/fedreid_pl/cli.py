@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from fedreid_pl.commands.train import train
 from fedreid_pl.commands.words import complain
 from fedreid_pl.config import available, describe
 from fedreid_pl.config.launch import ignore_leftovers
-from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.errors import FedReIDError, nearest, printable
 
 USAGE = """\
 fedreid-pl train [exp=NAME|PATH.yaml] [data=NAME|PATH.yaml] [KEY=VALUE ...]   run an experiment
@@ -83,6 +84,11 @@ def _code(words: list[str]) -> int:
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        complain(f"error: {printable(str(error.filename))}: the name is longer than the name of a file may be")
         return 2
     except Interrupted:
         complain("interrupted; the rounds done so far are saved, the same command goes on from there")

@@ -22,7 +22,7 @@ from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
-from fedreid_pl.federation.precision import resolve_precision
+from fedreid_pl.federation.precision import precision_warning, resolve_precision
 from fedreid_pl.federation.server.checkpoint import check_models, read_checkpoint
 from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.loop import FederationLoop
@@ -41,6 +41,7 @@ from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, RunLock, write_splits
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.summary_file import read_summary
+from fedreid_pl.reporting.wandb_names import check_wandb_names
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
 from fedreid_pl.start import initial_backbone, start_record
 
@@ -63,9 +64,12 @@ def train(config: Config, folder: Path) -> FederationLoop:
     lock = prepare_folder(config, folder, data.digests) if first else None
     observers = _observers(config, folder, data) if first else []
     if first:
+        _compare_start(config, folder, say)
         write_text(folder / "config.yaml", to_yaml(config))
         write_splits(folder, data.digests, data.datasets, data.overlaps, data.unread_folders)
         introduce(config, data, folder)
+        if slow := precision_warning(config):
+            say(f"warning: {slow}")
 
     trainer = launch(config)
     try:
@@ -103,6 +107,7 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     config = resolve_precision(config, recorded_precision(config, folder))
     check_devices(config)
     check_report(config)
+    check_wandb_names(config)
     make_callbacks = callback_factory(config.callbacks)
     data = load_federated_data(config.data, status)
     config = with_found(config, data)
@@ -113,6 +118,16 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     for callback in make_callbacks().values():
         callback.check(config, data)
     return Checked(config, make_callbacks, data, backbone)
+
+
+def _compare_start(config: Config, folder: Path, say: Say) -> None:
+    """Warns if the run in `folder` began from a start with other bits than this machine's."""
+    before, now = (read_summary(folder) or {}).get("start"), start_record(config)
+    if before and now and before.get("sha256") != now["sha256"]:
+        say(
+            f"warning: the run in {folder} began from the start {str(before.get('sha256'))[:12]}, this machine made "
+            f"{now['sha256'][:12]}; the models continue, but the bits are not those of one machine"
+        )
 
 
 def _prepare_images(config: Config, pool: ImagePool, say: Say) -> None:

@@ -29,8 +29,10 @@ def dashboard(words: list[str]) -> int:
         save_workspace,
         write_workspace,
     )
-    from fedreid_pl.reporting.wandb_run import default_entity, logged_in, project_name
+    from fedreid_pl.reporting.wandb_names import check_wandb_names, project_name
+    from fedreid_pl.reporting.wandb_run import default_entity, logged_in
 
+    check_wandb_names(config)
     names = names_of_data(config) if folder is None else names_of_run(folder)
     project = project_name(config)
     entity = config.wandb.entity or os.environ.get("WANDB_ENTITY") or ""

@@ -26,6 +26,7 @@ from fedreid_pl.reporting.escaping import csv_text, markdown
 from fedreid_pl.reporting.html.report import NAME, write_report
 from fedreid_pl.reporting.records import RunRecord, read_run
 from fedreid_pl.reporting.status import Status
+from fedreid_pl.reporting.wandb_names import check_wandb_names
 from fedreid_pl.start import DRAWN, initial_backbone
 
 
@@ -103,6 +104,7 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
         checked.add(run.experiment)
         config = run.config
         check_devices(config)
+        check_wandb_names(config)
         make_callbacks = callback_factory(config.callbacks)
         key = repr(config.data)
         if key not in data:

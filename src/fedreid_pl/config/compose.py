@@ -79,7 +79,7 @@ def default_data(roots: Sequence[str]) -> str:
     ('minireid', 'auto')
     """
     root = Path(roots[-1]).expanduser() if roots and roots[-1] not in ("", "null") else None
-    return "auto" if root is not None and root.is_dir() and not (root / "manifest.json").is_file() else "minireid"
+    return "auto" if root is not None and os.path.isdir(root) and not (root / "manifest.json").is_file() else "minireid"
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:

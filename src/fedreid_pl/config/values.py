@@ -112,9 +112,9 @@ def plain(text: str) -> Any:
         return None
     if text in FLAGS:
         return FLAGS[text]
-    if WHOLE.fullmatch(text):
+    if WHOLE.fullmatch(text) and len(text) <= MOST_DIGITS:
         return _number(text, int)
-    if NUMBER.fullmatch(text) or text.lower() in SPECIAL:
+    if (NUMBER.fullmatch(text) and not WHOLE.fullmatch(text)) or text.lower() in SPECIAL:
         return _number(text, float)
     return _plain_text(text)
 

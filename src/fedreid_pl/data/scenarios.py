@@ -33,6 +33,9 @@ from fedreid_pl.data.unrecognised import unrecognised, why_not
 from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError, nearest
 
+NO_CAMERAS = "-no-cameras"
+"""What the name of a dataset without cameras ends with."""
+
 NOT_DRAWN = (
     "data.synthetic=true is not taken from the configuration: these pictures are not the ones that this program drew, "
     "so they are treated as photographs"
@@ -59,6 +62,9 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
 
     def read(folder: Path, name: str, train_only: bool = False) -> SampleTable:
         table = read_dataset(config, folder, name, train_only=train_only)
+        if not train_only:
+            name = marked_name(table)
+            table = replace(table, name=name)
         if config.on_bad_image == "skip":
             table, bad = without_unreadable(table, chosen_folder(config.cache_dir), progress)
             if bad:
@@ -98,14 +104,12 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
     check_no_shared_images(read)
     if public is not None:
         public = guarded_public(config, public, tables)
-    named = {table.name: test_name(table) for table in tables}
-    tests = {
-        named[table.name]: TestSet(named[table.name], table.split("query"), table.split("gallery")) for table in tables
-    }
+    tests = {table.name: TestSet(table.name, table.split("query"), table.split("gallery")) for table in tables}
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
         trains = [without_first_images(train) for train in trains]
-    parts = _taking_part(config, _deal_out(config, trains))
+    dealt, single = _with_two_persons(config, _deal_out(config, trains))
+    parts = _taking_part(config, dealt)
     tests = {name: test for name, test in tests.items() if name in {own for _, own, _ in parts}}
     validation: dict[str, TestSet] = {}
     if config.val_ids:
@@ -114,7 +118,7 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         union = concatenate([train for _, _, train in parts], "merged")
         clients = [ClientData("merged", union, (*tests, *(test.name for test in validation.values())))]
     else:
-        own = {name: (named[test], *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
+        own = {name: (test, *([validation[name].name] if name in validation else [])) for name, test, _ in parts}
         clients = [ClientData(name, train, own[name]) for name, _, train in parts]
     return FederatedData(
         {client.name: client for client in clients},
@@ -126,21 +130,25 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         (
             *(line for table in read for line in _remarks(table)),
             *(camera_remark(table) for table in tables if not table.has_cameras),
+            *single,
             *unmatched_remarks(config, tests.values()),
         ),
     )
 
 
-def test_name(table: SampleTable) -> str:
-    """The name of a dataset's test set, which stands beside every number: it says if the dataset has no cameras."""
-    return table.name if table.has_cameras else f"{table.name}-no-cameras"
+def marked_name(table: SampleTable) -> str:
+    """The name of a dataset, which stands beside every number made from it: it says if the dataset has no cameras."""
+    if table.has_cameras or table.name.endswith(NO_CAMERAS):
+        return table.name
+    return table.name + NO_CAMERAS
 
 
 def camera_remark(table: SampleTable) -> str:
     """One line on a dataset without cameras."""
+    name = table.name.removesuffix(NO_CAMERAS)
     return (
-        f"{table.name}: names say no camera, so every gallery image of a person counts as a match, also one from the "
-        f"query's own camera: scores are higher than with cameras, and the test set is called {test_name(table)}"
+        f"{name}: names say no camera, so every gallery image of a person counts as a match, also one from the "
+        f"query's own camera: scores are higher than with cameras, and the dataset is called {marked_name(table)}"
     )
 
 
@@ -175,6 +183,23 @@ def _deal_out(config: DataConfig, trains: Sequence[SampleTable]) -> list[Part]:
         except ValueError as error:
             raise FedReIDError(f"data.scenario={config.scenario}: {train.name}: {error}") from error
     return dealt
+
+
+def _with_two_persons(config: DataConfig, parts: list[Part]) -> tuple[list[Part], list[str]]:
+    """The parts of datasets that show two persons at least, and one line for every other part."""
+    if config.scenario not in ("by_camera", "by_identity"):
+        return parts, []
+    kept = [part for part in parts if part[2].num_identities() > 1]
+    if parts and not kept:
+        raise FedReIDError(
+            f"data.scenario={config.scenario}: each of the {len(parts)} clients would have a single training person, "
+            "and a classifier needs two; set data.scenario=by_dataset"
+        )
+    names = [name for name, _, train in parts if train.num_identities() < 2]
+    return kept, [
+        f"client {name} is left out: its training images show a single person, and a classifier needs two"
+        for name in names
+    ]
 
 
 def _taking_part(config: DataConfig, parts: list[Part]) -> list[Part]:

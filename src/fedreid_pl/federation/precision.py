@@ -37,3 +37,15 @@ def default_precision(accelerator: str) -> str:
     else:
         fast = False
     return "bf16-mixed" if fast else "32-true"
+
+
+def precision_warning(config: Config) -> str:
+    """One line where bfloat16 was asked for and the processor has no instructions for it; else nothing."""
+    c = config.trainer
+    on_processor = c.accelerator == "cpu" or (c.accelerator == "auto" and not torch.cuda.is_available())
+    if c.precision != "bf16-mixed" or not on_processor or default_precision(c.accelerator) == "bf16-mixed":
+        return ""
+    return (
+        "trainer.precision=bf16-mixed: this processor has no bfloat16 instructions and emulates them: a training "
+        "step of ResNet-50 took 162 s instead of 9 s on such a processor. trainer.precision=auto chooses the fast one"
+    )

@@ -29,6 +29,13 @@ class Costs(TypedDict, total=False):
     seconds: Annotated[dict[Name, Amount], Field(max_length=100)]
 
 
+class Start(TypedDict):
+    """The pretrained weights that a run began with."""
+
+    name: Name
+    sha256: Digest
+
+
 Sections = TypedDict(  # `global` is no name of a field in a class
     "Sections", {"global": SCORES, "local": SCORES, "val_global": SCORES, "val_local": SCORES}, total=False
 )
@@ -45,6 +52,7 @@ class Summary(Sections, total=False):
     complete: bool
     fingerprint: Digest
     setting: Digest
+    start: Start | None
     clients: Annotated[dict[Name, Count], PER_CLIENT]
     best_round: Count | None
     best_by: Name

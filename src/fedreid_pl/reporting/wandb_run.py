@@ -23,6 +23,7 @@ from fedreid_pl.reporting.logger_observer import LoggerObserver, reason_of, tell
 from fedreid_pl.reporting.run_folder import versions
 from fedreid_pl.reporting.run_identity import RunIdentity, run_identity
 from fedreid_pl.reporting.wandb_media import last_media, log_artifact, run_summary
+from fedreid_pl.reporting.wandb_names import project_name
 from fedreid_pl.reporting.wandb_place import becomes_whole, wandb_surroundings
 
 SECTIONS = (*TESTS, *VALIDATIONS, "weights", "train", "cost", "system")
@@ -154,11 +155,6 @@ def logged_in() -> bool:
             if host in netrc.netrc(os.path.expanduser(path)).hosts:
                 return True
     return False
-
-
-def project_name(config: Config) -> str:
-    """The project that a run of this configuration goes to: one per data configuration unless a name is set."""
-    return config.wandb.project or os.environ.get("WANDB_PROJECT") or f"fedreid_pl-{config.data.name}"
 
 
 def default_entity() -> str:

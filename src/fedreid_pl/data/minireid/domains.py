@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fedreid_pl.data.minireid import looks
 from fedreid_pl.data.minireid.looks import Look
@@ -164,5 +165,6 @@ def domains_of(version: int) -> dict[str, Domain]:
         return every
     first = {name: replace(domain, version=1) for name, domain in every.items()}
     for name, numbers in _FIRST_TESTS.items():
-        first[name] = replace(first[name], **dict(zip(_TEST_SIZES, numbers, strict=True)))
+        sizes: dict[str, Any] = dict(zip(_TEST_SIZES, numbers, strict=True))
+        first[name] = replace(first[name], **sizes)
     return first

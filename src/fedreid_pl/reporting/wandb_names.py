@@ -1,0 +1,37 @@
+"""Names that wandb takes, checked before anything is trained. Imports no wandb."""
+
+from __future__ import annotations
+
+import os
+
+from fedreid_pl.config import Config
+from fedreid_pl.errors import FedReIDError, printable
+
+FORBIDDEN, LONGEST = "/\\#?%:", 128
+
+
+def project_name(config: Config) -> str:
+    """The project that a run of this configuration goes to: one per data configuration unless a name is set."""
+    return config.wandb.project or os.environ.get("WANDB_PROJECT") or f"fedreid_pl-{config.data.name}"
+
+
+def check_wandb_names(config: Config) -> None:
+    """Refuses a project or an owner that wandb would refuse when the run starts.
+
+    Raises:
+        FedReIDError: naming the key or the variable, and the character.
+    """
+    if config.logger != "wandb" or os.environ.get("WANDB_MODE") == "disabled":
+        return
+    project = "wandb.project" if config.wandb.project else "WANDB_PROJECT"
+    project = (
+        project if config.wandb.project or os.environ.get("WANDB_PROJECT") else "data.name gives the wandb project"
+    )
+    for key, name in ((project, project_name(config)), ("wandb.entity", config.wandb.entity or "")):
+        if wrong := [mark for mark in name if mark in FORBIDDEN]:
+            hint = f"; write wandb.entity={name.split('/')[0]} wandb.project=..." if wrong[0] == "/" else ""
+            raise FedReIDError(
+                f"{key}={printable(name)}: wandb takes no '{wrong[0]}' in a name{hint}, or set logger=csv"
+            )
+        if len(name) > LONGEST:
+            raise FedReIDError(f"{key}={printable(name)}: wandb takes at most {LONGEST} characters")
