@@ -26,7 +26,7 @@ WRAPPERS = (
 PREFERRED = ("encoder_q.", "base_encoder.", "teacher.")
 """Prefixes that are taken where a file holds a network twice: the trained one of MoCo, DINO and SOLIDER."""
 
-SAFE = (
+SAFE: tuple[Any, ...] = (
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
 )
@@ -171,9 +171,9 @@ def _loaded(path: Path, source: str) -> Any:
 
 
 def _numpy_functions() -> list[Any]:
-    """The functions by which numpy's numbers are pickled, under the names of its versions 1 and 2."""
-    scalar = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    """The function by which numpy's numbers are pickled, under its names in versions 1 and 2."""
+    scalar = np.float64(0.0).__reduce__()[0]
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
 
 
 def _mapping(loaded: Any, source: str, depth: int = 2) -> State:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
+
+from markupsafe import Markup
 
 from fedreid_pl.data.decoding import open_rgb
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.html.elements import Section, paragraph
+from fedreid_pl.reporting.html.markup import element
 from fedreid_pl.reporting.html.page import page
+from fedreid_pl.reporting.thumbnails import data_address
 from fedreid_pl.retrieval.matching import Match
 from fedreid_pl.retrieval.model import ModelCard
 
@@ -52,13 +54,19 @@ def write_page(
     write_text(out, page("Search results", head, sections))
 
 
-def _row(query: Path, matches: Sequence[Match], gallery: Path | None) -> str:
-    shots = "".join(
-        f'<li class="shot">{_image(gallery / match.source if gallery else None, _said(match))}'
-        f"<b>{rank}</b>{escape(match.person)}<br>{match.score:.3f}</li>"
+def _row(query: Path, matches: Sequence[Match], gallery: Path | None) -> Markup:
+    shots = [
+        element(
+            "li",
+            _image(gallery / match.source if gallery else None, _said(match)),
+            element("b", str(rank)),
+            f"{match.person} {match.score:.3f}",
+            class_="shot",
+        )
         for rank, match in enumerate(matches, 1)
-    )
-    return f'<div class="ranked"><div class="shot">{_image(query, "query")}<b>query</b></div><ol>{shots}</ol></div>'
+    ]
+    asked = element("div", _image(query, "query"), element("b", "query"), class_="shot")
+    return element("div", asked, element("ol", *shots), class_="ranked")
 
 
 def _said(match: Match) -> str:
@@ -66,18 +74,15 @@ def _said(match: Match) -> str:
     return f"{match.person}{camera}, score {match.score:.3f}, {match.source}"
 
 
-def _image(path: Path | None, name: str) -> str:
-    """An image element with a thumbnail that was decoded and written anew; a grey one where there is no picture."""
-    label = escape(name, quote=True)
-    data = ""
-    if path is not None:
-        try:
-            picture = open_rgb(str(path))
-        except FedReIDError:  # removed or damaged since it was embedded
-            picture = None
-        if picture is not None:
-            picture.thumbnail(THUMBNAIL)
-            buffer = io.BytesIO()
-            picture.save(buffer, "JPEG", quality=85)
-            data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{label}" title="{label}" src="data:image/jpeg;base64,{data}">'
+def _image(path: Path | None, name: str) -> Markup:
+    """An image element with a thumbnail that was decoded and written anew; text where there is no picture."""
+    try:
+        picture = open_rgb(str(path)) if path is not None else None
+    except FedReIDError:  # removed or damaged since it was embedded
+        picture = None
+    if picture is None:
+        return element("span", "no picture", title=name)
+    picture.thumbnail(THUMBNAIL)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return element("img", alt=name, title=name, src=data_address(buffer.getvalue()))
