@@ -148,6 +148,8 @@ def test_habits_are_understood(typed: list[str], words: list[str]) -> None:
         (["train", "data.root=" + "1" * 400], "longer than"),
         (["evaluate", "run=" + "1" * 400], "longer than"),
         (["figure", "1" * 400], "longer than"),
+        (["train", "data.root=~nobody-of-this-name/x", "data=market_layout"], "no folder ~nobody-of-this-name/x"),
+        (["evaluate", "run=~nobody-of-this-name/x"], "~nobody-of-this-name/x"),
         (["train", "rounds", "3"], "write rounds=VALUE"),
         (["--rounds", "3"], "write fedreid-pl train --rounds 3"),
         (["exp=fedpav"], "write fedreid-pl train exp=fedpav"),

@@ -45,7 +45,7 @@ def prepare_folder(config: Config, folder: Path, digests: Digests | None = None)
     lock = RunLock(folder)
     remove_leftovers(folder)
     if config.resume not in ("auto", "never"):
-        _take_over(config, Path(config.resume).expanduser(), folder, digests)
+        _take_over(config, Path(os.path.expanduser(config.resume)), folder, digests)
     _check_own(config, folder, digests)
     return lock
 
@@ -65,7 +65,7 @@ def check_folder(config: Config, folder: Path, digests: Digests | None = None) -
         return 0
     own = Checkpoints(folder / "checkpoints").rounds()
     if config.resume != "auto":
-        source, round = _check_source(config, Path(config.resume).expanduser(), digests)
+        source, round = _check_source(config, Path(os.path.expanduser(config.resume)), digests)
         if source.resolve() == folder.resolve() or not own:
             return round
     _check_own(config, folder, digests)
@@ -109,7 +109,7 @@ def recorded_precision(config: Config, folder: Path) -> str | None:
         return None
     source = folder
     if config.resume != "auto" and not (folder / "config.yaml").exists():
-        source = run_folder_of(find_checkpoint(Path(config.resume).expanduser()))
+        source = run_folder_of(find_checkpoint(Path(os.path.expanduser(config.resume))))
     file = source / "config.yaml"
     return load_config(file).trainer.precision if file.exists() else None
 

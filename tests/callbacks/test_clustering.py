@@ -216,9 +216,9 @@ def test_a_new_callback_in_the_middle_of_a_run_goes_on_alike() -> None:
     for updates in rounds:
         unbroken.do_round([BackboneSync(), callback], updates)
         resumed.do_round([BackboneSync(), Clustering()], updates)
-        assert resumed.assignment == unbroken.context.assignment and resumed.records == unbroken.records
-        assert resumed.models.keys() == unbroken.context.models.keys()
-        assert all(equal(resumed.models[name], model) for name, model in unbroken.context.models.items())
+        assert resumed.assignment == unbroken.assignment and resumed.records == unbroken.records
+        assert resumed.models.keys() == unbroken.models.keys()
+        assert all(equal(resumed.models[name], model) for name, model in unbroken.models.items())
     assert Clustering().state_dict() == {}
 
 

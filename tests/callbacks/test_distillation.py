@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 import fedreid_pl.callbacks.distillation as module
 import fedreid_pl.data.images
-from fedreid_pl.callbacks import _check_combination, callback_factory
+from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.callbacks.distillation import Distillation
 from fedreid_pl.config import compose
 from fedreid_pl.data.images import ImageSource
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import ClientUpdate, State
 from fedreid_pl.federation.server.network import ServerNetwork
 from fedreid_pl.functional.randomness import generator
@@ -411,12 +410,10 @@ def test_it_needs_public_images_and_whole_models() -> None:
 
 
 def test_it_needs_an_average_and_refuses_clusters() -> None:
-    with pytest.raises(FedReIDError, match=r"without callbacks\.backbone_sync"):
+    with pytest.raises(FedReIDError, match=r"add callbacks\.backbone_sync"):
         callback_factory({"distillation": {}})
-    with pytest.raises(FedReIDError, match="no single global model"):
-        _check_combination(
-            {"backbone_sync": FederationCallback, "distillation": Distillation, "clustering": FederationCallback}
-        )
+    with pytest.raises(FedReIDError, match=r"callbacks\.distillation.*clustering"):
+        callback_factory({"backbone_sync": {}, "distillation": {}, "clustering": {}})
 
 
 def test_a_run_distils_the_average_and_records_the_loss(

@@ -227,7 +227,7 @@ def real_updates(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> l
     """What the three tiny clients send in the first round of every experiment with this seed."""
     engine: Any = run_one_round("fedpav", tiny_root, tmp_path_factory.mktemp("run")).engine
     worker = engine.worker
-    jobs = [SimpleNamespace(round=1, client=client, config={}, backbone=worker.initial) for client in support.TINY]
+    jobs = [support.fit_job(1, client, worker.initial) for client in support.TINY]
     return [worker.fit(job) for job in jobs]
 
 
@@ -236,13 +236,13 @@ def test_a_round_of_the_experiment(exp: str, real_updates: list[ClientUpdate], t
     loop = run_one_round(exp, tiny_root, tmp_path)
     model = loop.context.models["global"]
     if exp == "krum":
-        names = [name for name in model if name not in loop.buffer_names]
+        names = [name for name in model if name not in loop.context.buffer_names]
         matches = [all(torch.equal(u.backbone[name], model[name]) for name in names) for u in real_updates]
         assert sorted(matches) == [False, False, True]
         assert list(loop.context.weights.values()) == [float(match) for match in matches]
         return
     rule = np.median if exp == "median" else np.mean  # a fifth of three clients is nobody
-    buffers = loop.buffer_names
+    buffers = loop.context.buffer_names
     for name, value in model.items():
         if value.is_floating_point():
             wanted = (np.median if name in buffers else rule)(columns(real_updates, name), axis=0)

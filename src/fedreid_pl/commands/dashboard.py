@@ -13,7 +13,7 @@ from fedreid_pl.errors import FedReIDError
 def dashboard(words: list[str]) -> int:
     """Saves a wandb workspace that compares the runs of a project, or writes its definition to a file."""
     options, rest = take(words, "run", "out")
-    folder = Path(options["run"]).expanduser() if options.get("run") else None
+    folder = Path(os.path.expanduser(options["run"])) if options.get("run") else None
     if folder is None and not any(word.startswith("data=") for word in rest):
         raise FedReIDError("dashboard: give a run of the project, run=FOLDER, or its data, data=NAME")
     if "out" in options and not Path(options["out"]).name:
@@ -38,7 +38,7 @@ def dashboard(words: list[str]) -> int:
     entity = config.wandb.entity or os.environ.get("WANDB_ENTITY") or ""
     title = f"Federated ReID: {config.data.name}{' (synthetic data)' if config.data.synthetic else ''}"
     if "out" in options:
-        path = Path(options["out"]).expanduser()
+        path = Path(os.path.expanduser(options["out"]))
         write_workspace(build_workspace(names, project, entity, title), path)
         print(f"{path}: the workspace of {f'{entity}/' if entity else ''}{project}")
         return 0

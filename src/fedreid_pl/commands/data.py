@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _check_data(words: list[str]) -> int:
     status.done()
     print(check_text(check), flush=True)
     if "json" in options:
-        write_text(Path(options["json"]).expanduser(), json.dumps(check.as_dict(), indent=2) + "\n")
+        write_text(Path(os.path.expanduser(options["json"])), json.dumps(check.as_dict(), indent=2) + "\n")
     if not check.ok:
         raise FedReIDError(verdict(check))
     print(f"\n{verdict(check)}")

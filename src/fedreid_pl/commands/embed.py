@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def embed(words: list[str]) -> int:
     options, (run, folder) = model_words(words, "embed RUN FOLDER", EMBED, 2)
     if "out" not in options:
         raise FedReIDError("embed: give the file to write, out=features.safetensors (or .npz, .parquet)")
-    out = Path(options["out"]).expanduser()
+    out = Path(os.path.expanduser(options["out"]))
     flip = yes_or_no("flip", options.get("flip", "true"))
     from fedreid_pl.reporting.status import Status
     from fedreid_pl.retrieval.features import SUFFIXES
@@ -46,7 +47,7 @@ def model_words(
     options, rest = take(words, *keys)
     for word in rest:
         key, sign, _ = word.partition("=")
-        if sign and not Path(word).expanduser().exists():
+        if sign and not Path(os.path.expanduser(word)).exists():
             raise FedReIDError(f"{word}: no such option{nearest(key, list(keys))}")
     if len(rest) != wanted:
         raise FedReIDError(f"got {len(rest)} words in place of {wanted}; usage: fedreid-pl {usage}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def evaluate(words: list[str]) -> int:
     options, rest = take(words, "run", "checkpoint", "splits")
     if "run" not in options:
         raise FedReIDError("evaluate: give the run's folder, run=FOLDER")
-    folder = Path(options["run"]).expanduser()
+    folder = Path(os.path.expanduser(options["run"]))
     if not (folder / "config.yaml").is_file():
         raise FedReIDError(f"run={folder}: holds no run (no config.yaml)")
     splits = options.get("splits", "")
@@ -36,7 +37,7 @@ def evaluate(words: list[str]) -> int:
     from fedreid_pl.transfer import trains_on, transfer
 
     width = columns(sys.stdout)
-    path = folder if (which := options.get("checkpoint", "last")) == "last" else Path(which).expanduser()
+    path = folder if (which := options.get("checkpoint", "last")) == "last" else Path(os.path.expanduser(which))
     if which == "best":
         best = (read_summary(folder) or {}).get("best_round")
         path = folder / "checkpoints" / f"round-{best or 0:05d}.ckpt"

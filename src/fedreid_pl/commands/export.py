@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fedreid_pl.commands.embed import load_model, model_words, yes_or_no
@@ -17,7 +18,7 @@ def export(words: list[str]) -> int:
         raise FedReIDError("export: give the file to write, out=model.onnx (or .torchscript, .pt2, .safetensors)")
     flip = yes_or_no("flip", options.get("flip", "false"))
     int8 = yes_or_no("int8", options.get("int8", "false"))
-    out = Path(options["out"]).expanduser()
+    out = Path(os.path.expanduser(options["out"]))
     if int8 and (out.suffix != ".onnx" or "pictures" not in options):
         raise FedReIDError("int8=true: needs out=NAME.onnx and pictures=FOLDER with some hundred pictures of persons")
     model = load_model(run, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fedreid_pl.commands.words import folders_of, take
@@ -26,7 +27,7 @@ def figure(words: list[str]) -> int:
 
     runs = report_of(folders)
     default = folders[0] / "figures" if len(folders) == 1 else Path("figures")
-    place = Path(options["out"]).expanduser() if options.get("out") else default
+    place = Path(os.path.expanduser(options["out"])) if options.get("out") else default
     count = 0
     with drawing() as matplotlib_figure:
         for number in columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fedreid_pl.commands.words import complain, first_process, folders_of, own_places, take
@@ -25,7 +26,7 @@ def report(words: list[str]) -> int:
 
     made = report_of(folders)
     default = folders[0] / NAME if len(folders) == 1 else Path(NAME)
-    path = write_report(made, Path(options["out"]).expanduser() if options.get("out") else default)
+    path = write_report(made, Path(os.path.expanduser(options["out"])) if options.get("out") else default)
     print(f"{len(made.runs)} run{'s' * (len(made.runs) != 1)}, report in {path}")
     for name in made.missing:
         complain(f"warning: {name} is missing")

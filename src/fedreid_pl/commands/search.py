@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,9 @@ def search(words: list[str]) -> int:
     )
     _print(model, gallery, found, answers, rerank)
     if "page" in options:
-        _write_page(Path(options["page"]).expanduser(), model, found, Path(query).expanduser(), answers, pictures)
+        _write_page(
+            Path(os.path.expanduser(options["page"])), model, found, Path(os.path.expanduser(query)), answers, pictures
+        )
     return 0
 
 
@@ -69,7 +72,7 @@ def _gallery(model: ReIDModel, place: str, options: dict[str, str]) -> tuple[Gal
 
 
 def _existing(path: str) -> Path:
-    found = Path(path).expanduser()
+    found = Path(os.path.expanduser(path))
     if not found.exists():
         raise FedReIDError(f"{path}: no such file or folder")
     return found

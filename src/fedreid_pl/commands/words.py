@@ -15,7 +15,7 @@ from fedreid_pl.errors import FedReIDError, visible
 def run_folder(config: Config, words: Sequence[str]) -> Path:
     """`output_dir`, or `runs/DATA/EXP/seedN`, with a few digits more where keys were set on the command line."""
     if config.output_dir:
-        return Path(config.output_dir).expanduser()
+        return Path(os.path.expanduser(config.output_dir))
     plain = compose([word for word in words if word.startswith(("exp=", "data="))])
     plain.seed = config.seed
     suffix = f"-{fingerprint(config)[:6]}" if differences(plain, config) else ""
@@ -64,7 +64,9 @@ def folders_of(words: Sequence[str], command: str) -> tuple[list[Path], list[str
     plain = [word for word in words if "=" not in word or Path(word).is_dir()]
     named = [word.partition("=")[2] for word in words if word not in plain and word.startswith("run=")]
     others = [word for word in words if word not in plain and not word.startswith("run=")]
-    folders = list({Path(word).expanduser().resolve(): Path(word).expanduser() for word in (*plain, *named)}.values())
+    folders = list(
+        {Path(os.path.expanduser(word)).resolve(): Path(os.path.expanduser(word)) for word in (*plain, *named)}.values()
+    )
     if not folders:
         raise FedReIDError(f"{command}: give the folder of a run or of a comparison, fedreid-pl {command} FOLDER")
     for folder in folders:

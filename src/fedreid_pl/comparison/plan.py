@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
     if len(names) > 1:
         raise FedReIDError(f"data={names[1]}: the experiments share one data configuration, found {', '.join(names)}")
     check_one_version((run.name, run.config.data) for run in runs)
-    out = Path(options["out"]).expanduser() if options.get("out") else Path("runs") / names[0] / "compare"
+    out = Path(os.path.expanduser(options["out"])) if options.get("out") else Path("runs") / names[0] / "compare"
     return Plan(tuple(runs), int(jobs), statistic, out)
 
 

@@ -78,7 +78,7 @@ def default_data(roots: Sequence[str]) -> str:
     >>> default_data([]), default_data(["."])
     ('minireid', 'auto')
     """
-    root = Path(roots[-1]).expanduser() if roots and roots[-1] not in ("", "null") else None
+    root = Path(os.path.expanduser(roots[-1])) if roots and roots[-1] not in ("", "null") else None
     return "auto" if root is not None and os.path.isdir(root) and not (root / "manifest.json").is_file() else "minireid"
 
 

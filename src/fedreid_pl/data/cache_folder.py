@@ -12,15 +12,15 @@ from pathlib import Path
 def cache_folder() -> Path:
     """`$FEDREID_PL_CACHE`, else `$XDG_CACHE_HOME/fedreid_pl`, else `~/.cache/fedreid_pl`."""
     if os.environ.get("FEDREID_PL_CACHE"):
-        return Path(os.environ["FEDREID_PL_CACHE"]).expanduser()
+        return Path(os.path.expanduser(os.environ["FEDREID_PL_CACHE"]))
     if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "fedreid_pl"
+        return Path(os.path.expanduser(os.environ["XDG_CACHE_HOME"])) / "fedreid_pl"
     return Path.home() / ".cache" / "fedreid_pl"
 
 
 def chosen_folder(cache_dir: str | None) -> Path:
     """`data.cache_dir` if it is set, else `cache_folder()`."""
-    return Path(cache_dir).expanduser() if cache_dir else cache_folder()
+    return Path(os.path.expanduser(cache_dir)) if cache_dir else cache_folder()
 
 
 KEPT = {

@@ -240,7 +240,7 @@ def locate_root(config: DataConfig, progress: Callable[[str], None] | None = Non
         return ensure_minireid(config.minireid_dir, progress=progress, version=config.version)
     if not config.root:
         raise FedReIDError(f"data={config.name}: give the folder of the datasets, data.root=/path/to/datasets")
-    root = _existing(Path(config.root).expanduser(), "data.root")
+    root = _existing(Path(os.path.expanduser(config.root)), "data.root")
     if config.source == "minireid":
         if not (root / MANIFEST).is_file():
             raise FedReIDError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,7 +53,7 @@ def build_backbone(
     if config.weights == "imagenet":
         load_trunk(backbone.trunk, _imagenet(config.name), source, config.name)
     elif config.weights not in ("none", None):
-        tensors = read_tensors(Path(str(config.weights)).expanduser(), source) if given is None else given
+        tensors = read_tensors(Path(os.path.expanduser(config.weights)), source) if given is None else given
         line = load_weights(backbone, tensors, source, config.name)
         if say is not None:
             say(line)

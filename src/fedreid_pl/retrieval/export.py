@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, redirect_stdout
@@ -58,7 +59,7 @@ def export(model: ReIDModel, out: str | Path, flip: bool = False, pictures: Tens
     Raises:
         FedReIDError: for another suffix, a missing library, a file that cannot be written, or features that differ.
     """
-    path = Path(out).expanduser()
+    path = Path(os.path.expanduser(out))
     if path.suffix not in FORMATS:
         raise FedReIDError(f"out={path}: the name must end with {', '.join(FORMATS)}")
     if not path.parent.is_dir():

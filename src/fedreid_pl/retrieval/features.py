@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ class Features:
         Raises:
             FedReIDError: for another suffix, or a file that cannot be written.
         """
-        path = Path(path).expanduser()
+        path = Path(os.path.expanduser(path))
         writers = {".safetensors": _safetensors, ".npz": _npz, ".parquet": _parquet}
         if path.suffix not in writers:
             raise FedReIDError(f"out={path}: the name must end with {', '.join(SUFFIXES)}")
@@ -69,7 +70,7 @@ class Features:
         Raises:
             FedReIDError: if it cannot be read or holds something else.
         """
-        path = Path(path).expanduser()
+        path = Path(os.path.expanduser(path))
         readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".parquet": _read_parquet}
         if path.suffix not in readers:
             raise FedReIDError(f"{path}: the name of a file of features ends with {', '.join(SUFFIXES)}")

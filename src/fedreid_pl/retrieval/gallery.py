@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,9 +46,9 @@ class Gallery:
     """
 
     def __init__(self, path: str | Path | None = None, index: str = "exact", audit: str | Path | None = None) -> None:
-        self._file = GalleryFile(Path(path).expanduser() if path is not None else None)
+        self._file = GalleryFile(Path(os.path.expanduser(path)) if path is not None else None)
         check_index(index)
-        self._index_name, self._audit = index, Path(audit).expanduser() if audit is not None else None
+        self._index_name, self._audit = index, Path(os.path.expanduser(audit)) if audit is not None else None
         self._seen: tuple[int, ...] | None = None
         self._rows: list[Row] = []
         self._features = torch.empty(0, 0)
@@ -215,7 +216,7 @@ class Gallery:
 
     def save(self, path: str | Path) -> Path:
         """Writes a copy of the gallery to a file, whole or not at all, and returns its path."""
-        return self._file.save(Path(path).expanduser())
+        return self._file.save(Path(os.path.expanduser(path)))
 
     @classmethod
     def load(cls, path: str | Path, **options: Any) -> Gallery:
@@ -224,7 +225,7 @@ class Gallery:
         Raises:
             FedReIDError: if there is no such file, or it is no gallery.
         """
-        if not Path(path).expanduser().is_file():
+        if not Path(os.path.expanduser(path)).is_file():
             raise FedReIDError(f"{path}: no such gallery")
         return cls(path, **options)
 

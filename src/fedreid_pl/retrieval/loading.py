@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ def load(
     Raises:
         FedReIDError: if the folder holds no run, no such checkpoint, no such client, or no global model.
     """
-    folder = Path(run).expanduser()
+    folder = Path(os.path.expanduser(run))
     if not (folder / "config.yaml").is_file():
         raise FedReIDError(f"{folder}: holds no run (no config.yaml); give the folder that fedreid-pl train made")
     config = load_config(folder / "config.yaml")
@@ -84,7 +85,7 @@ def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:
             held = ", ".join(map(str, checkpoints.rounds())) or "none"
             raise FedReIDError(f"checkpoint={checkpoint}: {folder} holds the rounds {held}")
         return checkpoints.path(int(checkpoint))
-    file = Path(checkpoint).expanduser()
+    file = Path(os.path.expanduser(checkpoint))
     if not file.is_file():
         raise FedReIDError(f"checkpoint={checkpoint}: give last, best, the number of a round, or a checkpoint's path")
     return file

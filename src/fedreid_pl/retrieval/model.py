@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -181,7 +182,7 @@ class ReIDModel:
             FedReIDError: if there is no such file or folder, or no picture.
         """
         paths = paths_of(pictures)
-        root = Path(pictures).expanduser() if isinstance(pictures, (str, Path)) else None
+        root = Path(os.path.expanduser(pictures)) if isinstance(pictures, (str, Path)) else None
         inside = root is not None and root.is_dir()
         names = [path.relative_to(root).as_posix() if inside else path.name for path in paths]  # type: ignore[arg-type]
         embedder = Embedder(self.backbone, flip)

@@ -86,11 +86,11 @@ def paths_of(pictures: Any) -> list[Path]:
         FedReIDError: if one does not exist, or a folder holds no picture.
     """
     if isinstance(pictures, (str, Path)):
-        path = Path(pictures).expanduser()
+        path = Path(os.path.expanduser(pictures))
         if path.is_dir():
             return pictures_in(path)
         pictures = [path]
-    paths = [Path(picture).expanduser() for picture in pictures]
+    paths = [Path(os.path.expanduser(picture)) for picture in pictures]
     for path in paths:
         if not path.is_file():
             raise FedReIDError(f"{path}: no such picture; give a file, a list of files, or a folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def quantize(model: ReIDModel, out: str | Path, flip: bool, folder: str | Path) 
     Raises:
         FedReIDError: for fewer than 32 pictures, and as `export`.
     """
-    path, root = Path(out).expanduser(), Path(folder).expanduser()
+    path, root = Path(os.path.expanduser(out)), Path(os.path.expanduser(folder))
     files = paths_of(root)[: 2 * MOST]
     if len(files) < FEWEST:
         raise FedReIDError(f"pictures={folder}: {len(files)} pictures; give at least {FEWEST}")

@@ -138,7 +138,7 @@ def verify(root: str | Path) -> None:
 
 
 def _place(root: str | Path | None, version: int) -> Path:
-    return cache_folder() / f"minireid-v{version}" if root is None else Path(root).expanduser()
+    return cache_folder() / f"minireid-v{version}" if root is None else Path(os.path.expanduser(root))
 
 
 def _present(root: Path) -> bool:

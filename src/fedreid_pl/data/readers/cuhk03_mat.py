@@ -31,6 +31,7 @@ from fedreid_pl.data.readers.fedreid_processed import is_fedreid_processed
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
 from fedreid_pl.data.readers.listing import Row, has_files, has_folders, look_at, make_table
 from fedreid_pl.data.readers.market1501 import is_market1501
+from fedreid_pl.data.readers.matlab_file import load_matlab
 from fedreid_pl.data.readers.msmt17 import is_msmt17
 from fedreid_pl.data.samples import GALLERY, QUERY, TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -145,13 +146,9 @@ def _classic(file: str, images: set[Place], split: int) -> list[tuple[Place, int
 
 
 def _protocol(file: Path, images: set[Place], mat: str) -> list[tuple[Place, int, int]]:
-    try:
-        matlab = importlib.import_module("scipy.io")
-    except ImportError as error:
-        raise FedReIDError(f"{file}: reading it takes scipy, pip install 'fedreid-pl[mat]'") from error
     look_at(file)
     try:
-        content = matlab.loadmat(file)
+        content = load_matlab(file)
         names = [str(np.ravel(cell)[0]) for cell in np.ravel(content["filelist"])]
         labels = np.ravel(content["labels"]).astype(int).tolist()
         chosen = [
@@ -159,6 +156,10 @@ def _protocol(file: Path, images: set[Place], mat: str) -> list[tuple[Place, int
             for key, split in (("train_idx", TRAIN), ("query_idx", QUERY), ("gallery_idx", GALLERY))
             for index in (np.ravel(content[key]).astype(int) - 1).tolist()
         ]
+    except ImportError as error:
+        raise FedReIDError(f"{file}: reading it takes scipy, pip install 'fedreid-pl[mat]'") from error
+    except FedReIDError:
+        raise
     except Exception as error:  # scipy raises whatever a damaged file leads it to
         raise FedReIDError(f"{file}: is not the protocol's file ({type(error).__name__}: {error})") from error
     rows = [(_place(name, f"{file}: {name}"), identity, split) for name, identity, split in chosen]

@@ -15,7 +15,6 @@ scipy (`pip install 'fedreid-pl[mat]'`). If the file or scipy is missing, each `
 
 from __future__ import annotations
 
-import importlib
 import re
 import warnings
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from fedreid_pl.data.readers.drawn_split import draw_halves, random_state
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
 from fedreid_pl.data.readers.listing import Row, has_files, look_at, make_table
+from fedreid_pl.data.readers.matlab_file import load_matlab
 from fedreid_pl.data.readers.original import holds, is_original, parse_names
 from fedreid_pl.data.samples import DISTRACTOR, GALLERY, QUERY, TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
@@ -70,18 +70,18 @@ def read_grid(root: Path, name: str, options: ReadOptions) -> SampleTable:
 def _official(file: Path, split: int) -> frozenset[int] | None:
     """The training persons of an official split, or `None` where scipy is not installed."""
     try:
-        matlab = importlib.import_module("scipy.io")
+        look_at(file)
+        cells = load_matlab(file, "trainIdxAll")["trainIdxAll"][0]
+        # each cell is a struct whose third field lists the training persons
+        splits = [frozenset(np.ravel(cell[0][0][2]).astype(int).tolist()) for cell in cells]
     except ImportError:
         warnings.warn(
             f"{file}: its official splits take scipy (pip install 'fedreid-pl[mat]'); a drawn half is used instead",
             stacklevel=3,
         )
         return None
-    look_at(file)
-    try:
-        cells = matlab.loadmat(file, variable_names=["trainIdxAll"])["trainIdxAll"][0]
-        # each cell is a struct whose third field lists the training persons
-        splits = [frozenset(np.ravel(cell[0][0][2]).astype(int).tolist()) for cell in cells]
+    except FedReIDError:
+        raise
     except Exception as error:  # scipy raises whatever a damaged file leads it to
         raise FedReIDError(f"{file}: holds no readable trainIdxAll ({type(error).__name__}: {error})") from error
     if not 0 <= split < len(splits):

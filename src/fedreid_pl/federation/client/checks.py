@@ -44,10 +44,8 @@ def check_job(
     if job.kind == "fit" and wanted != allowed:  # of an evaluation nothing goes back
         odd = sorted(wanted ^ allowed)
         raise RejectedJob(f"exchanges other entries than this client does, e.g. '{short(odd[0])}'")
-    if wanted - allowed or not allowed <= set(like):
-        raise RejectedJob(
-            f"brings '{short(min(wanted - set(like), default=''))}', which is not in this client's network"
-        )
+    if unknown := wanted - set(like):
+        raise RejectedJob(f"brings '{short(min(unknown))}', which is not in this client's network")
     extras = [tensor for callback in callbacks.values() for tensor in callback.declared_extras(network)]
     for reason in (
         misfit(job.backbone, declared_like({name: like[name] for name in job.exchanged})),
