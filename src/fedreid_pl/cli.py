@@ -1,4 +1,4 @@
-"""The command line: `fedreid-pl train | compare | evaluate | report | figure | data | dashboard`."""
+"""The command line: `fedreid-pl train | compare | evaluate | embed | search | export | report | ...`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from fedreid_pl import __version__
 from fedreid_pl.commands.compare import compare
 from fedreid_pl.commands.dashboard import dashboard
 from fedreid_pl.commands.data import data
+from fedreid_pl.commands.embed import embed
 from fedreid_pl.commands.evaluate import evaluate
+from fedreid_pl.commands.export import export
 from fedreid_pl.commands.figure import figure
 from fedreid_pl.commands.habits import as_words
 from fedreid_pl.commands.report import report
+from fedreid_pl.commands.search import search
 from fedreid_pl.commands.streams import flush, settle_streams
 from fedreid_pl.commands.train import train
 from fedreid_pl.commands.words import complain
@@ -31,6 +34,9 @@ fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [splits=10] [job
                    [out=FOLDER] [KEY=VALUE ...]                 train what is missing, print tables over seeds
 fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
 fedreid-pl evaluate run=FOLDER data=NAME data.root=FOLDER [splits=10]         the same on a dataset it never saw
+fedreid-pl embed RUN FOLDER out=FILE.safetensors|.npz|.parquet                features of the pictures of a folder
+fedreid-pl search RUN GALLERY QUERY [k=10] [page=FILE.html] [rerank=true]     find the person of a picture in a gallery
+fedreid-pl export RUN out=FILE.onnx|.torchscript|.pt2|.safetensors            the model as a file for other programs
 fedreid-pl report FOLDER ... [out=FILE.html]                                  one page about a run, runs, a comparison
 fedreid-pl report FOLDER report.images=true|false [report.KEY=VALUE ...]      look into the run's last models again
 fedreid-pl figure FOLDER ... [columns=1|2] [out=FOLDER]                       figures for papers, PNG and PDF
@@ -45,6 +51,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "compare": compare,
     "evaluate": evaluate,
+    "embed": embed,
+    "search": search,
+    "export": export,
     "report": report,
     "figure": figure,
     "data": data,

@@ -164,17 +164,17 @@ def test_missing_tensor(tmp_path):
     state = trunk_state()
     del state["stages.1.conv2.weight"]
     torch.save(state, tmp_path / "part.pth")
-    refused(tmp_path / "part.pth", "holds no 'stages.1.conv2.weight'")
+    refused(tmp_path / "part.pth", "'stages.1.conv2.weight' is missing", "tensors of small")
 
 
 def test_another_shape(tmp_path):
     torch.save(trunk_state() | {"stem.0.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "wide.pth")
-    refused(tmp_path / "wide.pth", "'stem.0.weight' is (32, 3, 3, 3), this backbone has (16, 3, 3, 3)")
+    refused(tmp_path / "wide.pth", "'stem.0.weight' is (32, 3, 3, 3), small has (16, 3, 3, 3)")
 
 
 def test_another_backbone(tmp_path):
     torch.save(trunk_state(), tmp_path / "small.pth")
-    refused(tmp_path / "small.pth", "holds no 'conv1.weight'", "not a state dict of this backbone", name="resnet18")
+    refused(tmp_path / "small.pth", "holds no weights of resnet18", "stem.0.weight", name="resnet18")
 
 
 @pytest.mark.parametrize(
@@ -192,13 +192,13 @@ def test_another_backbone(tmp_path):
 )
 def test_not_a_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "odd.pth")
-    refused(tmp_path / "odd.pth", "not a state dict of tensors")
+    refused(tmp_path / "odd.pth", "no mapping of tensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, world\n" * 50, b"PK\x03\x04" + bytes(40), b"\x80\x02}q\x00"])
 def test_not_a_file_of_torch(tmp_path, content):
     (tmp_path / "odd.pth").write_bytes(content)
-    refused(tmp_path / "odd.pth", "not a state dict of tensors")
+    refused(tmp_path / "odd.pth", "is not a file of weights, or is damaged")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -220,7 +220,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, zipped):
         path.write_bytes(data)
         with pytest.raises(FedReIDError) as caught:  # even when it can be read, it is no small backbone
             build_backbone(config(path))
-        refusals += "not a state dict of tensors" in str(caught.value)
+        refusals += "is damaged" in str(caught.value)
     assert refusals > 60
 
 
@@ -242,7 +242,7 @@ def test_code_in_a_file_does_not_run(tmp_path, save):
         file.write_bytes(pickle.dumps({"extra": Trap(sprung)}, protocol=2))
     else:
         torch.save(content, file, _use_new_zipfile_serialization=save == "torch")
-    refused(file, "not a state dict of tensors")
+    refused(file, "holds more than tensors and numbers")
     assert not sprung.exists()
     torch.load(file, weights_only=False) if save != "pickle" else pickle.loads(file.read_bytes())
     assert sprung.exists()  # the trap was a real one
@@ -250,7 +250,7 @@ def test_code_in_a_file_does_not_run(tmp_path, save):
 
 def test_a_whole_module_is_refused(tmp_path):
     torch.save(build_trunk("small"), tmp_path / "module.pth")
-    refused(tmp_path / "module.pth", "not a state dict of tensors")
+    refused(tmp_path / "module.pth", "perhaps a whole module", "torch.save(model.state_dict(), NEW)")
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
@@ -18,7 +17,7 @@ from typing import Any
 from fedreid_pl.config.bounds import check_bounds, check_texts
 from fedreid_pl.config.documents import dump, parse_document, read_document
 from fedreid_pl.config.fidelity import code_settings
-from fedreid_pl.config.layers import Values, build, of_document, of_word, overlay
+from fedreid_pl.config.layers import Values, composed, of_document, of_word
 from fedreid_pl.config.schema import DEFAULTS, Config, OptimConfig
 from fedreid_pl.errors import FedReIDError, nearest
 
@@ -62,17 +61,15 @@ def compose(words: Iterable[str]) -> Config:
     origins: dict[str, str] = {}
     data_name, data_values = _choose("data", chosen["data"], origins)
     exp_name, exp_values = _choose("exp", chosen["exp"], origins)
-    values: Values = {}
-    for layer in (_load("base.yaml"), {"data": {"name": data_name}}, data_values, {"name": exp_name}, exp_values):
-        values = overlay(values, layer)
-    composed = _override(values, overrides)
-    if composed.get("fidelity") == "code":  # below the words, which may take single settings back
-        for name, setting in code_settings(composed.get("callbacks", {})).items():
-            values = overlay(values, _under(name, setting))
-        composed = _override(values, overrides)
-    finished = _finish(composed, origins)
-    _check_new(finished)
-    return finished
+    shipped = [_load("base.yaml"), {"data": {"name": data_name}}, data_values, {"name": exp_name}, exp_values]
+    own = [of_word(name, value, f"{name}={value}") for name, value in overrides]
+    config = composed([*shipped, *own])
+    if config.fidelity == "code":  # below the words, which may take single settings back
+        code = [_under(name, setting) for name, setting in code_settings(config.callbacks).items()]
+        config = composed([*shipped, *code, *own])
+    _finish(config, origins)
+    _check_new(config)
+    return config
 
 
 def default_data(roots: Sequence[str]) -> str:
@@ -105,7 +102,8 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
         before = values.get("data", {})
         size = {key: before[key] for key in ("height", "width") if key in before}
         values = {**values, "data": {**data_values.get("data", {}), **size, "name": data_name}}
-    return _finish(_override(values, overrides), origins)
+    own = [of_word(name, value, f"{name}={value}") for name, value in overrides]
+    return _finish(composed([values, *own]), origins)
 
 
 def to_yaml(config: Config) -> str:
@@ -152,21 +150,14 @@ def _check_new(config: Config) -> None:
             )
 
 
-def _finish(values: Values, origins: dict[str, str]) -> Config:
-    composed = build(Config, copy.deepcopy(values))
-    assert isinstance(composed, Config)
-    composed.model.weights = composed.model.weights or "none"
-    composed.callbacks = {name: options for name, options in composed.callbacks.items() if options is not None}
-    _check_finite(composed.callbacks, "callbacks")
-    check_texts(composed)
-    check_bounds(composed, origins=origins)
-    return composed
-
-
-def _override(values: Values, words: Iterable[tuple[str, str]]) -> Values:
-    for name, value in words:
-        values = overlay(values, of_word(name, value, f"{name}={value}"))
-    return values
+def _finish(config: Config, origins: dict[str, str]) -> Config:
+    """Takes out the callbacks that are set to null, checks values, and returns the configuration."""
+    config.model.weights = config.model.weights or "none"
+    config.callbacks = {name: options for name, options in config.callbacks.items() if options is not None}
+    _check_finite(config.callbacks, "callbacks")
+    check_texts(config)
+    check_bounds(config, origins=origins)
+    return config
 
 
 def _split(word: str, example: str) -> tuple[str, str]:

@@ -1,13 +1,17 @@
-"""What one source (a file, a word) sets, held against the schema; and sources laid over each other."""
+"""What one source (a file, a word) sets, held against the schema; and sources merged by OmegaConf."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
+from omegaconf import DictConfig, OmegaConf
+
 from fedreid_pl.config.documents import Section, parse_value
+from fedreid_pl.config.inert import hidden, shown
 from fedreid_pl.config.schema import Config
 from fedreid_pl.config.values import Scalar, typed
 from fedreid_pl.config.yaml_bounds import DEEPEST
@@ -53,22 +57,15 @@ def of_word(name: str, text: str, source: str) -> Values:
     return _section(value, Config, "", source, {})
 
 
-def overlay(below: Values, above: Mapping[str, Any]) -> Values:
-    """Returns `below` with what `above` sets; sections are merged, everything else is replaced."""
-    merged = dict(below)
-    for name, value in above.items():
-        before = merged.get(name)
-        merged[name] = overlay(before, value) if isinstance(before, dict) and isinstance(value, Mapping) else value
-    return merged
+def composed(layers: Iterable[Values]) -> Config:
+    """Returns the configuration of the schema's defaults and these layers, later ones on top, merged by OmegaConf.
 
-
-def build(schema: Any, values: Mapping[str, Any]) -> Any:
-    """Returns an object of the schema with these values, and the schema's defaults for the others."""
-    made = {
-        name: build(_known(schema)[name].default_factory, value) if is_section(schema, name) else value
-        for name, value in values.items()
-    }
-    return schema(**made)
+    Sections are merged, everything else is replaced. No text is resolved: `${...}` and `???` are texts like others.
+    """
+    merged = OmegaConf.unsafe_merge(copy.deepcopy(_schema()), *map(hidden, layers))
+    config = shown(OmegaConf.to_object(merged))
+    assert isinstance(config, Config)
+    return config
 
 
 def is_section(schema: Any, name: str) -> bool:
@@ -145,3 +142,8 @@ def _known(schema: Any) -> dict[str, Field]:
 @cache
 def _kinds(schema: Any) -> dict[str, Any]:
     return get_type_hints(schema)
+
+
+@cache
+def _schema() -> DictConfig:
+    return OmegaConf.structured(Config)

@@ -33,8 +33,8 @@ def hit_rates(above: Tensor, size: Tensor, matches: Tensor, most: int) -> Tensor
         above, size, matches: `[Q]`, the first group of every query; `matches` 0: no match at any rank.
         most: the last rank.
 
-    >>> hit_rates(torch.tensor([1]), torch.tensor([3]), torch.tensor([1]), 4).tolist()  # one of three, behind one
-    [[0.0, 0.3333333333333333, 0.6666666666666667, 1.0]]
+    >>> hit_rates(torch.tensor([1]), torch.tensor([2]), torch.tensor([1]), 3).tolist()  # one of two, behind one
+    [[0.0, 0.5, 1.0]]
     """
     place = torch.arange(most, device=above.device) - above[:, None]  # in the group, from 0
     others = (size - matches)[:, None]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.error import URLError
 
@@ -19,14 +18,23 @@ from fedreid_pl.functional.randomness import derive_seed
 from fedreid_pl.models.bnneck import BNNeckBackbone
 from fedreid_pl.models.ide import IDEBackbone
 from fedreid_pl.models.trunks import build_trunk
+from fedreid_pl.models.weights_file import State, find_neck, find_network, read_tensors
 
 Backbone = IDEBackbone | BNNeckBackbone
 
 
-def build_backbone(config: ModelConfig, seed: int = 0) -> Backbone:
-    """The backbone of a configuration with its initial weights; equal for equal seeds.
+def build_backbone(
+    config: ModelConfig, seed: int = 0, say: Callable[[str], object] | None = None, given: State | None = None
+) -> Backbone:
+    """Returns the backbone of a configuration with its initial weights; equal for equal seeds.
 
     With `model.neck=bnneck` the trunk sets the size of the feature: `feature_dim` and `dropout` have no effect.
+
+    Args:
+        config: the network and where its weights come from.
+        seed: of what no file holds.
+        say: called with a line about what a file held.
+        given: tensors to take in place of a file's; `model.weights` then only names them in messages.
 
     Raises:
         FedReIDError: if the weights cannot be had; the message says how to give a file or go without.
@@ -41,35 +49,47 @@ def build_backbone(config: ModelConfig, seed: int = 0) -> Backbone:
             backbone = IDEBackbone(trunk, config.feature_dim, config.dropout)
     if config.weights == "drawn":
         raise FedReIDError("model.weights=drawn: give this start's file; fedreid_pl.start.initial_backbone makes it")
+    source = f"model.weights={config.weights}"
     if config.weights == "imagenet":
-        load_trunk(backbone.trunk, _imagenet(config.name), "model.weights=imagenet")
+        load_trunk(backbone.trunk, _imagenet(config.name), source, config.name)
     elif config.weights not in ("none", None):
-        load_trunk(
-            backbone.trunk, _from_file(Path(os.path.expanduser(config.weights))), f"model.weights={config.weights}"
-        )
+        tensors = read_tensors(Path(os.path.expanduser(config.weights)), source) if given is None else given
+        line = load_weights(backbone, tensors, source, config.name)
+        if say is not None:
+            say(line)
     if config.channels_last:
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return backbone
 
 
-def load_trunk(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copies the trunk's part of a state dict; a classifier `fc.*` and a `trunk.` prefix are looked through.
+def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str, name: str) -> str:
+    """Loads the trunk, and the neck where the file has one of this kind; returns a line that says what was loaded.
 
     Raises:
-        FedReIDError: if a tensor of the trunk is missing or has another shape.
+        FedReIDError: as `find_network`.
     """
-    given = {name.removeprefix("module.").removeprefix("trunk."): value for name, value in weights.items()}
-    wanted = trunk.state_dict()
-    for name, value in wanted.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        if name not in given:
-            raise FedReIDError(f"{source}: holds no '{name}'; it is not a state dict of this backbone")
-        if given[name].shape != value.shape:
-            raise FedReIDError(
-                f"{source}: '{name}' is {tuple(given[name].shape)}, this backbone has {tuple(value.shape)}"
-            )
-    trunk.load_state_dict({name: given.get(name, value) for name, value in wanted.items()})
+    trunk = find_network(tensors, backbone.trunk.state_dict(), source, name)
+    backbone.trunk.load_state_dict(trunk.state)
+    neck = find_neck(tensors, backbone.bottleneck.state_dict())
+    if neck is not None:
+        backbone.bottleneck.load_state_dict(neck.state)
+    used = {trunk.prefix + key for key in trunk.state} | ({neck.prefix + key for key in neck.state} if neck else set())
+    unused = [key for key in tensors if key not in used]
+    shown = f"{len(unused)} tensors are not used ({', '.join(unused[:3])}{', ...' * (len(unused) > 3)})"
+    rest = shown if unused else "all tensors are used"
+    return (
+        f"{source}: loaded the {name} trunk{' and the neck' if neck else ''}"
+        f"{f', names begin with {trunk.prefix!r}' if trunk.prefix else ''}; {rest}"
+    )
+
+
+def load_trunk(trunk: nn.Module, weights: Mapping[str, Tensor], source: str, name: str = "this network") -> None:
+    """Copies the trunk's part of a state dict, whatever prefix its names have.
+
+    Raises:
+        FedReIDError: as `find_network`.
+    """
+    trunk.load_state_dict(find_network(weights, trunk.state_dict(), source, name).state)
 
 
 def copy_state(state: Mapping[str, Tensor], network: nn.Module) -> None:
@@ -97,21 +117,3 @@ def _imagenet(name: str) -> Mapping[str, Tensor]:
     except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]
         raise FedReIDError(f"model.weights=imagenet: {name} could not be downloaded ({reason}); {hint}") from error
-
-
-def _from_file(path: Path) -> Mapping[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on odd pickles before it refuses them
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise FedReIDError(f"model.weights={path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # damaged bytes make the unpickler fail in any way
-        raise FedReIDError(f"model.weights={path}: is not a state dict of tensors saved by torch.save") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
-    ):
-        raise FedReIDError(f"model.weights={path}: is not a state dict of tensors saved by torch.save")
-    return loaded

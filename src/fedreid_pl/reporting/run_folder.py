@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import omegaconf
 import pytorch_lightning
 import torch
 import torchmetrics
@@ -142,7 +143,7 @@ def setting(config: Config) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    modules = (torch, torchvision, pytorch_lightning, torchmetrics, wandb, numpy)
+    modules = (torch, torchvision, pytorch_lightning, torchmetrics, omegaconf, wandb, numpy)
     return {
         "fedreid_pl": fedreid_pl.__version__,
         "python": platform.python_version(),

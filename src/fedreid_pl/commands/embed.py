@@ -1,0 +1,81 @@
+"""`fedreid-pl embed`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedreid_pl.commands.words import complain, take
+from fedreid_pl.errors import FedReIDError, nearest
+
+EMBED = ("out", "checkpoint", "client", "device", "flip", "batch_size")
+
+
+def embed(words: list[str]) -> int:
+    """Writes the features of a folder's pictures to a file."""
+    options, (run, folder) = model_words(words, "embed RUN FOLDER", EMBED, 2)
+    if "out" not in options:
+        raise FedReIDError("embed: give the file to write, out=features.safetensors (or .npz, .parquet)")
+    out = Path(os.path.expanduser(options["out"]))
+    flip = yes_or_no("flip", options.get("flip", "true"))
+    from fedreid_pl.reporting.status import Status
+    from fedreid_pl.retrieval.features import SUFFIXES
+
+    if out.suffix not in SUFFIXES:
+        raise FedReIDError(f"out={out}: the name must end with {', '.join(SUFFIXES)}")
+    model = load_model(run, options)
+    status, batch = Status(), number("batch_size", options.get("batch_size", "64"))
+    found = model.embed_files(folder, flip, batch, lambda done, all: status(f"{done} of {all}"))
+    status.done()
+    name_damaged(found.damaged)
+    if not len(found):
+        raise FedReIDError(f"{folder}: no picture can be read; nothing is written")
+    found.save(out)
+    print(f"{len(found)} pictures, {model.card.dim} values each: {out}")
+    return 0
+
+
+def model_words(
+    words: Sequence[str], usage: str, keys: Sequence[str], wanted: int
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Returns the options among the words, and the `wanted` other ones; a path may hold an equals sign.
+
+    Raises:
+        FedReIDError: for an unknown option, or another number of words.
+    """
+    options, rest = take(words, *keys)
+    for word in rest:
+        key, sign, _ = word.partition("=")
+        if sign and not Path(os.path.expanduser(word)).exists():
+            raise FedReIDError(f"{word}: no such option{nearest(key, list(keys))}")
+    if len(rest) != wanted:
+        raise FedReIDError(f"got {len(rest)} words in place of {wanted}; usage: fedreid-pl {usage}")
+    return options, tuple(rest)
+
+
+def load_model(run: str, options: dict[str, str]):  # type: ignore[no-untyped-def]
+    """Returns the model that a run's folder and the options name."""
+    from fedreid_pl.retrieval.loading import load
+
+    return load(run, options.get("checkpoint", "last"), options.get("client"), options.get("device", "cpu"))
+
+
+def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
+    """Names on the screen the pictures that cannot be read."""
+    for name, reason in damaged:
+        complain(f"warning: {name}: {reason}; it is left out")
+
+
+def yes_or_no(key: str, text: str) -> bool:
+    """Returns the truth of `true` or `false`; raises `FedReIDError` for another word."""
+    if text not in ("true", "false"):
+        raise FedReIDError(f"{key}={text}: give true or false")
+    return text == "true"
+
+
+def number(key: str, text: str) -> int:
+    """Returns a whole number of at least 1; raises `FedReIDError` for another word."""
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise FedReIDError(f"{key}={text}: give a whole number, 1 or more")
+    return int(text)

@@ -1,0 +1,33 @@
+"""From normalised pictures to the features that are compared at test time."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Embedder(nn.Module):
+    """A backbone with what a test adds to it: the mirror image, and length 1.
+
+    Args:
+        backbone: maps normalised pictures `[B, 3, H, W]` to features `[B, D]`.
+        flip: add the features of the mirror image, as the project's tests do; twice the time.
+
+    >>> import torch
+    >>> from fedreid_pl.models.ide import IDEBackbone
+    >>> from fedreid_pl.models.trunks import build_trunk
+    >>> embedder = Embedder(IDEBackbone(build_trunk("small")).eval())
+    >>> embedder(torch.zeros(2, 3, 64, 32)).shape
+    torch.Size([2, 512])
+    """
+
+    def __init__(self, backbone: nn.Module, flip: bool = True) -> None:
+        super().__init__()
+        self.backbone, self.flip = backbone, flip
+
+    def forward(self, images: Tensor) -> Tensor:
+        """L2-normalised features `[B, D]` float32 of normalised pictures `[B, 3, H, W]`."""
+        features = self.backbone(images).float()
+        if self.flip:
+            features = features + self.backbone(images.flip(3)).float()
+        return F.normalize(features, dim=1)

@@ -1,0 +1,221 @@
+"""The file of a gallery: an SQLite database whose every change is a transaction."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedreid_pl.errors import FedReIDError
+
+APPLICATION = 0x46524744  # says in the file's head that it is a gallery
+FORMAT = 1
+PATIENCE = 30.0  # seconds to wait for another process's change
+LARGEST = 1 << 14  # values of a feature
+
+T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """Whom a feature shows, and where it comes from.
+
+    Args:
+        number: of the row; rows of a file count upwards and no number is used twice.
+        person, camera, source: as the caller named them; empty if unknown.
+        expires_at: seconds since 1970 from which the row is not found any more; `None`: never.
+    """
+
+    number: int
+    person: str
+    camera: str
+    source: str
+    expires_at: float | None = None
+
+
+class GalleryFile:
+    """Rows and features in a file, or in memory.
+
+    Deleted rows are overwritten with zeros (`secure_delete`). Changes go through SQLite's rollback journal, so that
+    one file holds everything when nobody is writing.
+
+    Args:
+        path: the file, made if it is missing; `None`: in memory.
+
+    Raises:
+        FedReIDError: if the file is no gallery, is of a newer format, or cannot be opened.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        try:
+            self._database = sqlite3.connect(path or ":memory:", timeout=PATIENCE, isolation_level=None)
+            self._prepare()
+        except sqlite3.Error as error:
+            raise FedReIDError(f"{path}: is not a gallery, or cannot be opened ({error})") from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def header(self) -> dict[str, Any]:
+        """Of the model that made the rows; empty if there is none."""
+        (text,) = self._database.execute("SELECT value FROM about WHERE name = 'header'").fetchone()
+        return json.loads(text)
+
+    def check_header(self, header: dict[str, Any] | None) -> None:
+        """Raises `FedReIDError` if both the gallery and `header` name a model, and they are not the same."""
+        own = self.header()
+        if not own or not header or own == header:
+            return
+        for part in ("model", "preprocessing", "flip", "dim"):
+            if own.get(part) != header.get(part):
+                raise FedReIDError(
+                    f"{self.path or 'the gallery'}: its rows were made with another {part} ({_short(own.get(part))}) "
+                    f"than these features ({_short(header.get(part))}); build the gallery again with this model"
+                )
+
+    def state(self) -> tuple[int, ...]:
+        """A value that differs after every change by this process or another one."""
+        (version,) = self._database.execute("PRAGMA data_version").fetchone()
+        return version, self._database.total_changes
+
+    def read(self) -> tuple[list[Row], Tensor]:
+        """All rows in the order in which they were added, and their features `[N, D]` float32."""
+        found = self._tried(
+            lambda: self._database.execute(
+                "SELECT number, person, camera, source, expires_at, feature FROM rows ORDER BY number"
+            ).fetchall()
+        )
+        rows = [Row(*values[:5]) for values in found]
+        sizes = {len(values[5]) for values in found}
+        if len(sizes) > 1:
+            raise FedReIDError(f"{self.path}: is damaged (features of different sizes)")
+        if not found:
+            return [], torch.empty(0, 0)
+        joined = bytearray().join(values[5] for values in found)
+        return rows, torch.frombuffer(joined, dtype=torch.float32).view(len(found), -1)
+
+    def add(
+        self, rows: Sequence[Row], features: Tensor, expires_at: float | None, header: dict[str, Any] | None
+    ) -> None:
+        """Adds rows with features `[N, D]` float32, all or none.
+
+        Raises:
+            FedReIDError: if they are of another model or size than the rows that are there.
+        """
+        if features.shape[1] > LARGEST:
+            raise FedReIDError(f"a feature of {features.shape[1]} values is larger than a gallery takes ({LARGEST})")
+        values = np.ascontiguousarray(features.numpy(), dtype="<f4")
+        entries = [
+            (row.person, row.camera, row.source, expires_at, value.tobytes())
+            for row, value in zip(rows, values, strict=True)
+        ]
+
+        def change() -> None:
+            held = self._database.execute("SELECT length(feature) FROM rows LIMIT 1").fetchone()
+            if held and entries and held[0] != len(entries[0][4]):
+                raise FedReIDError(
+                    f"{self.path or 'the gallery'}: its features have {held[0] // 4} values, these have "
+                    f"{features.shape[1]}; use the model that made the gallery"
+                )
+            if held:
+                self.check_header(header)
+            elif header:
+                self._database.execute("UPDATE about SET value = ? WHERE name = 'header'", (json.dumps(header),))
+            self._database.executemany(
+                "INSERT INTO rows (person, camera, source, expires_at, feature) VALUES (?, ?, ?, ?, ?)", entries
+            )
+
+        self._changed(change)
+
+    def remove(self, person: str | None, source: str | None) -> int:
+        """Deletes the rows of a person and a source (of either, if one is `None`) and returns their number."""
+        wanted = "(?1 IS NULL OR person = ?1) AND (?2 IS NULL OR source = ?2)"
+        return self._changed(
+            lambda: self._database.execute(f"DELETE FROM rows WHERE {wanted}", (person, source)).rowcount
+        )
+
+    def purge(self, now: float) -> int:
+        """Deletes the rows that expire up to `now`, in seconds since 1970, and returns their number."""
+        return self._changed(lambda: self._database.execute("DELETE FROM rows WHERE expires_at <= ?", (now,)).rowcount)
+
+    def save(self, path: Path) -> Path:
+        """Writes a copy to a file, whole or not at all."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+            target = sqlite3.connect(temporary)
+            try:
+                self._database.backup(target)
+            finally:
+                target.close()
+            os.replace(temporary, path)
+        except (OSError, sqlite3.Error) as error:
+            raise FedReIDError(f"{path}: cannot be written ({error})") from error
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+        return path
+
+    def _prepare(self) -> None:
+        execute = self._database.execute
+        execute("PRAGMA secure_delete = ON")
+        (application,) = execute("PRAGMA application_id").fetchone()
+        (version,) = execute("PRAGMA user_version").fetchone()
+        (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application == APPLICATION and version > FORMAT:
+            raise FedReIDError(f"{self.path}: is of gallery format {version}, this fedreid_pl reads up to {FORMAT}")
+        if application != APPLICATION and tables:
+            raise FedReIDError(f"{self.path}: is a database of another program, not a gallery")
+        if application == APPLICATION:
+            return
+
+        def create() -> None:
+            execute(
+                "CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY AUTOINCREMENT, person TEXT NOT NULL, "
+                "camera TEXT NOT NULL, source TEXT NOT NULL, expires_at REAL, feature BLOB NOT NULL)"
+            )
+            execute("CREATE INDEX IF NOT EXISTS by_person ON rows (person)")
+            execute("CREATE INDEX IF NOT EXISTS by_source ON rows (source)")
+            execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            execute("INSERT OR IGNORE INTO about VALUES ('header', '{}')")
+            execute(f"PRAGMA application_id = {APPLICATION}")
+            execute(f"PRAGMA user_version = {FORMAT}")
+
+        self._changed(create)
+
+    def _changed(self, change: Callable[[], T]) -> T:
+        """One transaction: all of `change`, or nothing of it."""
+
+        def run() -> T:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                result = change()
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+            return result
+
+        return self._tried(run)
+
+    def _tried(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            raise FedReIDError(f"{self.path or 'the gallery'}: cannot be read or changed ({error})") from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 160 else f"{text[:157]}..."

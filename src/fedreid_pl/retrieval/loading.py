@@ -1,0 +1,119 @@
+"""The model of a run's folder, ready to embed pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedreid_pl.config import Config, load_config
+from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models, read_checkpoint
+from fedreid_pl.functional.fingerprint import fingerprint_of
+from fedreid_pl.models.weights import build_backbone
+from fedreid_pl.reporting.run_folder import read_summary
+from fedreid_pl.resume import find_checkpoint
+from fedreid_pl.retrieval.model import ModelCard, ReIDModel
+
+State = dict[str, Tensor]
+
+
+def load(
+    run: str | Path, checkpoint: str | int = "last", client: str | None = None, device: str | torch.device = "cpu"
+) -> ReIDModel:
+    """Loads a trained model.
+
+    Args:
+        run: the folder of a run that `fedreid-pl train` made.
+        checkpoint: `"last"`, `"best"` (the best round by the run's own choice), the number of a round that the folder
+            holds, or the path of a checkpoint file.
+        client: a client's name. The model is then the one that this client tests: the server's model for it, with the
+            entries that the client keeps to itself (its own BatchNorm, or in standalone training all of the backbone).
+            `None`: the global model.
+        device: where the model computes, for example `"cuda"`.
+
+    Raises:
+        FedReIDError: if the folder holds no run, no such checkpoint, no such client, or no global model.
+    """
+    folder = Path(os.path.expanduser(run))
+    if not (folder / "config.yaml").is_file():
+        raise FedReIDError(f"{folder}: holds no run (no config.yaml); give the folder that fedreid-pl train made")
+    config = load_config(folder / "config.yaml")
+    file = _checkpoint_file(folder, checkpoint)
+    state = read_checkpoint(file)
+    backbone = build_backbone(replace(config.model, weights="none"), config.seed)
+    check_models(state["models"], backbone.state_dict())
+    weights = _weights(folder, config, state, client)
+    try:
+        backbone.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        raise FedReIDError(f"{file}: the model does not fit the network that {folder}/config.yaml describes") from error
+    card = ModelCard(
+        experiment=config.name,
+        data=config.data.name,
+        synthetic=config.data.synthetic,
+        backbone=config.model.name,
+        seed=config.seed,
+        round=state["round"],
+        client=client,
+        sha256=fingerprint_of(weights),
+        height=config.data.height,
+        width=config.data.width,
+        dim=backbone.feature_dim,
+    )
+    return ReIDModel(backbone, card, device)
+
+
+def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:
+    """The file of the checkpoint that a user names."""
+    if checkpoint == "last":
+        return find_checkpoint(folder)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    if checkpoint == "best":
+        best = (read_summary(folder) or {}).get("best_round")
+        if type(best) is not int:
+            raise FedReIDError(f"checkpoint=best: {folder} names no best round; give checkpoint=last")
+        checkpoint = best
+    if isinstance(checkpoint, int) or re.fullmatch(r"\d+", checkpoint):
+        if int(checkpoint) not in checkpoints.rounds():
+            held = ", ".join(map(str, checkpoints.rounds())) or "none"
+            raise FedReIDError(f"checkpoint={checkpoint}: {folder} holds the rounds {held}")
+        return checkpoints.path(int(checkpoint))
+    file = Path(os.path.expanduser(checkpoint))
+    if not file.is_file():
+        raise FedReIDError(f"checkpoint={checkpoint}: give last, best, the number of a round, or a checkpoint's path")
+    return file
+
+
+def _weights(folder: Path, config: Config, state: dict[str, Any], client: str | None) -> State:
+    """The state dict of the model that is asked for."""
+    models, assignment = state["models"], state["assignment"]
+    clients = _clients(folder)
+    if client is None:
+        if "global" not in models:
+            kind = "one model per cluster" if models else "no model at the server, each client has its own"
+            raise FedReIDError(f"{folder}: holds {kind}; give client=NAME, one of {', '.join(clients)}")
+        return models["global"]
+    if client not in clients:
+        raise FedReIDError(f"client={client}: no such client{nearest(client, clients)}")
+    kept = ClientStore(folder / "clients", writable=False).load(client, state["round"] + 1) or {}
+    if "backbone" in kept:
+        return kept["backbone"]
+    model = assignment.get(client, "global")
+    if model not in models:
+        raise FedReIDError(f"client={client}: {folder} holds neither a model nor a turn of this client")
+    own = kept.get("callbacks", {}).get("backbone_sync", {}).get("own", {})
+    return {**models[model], **own}
+
+
+def _clients(folder: Path) -> list[str]:
+    """The names of the run's clients."""
+    named = (read_summary(folder) or {}).get("clients") or {}
+    stored = sorted(item.name for item in (folder / "clients").glob("*") if item.is_dir())
+    return list(named) or stored

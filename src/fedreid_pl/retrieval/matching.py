@@ -1,0 +1,110 @@
+"""From scores to the answers of a search: single rows, or persons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.retrieval.gallery_file import Row
+
+Group = Literal["row", "person"]
+Pooling = Literal["best", "mean"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """One answer to a query.
+
+    Args:
+        person: who the row shows, as it was added.
+        score: cosine similarity from -1 to 1; with `rerank` minus the re-ranked distance. Larger is more alike.
+        source: where the row comes from: a picture's name, as it was added.
+        camera: the camera of the row, empty if unknown.
+        rows: number of rows that the score stands for: 1, or the person's with `group="person"`.
+    """
+
+    person: str
+    score: float
+    source: str
+    camera: str
+    rows: int = 1
+
+
+def best_rows(scores: Tensor, rows: Sequence[Row], k: int) -> list[list[Match]]:
+    """Returns the `k` best rows of every query, the best first.
+
+    Args:
+        scores: `[Q, G]`, -inf where a row may not be found.
+        rows: of the gallery.
+        k: answers wanted.
+    """
+    order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+    best = scores.gather(1, order)
+    return matches_of(best, order.masked_fill(best == -torch.inf, -1), rows)
+
+
+def best_persons(scores: Tensor, rows: Sequence[Row], k: int, pooling: Pooling) -> list[list[Match]]:
+    """Returns the `k` best persons of every query, the best first, each with its best row's source and camera.
+
+    Args:
+        scores, rows, k: as for `best_rows`.
+        pooling: a person's score is that of the `best` row, or the `mean` over the rows that may be found.
+    """
+    names = list(dict.fromkeys(row.person for row in rows))
+    number = {name: place for place, name in enumerate(names)}
+    owner = torch.tensor([number[row.person] for row in rows]).expand(len(scores), -1)
+    allowed = scores > -torch.inf
+    values = torch.full((len(scores), len(names)), -torch.inf).scatter_reduce(1, owner, scores, "amax")
+    counts = torch.zeros(len(scores), len(names)).scatter_add_(1, owner, allowed.float())
+    if pooling == "mean":
+        total = torch.zeros_like(counts).scatter_add_(1, owner, scores.masked_fill(~allowed, 0.0))
+        values = torch.where(counts > 0, total / counts.clamp(min=1), -torch.inf)
+    order = values.argsort(dim=1, descending=True, stable=True)[:, :k]
+    answers = []
+    for query, places in enumerate(order):
+        matches = []
+        for place in places[values[query, places] > -torch.inf].tolist():
+            row = rows[int(torch.where(owner[query] == place, scores[query], -torch.inf).argmax())]
+            score, held = float(values[query, place]), int(counts[query, place])
+            matches.append(Match(names[place], score, row.source, row.camera, held))
+        answers.append(matches)
+    return answers
+
+
+def matches_of(scores: Tensor, places: Tensor, rows: Sequence[Row]) -> list[list[Match]]:
+    """Returns the rows at `places` `[Q, k]` with their `scores` `[Q, k]` as answers; -1 is no row."""
+    answers = []
+    for values, found in zip(scores.tolist(), places.tolist(), strict=True):
+        kept = [(rows[place], value) for value, place in zip(values, found, strict=True) if place >= 0]
+        answers.append([Match(row.person, value, row.source, row.camera) for row, value in kept])
+    return answers
+
+
+def unit_features(
+    features: Tensor,
+    persons: Sequence[str] | None = None,
+    cameras: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+) -> Tensor:
+    """Returns features as `[N, D]` float32 on the CPU, after a check.
+
+    Raises:
+        FedReIDError: if they are of another shape, not finite, not of length 1, or not as many as the names.
+    """
+    if features.dim() != 2 or not features.is_floating_point():
+        raise FedReIDError(f"features must be [N, D] floating point, got {list(features.shape)} {features.dtype}")
+    for name, column in (("persons", persons), ("cameras", cameras), ("sources", sources)):
+        if column is not None and (isinstance(column, str) or len(column) != len(features)):
+            raise FedReIDError(f"{name}: {len(column)} values for {len(features)} features")
+    values = features.detach().cpu().float()
+    lengths = values.norm(dim=1)
+    wrong = ((lengths - 1).abs() < 1e-3).logical_not().nonzero()  # NaN is wrong as well
+    if len(wrong):
+        row = int(wrong[0])
+        raise FedReIDError(f"feature {row} has the length {float(lengths[row]):.3g}, not 1; give what embed returns")
+    return values

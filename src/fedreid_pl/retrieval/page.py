@@ -1,0 +1,88 @@
+"""The answers of a search as one HTML file with pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from fedreid_pl.data.decoding import open_rgb
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting.html.elements import Section, paragraph
+from fedreid_pl.reporting.html.markup import element
+from fedreid_pl.reporting.html.page import page
+from fedreid_pl.reporting.thumbnails import data_address
+from fedreid_pl.retrieval.matching import Match
+from fedreid_pl.retrieval.model import ModelCard
+
+THUMBNAIL = (64, 128)  # largest width and height in pixels
+
+
+def write_page(
+    out: Path,
+    card: ModelCard,
+    queries: Sequence[str],
+    query: Path,
+    answers: Sequence[Sequence[Match]],
+    gallery: Path | None,
+) -> None:
+    """Writes a page that shows every query and its matches: thumbnails inside the file, no script, no request.
+
+    Args:
+        out: the file.
+        card: of the model that searched.
+        queries: names of the queries, relative to `query` if that is a folder.
+        query: the picture or the folder of pictures that was searched for.
+        answers: of every query, the best first.
+        gallery: the folder that the matches' sources are in; `None`: no pictures of them are at hand.
+
+    Raises:
+        FedReIDError: if the file cannot be written.
+    """
+    head = paragraph(
+        f"Model: {card.experiment} on {card.data}{' (synthetic data)' if card.synthetic else ''}, {card.backbone}, "
+        f"round {card.round}. The first picture of a row is the query, then come the most similar pictures of the "
+        "gallery. The best match may show another person."
+    )
+    sections = [
+        Section(f"query-{number}", name, _row(query / name if query.is_dir() else query, matches, gallery))
+        for number, (name, matches) in enumerate(zip(queries, answers, strict=True))
+    ]
+    write_text(out, page("Search results", head, sections))
+
+
+def _row(query: Path, matches: Sequence[Match], gallery: Path | None) -> Markup:
+    shots = [
+        element(
+            "li",
+            _image(gallery / match.source if gallery else None, _said(match)),
+            element("b", str(rank)),
+            f"{match.person} {match.score:.3f}",
+            class_="shot",
+        )
+        for rank, match in enumerate(matches, 1)
+    ]
+    asked = element("div", _image(query, "query"), element("b", "query"), class_="shot")
+    return element("div", asked, element("ol", *shots), class_="ranked")
+
+
+def _said(match: Match) -> str:
+    camera = f", camera {match.camera}" if match.camera else ""
+    return f"{match.person}{camera}, score {match.score:.3f}, {match.source}"
+
+
+def _image(path: Path | None, name: str) -> Markup:
+    """An image element with a thumbnail that was decoded and written anew; text where there is no picture."""
+    try:
+        picture = open_rgb(str(path)) if path is not None else None
+    except FedReIDError:  # removed or damaged since it was embedded
+        picture = None
+    if picture is None:
+        return element("span", "no picture", title=name)
+    picture.thumbnail(THUMBNAIL)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return element("img", alt=name, title=name, src=data_address(buffer.getvalue()))
