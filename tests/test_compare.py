@@ -121,7 +121,7 @@ def change(file: str, old: str, new: str) -> Callable[[Path], None]:
         change("summary.json", '"seconds"', '"minutes"'),  # of another version
         change("summary.json", '"clients"', '"parties"'),
         change("summary.json", "{", "["),
-        change("config.yaml", "lr_head: 0.02", "lr_head: 0.01"),
+        change("config.yaml", "lr_head: 0.05", "lr_head: 0.01"),
         change("config.yaml", "evaluate_every: 1", "evaluate_every: 2"),
         change("config.yaml", "rounds:", "turns:"),
         change("metrics.csv", "4,local,a,rank1,0.4", "4,local,a"),

@@ -76,7 +76,7 @@ FILES: dict[str, tuple[Callable[[], str], str]] = {
     "a tag": (lambda: "rounds: !!python/object/apply:os.system ['true']\n", "line 1: tags"),
     "deep": (lambda: "rounds: 1\ncallbacks: " + "[" * 10_000 + "]" * 10_000 + "\n", "nested too deeply"),
     "deep keys": (lambda: "".join(f"{' ' * n}a:\n" for n in range(400)), "nested too deeply"),
-    "long": (lambda: "callbacks: [" + "1," * 400_000 + "]\n", "is larger than"),
+    "long": (lambda: "callbacks: [" + "1," * 400_000 + "]\n", "bytes, at most"),
     "many": (lambda: "callbacks: [" + "1," * 30_000 + "]\n", "more than 20,000 keys and values"),
     "two documents": (lambda: "rounds: 1\n---\nrounds: 2\n", "line 2: a second document"),
 }

@@ -56,8 +56,8 @@ def dry_run(config: Config, folder: Path) -> str:
 def _nothing_kept(config: Config, place: Path) -> Iterator[Config]:
     """The configuration with temporary places for what would be drawn, downloaded or indexed."""
     data = replace(config.data, cache_dir=str(place))
-    if data.source == "minireid" and not is_drawn(data.root, data.version):
-        data.root = str(place / "minireid")
+    if data.source == "minireid" and data.root is None and not is_drawn(data.minireid_dir, data.version):
+        data.minireid_dir = str(place / "minireid")
     weights = config.model.weights
     if weights == DRAWN and config.model.name == "small" and not start_file(LESSONS[CHOSEN]).exists():
         weights = "none"  # pretraining takes a minute, and the network's size is the same

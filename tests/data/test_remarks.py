@@ -71,4 +71,4 @@ def test_a_run_and_data_check_say_it(tiny_root: Path, tmp_path: Path, capsys: py
     assert main(["train", "exp=local", *words]) == 0
     assert f"warning: {line}; they are left out" in capsys.readouterr().err.splitlines()
     assert main(["data", "check", *words, "data.keep_unmatched=true"]) == 0
-    assert f"{line}; they count as failures" in capsys.readouterr().out.splitlines()
+    assert f"  - {line}; they count as failures" in capsys.readouterr().out.splitlines()

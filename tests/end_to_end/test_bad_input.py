@@ -165,7 +165,7 @@ def test_disk_full_at_a_checkpoint_leaves_the_earlier_one_intact(tiny_root: Path
     assert last.startswith("error: ") and "round-00002.ckpt" in last and "intact" in last
     assert "Traceback" not in done.stderr
     assert (tmp_path / "checkpoints" / "round-00001.ckpt").read_bytes() == before
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["round-00001.ckpt"]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"attempt.json", "round-00001.ckpt"}
     assert read_state(tmp_path / "checkpoints" / "round-00001.ckpt")["round"] == 1
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path)]) == 0, "with room again it goes on"
 

@@ -80,7 +80,7 @@ def test_run_name_group_config_and_headline(distilled: Path) -> None:
         "fedreid_pl-minireid",
     )
     assert set(run.tags) == {"minireid", "synthetic"}
-    assert run.run_id == (distilled / "wandb" / "run_id").read_text().strip()
+    assert run.run_id == (distilled / "wandb" / "run_id").read_text().split()[0]
     config = {item.key: item.value_json for item in run.config.update}
     assert (
         config["rounds"] == "2" and '"torchmetrics"' in config["versions"] and '"distillation"' in config["callbacks"]

@@ -27,7 +27,7 @@ def test_a_run_that_goes_on_has_every_round_once(tiny_root: Path, tmp_path: Path
         assert f"{server.url}/me/fedreid_pl-minireid/runs/" in shown and "wandb sync" not in shown
         train(server, tiny_root, tmp_path, "exp=fedpav", "rounds=3")
         ((run, rows),) = server.histories.items()
-        assert server.groups == {run: "fedpav"} and run == (tmp_path / "wandb" / "run_id").read_text().strip()
+        assert server.groups == {run: "fedpav"} and run == (tmp_path / "wandb" / "run_id").read_text().split()[0]
     written = from_csv(tmp_path)
     assert [row["round"] for row in rows] == [row["_step"] for row in rows] == sorted(written) == [0, 1, 2, 3]
     for row in rows:

@@ -175,7 +175,7 @@ def dataset(draws: random.Random, folder: Path) -> tuple[str, Action]:
                 path.unlink()
         if wrong == "name":
             bad = draws.choice(
-                ["person.jpg", "c1_0001.jpg", "-2_c1.jpg", "0001.jpg", "0001_d1s1.png", "1" * 30 + "_c1.jpg"]
+                ["person.jpg", "c1_person.jpg", "-2_c1.jpg", "0001.jpg", "0001_d1s1.png", "1" * 30 + "_c1.jpg"]
             )
             (root / part / bad).write_bytes(b"x")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,12 +78,18 @@ def test_pictures_and_confusions_of_synthetic_data(
     assert Image.open(picture).height == 136
 
 
-@pytest.mark.parametrize("words", [["wandb.images=false"], ["data.synthetic=false"]])
+@pytest.mark.parametrize("why", ["wandb.images=false", "photographs", "photographs, called synthetic"])
 def test_no_picture_leaves_unless_it_may(
-    words: list[str], tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    why: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without the manifest of the drawing code, pictures count as photographs, whatever the configuration says."""
     inspect(tmp_path)
-    last = logged(tiny_root, tmp_path / "run", *words, monkeypatch=monkeypatch)
+    root, words = tiny_root, [why]
+    if why.startswith("photographs"):
+        root = shutil.copytree(tiny_root, tmp_path / "photographs")
+        (root / "manifest.json").unlink()
+        words = ["data.synthetic=true"] if "called" in why else []
+    last = logged(root, tmp_path / "run", *words, monkeypatch=monkeypatch)
     assert not [key for key in last if key.startswith("ranked/") or "confusions" in key]
     assert not list((tmp_path / "run" / "wandb").rglob("*.png"))
 

@@ -110,12 +110,13 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
         if key not in data:
             data[key] = load_federated_data(config.data, status)
             status.done()
-        if config.model.weights == DRAWN:  # once, and not in every process
-            initial_backbone(config, status)
-            status.done()
         check_selection(config, len(data[key].clients))
         for callback in make_callbacks().values():
             callback.check(config, data[key])
+    drawn = next((run.config for run in runs if run.config.model.weights == DRAWN), None)
+    if drawn is not None:  # after the checks, for it takes half a minute; once, and not in every process
+        initial_backbone(drawn, status)
+        status.done()
 
 
 def _check_splits(plan: Plan) -> None:

@@ -50,7 +50,7 @@ class ProgressLine(Observer):
 
     def _show(self, federation: RoundContext) -> None:
         running, done, asked = len(federation.running), federation.done, federation.asked
-        self._several = running > 1 or (self._several and done < asked)
+        self._several = running > 1 or (self._several and done > 0)  # until the next jobs go out
         if not self.live:
             return
         head = self._head(federation)
