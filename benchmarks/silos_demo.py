@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,9 +37,9 @@ def main(words: Sequence[str]) -> int:
     begun = time.monotonic()
     draw(home)
     federation = introduce(home)
-    with silos(home, PARTIES):
+    with silos(home, PARTIES) as running:
         place = [f"output_dir={home / 'federated'}", "engine=silos", f"federation={federation}"]
-        command("train", *experiment, *place, f"data.root={home / 'coordinator' / 'pictures'}")
+        command("train", *experiment, *place, f"data.root={home / 'coordinator' / 'pictures'}", beside=running)
         command("federation", "status", str(federation))
     print(
         f"\nThe federation took {time.monotonic() - begun:.0f} s. Now the same experiment in one process.\n", flush=True
@@ -86,7 +86,7 @@ def silos(home: Path, parties: Iterable[str]) -> Iterator[dict[str, subprocess.P
     running: dict[str, subprocess.Popen] = {}
     try:
         for party in parties:
-            words = ["silo", "run", str(home / party / "silo"), "data.source=folder", "trainer.accelerator=cpu"]
+            words = ["silo", "run", str(home / party / "silo"), "data=market_layout", "trainer.accelerator=cpu"]
             words.append(f"data.root={home / party / 'pictures'}")
             print(f"$ fedreid-pl {' '.join(words)} &", flush=True)
             log = open(home / party / "log", "ab")  # noqa: SIM115 - the process has it
@@ -101,10 +101,17 @@ def silos(home: Path, parties: Iterable[str]) -> Iterator[dict[str, subprocess.P
             process.wait(60)
 
 
-def command(*words: str) -> None:
-    """Shows a command of the program and runs it."""
+def command(*words: str, beside: Mapping[str, subprocess.Popen] | None = None) -> None:
+    """Shows a command of the program and runs it, while the processes beside it run."""
     print(f"$ fedreid-pl {' '.join(words)}", flush=True)
-    if subprocess.run([sys.executable, "-m", "fedreid_pl", *words], env=environment()).returncode:
+    process = subprocess.Popen([sys.executable, "-m", "fedreid_pl", *words], env=environment())
+    while process.poll() is None:
+        if ended := [party for party, other in (beside or {}).items() if other.poll() is not None]:
+            process.terminate()
+            process.wait(60)
+            sys.exit(f"{', '.join(ended)} ended; the file log in the party's folder says why")
+        time.sleep(0.2)
+    if process.returncode:
         sys.exit(2)
 
 

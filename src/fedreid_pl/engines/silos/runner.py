@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from threading import Event
 
-from fedreid_pl.engines.silos.grpc_link import Beating, GrpcLink
+from fedreid_pl.engines.silos.grpc_link import Beating, GrpcLink, target_of
 from fedreid_pl.engines.silos.service import SiloService
 from fedreid_pl.engines.silos.shared import own_config
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
@@ -27,9 +27,10 @@ def run_silo(folder: SiloFolder, words: Sequence[str], address: str, say: Callab
     Raises:
         FedReIDError: for a mistake in words or folder, and if the coordinator does not know this silo's key.
     """
+    address = address or folder.invitation.address
+    target_of(address)  # before the pictures are looked for
     lock = folder.lock()
     service = SiloService(folder, own_config(words, folder.name), say)
-    address = address or folder.invitation.address
     say(f"silo {folder.name} calls {address}; nothing listens here. Ctrl-C ends it")
     with closing(GrpcLink(address, folder.credentials, folder.path / "spool", say)) as link:
         serve(service, link)

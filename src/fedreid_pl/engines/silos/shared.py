@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fedreid_pl.config import Config, DataConfig, ReportConfig, TrainerConfig, compose, load_config, to_yaml
+from fedreid_pl.config.compose import flat
 from fedreid_pl.config.schema import EngineConfig, WandbConfig
 from fedreid_pl.data.scenarios import NO_CAMERAS, dataset_folders, locate_root
 from fedreid_pl.errors import FedReIDError, nearest
@@ -84,7 +85,8 @@ def own_words(words: Sequence[str]) -> list[str]:
         name = word.partition("=")[0]
         if name in known:
             continue
-        if name.partition(".")[0] in {item.name for item in fields(Config)} | {"exp", "engine"}:
+        section = name.startswith("callbacks.") or name in ("exp", "engine", "federation")
+        if section or name in flat(asdict(Config())):
             raise FedReIDError(f"{word}: the coordinator decides {name}; a silo sets data.* and trainer.* of its own")
         raise FedReIDError(f"{word}: no such key of a silo{nearest(name, known)}")
     return list(words)
