@@ -2,7 +2,7 @@
 
     python tests/trackers/feed.py FOLDER
 
-Runs in an environment that holds boxmot, deep-sort-realtime and onnxruntime, on the folder of tests/trackers/prepare.py.
+Runs in an environment that holds boxmot, deep-sort-realtime and onnxruntime, on the folder that prepare.py wrote.
 Nothing of this project is imported: a tracker knows the file and its side-car alone.
 """
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import support  # noqa: E402
+import support
 
-import fedreid_pl  # noqa: E402
-from fedreid_pl.cli import main  # noqa: E402
+import fedreid_pl
+from fedreid_pl.cli import main
 
 COLUMNS, ROWS, GAP = 5, 2, 8
 

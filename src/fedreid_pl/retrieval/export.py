@@ -121,9 +121,9 @@ def onnx_session(data: bytes) -> Run:
 def description(model: ReIDModel, flip: bool) -> dict[str, Any]:
     """Returns what the side-car of an ONNX file says.
 
-    Besides this project's own header it holds the keys that trackers look for: the network's name, the size of a picture
-    (under two names) and how a picture is resized. A file with the mirror image also states the model's threshold, which
-    was calibrated with it.
+    Besides this project's own header it holds the keys that trackers look for: the network's name, the size of a
+    picture (under two names) and how a picture is resized. A file with the mirror image also states the model's
+    threshold, which was calibrated with the mirror image.
     """
     card = model.card
     return {
