@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from fedreid_pl.retrieval.matching import Match
     from fedreid_pl.retrieval.model import ReIDModel
 
-SEARCH = ("k", "page", "checkpoint", "client", "device", "rerank", "group", "pooling", "camera", "audit", "save")
+SEARCH = (
+    *("k", "page", "checkpoint", "client", "device", "rerank", "group", "pooling", "camera", "audit", "save"),
+    "model.name",
+)
 
 
 def search(words: list[str]) -> int:
