@@ -26,7 +26,7 @@ from fedreid_pl.errors import FedReIDError, nearest
 PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
     *("engine.name",),
-    *("report.images", "report.queries", "report.embedding"),
+    *("report.images", "report.queries", "report.embedding", "report.rerank"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 

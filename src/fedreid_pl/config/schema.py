@@ -259,6 +259,9 @@ class ReportConfig:
         None, "write ranked lists, identities and the view of features; null: for synthetic data only"
     )
     queries: int = key(6, "queries per test set with a ranked list, half of them the hardest", at_least=2, at_most=50)
+    rerank: bool = key(
+        False, "measure the test sets after k-reciprocal re-ranking as well, apart from the other scores (slower)"
+    )
     embedding: str = key(
         "pca", "view of query features in two dimensions: pca, tsne (wants scikit-learn)", choices=("pca", "tsne")
     )

@@ -15,6 +15,7 @@ from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models, read_checkpoint
 from fedreid_pl.functional.fingerprint import fingerprint_of
+from fedreid_pl.reporting.inspection import read_thresholds
 from fedreid_pl.reporting.run_folder import read_summary
 from fedreid_pl.resume import find_checkpoint
 from fedreid_pl.retrieval.model import ModelCard, ReIDModel
@@ -72,7 +73,9 @@ def load(
         width=config.data.width,
         dim=backbone.feature_dim,
     )
-    return ReIDModel(backbone, card, device)
+    whose = client if client is not None and not state["models"] else "global"
+    threshold = read_thresholds(folder, state["round"]).get(whose, {}).get("value")
+    return ReIDModel(backbone, card, device, threshold)
 
 
 def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:
