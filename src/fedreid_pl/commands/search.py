@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SEARCH = (
     *("k", "page", "checkpoint", "client", "device", "rerank", "group", "pooling", "camera", "audit", "save"),
-    *("threshold", "index"),
+    *("threshold", "index", "model.name"),
 )
 
 
