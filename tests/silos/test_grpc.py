@@ -1,0 +1,359 @@
+"""The coordinator's port: who may call, what is taken, and transfers that break off. Real connections throughout."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from silos.parties import make_parties
+from silos.wire import free_port
+
+from fedreid_pl.engines.silos import grpc_server
+from fedreid_pl.engines.silos.certificates import Authority, Credentials, new_tls_key
+from fedreid_pl.engines.silos.federation_folder import FederationFolder
+from fedreid_pl.engines.silos.grpc_calls import FETCH, PUSH, SERVICE, note
+from fedreid_pl.engines.silos.grpc_link import GrpcLink, probe, target_of
+from fedreid_pl.engines.silos.grpc_server import GrpcServer
+from fedreid_pl.engines.silos.keys import SigningKey
+from fedreid_pl.engines.silos.payload import DOMAIN, PIECE, Envelope, Payload, digest_of
+from fedreid_pl.engines.silos.silo_folder import SiloFolder
+from fedreid_pl.errors import FedReIDError
+
+KEY = SigningKey.new()
+
+
+class Place:
+    """A coordinator that listens, its silos, and a file that lies ready for silo a."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.federation, self.silos = make_parties(home, ["a", "b"], port=free_port())
+        self.server = GrpcServer(self.federation, home / "uploads")
+        self.address = self.federation.address
+
+    def ready(self, silo: str = "a", size: int = 3 * PIECE + 7, most: int = 8 * PIECE) -> Payload:
+        payload = content(self.home / f"for-{silo}", size)
+        self.server.post(silo, payload, most)
+        return payload
+
+    def link(self, credentials: Credentials, name: str = "spool") -> GrpcLink:
+        return GrpcLink(self.address, credentials, self.home / name, lambda line: None)
+
+    def call(self, credentials: Credentials, method: str = FETCH) -> Any:
+        """One call; raises `grpc.RpcError` if it is refused."""
+        channel = grpc.secure_channel(
+            target_of(self.address),
+            grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate),
+        )
+        with channel:
+            if method == FETCH:
+                return list(channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=True), timeout=5))
+            return channel.stream_unary(f"/{SERVICE}/{method}")(iter([b"{}"]), timeout=5)
+
+
+@pytest.fixture()
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.server.close()
+
+
+def content(path: Path, size: int) -> Payload:
+    path.write_bytes(os.urandom(size))
+    digest, size = digest_of(path)
+    return Payload(path, Envelope(digest, size, KEY.sign(DOMAIN + bytes.fromhex(digest))))
+
+
+def test_a_file_goes_there_and_an_answer_comes_back(place: Place) -> None:
+    ready, answer = place.ready(), content(place.home / "answer", 2 * PIECE)
+    link = place.link(place.silos["a"].credentials)
+    found = link.fetch()
+    assert found is not None and found.path.read_bytes() == ready.path.read_bytes() and found.envelope == ready.envelope
+    assert link.push(answer)
+    arrived = place.server.next(5)
+    assert arrived is not None and arrived[0] == "a" and arrived[1].path.read_bytes() == answer.path.read_bytes()
+    assert not link.push(answer), "nothing is waited for any more"
+    assert place.server.seen()["a"] < 5 and "b" not in place.server.seen()
+    link.close()
+
+
+def test_what_lies_ready_for_one_silo_is_no_other_silos(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_server, "WAIT", 0.2)
+    place.ready("a")
+    link = place.link(place.silos["b"].credentials)
+    assert link.fetch() is None
+    assert not link.push(content(place.home / "forged", 100)), "nobody waits for an answer of b"
+    assert place.server.next(0.1) is None
+    link.close()
+
+
+def expired(place: Place) -> Credentials:
+    silo = place.silos["a"]
+    certificate = place.federation.authority.for_silo("a", silo.card.tls_key, days=-1)
+    return Credentials(silo.credentials.key, certificate.encode(), silo.credentials.authority)
+
+
+def other_authority(place: Place) -> Credentials:
+    silo, (authority, _) = place.silos["a"], Authority.new("0" * 16)
+    certificate = authority.for_silo("a", silo.card.tls_key)
+    return Credentials(silo.credentials.key, certificate.encode(), silo.credentials.authority)
+
+
+def unknown_key(place: Place) -> Credentials:
+    """A certificate that the authority itself gave out in the name of silo a, for a key that it does not know."""
+    key, public = new_tls_key()
+    certificate = place.federation.authority.for_silo("a", public)
+    return Credentials(key, certificate.encode(), place.silos["a"].credentials.authority)
+
+
+def key_of_another(place: Place) -> Credentials:
+    """The certificate of a with the key of b."""
+    one, other = (place.silos[name].credentials for name in ("a", "b"))
+    return Credentials(other.key, one.certificate, one.authority)
+
+
+def server_certificate(place: Place) -> Credentials:
+    """The coordinator's own certificate is no silo's."""
+    return place.federation.credentials()
+
+
+@pytest.mark.parametrize("who", [expired, other_authority, unknown_key, server_certificate])
+@pytest.mark.parametrize("method", [FETCH, PUSH])
+def test_whoever_is_no_member_is_refused(who: Any, method: str, place: Place) -> None:
+    place.ready("a")
+    assert place.call(place.silos["a"].credentials), "a itself is not"
+    with pytest.raises(grpc.RpcError) as error:
+        place.call(who(place), method)
+    codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED)  # of TLS, of the list of members
+    assert error.value.code() in codes, error.value
+    if who is unknown_key:
+        assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_certificate_is_worth_nothing_without_its_key(place: Place) -> None:
+    place.ready("a")
+    with pytest.raises((grpc.RpcError, ValueError)):
+        place.call(key_of_another(place))
+
+
+def test_a_revoked_silo_is_kept_out_while_the_coordinator_runs(place: Place) -> None:
+    place.ready("b")
+    link = place.link(place.silos["b"].credentials)
+    assert link.fetch() is not None
+    FederationFolder(place.federation.path).revoke("b")  # by another process
+    with pytest.raises(FedReIDError, match="refuses this silo"):
+        link.fetch()
+    with pytest.raises(FedReIDError, match="refuses this silo"):
+        link.push(content(place.home / "answer", 100))
+    link.close()
+
+
+def test_without_a_certificate_nothing_answers(place: Place) -> None:
+    place.ready("a")
+    authority = place.silos["a"].credentials.authority
+    with grpc.secure_channel(target_of(place.address), grpc.ssl_channel_credentials(authority)) as channel:
+        for method in (FETCH, PUSH, "Anything"):
+            with pytest.raises(grpc.RpcError) as error:
+                channel.unary_unary(f"/{SERVICE}/{method}")(b"", timeout=5)
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    with grpc.insecure_channel(target_of(place.address)) as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary(f"/{SERVICE}/{FETCH}")(b"", timeout=5)
+    for path in ("/", "/metrics", "/status"):
+        with pytest.raises((OSError, http.client.HTTPException)):
+            client = http.client.HTTPConnection("localhost", place.federation.port, timeout=5)
+            client.request("GET", path)
+            client.getresponse()
+    unchecked = ssl.create_default_context(cadata=authority.decode())
+    with (
+        pytest.raises((OSError, ssl.SSLError)),
+        socket.create_connection(("localhost", place.federation.port), timeout=5) as plain,
+        unchecked.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        secured.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert secured.recv(1) == b"", "closed without a word"
+        raise OSError
+
+
+def test_a_member_finds_the_two_calls_and_no_other(place: Place) -> None:
+    for method in ("Status", "Shutdown", "../Fetch"):
+        with pytest.raises(grpc.RpcError) as error:
+            place.call(place.silos["a"].credentials, method)
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_silo_calls_no_one_who_is_not_the_coordinator(place: Place, tmp_path: Path) -> None:
+    other, _ = make_parties(tmp_path / "other", ["a"], port=free_port())
+    server = GrpcServer(other, tmp_path / "elsewhere")
+    try:
+        with pytest.raises(FedReIDError, match="no answer"):
+            probe(other.address, place.silos["a"].credentials)
+        assert abs(probe(place.address, place.silos["a"].credentials)) < 60
+    finally:
+        server.close()
+
+
+def test_two_coordinators_do_not_share_a_port(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(FedReIDError, match="cannot be listened on"):
+        GrpcServer(place.federation, tmp_path / "second")
+
+
+def test_the_address_to_listen_on_is_the_loopback_one_for_a_host_that_is(tmp_path: Path) -> None:
+    hosts = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "fl.example.org": "0.0.0.0"}
+    for host, wanted in hosts.items():
+        assert grpc_server.listening_address(FederationFolder.new(tmp_path / host, host, 1, [])) == wanted
+    behind = FederationFolder.new(tmp_path / "behind", "fl.example.org", 1, [], "127.0.0.1")
+    assert grpc_server.listening_address(behind) == "127.0.0.1"
+
+
+# what is taken
+
+
+def pushed(place: Place, pieces: list[bytes]) -> grpc.StatusCode:
+    own = place.silos["a"].credentials
+    with grpc.secure_channel(
+        target_of(place.address), grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
+    ) as channel:
+        try:
+            channel.stream_unary(f"/{SERVICE}/{PUSH}")(iter(pieces), timeout=20)
+        except grpc.RpcError as error:
+            return error.code()  # type: ignore[attr-defined]
+    return grpc.StatusCode.OK
+
+
+def announced(size: int, **changes: Any) -> bytes:
+    return note(**{"digest": "a" * 64, "size": size, "signature": "b" * 128, "offset": 0, **changes})
+
+
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        ([], "INVALID_ARGUMENT"),
+        ([b"not json"], "INVALID_ARGUMENT"),
+        ([b"[]"], "INVALID_ARGUMENT"),
+        ([announced(100, digest="../../x")], "INVALID_ARGUMENT"),
+        ([announced(100, offset=200)], "INVALID_ARGUMENT"),
+        ([announced(100, offset=50)], "FAILED_PRECONDITION"),
+        ([announced(9 * PIECE)], "FAILED_PRECONDITION"),
+        ([announced(2**60)], "FAILED_PRECONDITION"),
+        ([announced(100), b"x" * 101], "FAILED_PRECONDITION"),
+        ([announced(100), b"x" * 100], "FAILED_PRECONDITION"),
+        ([announced(8 * PIECE), b"x" * 64 * PIECE], "RESOURCE_EXHAUSTED"),
+        ([announced(8 * PIECE)] + [b"x" * PIECE] * 200, "FAILED_PRECONDITION"),
+    ],
+)
+def test_answers_that_are_none_are_refused_before_they_fill_the_disk(
+    pieces: list[bytes], code: str, place: Place
+) -> None:
+    place.ready("a")
+    assert pushed(place, pieces) is getattr(grpc.StatusCode, code)
+    assert place.server.next(0.05) is None
+    left = sum(path.stat().st_size for path in (place.home / "uploads").iterdir())
+    assert left <= 8 * PIECE
+
+
+def test_an_upload_goes_on_where_it_ended_also_after_a_restart(place: Place) -> None:
+    place.ready("a", most=64 * PIECE)
+    answer = content(place.home / "answer", 20 * PIECE)
+    first = answer.path.read_bytes()[: 12 * PIECE]
+    pieces = [first[start : start + PIECE] for start in range(0, len(first), PIECE)]
+    assert pushed(place, [note(**vars(answer.envelope), offset=0), *pieces]) is grpc.StatusCode.OK
+    place.server.close()
+    place.server = GrpcServer(place.federation, place.home / "uploads")
+    place.ready("a", most=64 * PIECE)
+    assert place.server.held("a", answer.envelope) == 12 * PIECE
+    written: list[int] = []
+    take = place.server.take
+
+    def counted(silo: str, envelope: Envelope, offset: int, rest: Iterator[bytes]) -> bool:
+        return take(silo, envelope, offset, (written.append(len(piece)) or piece for piece in rest))  # type: ignore[func-returns-value]
+
+    place.server.take = counted  # type: ignore[method-assign]
+    link = place.link(place.silos["a"].credentials)
+    assert link.push(answer)
+    arrived = place.server.next(5)
+    assert arrived is not None and arrived[1].path.read_bytes() == answer.path.read_bytes()
+    assert sum(written) == 8 * PIECE, "what was there is not sent again"
+    link.close()
+
+
+def test_a_download_goes_on_where_it_ended(place: Place) -> None:
+    ready = place.ready("a", size=20 * PIECE)
+    link = place.link(place.silos["a"].credentials)
+    part = place.home / "spool" / f"{ready.envelope.digest}.part"
+    part.write_bytes(ready.path.read_bytes()[: 15 * PIECE])
+    sent: list[int] = []
+    real = grpc_server.read_pieces
+    grpc_server.read_pieces = lambda payload, offset: sent.append(offset) or real(payload, offset)  # type: ignore[assignment]
+    try:
+        found = link.fetch()
+    finally:
+        grpc_server.read_pieces = real
+    assert sent == [15 * PIECE] and found is not None
+    assert found.path.read_bytes() == ready.path.read_bytes()
+    link.close()
+
+
+def test_what_is_left_of_another_file_is_not_taken_for_a_part_of_this_one(place: Place) -> None:
+    ready = place.ready("a")
+    link = place.link(place.silos["a"].credentials)
+    (place.home / "spool" / f"{'0' * 64}.part").write_bytes(b"x" * 99)
+    (place.home / "spool" / f"{ready.envelope.digest}.part").write_bytes(b"x" * 99)  # damaged
+    assert link.fetch() is None or True  # refused once, by its digest
+    found = link.fetch()
+    assert found is not None and found.path.read_bytes() == ready.path.read_bytes()
+    link.close()
+
+
+def test_a_silo_that_waits_gets_the_next_file_at_once(place: Place) -> None:
+    link = place.link(place.silos["a"].credentials)
+    found: list[Payload | None] = []
+    waiting = threading.Thread(target=lambda: found.append(link.fetch()))
+    waiting.start()
+    time.sleep(0.3)
+    assert not found
+    place.ready("a")
+    waiting.join(10)
+    assert found and found[0] is not None
+    link.close()
+
+
+def test_a_silo_may_not_hold_all_threads(place: Place) -> None:
+    own = place.silos["a"].credentials
+    with grpc.secure_channel(
+        target_of(place.address), grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
+    ) as channel:
+        fetch = channel.unary_stream(f"/{SERVICE}/{FETCH}")
+        calls = [fetch(note(wait=True), timeout=10) for _ in range(7)]
+        place.ready("b")
+        link = place.link(place.silos["b"].credentials)
+        assert link.fetch() is not None
+        for call in calls:
+            call.cancel()
+        link.close()
+
+
+def test_a_silo_goes_on_trying_until_the_coordinator_is_there(tmp_path: Path) -> None:
+    port = free_port()
+    federation, silos = make_parties(tmp_path, ["a"], port=port)
+    said: list[str] = []
+    link = GrpcLink(federation.address, SiloFolder(silos["a"].path).credentials, tmp_path / "spool", said.append)
+    assert link.fetch() is None and "goes on trying" in said[0]
+    server = GrpcServer(federation, tmp_path / "uploads")
+    try:
+        server.post("a", content(tmp_path / "ready", 100), 100)
+        end = time.monotonic() + 20
+        while (found := link.fetch()) is None and time.monotonic() < end:
+            pass
+        assert found is not None and said[-1].endswith("answers again")
+    finally:
+        link.close()
+        server.close()
