@@ -26,6 +26,7 @@ from fedreid_pl.engines.silos.grpc_server import GrpcServer
 from fedreid_pl.engines.silos.keys import SigningKey
 from fedreid_pl.engines.silos.payload import DOMAIN, PIECE, Envelope, Payload, digest_of
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
+from fedreid_pl.engines.silos.turns import Turns
 from fedreid_pl.errors import FedReIDError
 
 KEY = SigningKey.new()
@@ -357,3 +358,42 @@ def test_a_silo_goes_on_trying_until_the_coordinator_is_there(tmp_path: Path) ->
     finally:
         link.close()
         server.close()
+
+
+def test_a_slow_silo_makes_room_for_others_and_goes_on_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(at_once=1, seconds=0.2)
+    monkeypatch.setattr(place.server, "_turns", turns)
+    for silo in ("a", "b"):
+        place.ready(silo, most=64 * PIECE)
+    slow, quick = (content(place.home / f"answer-{silo}", 6 * PIECE) for silo in ("a", "b"))
+    order: list[str] = []
+
+    def send(silo: str, payload: Payload, pause: float) -> None:
+        link = place.link(place.silos[silo].credentials, f"spool-{silo}")
+        monkeypatch.setattr(link, "_push", paused(link._push, pause))
+        assert link.push(payload)
+        order.append(silo)
+        link.close()
+
+    threads = [threading.Thread(target=send, args=("a", slow, 0.15))]
+    threads[0].start()
+    time.sleep(0.2)
+    threads.append(threading.Thread(target=send, args=("b", quick, 0.0)))
+    threads[1].start()
+    for thread in threads:
+        thread.join(30)
+    assert order == ["b", "a"]
+    arrived = dict(place.server.next(5) or ("", slow) for _ in range(2))
+    assert arrived["a"].path.read_bytes() == slow.path.read_bytes()
+    assert arrived["b"].path.read_bytes() == quick.path.read_bytes()
+
+
+def paused(push: Any, seconds: float) -> Any:
+    """A call that takes its time over every piece."""
+
+    def slowly(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            time.sleep(seconds)
+            yield piece
+
+    return lambda pieces, **words: push(slowly(pieces), **words)

@@ -24,8 +24,15 @@ KEEPALIVE = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 """A connection whose other end is silent for 20 seconds is given up."""
+WINDOW = [
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", PIECE),
+    ("grpc.http2.max_frame_size", PIECE),
+]
+"""One piece is under way at a time on each stream, so that memory does not grow with the speed of a line."""
 SERVER_OPTIONS = [
     *KEEPALIVE,
+    *WINDOW,
     ("grpc.so_reuseport", 0),  # or two coordinators share a port
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.max_receive_message_length", PIECE + MOST_NOTE),
@@ -34,6 +41,7 @@ SERVER_OPTIONS = [
 ]
 CLIENT_OPTIONS = [
     *KEEPALIVE,
+    *WINDOW,
     ("grpc.max_receive_message_length", PIECE + MOST_NOTE),
     ("grpc.enable_http_proxy", 1),
     ("grpc.initial_reconnect_backoff_ms", 200),

@@ -29,6 +29,7 @@ from fedreid_pl.engines.silos.grpc_calls import (
 )
 from fedreid_pl.engines.silos.mailbox import Mailbox, Unwanted, read_pieces
 from fedreid_pl.engines.silos.payload import BadPayload
+from fedreid_pl.engines.silos.turns import Turns, until
 from fedreid_pl.errors import FedReIDError
 
 CALLS = 4  # of one silo at a time
@@ -53,7 +54,7 @@ class GrpcServer(Mailbox):
         super().__init__(silos, folder)
         self._federation, self._names = federation, frozenset(silos)
         self._calls: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock, self._turns = threading.Lock(), Turns()
         self._read_at = self._changed_at()
         threads = CALLS * len(silos) + 4
         self._server = grpc.server(
@@ -98,14 +99,16 @@ class GrpcServer(Mailbox):
             offset = asked.get("offset", 0) if asked.get("digest") == payload.envelope.digest else 0
             envelope, offset = envelope_of({**vars(payload.envelope), "offset": max(offset, 0)})
             yield note(**vars(envelope), offset=offset)
-            yield from read_pieces(payload, offset)
+            with self._turns.turn(envelope.size - offset, context.is_active) as over:
+                yield from until(read_pieces(payload, offset), over)
 
     def _push(self, pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         with self._caller(context) as silo:
             envelope, offset = envelope_of(read_note(next(pieces, b"")))
             if offset < 0:
                 return note(held=self.held(silo, envelope), whole=False)
-            return note(held=0, whole=self.take(silo, envelope, offset, pieces))
+            with self._turns.turn(envelope.size - offset, context.is_active) as over:
+                return note(held=0, whole=self.take(silo, envelope, offset, until(pieces, over)))
 
     @contextmanager
     def _caller(self, context: grpc.ServicerContext) -> Iterator[str]:

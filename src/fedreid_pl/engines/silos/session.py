@@ -118,8 +118,8 @@ class Session:
         for name, value in job.backbone.items():
             old = before.get(name)
             if name in parameters and old is not None and old.shape == value.shape and value.dtype == old.dtype:
-                moved += float((value.double() - old.double()).square().sum())
-                size += float(old.double().square().sum())
+                moved += float(torch.linalg.vector_norm((value - old).float())) ** 2
+                size += float(torch.linalg.vector_norm(old.float())) ** 2
         if moved <= bound**2 * size or not size:
             return None
         return f"moves the model by {math.sqrt(moved / size):.3g} times its norm, the policy allows {bound:g}"

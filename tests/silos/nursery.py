@@ -1,0 +1,64 @@
+"""Starts processes of the program quickly: it has imported everything, and forks one for every line that it reads.
+
+A line is JSON: `{"words": [...], "log": FILE}` starts one and answers its id, `{"reap": ID}` waits for its end and
+answers the exit code, negative for a signal. At the end of the input every process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+
+import grpc  # noqa: F401  (imported once, for every fork; no channel is made before it)
+import torch
+
+import fedreid_pl.coordination
+import fedreid_pl.engines.silos.grpc_server
+import fedreid_pl.engines.silos.runner  # noqa: F401
+from fedreid_pl.cli import main
+
+
+def start(words: list[str], log: str) -> int:
+    """Forks a process that runs the command line; returns its id."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0), os.dup2(target, 1), os.dup2(target, 2)
+        torch.set_num_threads(1)
+        code = main(words)
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+
+
+def serve() -> None:
+    """Reads lines until the input ends."""
+    children: set[int] = set()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "words" in asked:
+            answer = start(asked["words"], asked["log"])
+            children.add(answer)
+        else:
+            _, status = os.waitpid(asked["reap"], 0)
+            children.discard(asked["reap"])
+            answer = os.waitstatus_to_exitcode(status)
+        print(json.dumps(answer), flush=True)
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,120 @@
+"""Coordinator and silos as processes that start again by themselves, as a service manager has them do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Nursery:
+    """The process that forks the others, see nursery.py."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("nursery.py"))]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        self._lock = threading.Lock()
+
+    def start(self, words: list[str], log: Path) -> int:
+        """Starts `fedreid-pl WORDS`; returns its process id."""
+        return self._ask({"words": words, "log": str(log)})
+
+    def reap(self, process: int) -> int:
+        """Exit code of a process that has ended, or will at once."""
+        return self._ask({"reap": process})
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+    def _ask(self, asked: dict) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            return int(json.loads(self._process.stdout.readline()))
+
+
+class Service:
+    """One party's process; whatever ends it but an exit code of 0 or 2 starts it again.
+
+    Attributes:
+        starts: how often it was started.
+        code: its last exit code once it has ended for good.
+    """
+
+    def __init__(self, nursery: Nursery, words: list[str], log: Path) -> None:
+        self.nursery, self.words, self.log = nursery, words, log
+        self.starts, self.code = 1, None  # type: int, int | None
+        self.process = nursery.start(words, log)
+
+    def look(self) -> None:
+        """Starts the process again if it was killed."""
+        if self.code is not None or not _ended(self.process):
+            return
+        code = self.nursery.reap(self.process)
+        if code in (0, 2):
+            self.code = code
+            return
+        self.process = self.nursery.start(self.words, self.log)
+        self.starts += 1
+
+    def kill(self) -> None:
+        """Ends the process without a warning."""
+        os.kill(self.process, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ends the process for good."""
+        if self.code is None:
+            os.kill(self.process, signal.SIGKILL)
+            self.code = self.nursery.reap(self.process)
+
+
+def _ended(process: int) -> bool:
+    try:
+        text = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return text.rpartition(")")[2].split()[0] == "Z"
+
+
+def watch(
+    services: list[Service], done: Callable[[], bool], limit: float, each: Callable[[], None] | None = None
+) -> None:
+    """Looks after services until `done`; fails after `limit` seconds with what they printed last."""
+    end = time.monotonic() + limit
+    while not done():
+        for service in services:
+            service.look()
+        if each is not None:
+            each()
+        if time.monotonic() > end:
+            raise AssertionError("\n".join(f"{item.log}: {item.log.read_text()[-1500:]}" for item in services))
+        time.sleep(0.02)
+
+
+def listening(process: int) -> list[tuple[str, int]]:
+    """(address, port) of every TCP socket that a process listens on, from /proc."""
+    sockets = set()
+    for item in Path(f"/proc/{process}/fd").iterdir():
+        try:
+            target = os.readlink(item)
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            sockets.add(target[8:-1])
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
+            parts = line.split()
+            if parts[3] == "0A" and parts[9] in sockets:
+                address, _, port = parts[1].partition(":")
+                found.append((address, int(port, 16)))
+    return found
