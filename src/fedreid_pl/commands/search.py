@@ -93,7 +93,7 @@ def _gallery(model: ReIDModel, place: str, options: dict[str, str]) -> tuple[Gal
     gallery = Gallery(options.get("save"), index=index, audit=audit)
     if len(gallery):
         raise FedReIDError(f"save={options['save']}: exists; search it by its name, or give another one")
-    found = model.embed_files(path, progress=lambda done, all: status(f"{done} of {all}"))
+    found = model.embed_files(path, progress=lambda done, all: status(f"embedding pictures: {done} of {all}"))
     status.done()
     name_damaged(found.damaged)
     if not len(found):
