@@ -44,7 +44,7 @@ from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, write_splits
 from fedreid_pl.reporting.status import Status
-from fedreid_pl.resume import prepare_folder, recorded_precision
+from fedreid_pl.resume import check_folder, prepare_folder, recorded_precision
 from fedreid_pl.start import initial_backbone, start_record
 
 Open = Callable[[FederationFolder], Transport]
@@ -103,6 +103,23 @@ def coordinate(config: Config, folder: Path, open_transport: Open) -> Federation
         loop.run()
     del lock, ours
     return loop
+
+
+def dry_run_of_silos(config: Config, folder: Path) -> str:
+    """Checks what the coordinator checks before it calls any silo, and returns what it would do, as text.
+
+    Raises:
+        FedReIDError: for every mistake that `train` would refuse.
+    """
+    federation = open_federation(config)
+    config = _recorded(resolve_precision(config, recorded_precision(config, folder)), folder)
+    check_coordination(config, federation)
+    done = check_folder(config, folder)
+    begins = f"would go on after round {done}" if done else "would begin"
+    return (
+        f"{config.name} at {federation.address} with the silos {', '.join(federation.members)}\n\n"
+        f"No silo was asked, and nothing was trained or written. The run {begins} in {folder}"
+    )
 
 
 def open_federation(config: Config) -> FederationFolder:

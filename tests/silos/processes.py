@@ -116,5 +116,6 @@ def listening(process: int) -> list[tuple[str, int]]:
             parts = line.split()
             if parts[3] == "0A" and parts[9] in sockets:
                 address, _, port = parts[1].partition(":")
-                found.append((address, int(port, 16)))
+                last = bytes.fromhex(address)[-4:][::-1]  # of an IPv6 address that stands for one of IPv4 too
+                found.append((".".join(map(str, last)), int(port, 16)))
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from silos.parties import make_parties
+from silos.parties import coordinator_words, make_parties
 
 from fedreid_pl.cli import main
 from fedreid_pl.engines.silos.cards import read_card, read_invitation
@@ -86,6 +86,12 @@ def test_commands_make_the_folders_and_people_hand_files_around(
         (["train", "engine=silos"], "name the federation's folder"),
         (["train", "engine=silos", "federation={0}/nothing"], "is no federation's folder"),
         (["train", "federation={0}/nothing"], "without engine=silos"),
+        (["train", "engine.deadline=5"], "without engine=silos"),
+        (["train", "engine=silos", "federation={0}/nothing", "dry_run=true"], "is no federation's folder"),
+        (
+            ["silo", "run", "{0}/silo", "data.root={0}", "rounds=3", "coordinator=https://x"],
+            "the coordinator decides rounds",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(
@@ -99,6 +105,16 @@ def test_a_mistake_is_one_line_that_names_it(
     assert main([word.format(tmp_path) for word in words]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0], lines
+
+
+def test_a_dry_run_asks_no_silo_and_writes_nothing(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation, _ = make_parties(tmp_path, ["a", "b"])
+    words = coordinator_words(tiny_root, tmp_path / "run", federation, "dry_run=true")
+    assert main(["train", *words]) == 0
+    assert "with the silos a, b" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists() and not (federation.path / "launches").exists()
 
 
 def test_one_name_one_key(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ from fedreid_pl.engines.silos.turns import Turns
 from fedreid_pl.errors import FedReIDError
 
 KEY = SigningKey.new()
+ANSWERS = b"ANSWERS"
 
 
 class Place:
@@ -40,9 +43,14 @@ class Place:
         self.federation, self.silos = make_parties(home, ["a", "b"], port=free_port())
         self.server = GrpcServer(self.federation, home / "uploads")
         self.address = self.federation.address
+        self.payloads: dict[str, Payload] = {}
+        self.asked: dict[str, str] = {}
 
     def ready(self, silo: str = "a", size: int = 3 * PIECE + 7, most: int = 8 * PIECE) -> Payload:
-        payload = content(self.home / f"for-{silo}", size)
+        if silo not in self.payloads:
+            self.payloads[silo] = content(self.home / f"for-{silo}", size)
+        payload = self.payloads[silo]
+        self.asked[silo] = payload.envelope.digest
         self.server.post(silo, payload, most)
         return payload
 
@@ -79,10 +87,10 @@ def test_a_file_goes_there_and_an_answer_comes_back(place: Place) -> None:
     link = place.link(place.silos["a"].credentials)
     found = link.fetch()
     assert found is not None and found.path.read_bytes() == ready.path.read_bytes() and found.envelope == ready.envelope
-    assert link.push(answer)
+    assert link.push(answer, place.asked["a"])
     arrived = place.server.next(5)
     assert arrived is not None and arrived[0] == "a" and arrived[1].path.read_bytes() == answer.path.read_bytes()
-    assert not link.push(answer), "nothing is waited for any more"
+    assert not link.push(answer, place.asked["a"]), "nothing is waited for any more"
     assert place.server.seen()["a"] < 5 and "b" not in place.server.seen()
     link.close()
 
@@ -92,7 +100,7 @@ def test_what_lies_ready_for_one_silo_is_no_other_silos(place: Place, monkeypatc
     place.ready("a")
     link = place.link(place.silos["b"].credentials)
     assert link.fetch() is None
-    assert not link.push(content(place.home / "forged", 100)), "nobody waits for an answer of b"
+    assert not link.push(content(place.home / "forged", 100), place.asked["a"]), "nobody waits for an answer of b"
     assert place.server.next(0.1) is None
     link.close()
 
@@ -154,7 +162,7 @@ def test_a_revoked_silo_is_kept_out_while_the_coordinator_runs(place: Place) -> 
     with pytest.raises(FedReIDError, match="refuses this silo"):
         link.fetch()
     with pytest.raises(FedReIDError, match="refuses this silo"):
-        link.push(content(place.home / "answer", 100))
+        link.push(content(place.home / "answer", 100), place.asked["b"])
     link.close()
 
 
@@ -219,6 +227,8 @@ def test_the_address_to_listen_on_is_the_loopback_one_for_a_host_that_is(tmp_pat
 
 
 def pushed(place: Place, pieces: list[bytes]) -> grpc.StatusCode:
+    """Sends pieces as silo a, with the digest of what it should answer in place of `ANSWERS`."""
+    pieces = [piece.replace(ANSWERS, place.asked["a"].encode()) for piece in pieces]
     own = place.silos["a"].credentials
     with grpc.secure_channel(
         target_of(place.address), grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
@@ -231,7 +241,8 @@ def pushed(place: Place, pieces: list[bytes]) -> grpc.StatusCode:
 
 
 def announced(size: int, **changes: Any) -> bytes:
-    return note(**{"digest": "a" * 64, "size": size, "signature": "b" * 128, "offset": 0, **changes})
+    values = {"digest": "a" * 64, "size": size, "signature": "b" * 128, "offset": 0, "answers": ANSWERS.decode()}
+    return note(**{**values, **changes})
 
 
 @pytest.mark.parametrize(
@@ -243,6 +254,7 @@ def announced(size: int, **changes: Any) -> bytes:
         ([announced(100, digest="../../x")], "INVALID_ARGUMENT"),
         ([announced(100, offset=200)], "INVALID_ARGUMENT"),
         ([announced(100, offset=50)], "FAILED_PRECONDITION"),
+        ([announced(100, answers="c" * 64), b"x"], "FAILED_PRECONDITION"),
         ([announced(9 * PIECE)], "FAILED_PRECONDITION"),
         ([announced(2**60)], "FAILED_PRECONDITION"),
         ([announced(100), b"x" * 101], "FAILED_PRECONDITION"),
@@ -266,20 +278,23 @@ def test_an_upload_goes_on_where_it_ended_also_after_a_restart(place: Place) -> 
     answer = content(place.home / "answer", 20 * PIECE)
     first = answer.path.read_bytes()[: 12 * PIECE]
     pieces = [first[start : start + PIECE] for start in range(0, len(first), PIECE)]
-    assert pushed(place, [note(**vars(answer.envelope), offset=0), *pieces]) is grpc.StatusCode.OK
+    assert (
+        pushed(place, [note(**vars(answer.envelope), answers=place.asked["a"], offset=0), *pieces])
+        is grpc.StatusCode.OK
+    )
     place.server.close()
     place.server = GrpcServer(place.federation, place.home / "uploads")
     place.ready("a", most=64 * PIECE)
-    assert place.server.held("a", answer.envelope) == 12 * PIECE
+    assert place.server.held("a", answer.envelope, place.asked["a"]) == 12 * PIECE
     written: list[int] = []
     take = place.server.take
 
-    def counted(silo: str, envelope: Envelope, offset: int, rest: Iterator[bytes]) -> bool:
-        return take(silo, envelope, offset, (written.append(len(piece)) or piece for piece in rest))  # type: ignore[func-returns-value]
+    def counted(silo: str, envelope: Envelope, answers: str, offset: int, rest: Iterator[bytes]) -> bool:
+        return take(silo, envelope, answers, offset, (written.append(len(piece)) or piece for piece in rest))  # type: ignore[func-returns-value]
 
     place.server.take = counted  # type: ignore[method-assign]
     link = place.link(place.silos["a"].credentials)
-    assert link.push(answer)
+    assert link.push(answer, place.asked["a"])
     arrived = place.server.next(5)
     assert arrived is not None and arrived[1].path.read_bytes() == answer.path.read_bytes()
     assert sum(written) == 8 * PIECE, "what was there is not sent again"
@@ -371,7 +386,7 @@ def test_a_slow_silo_makes_room_for_others_and_goes_on_later(place: Place, monke
     def send(silo: str, payload: Payload, pause: float) -> None:
         link = place.link(place.silos[silo].credentials, f"spool-{silo}")
         monkeypatch.setattr(link, "_push", paused(link._push, pause))
-        assert link.push(payload)
+        assert link.push(payload, place.asked[silo])
         order.append(silo)
         link.close()
 
@@ -397,3 +412,28 @@ def paused(push: Any, seconds: float) -> Any:
             yield piece
 
     return lambda pieces, **words: push(slowly(pieces), **words)
+
+
+@pytest.mark.system
+def test_the_written_nginx_configuration_passes_calls_through(place: Place, tmp_path: Path) -> None:
+    found_modules = list(Path("/usr/lib/nginx/modules").glob("ngx_stream_module.so"))
+    if shutil.which("nginx") is None or not found_modules:
+        pytest.skip("nginx or its stream module is not installed")
+    port = free_port()
+    text = (place.federation.path / "nginx.conf").read_text().replace("listen 443;", f"listen 127.0.0.1:{port};")
+    modules = "".join(f"load_module {path};\n" for path in found_modules)
+    head = f"{modules}daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+    (tmp_path / "all.conf").write_text(head + text)
+    proxy = subprocess.Popen(["nginx", "-e", str(tmp_path / "error.log"), "-c", str(tmp_path / "all.conf")])
+    try:
+        ready = place.ready("a")
+        credentials = place.silos["a"].credentials
+        link = GrpcLink(f"https://localhost:{port}", credentials, place.home / "spool", lambda line: None)
+        end = time.monotonic() + 20
+        while (found := link.fetch()) is None and time.monotonic() < end:
+            assert proxy.poll() is None, (tmp_path / "error.log").read_text()
+        assert found is not None and found.path.read_bytes() == ready.path.read_bytes()
+        link.close()
+    finally:
+        proxy.terminate()
+        proxy.wait(20)

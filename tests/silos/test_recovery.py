@@ -85,7 +85,7 @@ def test_processes_and_folders_of_their_own_end_with_the_bits_of_one_process(
     try:
         watch(made.services, lambda: made.rounds() >= 1, 120)
         ports = listening(made.coordinator.process)
-        assert ports == [("0100007F", made.federation.port)], "one port, on the loopback address of this host"
+        assert ports == [("127.0.0.1", made.federation.port)], "one port, on the loopback address of this host"
         assert all(listening(party.process) == [] for party in made.parties.values()), "nothing listens at a silo"
         made.finish()
         assert main(["federation", "status", str(made.federation.path)]) == 0

@@ -188,6 +188,13 @@ def test_a_job_that_no_honest_coordinator_sends_is_answered_by_its_kind_alone(
     assert events(service)[-1]["words"], "the operator sees why"
 
 
+def test_a_refused_job_is_no_measure_for_the_next_one(parties: tuple[Coordinator, SiloService]) -> None:
+    coordinator, service = parties
+    for _ in range(2):
+        opened = coordinator.opened(service.answer(coordinator.payload("fit", 6, far(coordinator.initial))))
+        assert opened.header.values["reason"] == "RejectedJob"
+
+
 def test_a_job_of_another_session_or_experiment_is_not_done(parties: tuple[Coordinator, SiloService]) -> None:
     coordinator, service = parties
     for changes in ({"session": "f" * 16}, {"experiment": "0" * 64}):

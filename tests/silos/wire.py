@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
 import threading
@@ -74,7 +75,7 @@ class Proxy:
 
     def __init__(self, federation: FederationFolder, silos: Mapping[str, SiloFolder], folder: Path) -> None:
         self.federation, self.seen = federation, {}  # type: FederationFolder, dict[str, bytearray]
-        self._client_contexts = {}
+        self._client_contexts, self._numbers = {}, itertools.count()
         for silo in silos.values():
             digest = key_digest(silo.credentials.certificate)
             self._client_contexts[digest] = context(silo.credentials, folder / silo.name, server=False)
@@ -95,7 +96,7 @@ class Proxy:
             threading.Thread(target=self._pass_on, args=(connection,), daemon=True).start()
 
     def _pass_on(self, connection: socket.socket) -> None:
-        number = len(self.seen)
+        number = next(self._numbers)
         with suppress(OSError, ssl.SSLError):
             near = self._context.wrap_socket(connection, server_side=True)
             pem = ssl.DER_cert_to_PEM_cert(near.getpeercert(binary_form=True) or b"")

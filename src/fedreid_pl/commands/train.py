@@ -31,9 +31,7 @@ def train(words: list[str]) -> int:
     folder = run_folder(config, words)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # torchmetrics imports it; without a home it complains
     if dry == "true":
-        from fedreid_pl.dry_run import dry_run
-
-        print(dry_run(config, folder))
+        print(_dry_run(config, folder))
         return 0
     run = _runner(config)
     from fedreid_pl.reporting.logger_observer import LoggerObserver
@@ -62,8 +60,9 @@ def train(words: list[str]) -> int:
 def _runner(config: Config) -> Callable[[Config, Path], FederationLoop]:
     """What runs the experiment; torch and Lightning take seconds: not for a mistyped key."""
     if config.engine.name != "silos":
-        if config.engine.federation:
-            raise FedReIDError(f"engine.federation={config.engine.federation}: has no effect without engine=silos")
+        for name in ("federation", "deadline"):
+            if (value := getattr(config.engine, name)) is not None:
+                raise FedReIDError(f"engine.{name}={value}: has no effect without engine=silos; leave the key out")
         from fedreid_pl.experiment import train as run
 
         return run
@@ -72,6 +71,17 @@ def _runner(config: Config) -> Callable[[Config, Path], FederationLoop]:
     from fedreid_pl.engines.silos.grpc_server import open_server
 
     return lambda config, folder: coordinate(config, folder, open_server)
+
+
+def _dry_run(config: Config, folder: Path) -> str:
+    if config.engine.name != "silos":
+        from fedreid_pl.dry_run import dry_run
+
+        return dry_run(config, folder)
+    check_extra("silos", "cryptography", "grpc")
+    from fedreid_pl.coordination import dry_run_of_silos
+
+    return dry_run_of_silos(config, folder)
 
 
 def _check_summary(folder: Path, patience: float) -> None:

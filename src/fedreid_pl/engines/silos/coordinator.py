@@ -140,7 +140,9 @@ class SilosEngine:
         return self._run(jobs)
 
     def close(self) -> None:
-        """Ends the transport."""
+        """Ends the transport and deletes what was laid ready."""
+        for silo in self.members:
+            (self.folder / f"{silo}.job.safetensors").unlink(missing_ok=True)
         self._status.write(self.session, self.round, self.traffic, self.transport.seen(), over=True)
         self.transport.close()
 
@@ -213,12 +215,14 @@ class SilosEngine:
         self.traffic[silo].up += payload.envelope.size
         try:
             opened = open_payload(payload, self.members[silo].signing_key)
+            if opened.header.answers != waiting.digest:
+                return STALE
             self._check(silo, waiting.header, opened.header)
         except BadPayload as error:
             self.traffic[silo].refused += 1
             self.say(f"warning: silo {silo}: its answer {error}")
             return None
-        return opened if opened.header.answers == waiting.digest else STALE
+        return opened
 
     def _check(self, silo: str, sent: Header, header: Header) -> None:
         if (header.sender, header.addressee, header.federation) != (silo, COORDINATOR, sent.federation):
@@ -243,7 +247,7 @@ class SilosEngine:
 
 
 STALE = object()
-"""An answer to an earlier payload, as after a restart; it is dropped."""
+"""An answer to an earlier payload, which came too late; it is dropped."""
 
 
 def _outcome(job: ClientJob, opened: Opened) -> Outcome:

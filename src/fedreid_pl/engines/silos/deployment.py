@@ -62,7 +62,8 @@ CMD ["data.root=/pictures"]
 
 NGINX = """\
 # nginx in front of the coordinator, on the port that firewalls let out. The bytes pass through unopened: both ends
-# check each other's certificate, and the proxy holds no key. Include this file outside of http {{ }}:
+# check each other's certificate, and the proxy holds no key. It takes nginx's stream module (Debian:
+# libnginx-mod-stream). Include this file outside of http {{ }}:
 #   include {folder}/nginx.conf;
 stream {{
     server {{

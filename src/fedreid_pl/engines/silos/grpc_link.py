@@ -77,8 +77,12 @@ class GrpcLink:
             time.sleep(LONGEST_PAUSE)
         return None
 
-    def push(self, payload: Payload) -> bool:
+    def push(self, payload: Payload, answers: str) -> bool:
         """Sends an answer until it has arrived; returns `False` if the coordinator does not want it.
+
+        Args:
+            payload: the answer.
+            answers: digest of the payload that it answers.
 
         Raises:
             FedReIDError: if the coordinator does not know this silo's key.
@@ -86,21 +90,21 @@ class GrpcLink:
         offset, pause = 0, PAUSE
         while True:
             try:
-                done = read_note(self._push(_stream(payload, offset)))
+                done = read_note(self._push(_stream(payload, answers, offset)))
                 if done.get("whole") is True:
                     self._reached()
                     return True
-                offset = self._held(payload)
+                offset = self._held(payload, answers)
             except grpc.RpcError as error:
                 if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT):
                     if offset == 0 and "goes on" in (error.details() or ""):
-                        offset = self._held(payload)
+                        offset = self._held(payload, answers)
                         continue
                     return False
                 self._failed(error, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 with suppress(grpc.RpcError):
-                    offset = self._held(payload)
+                    offset = self._held(payload, answers)
 
     def beat(self) -> None:
         """Gives a sign of life; failures do not matter."""
@@ -152,9 +156,10 @@ class GrpcLink:
         part.replace(whole)
         return Payload(whole, envelope, hashed=True)
 
-    def _held(self, payload: Payload) -> int:
+    def _held(self, payload: Payload, answers: str) -> int:
         """How many bytes of an answer the coordinator has."""
-        held = read_note(self._push(iter([note(**vars(payload.envelope), offset=-1)]), timeout=60.0)).get("held")
+        asked = note(**vars(payload.envelope), answers=answers, offset=-1)
+        held = read_note(self._push(iter([asked]), timeout=60.0)).get("held")
         return held if type(held) is int and 0 <= held <= payload.envelope.size else 0
 
     def _reached(self) -> None:
@@ -251,6 +256,6 @@ def target_of(address: str) -> str:
     return f"{host}:{port}"
 
 
-def _stream(payload: Payload, offset: int) -> Iterator[bytes]:
-    yield note(**vars(payload.envelope), offset=offset)
+def _stream(payload: Payload, answers: str, offset: int) -> Iterator[bytes]:
+    yield note(**vars(payload.envelope), answers=answers, offset=offset)
     yield from read_pieces(payload, offset)

@@ -104,11 +104,12 @@ class GrpcServer(Mailbox):
 
     def _push(self, pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         with self._caller(context) as silo:
-            envelope, offset = envelope_of(read_note(next(pieces, b"")))
+            first = read_note(next(pieces, b""))
+            (envelope, offset), answers = envelope_of(first), str(first.get("answers", ""))
             if offset < 0:
-                return note(held=self.held(silo, envelope), whole=False)
+                return note(held=self.held(silo, envelope, answers), whole=False)
             with self._turns.turn(envelope.size - offset, context.is_active) as over:
-                return note(held=0, whole=self.take(silo, envelope, offset, until(pieces, over)))
+                return note(held=0, whole=self.take(silo, envelope, answers, offset, until(pieces, over)))
 
     @contextmanager
     def _caller(self, context: grpc.ServicerContext) -> Iterator[str]:

@@ -108,22 +108,27 @@ class Mailbox:
                 self._changed.wait(min(left, 1.0))
         return None
 
-    def held(self, silo: str, envelope: Envelope) -> int:
+    def held(self, silo: str, envelope: Envelope, answers: str) -> int:
         """Returns how many bytes of an answer are here already.
 
+        Args:
+            silo: who sends it.
+            envelope: of the answer.
+            answers: digest of the payload that it answers.
+
         Raises:
-            Unwanted: if nobody waits for an answer, or it is too long.
+            Unwanted: if nobody waits for an answer to this payload, or it is too long.
         """
         box = self._boxes[silo]
         box.seen = time.monotonic()
-        if box.ready is None:
-            raise Unwanted("nothing is waited for")
+        if box.ready is None or box.ready.envelope.digest != answers:
+            raise Unwanted("this answer is not waited for")
         if envelope.size > box.most:
             raise Unwanted(f"the answer has {envelope.size} bytes, at most {box.most} are taken")
         part = self._part(silo, envelope)
         return part.stat().st_size if part.exists() else 0
 
-    def take(self, silo: str, envelope: Envelope, offset: int, pieces: Iterator[bytes]) -> bool:
+    def take(self, silo: str, envelope: Envelope, answers: str, offset: int, pieces: Iterator[bytes]) -> bool:
         """Writes an answer, from `offset` on, and hands it on when it is whole.
 
         Returns:
@@ -136,7 +141,7 @@ class Mailbox:
         if not box.sending.acquire(blocking=False):
             raise Unwanted("another upload is under way")
         try:
-            if self.held(silo, envelope) != offset:
+            if self.held(silo, envelope, answers) != offset:
                 raise Unwanted("the upload goes on at another place than it ended")
             part = self._part(silo, envelope)
             self._drop_others(silo, part)
@@ -147,6 +152,7 @@ class Mailbox:
             if digest.hexdigest() != envelope.digest:
                 part.unlink()
                 raise Unwanted("the answer has another digest than announced")
+            self.held(silo, envelope, answers)  # another payload may have taken the place of the one it answers
             whole = part.with_suffix(".answer")
             part.replace(whole)
             self.withdraw(silo)  # or the silo fetches the job once more before the coordinator has looked

@@ -49,4 +49,4 @@ def serve(service: SiloService, link: GrpcLink, over: Event | None = None) -> No
         if answer is None:
             time.sleep(PAUSE)
         else:
-            link.push(answer)
+            link.push(answer, sent.envelope.digest)

@@ -56,7 +56,6 @@ class SiloService:
         self.folder, self.own, self.say = folder, own, say
         self.invitation, self.audit = folder.invitation, AuditLog(folder.path)
         self.session: Session | None = None
-        self.last = ""
         folder.policy  # noqa: B018 - a policy with a mistake is refused now
 
     def answer(self, sent: Payload) -> Payload | None:
@@ -73,7 +72,6 @@ class SiloService:
             self.audit.add("ignored", payload=sent.envelope.digest, reason=str(error))
             self.say(f"warning: a payload is ignored: it {error}")
             return None
-        self.last = sent.envelope.digest
         return answer
 
     def _check_address(self, header: Header) -> None:
@@ -93,7 +91,7 @@ class SiloService:
         folder = self._session_folder(header.session)
         try:
             self.session = Session(folder, self.folder.name, self.own, opened, self.folder.policy, self.say)
-        except (PolicyRefusal, FedReIDError, RejectedJob) as error:
+        except Exception as error:  # as for jobs
             self.session = None
             return self._refusal(header, sent, error, folder)
         write_text(self.folder.path / "launch.json", json.dumps([launch, sent.envelope.digest]) + "\n")
@@ -149,10 +147,7 @@ class SiloService:
         self.say(f"round {header.round}: {header.kind}")
         answer = self._done(opened, sent, folder)
         turn = Turn(envelope.digest, header.session, header.round, header.attempt)
-        answer = kept[header.kind].keep(turn, answer)
-        if header.kind == "fit" and self.session is not None:
-            self.session.note_job(sent)
-        return answer
+        return kept[header.kind].keep(turn, answer)
 
     def _joined(self, header: Header, folder: Path) -> Session:
         """The session that a job belongs to; after a restart it is joined anew from the experiment that was kept."""
@@ -186,6 +181,8 @@ class SiloService:
             answer = self._written(folder, reply, update.backbone, update.extras)
         except Exception as error:  # whatever it is, its words stay here
             return self._failed(header, sent, folder, error)
+        if header.kind == "fit":  # one that was refused is no measure for the next one
+            session.note_job(sent)
         note = {"round": header.round, "attempt": header.attempt, "session": header.session, "kind": header.kind}
         note |= {"job": sent.envelope.digest, "answer": answer.envelope.digest, "bytes": answer.envelope.size}
         self.audit.add("update", **note, tensors=[*update.backbone, *update.extras], numbers=sorted(update.metrics))

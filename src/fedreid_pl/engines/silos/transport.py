@@ -39,8 +39,8 @@ class Link(Protocol):
         """Waits for a payload with another digest than `have`; `None` if there was none for a while."""
         ...
 
-    def push(self, payload: Payload) -> bool:
-        """Sends an answer; returns `False` if the coordinator does not want it."""
+    def push(self, payload: Payload, answers: str) -> bool:
+        """Sends the answer to the payload with this digest; returns `False` if the coordinator does not want it."""
         ...
 
     def close(self) -> None:
