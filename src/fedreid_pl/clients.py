@@ -46,12 +46,21 @@ def build_worker(config: Config, folder: Path, session: str | None = None) -> Cl
     Raises:
         FedReIDError: for data, weights or devices that cannot be had.
     """
+    worker = build_client_parts(config, folder, callback_factory(config.callbacks)).worker
+    worker.session = session
+    return worker
+
+
+def build_client_parts(config: Config, folder: Path, make_callbacks: Any) -> Parts:
+    """Returns the data and the worker of a run's clients, made from its configuration and folder alone.
+
+    Raises:
+        FedReIDError: for data, weights or devices that cannot be had.
+    """
     quiet()
     config = resolve_precision(config)
     data, backbone = load_federated_data(config.data), initial_backbone(config)
-    parts = build_parts(config, data, backbone, folder, launch(config), callback_factory(config.callbacks))
-    parts.worker.session = session
-    return parts.worker
+    return build_parts(config, data, backbone, folder, launch(config), make_callbacks)
 
 
 def build_parts(

@@ -25,14 +25,14 @@ from fedreid_pl.errors import FedReIDError, nearest
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
-    *("engine.name",),
+    *("engine.name", "engine.federation", "engine.deadline"),
     *("report.images", "report.queries", "report.embedding", "report.rerank"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 
 AUTO = "trainer.precision"
 
-SHORT = {"engine": "engine.name"}
+SHORT = {"engine": "engine.name", "federation": "engine.federation"}
 """Words that stand for a longer key."""
 
 

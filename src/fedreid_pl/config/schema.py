@@ -248,7 +248,18 @@ class TrainerConfig:
 class EngineConfig:
     """Where the clients' jobs run; changes no number of the run. `engine=NAME` is short for `engine.name=NAME`."""
 
-    name: str = key("sequential", "sequential: one client after the other in this process", choices=("sequential",))
+    name: str = key(
+        "sequential",
+        "sequential: one client after the other in this process; silos: each client at a party of its own, with its "
+        "pictures, over the network (engine.federation)",
+        choices=("sequential", "silos"),
+    )
+    federation: str | None = key(
+        None, "folder of a federation, made by fedreid-pl federation init; federation=FOLDER is short for it", path=True
+    )
+    deadline: float | None = key(
+        None, "seconds that a silo may take for a job before the round goes on without it; null: any", above=0.0
+    )
 
 
 @dataclass
