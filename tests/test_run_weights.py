@@ -96,9 +96,7 @@ def test_a_file_is_recorded_by_its_bytes(tmp_path: Path) -> None:
     assert start_record(config("none")) is None and start_record(config("imagenet")) is None
 
 
-def test_a_resumed_run_notices_other_weights(
-    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_resumed_run_notices_other_weights(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for number in (0, 1):
         torch.save(initial_backbone(config("none", f"seed={number}")).state_dict(), tmp_path / "w.pth")
         capsys.readouterr()
