@@ -31,7 +31,10 @@ def lines(root: Path, **options) -> dict[str, str]:
         (["meta.json"], "dgd (has meta.json; lacks split.json)"),
         (["cam_a/odd.png", "cam_b/odd.png"], "viper (has cam_a, cam_b, but does not hold cam_a and cam_b with images"),
         (["single_shot/cam_a/x.png"], "prid2011 (has single_shot/cam_a; lacks single_shot/cam_b)"),
-        (["queries/1/a.jpg"], "none comes close; it holds queries"),
+        (
+            ["queries/1/a.jpg"],
+            "none comes close; it holds queries; if it holds crops of persons, name it with data=crops data.root=",
+        ),
         ([], "none comes close; it holds nothing"),
     ],
 )

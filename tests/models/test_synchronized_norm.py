@@ -20,6 +20,8 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.batch_part import BatchPart, working_on
 from fedreid_pl.models.synchronized_norm import NormSync, SynchronizedNorm, SynchronizedNormAct
 
+pytestmark = pytest.mark.system
+
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 0.05}
 
 

@@ -172,7 +172,7 @@ def test_open_set_and_reranked_scores_stand_apart(tmp_path: Path) -> None:
         again = {"rank1": 0.9 - level / 10, "rank5": 0.95, "rank10": 0.96, "mAP": 0.7}
         entry = {"open_set": {"global": measures}, "reranked": {"global": again}}
         content["tests"] = {**content["tests"], test: {**content["tests"][test], **entry}}
-    content["thresholds"] = {"global": {"value": 0.625, "far": 0.01, "queries": 40, "clients": 2}}
+    content["thresholds"] = {"global": {"value": 0.625, "far": 0.01, "queries": 40, "clients": 2, "persons": 50}}
     text = report_of_run(single(tmp_path / "run", inspection=content)).to_html()
     page = Page(text)
     open_set = next(rows for rows in page.tables if "false alarms" in rows[0])

@@ -94,6 +94,6 @@ def _thresholds(thresholds: Mapping[str, Mapping[str, Any]]) -> str:
         persons = f"validation persons of {entry['clients']} client{'s' * (entry['clients'] > 1)}"
         lines.append(
             f"threshold of the {model} model: cosine similarity {entry['value']:.4f} ({entry['far']:.0%} false alarms "
-            f"in {entry['queries']} searches for {persons})"
+            f"in {entry['queries']} searches for {persons}, at most {entry['persons']} in a gallery)"
         )
     return "; ".join(lines)

@@ -76,14 +76,22 @@ class ReIDModel:
         backbone: maps normalised pictures `[B, 3, H, W]` to features `[B, D]`.
         card: where the backbone comes from and what it takes.
         device: where it computes.
-        threshold: the cosine similarity from which two pictures are taken to show one person, calibrated on
+        threshold: the cosine similarity above which two pictures are taken to show one person, calibrated on
             validation persons; `None`: not calibrated.
+        calibrated_on: persons of the largest gallery that the threshold was calibrated on. Among more persons more
+            absent ones are reported as found.
     """
 
     def __init__(
-        self, backbone: nn.Module, card: ModelCard, device: str | torch.device = "cpu", threshold: float | None = None
+        self,
+        backbone: nn.Module,
+        card: ModelCard,
+        device: str | torch.device = "cpu",
+        threshold: float | None = None,
+        calibrated_on: int | None = None,
     ) -> None:
-        self.backbone, self.card, self.threshold = backbone, card, threshold
+        self.backbone, self.card = backbone, card
+        self.threshold, self.calibrated_on = threshold, calibrated_on
         self.to(device)
 
     def __repr__(self) -> str:
