@@ -13,8 +13,9 @@ from support import TINY
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data import scenarios
+from fedreid_pl.data.locating import dataset_folders, locate_root
 from fedreid_pl.data.samples import DISTRACTOR, JUNK
-from fedreid_pl.data.scenarios import dataset_folders, load_federated_data, locate_root
+from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 
 TRAIN = ["0001_c1.jpg", "0001_c2.jpg", "0002_c1.jpg", "0002_c2.jpg", "0007_c1.jpg"]
