@@ -11,7 +11,7 @@ from known_datasets import FILES, write
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.check import check_data
 from fedreid_pl.data.layouts import find_layouts
-from fedreid_pl.data.scenarios import unread_folders
+from fedreid_pl.data.locating import unread_folders
 from fedreid_pl.data.unrecognised import MARKS, closest_layouts, why_not
 from fedreid_pl.errors import FedReIDError
 

@@ -11,7 +11,8 @@ from fedreid_pl.config import Config, DataConfig, ReportConfig, TrainerConfig, c
 from fedreid_pl.config.compose import flat
 from fedreid_pl.config.schema import EngineConfig, WandbConfig
 from fedreid_pl.config.trusted import is_import_path
-from fedreid_pl.data.scenarios import NO_CAMERAS, dataset_folders, locate_root
+from fedreid_pl.data.locating import dataset_folders, locate_root
+from fedreid_pl.data.scenarios import NO_CAMERAS
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.storage import write_text
 
