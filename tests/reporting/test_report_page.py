@@ -178,7 +178,7 @@ def test_open_set_and_reranked_scores_stand_apart(tmp_path: Path) -> None:
     open_set = next(rows for rows in page.tables if "false alarms" in rows[0])
     assert open_set[0] == ["model", "test set", "TPR, FPR 1 %", "DIR, FAR 1 %", "false alarms"]
     assert open_set[1] == ["global model", TESTS[0], "50.0", "25.0", "3.0"]
-    assert "threshold 0.6250 of the global model, 1.0 % false alarms in 40 searches" in text
+    assert "Threshold of the global model: 0.6250, 1.0 % false alarms in 40 searches" in text
     reranked = next(rows for rows in page.tables if "re-ranked mAP" in rows[0])
     assert [row[2] for row in reranked[1:]] == ["90.0", "80.0"]
     assert not any("90.0" in row for rows in page.tables if rows is not reranked for row in rows)

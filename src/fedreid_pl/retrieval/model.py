@@ -31,7 +31,7 @@ class ModelCard:
 
     Args:
         experiment, data, seed, round: of the run that trained the model.
-        synthetic: whether the training pictures were drawn; `None` if unknown.
+        synthetic: whether the run found, when it was trained, that this program had drawn all of its pictures.
         backbone: name of the network.
         client: the client whose model this is, `None` for the global model.
         sha256: hash of the weights.
