@@ -201,7 +201,7 @@ def timed_round(
     engine: SilosEngine | None, clients: list[str], model: dict[str, torch.Tensor], round: int, home: Path
 ) -> float:
     """Seconds from the first job to the last update that is checked, kept and summed."""
-    inbox, total = UpdateInbox(home / "inbox", in_memory=0), {name: torch.zeros(()) for name in model}
+    inbox, total = UpdateInbox(home / "inbox", in_memory=0), {name: torch.zeros_like(model[name]) for name in model}
     jobs = {name: ClientJob("fit", SESSION, round, 1, name, model, tuple(model)) for name in clients}
     begun = time.perf_counter()
     for outcome in engine.fit(jobs.values()) if engine is not None else map(echo, jobs.values()):
@@ -209,7 +209,7 @@ def timed_round(
         check_update(outcome, jobs[outcome.client])
         update = inbox.keep(outcome)
         for name in model:  # the mean, one tensor of one update at a time
-            total[name] = total[name] + update.backbone[name]
+            total[name] += update.backbone[name]
     seconds = time.perf_counter() - begun
     assert all(torch.allclose(total[name], len(clients) * model[name]) for name in model)
     return seconds
