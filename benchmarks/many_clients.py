@@ -27,7 +27,7 @@ from processes import Seconds, seconds
 
 from fedreid_pl.config import compose
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.server.costs import peak_memory
+from fedreid_pl.federation.memory import peak_memory
 from fedreid_pl.federation.server.loop import FederationLoop
 
 PERSONS, IMAGES, CAMERAS = 8, 8, 2

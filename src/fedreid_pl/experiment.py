@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
-from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.callbacks import callbacks_of
 from fedreid_pl.clients import build_parts
 from fedreid_pl.config import Config, lineage, to_yaml
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.data.synthetic import with_found
+from fedreid_pl.engines import check_engine, started_engine, trains_here
 from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
@@ -57,6 +58,12 @@ def train(config: Config, folder: Path) -> FederationLoop:
         FedReIDError: for every mistake a user can mend.
     """
     quiet()
+    check_engine(config)
+    with started_engine(config) as started:
+        return _train(config, folder, started)
+
+
+def _train(config: Config, folder: Path, started: Any) -> FederationLoop:
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     say: Say = terminal.say if first else (lambda text: None)
     status = Status() if first else None
@@ -74,13 +81,16 @@ def train(config: Config, folder: Path) -> FederationLoop:
     trainer = launch(config)
     try:
         with peers_of(trainer):
-            parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
+            share = int(trains_here(config))
+            parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status, share=share)
             inspector = build_inspector(config, parts, config.rounds, trainer) if first else None
             if inspector is not None:
                 # after the numbers, before loggers
                 observers[1:1] = [InspectionFiles(inspector, folder), ReportFile(folder)]
             _prepare_images(config, parts.pool, say)
-            loop = build_loop(config, parts, trainer, make_callbacks, folder, observers, inspector=inspector)
+            loop = build_loop(
+                config, parts, trainer, make_callbacks, folder, observers, inspector=inspector, started=started
+            )
             with closing(loop.engine):
                 _resume(loop, trainer, say)
                 loop.run()
@@ -105,10 +115,11 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
         FedReIDError: for every mistake a user can mend, but for those in the run's folder.
     """
     config = resolve_precision(config, recorded_precision(config, folder))
+    check_engine(config)
     check_devices(config)
     check_report(config)
     check_wandb_names(config)
-    make_callbacks = callback_factory(config.callbacks)
+    make_callbacks = callbacks_of(config)
     data = load_federated_data(config.data, status)
     config = with_found(config, data)
     backbone = initial_backbone(config, status)
@@ -170,11 +181,13 @@ def evaluate(
     """
     quiet()
     config = with_found(resolve_precision(config), data)
+    check_engine(config)
     check_devices(config)
-    make_callbacks = callback_factory(config.callbacks)
+    make_callbacks = callbacks_of(config)
     backbone = initial_backbone(config)
     trainer = launch(config)
-    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
+    share = int(trains_here(config))
+    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False, share=share)
     round, looks = checkpoint["round"], inspected and trainer.is_global_zero
     inspector = build_inspector(config, parts, round, trainer) if looks else None
     loop = build_loop(config, parts, trainer, make_callbacks, folder, [], writable=False, inspector=inspector)

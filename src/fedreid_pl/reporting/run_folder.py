@@ -32,7 +32,6 @@ from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.messages import state_bytes
 from fedreid_pl.federation.server.context import RoundContext
-from fedreid_pl.federation.server.costs import peak_memory
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
@@ -109,7 +108,7 @@ def build_summary(federation: RoundContext, data: FederatedData | None = None) -
             "bytes_up": costs.bytes_up,
             "backbone_bytes": state_bytes(federation.initial_backbone),
             "seconds": costs.by_phase(),
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": costs.peak_memory,
         },
         "versions": versions(),
     }
