@@ -30,4 +30,10 @@ def make_engine(parts: EngineParts) -> Any:
     """The engine of a run."""
     from fedreid_pl.engines.ray.engine import RayEngine
 
-    return RayEngine(parts, parts.started or Cluster(parts.config))
+    engine = RayEngine(parts, parts.started or Cluster(parts.config))
+    try:
+        engine.open()
+    except BaseException:
+        engine.close()
+        raise
+    return engine

@@ -7,6 +7,7 @@ import re
 import secrets
 import threading
 import time
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -53,12 +54,11 @@ class Cluster:
         config: of the run.
 
     Attributes:
-        seconds: that connecting took.
         early: actors that were started before anybody knew how many there would be.
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, self.seconds, self.early = config, 0.0, list[Any]()
+        self.config, self.early, self._start = config, list[Any](), time.perf_counter()
         self._error: BaseException | None = None
         self._before: dict[str, str | None] = {}
         self._own = self._closed = False
@@ -96,6 +96,19 @@ class Cluster:
         import ray
 
         return sum(node["Alive"] for node in ray.nodes())
+
+    def since_start(self) -> float:
+        """Seconds since this object was made."""
+        return time.perf_counter() - self._start
+
+    def end_early(self) -> None:
+        """Ends the actors of `early`, which are too many."""
+        import ray
+
+        for actor in self.early:
+            with held_signals():
+                ray.kill(actor)
+        self.early = []
 
     def start_slot(self) -> Any:
         """Starts one more actor; it is there as soon as there is room."""
@@ -159,14 +172,13 @@ class Cluster:
         if self.config.engine.address is None:
             wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # all ports on the loopback address, on Linux too
             if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
-                wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+                wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
         for name, value in wanted.items():
             if name not in os.environ:
                 self._before[name] = None
                 os.environ[name] = value
 
     def _connect(self) -> None:
-        start = time.perf_counter()
         try:
             import ray
 
@@ -181,7 +193,6 @@ class Cluster:
             self.early = [self.start_slot() for _ in range(guess)]
         except BaseException as error:
             self._error = error
-        self.seconds = time.perf_counter() - start
         self._connected.set()
         self._over.wait()  # the system ends Ray's processes when the thread that has started them ends
 
@@ -204,6 +215,12 @@ class Cluster:
         where = "this machine" if c.address is None else f"the cluster at {c.address}"
         asked = f"engine.slots={c.slots}" if c.slots else "engine=ray"
         return f"{asked}: {where} has room for {capacity} slots of {share}; set fewer, or a smaller share"
+
+
+@cache
+def _token() -> str:
+    """A secret of this process: Ray reads it once, also when it is started anew."""
+    return secrets.token_hex(32)
 
 
 def _why(config: Config, error: BaseException) -> str:

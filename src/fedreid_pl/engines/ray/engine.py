@@ -16,7 +16,6 @@ from fedreid_pl.engines import EngineParts
 from fedreid_pl.engines.ray.cluster import Cluster
 from fedreid_pl.engines.ray.pool import Lost, Slot, SlotPool, Task
 from fedreid_pl.engines.ray.schedule import TESTED, TRAINED, Pass, Schedule
-from fedreid_pl.engines.ray.signals import held_signals
 from fedreid_pl.engines.ray.slot import place_of
 from fedreid_pl.engines.ray.states import DriverStates
 from fedreid_pl.engines.ray.wire import Reply, SlotJob, SlotParts, pack, unpack
@@ -68,7 +67,8 @@ class RayEngine:
             torch.set_num_threads(self._threads)
 
     def _run(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
-        pool = self._ready_pool()
+        assert self._pool is not None
+        pool = self._pool
         whole = {job.client: Answers(job, self._announced(job)) for job in jobs}
         pieces = [piece for answers in whole.values() for piece in answers.pieces]
         start, seconds = time.perf_counter(), dict[str, float]()
@@ -167,30 +167,30 @@ class RayEngine:
         )
         slot.facts = replace(slot.facts, sees_folder=False)
 
-    def _ready_pool(self) -> SlotPool:
-        """The slots, at least one of them ready."""
-        if self._pool is not None:
-            return self._pool
-        start = time.perf_counter()
+    def open(self) -> None:
+        """Starts the slots and returns when the first one is ready.
+
+        Raises:
+            FedReIDError: if Ray or the slots cannot be started, or a slot's data are not the driver's.
+        """
+        start, c = time.perf_counter(), self.config.engine
         self.cluster.wait()
-        c = self.config.engine
         initial = ray.put(pack(self.parts.worker.initial))
         parts = self._slot_parts()
         count = min(c.slots or self.cluster.capacity(), self._most_at_once())
         start_slot = lambda number: self.cluster.start_slot()  # noqa: E731
         prepare = lambda actor: actor.prepare.remote(parts, initial)  # noqa: E731
         self._pool = SlotPool(start_slot, prepare, count, say)
-        for actor in self.cluster.early:
-            with held_signals():
-                ray.kill(actor)
-        self.cluster.early = []
+        self.cluster.end_early()
         self._pool.wait_until_one_is_ready()
+        waited, took = time.perf_counter() - start, self.cluster.since_start()
+        self.parts.measure("slots", "start_seconds", took)
         machines = self.cluster.machines()
         say(
-            f"Ray: {count} slots of {c.cpus_per_client} thread{'s' * (c.cpus_per_client > 1)} on {machines} "
-            f"machine{'s' * (machines > 1)}; waited {time.perf_counter() - start:.1f} s for the first one"
+            f"Ray: {count} slot{'s' * (count > 1)} of {c.cpus_per_client} thread{'s' * (c.cpus_per_client > 1)} on "
+            f"{machines} machine{'s' * (machines > 1)}; the first was ready after {took:.1f} s, of which "
+            f"{waited:.1f} s were waited for"
         )
-        return self._pool
 
     def _slot_parts(self) -> SlotParts:
         folder = self.parts.folder.resolve()
