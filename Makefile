@@ -35,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study test test-oldest soak lint bench clean
+.PHONY: help install train compare study test test-system test-oldest soak lint bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -63,8 +63,11 @@ compare: install  ## tabulate experiments over seeds: EXPS="local fedpav" SEEDS=
 study: install  ## rerun the study of docs/results.md: three seeds, some hours on two cores
 	@$(BIN) benchmarks/study.py jobs=2 $(ARGS)
 
-test: install  ## run every test
-	$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
+test: install  ## run the tests, but for those of `make test-system`
+	$(BIN) -m pytest -n 2 --dist loadfile -m 'not system' $(ARGS)
+
+test-system: install  ## run the tests that start processes of their own, such as Ray's
+	$(BIN) -m pytest -m system $(ARGS)
 
 # the parts of the tests in which a version of torch, Lightning or torchmetrics would show first
 VERSIONED := tests/federation/client tests/test_client.py tests/test_training_loss.py tests/metrics tests/models \

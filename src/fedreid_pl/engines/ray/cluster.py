@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sys
 import threading
 import time
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -60,7 +60,6 @@ class Cluster:
     def __init__(self, config: Config) -> None:
         self.config, self.early, self._start = config, list[Any](), time.perf_counter()
         self._error: BaseException | None = None
-        self._before: dict[str, str | None] = {}
         self._own = self._closed = False
         self._connected, self._over = threading.Event(), threading.Event()
         self._set_environment()
@@ -153,11 +152,6 @@ class Cluster:
             with held_signals():
                 ray.shutdown()
         self._over.set()
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
     def _fitting(self, node: dict[str, Any]) -> int:
         cpus, gpus = self.config.engine.cpus_per_client, self.gpus()
@@ -167,16 +161,14 @@ class Cluster:
         return min(room, int(node["Resources"].get("GPU", 0)) * int(1 / gpus))
 
     def _set_environment(self) -> None:
-        """Ray reads these when it is imported and when it starts processes."""
+        """Ray reads these when it is imported and when it starts processes; what the user has set stays."""
         wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-        if self.config.engine.address is None:
+        if self.config.engine.address is None and "ray" not in sys.modules:
             wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # all ports on the loopback address, on Linux too
             if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
-                wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+                wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         for name, value in wanted.items():
-            if name not in os.environ:
-                self._before[name] = None
-                os.environ[name] = value
+            os.environ.setdefault(name, value)
 
     def _connect(self) -> None:
         try:
@@ -215,12 +207,6 @@ class Cluster:
         where = "this machine" if c.address is None else f"the cluster at {c.address}"
         asked = f"engine.slots={c.slots}" if c.slots else "engine=ray"
         return f"{asked}: {where} has room for {capacity} slots of {share}; set fewer, or a smaller share"
-
-
-@cache
-def _token() -> str:
-    """A secret of this process: Ray reads it once, also when it is started anew."""
-    return secrets.token_hex(32)
 
 
 def _why(config: Config, error: BaseException) -> str:

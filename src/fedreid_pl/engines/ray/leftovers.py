@@ -51,7 +51,7 @@ def _left_sessions() -> Iterator[Path]:
                 continue
             found = json.loads(mark.read_text(encoding="ascii"))
             driver, started = int(found["driver"]), int(found["started"])
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, OverflowError):
             continue
         if _started(driver) != started:
             yield mark.parent
