@@ -35,10 +35,10 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study test test-system test-oldest soak lint bench clean
+.PHONY: help install train compare study test test-system test-oldest trackers-check soak lint bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo '  make train EXP=fedpav_rw ARGS="rounds=10 seed=1"     PYTHON=/path/to/python uses that environment'
 
@@ -79,6 +79,17 @@ test-oldest:  ## run a subset of the tests with the oldest torch and Lightning o
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(OLDEST)
 	.venv-oldest/bin/python -m pytest $(VERSIONED) $(ARGS)
 
+TRACKERS := boxmot==25.0.0 deep-sort-realtime==1.3.2 onnxruntime==1.24.3
+PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
+# an environment of its own, over that of the project: torch is not installed twice, and nothing there is changed
+trackers-check: install  ## feed an exported ONNX file to boxmot and deep-sort-realtime, in .venv-trackers
+	@$(BIN) -m venv --clear .venv-trackers
+	@$(BIN) -c '$(PURELIB)' > "$$(.venv-trackers/bin/python -c '$(PURELIB)')/project.pth"
+	@timeout 150 .venv-trackers/bin/python -m pip install --quiet --disable-pip-version-check $(TRACKERS) 2>/dev/null \
+	  || { echo 'the trackers could not be installed; their check is skipped' >&2; exit 0; }; \
+	  work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && { $(BIN) tests/trackers/prepare.py "$$work" > "$$work/log" 2>&1 || { cat "$$work/log"; exit 1; }; } && \
+	  cd "$$work" && "$(CURDIR)/.venv-trackers/bin/python" "$(CURDIR)/tests/trackers/feed.py" "$$work"
+
 soak: install  ## break it: 100 kills at random instants, one of two processes, 12,000 bad inputs; some minutes
 	$(BIN) tests/reliability/kills.py kills=100 $(ARGS)
 	$(BIN) tests/reliability/ranks.py kills=10
@@ -97,5 +108,5 @@ bench: install  ## measure the ratios of docs/performance.md: ARGS="--quick" or 
 	$(BIN) benchmarks/report.py
 
 clean:  ## remove environments, caches and build results; runs/ stays
-	rm -rf $(VENV) .venv-oldest .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-trackers .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -72,7 +72,8 @@ class BackboneSync(FederationCallback):
         if self.batch_norm == "recalibrate" and data.public is None:
             raise FedReIDError("callbacks.backbone_sync.batch_norm=recalibrate: needs a public set; set data.public")
         if not self._whole:
-            self.exchanged(build_backbone(replace(config.model, weights="none"), config.seed))
+            size = (config.data.height, config.data.width)
+            self.exchanged(build_backbone(replace(config.model, weights="none"), config.seed, size=size))
 
     def exchanged(self, network: nn.Module) -> frozenset[str]:
         """Names of the entries that travel."""

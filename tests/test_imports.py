@@ -27,7 +27,8 @@ BELOW = {
     "data": {"functional", *LEAVES},
     "client": {"functional", "metrics", "models", "data", *LEAVES},
 }
-BELOW["start"] = {"functional", "models", "data", *LEAVES}
+BELOW["run_weights"] = {"reporting", "federation", "client", *BELOW["client"]}
+BELOW["start"] = {"run_weights", *BELOW["run_weights"]}
 BELOW["federation"] = {"client", *BELOW["client"]}
 BELOW["engines"] = {"clients", "callbacks", "inspection", "reporting", "federation", *BELOW["federation"]}
 BELOW["callbacks"] = {"federation", *BELOW["federation"]}

@@ -19,13 +19,14 @@ from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.federation.client.store import ClientStore, KeptState
 from fedreid_pl.federation.client.trainer import build_trainer, launch, quiet
 from fedreid_pl.federation.client.worker import ClientWorker
+from fedreid_pl.federation.messages import State
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.inspection.look import LookBehind
 from fedreid_pl.models.compiled import CompiledTrunk
-from fedreid_pl.models.weights import Backbone
+from fedreid_pl.models.weights import copy_state
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.terminal import say
-from fedreid_pl.start import initial_backbone
+from fedreid_pl.start import empty_backbone, initial_backbone
 
 
 @dataclass
@@ -56,7 +57,7 @@ def build_worker(config: Config, folder: Path, session: str | None = None) -> Cl
 def parts_from(
     config: Config,
     folder: Path,
-    initial: Callable[[], Backbone] | None = None,
+    initial: State | None = None,
     store: KeptState | None = None,
     share: int = 1,
 ) -> Parts:
@@ -64,7 +65,7 @@ def parts_from(
 
     Args:
         config, folder, store, share: see `build_parts`.
-        initial: makes the backbone that the run begins with; `None`: as `start.initial_backbone` does.
+        initial: weights that the run begins with; `None`: from where the configuration says.
 
     Raises:
         FedReIDError: for data, weights or devices that cannot be had.
@@ -72,7 +73,11 @@ def parts_from(
     quiet()
     config = resolve_precision(config)
     data = load_federated_data(config.data)
-    backbone = initial_backbone(config) if initial is None else initial()
+    if initial is None:
+        backbone = initial_backbone(config)
+    else:
+        backbone = empty_backbone(config)
+        copy_state(initial, backbone)
     trainer, make_callbacks = launch(config), callbacks_of(config)
     return build_parts(config, data, backbone, folder, trainer, make_callbacks, store=store, share=share)
 

@@ -22,7 +22,7 @@ from fedreid_pl.reporting.introduction import introduce
 from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.tables import text_table
-from fedreid_pl.reporting.terminal import columns
+from fedreid_pl.reporting.terminal import columns, say
 from fedreid_pl.resume import check_folder
 from fedreid_pl.start import CHOSEN, DRAWN, start_file
 
@@ -37,7 +37,7 @@ def dry_run(config: Config, folder: Path) -> str:
         FedReIDError: for every mistake that `train` would refuse.
     """
     with TemporaryDirectory() as place, _nothing_kept(config, Path(place)) as changed:
-        checked = check_experiment(changed, folder, Status())
+        checked = check_experiment(changed, folder, Status(), say)
         done = check_folder(config, folder, checked.data.digests)
         make_observer(config, Path(place))
         introduce(config, checked.data, folder)
@@ -61,6 +61,8 @@ def _nothing_kept(config: Config, place: Path) -> Iterator[Config]:
     weights = config.model.weights
     if weights == DRAWN and config.model.name == "small" and not start_file(LESSONS[CHOSEN]).exists():
         weights = "none"  # pretraining takes a minute, and the network's size is the same
+    if weights == "imagenet" and config.model.name.startswith("timm:"):
+        weights = "none"  # timm keeps what it downloads in a cache of its own
     hub = Path(torch.hub.get_dir())
     downloads = place / "hub" / "checkpoints"
     downloads.mkdir(parents=True)

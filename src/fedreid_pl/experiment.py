@@ -67,7 +67,7 @@ def _train(config: Config, folder: Path, started: Any) -> FederationLoop:
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     say: Say = terminal.say if first else (lambda text: None)
     status = Status() if first else None
-    config, make_callbacks, data, backbone = check_experiment(config, folder, status)
+    config, make_callbacks, data, backbone = check_experiment(config, folder, status, say)
     lock = prepare_folder(config, folder, data.digests) if first else None
     observers = _observers(config, folder, data) if first else []
     if first:
@@ -108,8 +108,14 @@ class Checked(NamedTuple):
     backbone: Backbone
 
 
-def check_experiment(config: Config, folder: Path, status: Status | None = None) -> Checked:
+def check_experiment(config: Config, folder: Path, status: Status | None = None, say: Say | None = None) -> Checked:
     """Reads the data and the weights, and refuses what can be refused before anything is written.
+
+    Args:
+        config: of the run.
+        folder: the run's.
+        status: shows what is being done.
+        say: called with a line that says what was loaded from a weights file.
 
     Raises:
         FedReIDError: for every mistake a user can mend, but for those in the run's folder.
@@ -122,9 +128,12 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None)
     make_callbacks = callbacks_of(config)
     data = load_federated_data(config.data, status)
     config = with_found(config, data)
-    backbone = initial_backbone(config, status)
+    lines: list[str] = []
+    backbone = initial_backbone(config, status, lines.append)
     if status is not None:
         status.done()
+    for line in lines if say is not None else ():
+        say(line)  # type: ignore[misc]
     check_selection(config, len(data.clients))
     for callback in make_callbacks().values():
         callback.check(config, data)

@@ -180,7 +180,8 @@ def _check_same(config: Config, folder: Path, named: Path) -> None:
             f"{named}: was made with rounds={before.rounds}, over which optim.schedule=cosine spreads its rates; "
             "keep that number, choose another output_dir, or resume=never to begin anew"
         )
-    changed = [key for key in differences(before, config) if not may_change(key)]
+    # data.synthetic is found from the pictures, which are compared next
+    changed = [key for key in differences(before, config) if key != "data.synthetic" and not may_change(key)]
     if changed:
         raise FedReIDError(
             f"{named}: was made with another configuration ({', '.join(changed[:3])} differ); "

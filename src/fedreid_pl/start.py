@@ -1,4 +1,4 @@
-"""MiniReID's start: initial weights that this program makes, as ImageNet's are somebody else's."""
+"""The backbone that a run begins with, and MiniReID's start: weights that this program pretrains on drawn pictures."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from fedreid_pl.data.augmentation import crop_and_flip, normalize
 from fedreid_pl.data.cache_folder import cache_folder, made_whole
 from fedreid_pl.data.minireid.lessons import LESSONS, Lesson, draw_lesson
 from fedreid_pl.data.minireid.streams import VERSION
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.functional.randomness import derive_seed, generator
-from fedreid_pl.models.trunks import TRUNKS, build_trunk
+from fedreid_pl.models.trunks import build_trunk, is_known
 from fedreid_pl.models.weights import Backbone, build_backbone
+from fedreid_pl.run_weights import RunWeights, find_run, read_run
 
 Say = Callable[[str], None]
 
@@ -31,30 +32,80 @@ CHOSEN = "garments"
 EPOCHS, BATCH, RATE, PAD = 10, 50, 0.1, 3
 
 
-def initial_backbone(config: Config, progress: Say | None = None) -> Backbone:
-    """Returns the backbone that a run begins with: `build_backbone`, and the start where `model.weights=drawn`.
+def initial_backbone(config: Config, progress: Say | None = None, say: Say | None = None) -> Backbone:
+    """Returns the backbone that a run begins with: weights of a library, a file, another run, this start, or random.
+
+    Args:
+        config: of the run.
+        progress: called with what is being done, while the start is pretrained.
+        say: called with a line that says what was loaded from a file or a run, and what was left unused.
 
     Raises:
         FedReIDError: if the weights cannot be had or made.
     """
     model = config.model
-    if model.weights != DRAWN:
-        return build_backbone(model, config.seed)
-    if model.name != "small" and model.name in TRUNKS:
+    size = (config.data.height, config.data.width)
+    if model.weights == DRAWN:
+        if model.name != "small" and is_known(model.name):
+            raise FedReIDError(
+                f"model.weights=drawn: this start is made for model.name=small, not {model.name}; "
+                "set model.weights to imagenet, none, a file or a run's folder"
+            )
+        small = model.name == "small"  # where not, the name is refused before anything is trained
+        weights = str(ensure_start(progress=progress)) if small else "none"
+        return build_backbone(replace(model, weights=weights), config.seed, size=size)
+    run = _run_of(config)
+    if run is None:
+        return build_backbone(model, config.seed, say, size=size)
+    if run.backbone != model.name:
         raise FedReIDError(
-            f"model.weights=drawn: this start is made for model.name=small, not {model.name}; "
-            "set model.weights to imagenet, none or a file"
+            f"model.weights={model.weights}: this run trained {printable(run.backbone)}, model.name is {model.name}; "
+            f"set model.name={printable(run.backbone)}, or give another run"
         )
-    known = model.name in TRUNKS  # where not, the name is refused before anything is trained
-    weights = str(ensure_start(progress=progress)) if known else "none"
-    return build_backbone(replace(model, weights=weights), config.seed)
+    return build_backbone(model, config.seed, say, run.tensors, size)
+
+
+def empty_backbone(config: Config) -> Backbone:
+    """Returns the backbone of a run with random weights, to be overwritten: nothing is downloaded or read.
+
+    Raises:
+        FedReIDError: for an unknown network.
+    """
+    size = (config.data.height, config.data.width)
+    return build_backbone(replace(config.model, weights="none"), config.seed, size=size)
 
 
 def start_record(config: Config) -> dict[str, str] | None:
-    """What a run records of its start: the lesson and the hash of its weights. `None` without a start."""
-    if config.model.weights != DRAWN:
+    """Returns what a run records of its initial weights: a name without paths, and a SHA-256.
+
+    The hash is that of the start's tensors, of a weights file's bytes (as `sha256sum` prints it), or of a run's model
+    (as in the headers of features). `None` for random weights and those of a library.
+    """
+    weights = config.model.weights
+    if weights == DRAWN:
+        return {"name": f"minireid-v{VERSION}/{CHOSEN}", "sha256": _read(start_file(LESSONS[CHOSEN]))["sha256"]}
+    if weights in ("imagenet", "none", None):
         return None
-    return {"name": f"minireid-v{VERSION}/{CHOSEN}", "sha256": _read(start_file(LESSONS[CHOSEN]))["sha256"]}
+    run = _run_of(config)
+    if run is not None:
+        return {"name": run.name, "sha256": run.sha256}
+    try:
+        digest = hashlib.sha256()
+        with open(Path(weights).expanduser(), "rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        return {"name": "weights file", "sha256": digest.hexdigest()}
+    except OSError as error:
+        raise FedReIDError(f"model.weights={weights}: cannot be read ({error.strerror or error})") from error
+
+
+def _run_of(config: Config) -> RunWeights | None:
+    """The run that the initial weights come from."""
+    weights = config.model.weights
+    if weights in ("imagenet", "none", DRAWN, None):
+        return None
+    found = find_run(weights)
+    return None if found is None else read_run(*found, f"model.weights={weights}")
 
 
 def ensure_start(lesson: Lesson | None = None, progress: Say | None = None) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,17 @@ from fedreid_pl.engines import EngineParts, build_engine, check_engine, trains_h
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
+from fedreid_pl.federation.client.worker import Look
 from fedreid_pl.federation.engine import Engine
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, State
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.federation.server.answers import in_job_order
+from fedreid_pl.inspection.open_set import open_set_entry
 from fedreid_pl.models.exchange import exchanges_all
+from fedreid_pl.reporting.inspection import read_thresholds
 from fedreid_pl.reporting.summary_file import read_summary
 from fedreid_pl.reporting.tables import TransferScores
+from fedreid_pl.reporting.terminal import say
 from fedreid_pl.start import initial_backbone
 
 LOAD_WHOLE: dict[str, dict[str, Any]] = {"backbone_sync": {}}
@@ -51,6 +55,9 @@ def transfer(
     model at the server, or with BatchNorm that stays at the clients, every client. No head is used, nothing is
     written. With `splits` the data are read again for every one of these numbers of `data.split`.
 
+    Every row also has the open-set measures of `inspection.open_set.open_set_entry`, at the threshold that the run
+    calibrated, and with `report.rerank` the scores after re-ranking, `reranked_NAME`.
+
     Raises:
         FedReIDError: if the run holds no model, or `splits` are given and the datasets have one split.
     """
@@ -62,18 +69,21 @@ def transfer(
     readings = _read_splits(config, data, splits)
     trainer = launch(config)
     scores: dict[tuple[str, str], dict[str, list[float]]] = {}
+    thresholds = read_thresholds(folder, checkpoint["round"])
+    looks: list[Look] = []
     for part, sets in readings:
         backbone = initial_backbone(config)
         make_callbacks = callback_factory(LOAD_WHOLE)
         share = int(trains_here(config))
         parts = build_parts(part, sets, backbone, folder, trainer, make_callbacks, writable=False, share=share)
         engine = build_engine(
-            EngineParts(part, folder, parts.worker, _ignore, _ignore, trainer.world_size, data=parts.data)
+            EngineParts(part, folder, parts.worker, _ignore, looks.append, trainer.world_size, data=parts.data)
         )
         with closing(engine):
             for model in models:
                 whole = {**parts.worker.initial, **model.backbone}
-                for test, metric, value in _scores(engine, whole, sets, checkpoint["round"]):
+                found = list(_scores(engine, whole, sets, checkpoint["round"]))
+                for test, metric, value in [*found, *_behind(looks, model.name, thresholds)]:
                     scores.setdefault((model.name, test), {}).setdefault(metric, []).append(value)
     return [TransferScores(model, test, metrics) for (model, test), metrics in scores.items()]
 
@@ -111,7 +121,7 @@ def _scores(engine: Engine, backbone: State, data: FederatedData, round: int) ->
         tests = [test for test in client.tests if test not in done and not test.startswith(VALIDATION)]
         if tests:
             done |= set(tests)
-            config: dict[str, Plain] = {"tests": "/".join(tests), "starts_from": 0}
+            config: dict[str, Plain] = {"tests": "/".join(tests), "starts_from": 0, "inspect": True}
             jobs.append(ClientJob("evaluate", "transfer", round, 1, client.name, config=config).exchanging(backbone))
     for job, outcome in in_job_order(engine.evaluate, jobs, lambda job, outcome: outcome):
         if not isinstance(outcome, ClientUpdate):
@@ -120,8 +130,22 @@ def _scores(engine: Engine, backbone: State, data: FederatedData, round: int) ->
         yield from outcome.scores()
 
 
+def _behind(looks: list[Look], model: str, thresholds: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """(test set, metric, value) of what was kept behind one model's scores; the list is emptied."""
+    while looks:
+        look = {**looks.pop(0), "model": model}
+        if "problem" in look:
+            say(f"warning: {look['problem']}")
+            continue
+        for metric, value in open_set_entry(look, thresholds).items():
+            if value is not None:
+                yield look["test"], metric, value
+        for metric, value in look["reranked"].items():
+            yield look["test"], f"reranked_{metric}", value
+
+
 def _ignore(unused: object) -> None:
-    """Nobody watches, nothing is kept behind the scores."""
+    """Does nothing; nobody watches these jobs."""
 
 
 def _read_splits(config: Config, data: FederatedData, splits: Sequence[int]) -> list[tuple[Config, FederatedData]]:

@@ -10,6 +10,7 @@ import layouts
 import pytest
 import support
 
+import fedreid_pl
 from fedreid_pl.cli import main
 
 SEEN = support.TINY[:2]
@@ -22,8 +23,9 @@ def train(root: Path, folder: Path, exp: str, *words: str) -> dict:
 
 
 def rows(table: str) -> list[list[str]]:
-    """Cells of the table that ends `table`."""
-    lines = table.strip().split("\n\n")[-1].splitlines()
+    """Cells of a table, or of the first one of what `evaluate` prints."""
+    blocks = table.strip().split("\n\n")
+    lines = blocks[min(1, len(blocks) - 1)].splitlines()
     return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in (lines[0], *lines[2:])]
 
 
@@ -73,11 +75,32 @@ def test_the_best_round_is_chosen_by_validation(
         assert 0 <= single[0] <= single[1] <= single[2] <= 1
     assert not any("single_shot_rank1" in scores for scores in before["global"].values())
     assert main(["evaluate", f"run={tmp_path}", "checkpoint=best"]) == 0
-    title, table = capsys.readouterr().out.split("\n\n")
+    title, table, *_ = capsys.readouterr().out.split("\n\n")
     assert f"after round {summary['best_round']} of 3" in title
     header, *lines = rows(table)
     assert header == ["test set", "global R1", "global mAP", "global single-shot R1"]
     assert [line[0] for line in lines] == [*support.TINY, "mean"]
+    check_open_set(tmp_path, summary["best_round"], capsys)
+
+
+def check_open_set(folder: Path, best: int, capsys: pytest.CaptureFixture) -> None:
+    """Checks the threshold of validation persons: saved with the last round, printed with what it costs."""
+    saved = json.loads((folder / "inspection.json").read_text())
+    threshold = saved["thresholds"]["global"]
+    assert threshold["clients"] == len(SEEN) and 0 < threshold["value"] < 1
+    assert fedreid_pl.load(folder).threshold == threshold["value"]
+    assert fedreid_pl.load(folder, best).threshold == (threshold["value"] if best == saved["round"] else None)
+    capsys.readouterr()
+    assert main(["evaluate", f"run={folder}", "rerank=true"]) == 0
+    _, scores, said, table, last = capsys.readouterr().out.split("\n\n")
+    assert said.startswith("Is the person in the gallery at all?")
+    assert f"threshold of the global model: cosine similarity {threshold['value']:.4f} (1% false alarms" in last
+    header, *lines = rows(table)
+    assert header[-2:] == ["false alarms", "identified"]
+    for line in lines:
+        entry = saved["tests"][line[1]]["open_set"]["global"]
+        assert line[2:] == [f"{100 * value:.1f}" for name, value in entry.items() if name not in ("queries", "gallery")]
+    assert rows(scores)[0][-2:] == ["global re-ranked R1", "global re-ranked mAP"]
 
 
 def test_what_was_read_is_kept_and_held_against_a_resume(
@@ -115,7 +138,7 @@ def test_a_global_model_on_an_unseen_dataset(unseen: Path, fedpav: Path, capsys:
     before = {path: path.stat().st_mtime_ns for path in fedpav.rglob("*")}
     for data, name in (("grid", "GRID"), ("caviar", "CAVIAR4REID")):
         assert main(["evaluate", f"run={fedpav}", f"data={data}", f"data.root={unseen}", "data.single_shot=4"]) == 0
-        title, table = capsys.readouterr().out.split("\n\n")
+        title, table, *_ = capsys.readouterr().out.split("\n\n")
         assert title.startswith("fedpav on minireid (synthetic data), seed 0, after round 2 of 2")
         assert title.endswith(f"tested on {data}")
         header, line = rows(table)

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from fedreid_pl.functional import reranking
-from fedreid_pl.functional.reranking import KReciprocal
+from fedreid_pl.functional.reranking import KReciprocal, reranked_results
 
 
 def by_definition(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int, weight: float) -> np.ndarray:
@@ -88,3 +88,25 @@ def test_order_of_the_gallery_changes_nothing() -> None:
 def test_refuses(wrong: dict) -> None:
     with pytest.raises(ValueError, match="must be"):
         KReciprocal(torch.eye(3), torch.eye(3), **wrong)
+
+
+def test_scores_are_those_of_a_loop_over_the_definition() -> None:
+    features = crowd(14, 6, 1.2, seed=3)
+    identities, shots = torch.arange(14).repeat_interleave(6), torch.arange(6).repeat(14)
+    cameras, asked, held = shots % 3, (shots == 0) & (identities < 10), shots > 0
+    identities = torch.where(torch.arange(84) % 11 == 5, -1, torch.where(identities > 11, -2, identities))
+    identities[asked] = torch.arange(10)
+    own, theirs = [(features[rows], identities[rows], cameras[rows]) for rows in (asked, held)]
+    found = reranked_results(*own, *theirs, chunk=7)
+    query, own = own[0], own[1:]
+    kept = theirs[1] != -1
+    distances = by_definition(query.numpy(), theirs[0][kept].numpy(), 20, 6, 0.3)
+    gallery, cameras = theirs[1][kept].tolist(), theirs[2][kept].tolist()
+    for row, (identity, camera) in enumerate(zip(*(column.tolist() for column in own), strict=True)):
+        order = [j for j in np.argsort(distances[row]) if (gallery[j], cameras[j]) != (identity, camera)]
+        hits = [rank for rank, j in enumerate(order, 1) if gallery[j] == identity]
+        assert bool(found.valid[row]) == bool(hits)
+        if hits:
+            assert int(found.first_hit[row]) == hits[0]
+            assert float(found.ap[row]) == pytest.approx(np.mean([n / rank for n, rank in enumerate(hits, 1)]))
+    assert float(found.ap.mean()) != 1.0

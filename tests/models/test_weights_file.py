@@ -78,6 +78,66 @@ def test_every_form_gives_the_same_trunk(tmp_path: Path, form: str) -> None:
     assert "loaded the resnet18 trunk" in line and "and the neck" not in line
 
 
+def flat(key: str) -> str:
+    """The name of a MobileNetV2's tensor in programs that keep a block's layers in one flat list."""
+    parts = key.split(".")
+    if parts[2] != "conv" or parts[1] in ("0", "18"):
+        return key
+    first = parts[1] == "1"
+    places = {"0": 0, "1": 3} if first else {"0": 0, "1": 3, "2": 6, "3": 7}
+    places |= {"1": 3, "2": 4} if first else {}
+    nested = len(parts) == 6
+    place = places[parts[3]] + (int(parts[4]) if nested else 0)
+    return ".".join([*parts[:3], str(place), parts[-1]])
+
+
+def test_mobilenet_with_flat_blocks(tmp_path: Path) -> None:
+    state = trunk_state("mobilenet_v2")
+    torch.save({"state_dict": {flat(key): value for key, value in state.items()}}, tmp_path / "w.pth")
+    backbone, line = built(tmp_path / "w.pth", name="mobilenet_v2")
+    assert all(torch.equal(value, state[key]) for key, value in backbone.trunk.state_dict().items())
+    assert "renamed as in torchvision; all tensors are used" in line
+
+
+def test_classifiers_of_other_networks_are_left_out(tmp_path: Path) -> None:
+    torchvision = {**trunk_state("convnext_tiny"), "classifier.2.weight": torch.rand(9, 768)}
+    torch.save(torchvision, tmp_path / "w.pth")
+    assert "1 tensors are not used (classifier.2.weight)" in built(tmp_path / "w.pth", name="convnext_tiny")[1]
+    torchreid = {
+        "state_dict": under("module.", {**trunk_state("osnet_x0_25"), "classifier.weight": torch.rand(9, 512)})
+    }
+    torch.save(torchreid, tmp_path / "w.pth")
+    assert "1 tensors are not used (module.classifier.weight)" in built(tmp_path / "w.pth", name="osnet_x0_25")[1]
+
+
+@pytest.mark.parametrize(("held", "wanted"), [("resnet50_ibn_a", "resnet50"), ("resnet50", "resnet50_ibn_a")])
+def test_instance_norm_is_another_network(tmp_path: Path, held: str, wanted: str) -> None:
+    torch.save(trunk_state(held), tmp_path / "w.pth")
+    with pytest.raises(FedReIDError, match=r"set model\.name to the network that the file was made with"):
+        built(tmp_path / "w.pth", name=wanted)
+
+
+def test_swin_s_older_names(tmp_path: Path) -> None:
+    """Microsoft's code, and SOLIDER's files made with it, count a layer between stages to the stage before it."""
+    pytest.importorskip("timm")
+    state = trunk_state("timm:swin_tiny_patch4_window7_224")
+    names = {key: key.removeprefix("network.") for key in state}
+    older = {
+        key: f"layers.{int(name[7]) - 1}{name[8:]}" if ".downsample." in name else name for key, name in names.items()
+    }
+    assert sum(older[key] != names[key] for key in names) == 9  # norm's two and reduction's one, three times
+    torch.save(
+        {
+            "teacher": {older[key]: value for key, value in state.items()}
+            | {"layers.0.blocks.1.attn_mask": torch.rand(2)}
+        },
+        tmp_path / "w.pth",
+    )
+    backbone, line = built(tmp_path / "w.pth", name="timm:swin_tiny_patch4_window7_224")
+    assert all(torch.equal(value, state[key]) for key, value in backbone.trunk.state_dict().items())
+    assert "renamed as in timm" in line
+
+
 def test_what_is_not_used_is_named(tmp_path: Path) -> None:
     torch.save(FORMS["torchvision"], tmp_path / "w.pth")
     assert "2 tensors are not used (fc.weight, fc.bias)" in built(tmp_path / "w.pth")[1]

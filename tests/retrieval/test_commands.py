@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import fedreid_pl
 from fedreid_pl.cli import main
@@ -54,6 +55,29 @@ def test_search_finds_the_picture_itself(run: Path, people: Path, tmp_path: Path
     assert "distance" in capsys.readouterr().out
 
 
+def test_search_says_whether_the_person_is_there(run: Path, people: Path, tmp_path: Path, capsys: Capture) -> None:
+    query = next((people / "<b>&ann").rglob("*.*"))
+    (people / "bob").mkdir()
+    (people / "bob" / "torn.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    page, words = tmp_path / "found.html", ["search", str(run), str(people), str(query), "k=2"]
+    assert main([*words, "threshold=0.999", f"page={page}"]) == 0
+    said = capsys.readouterr()
+    assert "the person is in the gallery: the best similarity 1.0000 is above" in said.out
+    assert "warning: bob/torn.jpg" in said.err and "no threshold" not in said.err
+    assert "The best match" in page.read_text() and "the person is in the gallery" in page.read_text()
+    shutil.rmtree(people / "<b>&ann")
+    query = tmp_path / "query.png"
+    Image.new("RGB", (32, 64), (250, 240, 10)).save(query)
+    assert main(["search", str(run), str(people), str(query), "threshold=0.9999", "group=person"]) == 0
+    said = capsys.readouterr()
+    assert "the person is not in the gallery: no similarity is above the threshold 0.9999" in said.out
+    assert main([*words[:3], str(query), "threshold=0.5", "rerank=true"]) == 0
+    said = capsys.readouterr()
+    assert "in the gallery" not in said.out and "the threshold is not for re-ranked distances" in said.err
+    assert main([*words[:3], str(query)]) == 0
+    assert "no threshold is calibrated" in capsys.readouterr().err
+
+
 def test_export(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["export", str(run), f"out={tmp_path / 'm.safetensors'}"]) == 0
     assert "m.safetensors" in capsys.readouterr().out and (tmp_path / "m.safetensors").stat().st_size > 300_000
@@ -71,6 +95,8 @@ def test_export(run: Path, tmp_path: Path, capsys: Capture) -> None:
         (["embed", "PEOPLE", "PEOPLE", "out=x.npz"], "holds no run"),
         (["search", "RUN", "PEOPLE", "PEOPLE", "k=0"], "k=0: give a whole number"),
         (["search", "RUN", "PEOPLE", "PEOPLE", "group=all"], "group=all: give row or person"),
+        (["search", "RUN", "PEOPLE", "PEOPLE", "threshold=1.5"], "threshold=1.5: give a cosine similarity"),
+        (["search", "RUN", "PEOPLE", "PEOPLE", "index=fais"], "did you mean 'faiss'"),
         (["search", "RUN", "nowhere", "PEOPLE"], "nowhere: no such file or folder"),
         (["export", "RUN"], "give the file to write"),
         (["export", "RUN", "out=m.onnx", "int8=true"], "pictures=FOLDER"),

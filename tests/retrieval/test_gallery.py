@@ -217,6 +217,19 @@ def test_a_killed_writer_leaves_a_readable_gallery(tmp_path: Path) -> None:
     assert again.add(some(1), ["after"]) == 1 and len(again) == held + 1
 
 
+def test_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery, _ = filled()
+    queries, ways = some(7, seed=2), ({}, {"group": "person", "pooling": "mean"}, {"rerank": True, "camera": "b"})
+    whole = [gallery.search(queries, k=5, **way) for way in ways]  # type: ignore[arg-type]
+    for name in ("functional.nearest", "retrieval.matching"):
+        monkeypatch.setattr(f"fedreid_pl.{name}._CELLS", 24)
+    monkeypatch.setattr("fedreid_pl.functional.nearest._LEAST", 1)
+    for way, before in zip(ways, whole, strict=True):
+        for left, right in zip(gallery.search(queries, k=5, **way), before, strict=True):  # type: ignore[arg-type]
+            assert [match.source for match in left] == [match.source for match in right]
+            assert [match.score for match in left] == pytest.approx([match.score for match in right], abs=1e-6)
+
+
 def test_reranking_orders_by_the_definition() -> None:
     from fedreid_pl.functional.reranking import KReciprocal
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fedreid_pl.commands.words import complain, take
 from fedreid_pl.errors import FedReIDError, nearest
 
-EMBED = ("out", "checkpoint", "client", "device", "flip", "batch_size")
+EMBED = ("out", "checkpoint", "client", "device", "flip", "batch_size", "model.name")
 
 
 def embed(words: list[str]) -> int:
@@ -58,7 +58,8 @@ def load_model(run: str, options: dict[str, str]):  # type: ignore[no-untyped-de
     """Returns the model that a run's folder and the options name."""
     from fedreid_pl.retrieval.loading import load
 
-    return load(run, options.get("checkpoint", "last"), options.get("client"), options.get("device", "cpu"))
+    which, client, device = options.get("checkpoint", "last"), options.get("client"), options.get("device", "cpu")
+    return load(run, which, client, device, options.get("model.name"))
 
 
 def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:

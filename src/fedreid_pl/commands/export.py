@@ -8,7 +8,7 @@ from pathlib import Path
 from fedreid_pl.commands.embed import load_model, model_words, yes_or_no
 from fedreid_pl.errors import FedReIDError
 
-EXPORT = ("out", "checkpoint", "client", "flip", "int8", "pictures")
+EXPORT = ("out", "checkpoint", "client", "flip", "int8", "pictures", "model.name")
 
 
 def export(words: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from fedreid_pl.retrieval.matching import Match
     from fedreid_pl.retrieval.model import ReIDModel
 
-SEARCH = ("k", "page", "checkpoint", "client", "device", "rerank", "group", "pooling", "camera", "audit", "save")
+SEARCH = (
+    *("k", "page", "checkpoint", "client", "device", "rerank", "group", "pooling", "camera", "audit", "save"),
+    *("threshold", "index", "model.name"),
+)
 
 
 def search(words: list[str]) -> int:
-    """Searches a gallery for the persons on pictures; prints names and scores."""
+    """Searches a gallery for the persons on pictures; prints names, scores and whether the person is there at all."""
     options, (run, place, query) = model_words(words, "search RUN GALLERY QUERY [k=10] [page=FILE.html]", SEARCH, 3)
     k = number("k", options.get("k", "10"))
     group, pooling = options.get("group", "row"), options.get("pooling", "best")
@@ -28,7 +32,10 @@ def search(words: list[str]) -> int:
         if value not in choices:
             raise FedReIDError(f"{key}={value}: give {' or '.join(choices)}")
     rerank = yes_or_no("rerank", options.get("rerank", "false"))
+    given = _threshold(options["threshold"]) if "threshold" in options else None
     model = load_model(run, options)
+    if given is not None:
+        model.threshold = given
     gallery, pictures = _gallery(model, place, options)
     found = model.embed_files(_existing(query))
     name_damaged(found.damaged)
@@ -43,12 +50,32 @@ def search(words: list[str]) -> int:
         rerank,
         found.header,
     )
-    _print(model, gallery, found, answers, rerank)
+    # a threshold is for the similarity of two pictures
+    threshold = None if rerank or (group, pooling) == ("person", "mean") else model.threshold
+    _print(gallery, found, answers, rerank, threshold)
+    if threshold is None and model.threshold is not None:
+        complain("note: the threshold is not for re-ranked distances or means over rows, so it is not applied")
+    elif threshold is None:
+        complain("note: no threshold is calibrated, so the best match may be somebody else; see docs/use.md")
     if "page" in options:
-        _write_page(
-            Path(os.path.expanduser(options["page"])), model, found, Path(os.path.expanduser(query)), answers, pictures
-        )
+        from fedreid_pl.retrieval.page import write_page
+
+        if pictures is None:
+            complain("note: a gallery's file holds no pictures; the page shows names alone")
+        page, asked = (Path(os.path.expanduser(word)) for word in (options["page"], query))
+        write_page(page, model.card, found.names, asked, answers, pictures, threshold, rerank)
+        print(f"page: {page}")
     return 0
+
+
+def _threshold(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not -1 <= value <= 1:
+        raise FedReIDError(f"threshold={text}: give a cosine similarity from -1 to 1")
+    return value
 
 
 def _gallery(model: ReIDModel, place: str, options: dict[str, str]) -> tuple[Gallery, Path | None]:
@@ -57,17 +84,21 @@ def _gallery(model: ReIDModel, place: str, options: dict[str, str]) -> tuple[Gal
     from fedreid_pl.retrieval.gallery import Gallery
 
     path = _existing(place)
-    audit = options.get("audit")
+    index, audit = options.get("index", "exact"), options.get("audit")
     if path.is_file():
         if "save" in options:
             raise FedReIDError(f"save={options['save']}: {path} is a gallery's file already")
-        return Gallery.load(path, audit=audit), None
+        return Gallery.load(path, index=index, audit=audit), None
     status = Status()
-    gallery = Gallery(options.get("save"), audit=audit)
+    gallery = Gallery(options.get("save"), index=index, audit=audit)
     if len(gallery):
         raise FedReIDError(f"save={options['save']}: exists; search it by its name, or give another one")
-    gallery.add_pictures(model, path, progress=lambda done, all: status(f"{done} of {all}"))
+    found = model.embed_files(path, progress=lambda done, all: status(f"{done} of {all}"))
     status.done()
+    name_damaged(found.damaged)
+    if not len(found):
+        raise FedReIDError(f"{path}: no picture can be read")
+    gallery.add_features(found)
     return gallery, path
 
 
@@ -78,10 +109,15 @@ def _existing(path: str) -> Path:
     return found
 
 
-def _print(model: ReIDModel, gallery: Gallery, found: Features, answers: list[list[Match]], rerank: bool) -> None:
+def _print(
+    gallery: Gallery, found: Features, answers: list[list[Match]], rerank: bool, threshold: float | None
+) -> None:
+    from fedreid_pl.retrieval.matching import verdict
+
     column = "distance" if rerank else "similarity"
+    rows, persons = len(gallery), len(gallery.persons())
     for name, matches in zip(found.names, answers, strict=True):
-        print(f"{name}: {len(gallery)} rows of {len(gallery.persons())} persons searched")
+        print(f"{name}: {rows} rows of {persons} persons searched")
         if not matches:
             print("  no row may be found")
             continue
@@ -91,19 +127,5 @@ def _print(model: ReIDModel, gallery: Gallery, found: Features, answers: list[li
         for place, match in enumerate(matches, 1):
             score = -match.score if rerank else match.score
             print(f"  {place:>3}  {score:>10.4f}  {match.person:<{width}}  {match.camera:<{cameras}}  {match.source}")
-        if model.threshold is not None and not rerank:
-            known = matches[0].score >= model.threshold
-            print(f"  threshold {model.threshold:.4f}: the person is {'' if known else 'probably not '}in the gallery")
-    if model.threshold is None and not rerank:
-        complain("note: no threshold is calibrated, so the best match may be somebody else; see docs/use.md")
-
-
-def _write_page(
-    page: Path, model: ReIDModel, found: Features, query: Path, answers: list[list[Match]], pictures: Path | None
-) -> None:
-    from fedreid_pl.retrieval.page import write_page
-
-    if pictures is None:
-        complain("note: a gallery's file holds no pictures; the page shows names alone")
-    write_page(page, model.card, found.names, query, answers, pictures)
-    print(f"page: {page}")
+        if threshold is not None:
+            print(f"  {verdict(matches, threshold)}")

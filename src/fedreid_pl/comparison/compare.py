@@ -75,7 +75,7 @@ def _check_version(run: PlannedRun) -> None:
 
 
 def warn_of_starts(results: Iterable[Result]) -> list[str]:
-    """Returns a warning if runs that begin from this program's start had different weights, else nothing."""
+    """Returns a warning if runs began from different weights that were recorded, else nothing."""
     folders: dict[str, list[str]] = {}
     for result in results:
         if result.start:
@@ -84,8 +84,8 @@ def warn_of_starts(results: Iterable[Result]) -> list[str]:
         return []
     parts = "; ".join(f"{start[:12]}: {', '.join(names)}" for start, names in sorted(folders.items()))
     return [
-        "warning: the runs begin from different weights, because the start was pretrained on different processors or "
-        f"versions of torch ({parts}); train them on one machine to compare them"
+        "warning: the runs begin from different weights: other files or runs, or a start that was pretrained on "
+        f"different processors or versions of torch ({parts}); begin them from the same weights to compare them"
     ]
 
 

@@ -19,6 +19,7 @@ from fedreid_pl.config.documents import dump, parse_document, read_document
 from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.layers import Values, composed, of_document, of_word
 from fedreid_pl.config.schema import DEFAULTS, Config, EngineConfig, OptimConfig
+from fedreid_pl.config.trusted import trust
 from fedreid_pl.errors import FedReIDError, nearest
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
@@ -26,7 +27,7 @@ PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
     *("engine.name", "engine.address", "engine.slots", "engine.cpus_per_client", "engine.gpus_per_client"),
     *("engine.client_state",),
-    *("report.images", "report.queries", "report.embedding"),
+    *("report.images", "report.queries", "report.embedding", "report.rerank"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 
@@ -70,6 +71,7 @@ def compose(words: Iterable[str]) -> Config:
         config = composed([*shipped, *code, *own])
     _finish(config, origins)
     _check_new(config)
+    trust(config.model.name)  # words and files of the user alone are read here
     return config
 
 
@@ -104,6 +106,9 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
         size = {key: before[key] for key in ("height", "width") if key in before}
         values = {**values, "data": {**data_values.get("data", {}), **size, "name": data_name}}
     own = [of_word(name, value, f"{name}={value}") for name, value in overrides]
+    for name, value in overrides:
+        if name == "model.name":
+            trust(value)  # the user's word, not the file's
     return _finish(composed([values, *own]), origins)
 
 

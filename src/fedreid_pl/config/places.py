@@ -49,7 +49,7 @@ def without_places(config: Config) -> dict[str, Any]:
     values["output_dir"] = values["data"]["root"] = values["data"]["cache_dir"] = values["data"]["public"] = None
     values["data"]["datasets"], values["engine"]["address"] = [], None
     values["resume"] = _word(values["resume"], ("auto", "never"))
-    values["model"]["weights"] = _word(values["model"]["weights"], ("imagenet", "none"))
+    values["model"]["weights"] = _word(values["model"]["weights"], ("imagenet", "drawn", "none"))
     return values
 
 

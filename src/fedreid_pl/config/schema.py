@@ -34,18 +34,33 @@ def key(
 
 @dataclass
 class ModelConfig:
-    """The network of every client: a torchvision ResNet or the small one for MiniReID."""
+    """The network of every client; docs/backbones.md lists the backbones and the forms of weights files."""
 
-    name: str = key("resnet50", "backbone: small, resnet18, resnet34, resnet50 or resnet101")
+    name: str = key(
+        "resnet50",
+        "backbone: small; resnet18, 34, 50 or 101, with _ibn_a behind it for ResNet-IBN-a; mobilenet_v2; "
+        "convnext_tiny, small, base or large; osnet_x1_0, osnet_ain_x1_0 and their other widths; timm:NAME; or the "
+        "import path package.module:callable of an own network",
+    )
     weights: str | None = key(
         "imagenet",
         "initial weights: imagenet; drawn (this program pretrains the small backbone on drawn pictures); none or null; "
-        "or the path of a state dict",
+        "the path of a weights file; or RUN, the folder of a run, whose global model is taken (RUN@best, RUN@ROUND)",
         path=True,
     )
     feature_dim: int = key(512, "size of the feature that is compared (bnneck has the trunk's)", at_least=1)
     dropout: float = key(0.5, "dropout probability after the bottleneck (bnneck has none)", at_least=0.0, at_most=0.99)
-    last_stride: int = key(2, "stride of the last stage, 2 or 1", at_least=1, at_most=2)
+    last_stride: int = key(
+        2, "stride of the last stage, 2 or 1 (ResNets, small and mobilenet_v2)", at_least=1, at_most=2
+    )
+    patch_stride: int | None = key(
+        None, "pixels between the centres of a ViT's patches (timm:vit_...); null: the size of a patch", at_least=1
+    )
+    pooling: str = key(
+        "auto",
+        "pooling over positions: avg: mean; gem: generalised mean with a trained power; auto: avg, or what timm does",
+        choices=("auto", "avg", "gem"),
+    )
     neck: str = key(
         "bottleneck",
         "bottleneck: linear layer and BatchNorm (the paper); bnneck: BatchNorm without bias, the trunk's own size",
@@ -265,6 +280,9 @@ class ReportConfig:
         None, "write ranked lists, identities and the view of features; null: for synthetic data only"
     )
     queries: int = key(6, "queries per test set with a ranked list, half of them the hardest", at_least=2, at_most=50)
+    rerank: bool = key(
+        False, "measure the test sets after k-reciprocal re-ranking as well, apart from the other scores (slower)"
+    )
     embedding: str = key(
         "pca", "view of query features in two dimensions: pca, tsne (wants scikit-learn)", choices=("pca", "tsne")
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 18  # gallery rows per product
+_CHUNK = 1 << 18  # gallery rows per product, at most
+_LEAST = 1 << 10  # and at least
+_CELLS = 1 << 24  # scores that are held at once
 _BLOCK = 256  # scores of which only the largest is compared at first
 
 
@@ -13,7 +15,8 @@ _BLOCK = 256  # scores of which only the largest is compared at first
 def nearest_rows(queries: Tensor, gallery: Tensor, k: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Returns scores and rows of the `k` gallery rows with the largest dot product, the best first.
 
-    Equal scores are in the order of the rows. Memory above the features is one chunk of scores per query.
+    Equal scores are in the order of the rows. Memory above the features is some 64 MB of scores, and the
+    result.
 
     Args:
         queries: `[Q, D]` floating point.
@@ -32,8 +35,9 @@ def nearest_rows(queries: Tensor, gallery: Tensor, k: int, allowed: Tensor | Non
     k = min(k, len(gallery))
     best = queries.new_full((len(queries), 0), -torch.inf)
     rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-    for start in range(0, len(gallery), _CHUNK):
-        part = gallery[start : start + _CHUNK]
+    chunk = min(_CHUNK, max(_LEAST, _CELLS // max(1, len(queries))))
+    for start in range(0, len(gallery), chunk):
+        part = gallery[start : start + chunk]
         scores = (part @ queries[0])[None] if len(queries) == 1 else queries @ part.T
         if allowed is not None:
             scores.masked_fill_(~allowed[..., start : start + len(part)], -torch.inf)

@@ -12,6 +12,9 @@ from fedreid_pl.functional.retrieval_input import checked_features
 
 _JUNK = -1  # the data layer's code, which this layer may not import
 
+RATES = (1e-2, 1e-3)
+"""False positive rates of pairs, and false alarm rates of searches, at which a model is measured."""
+
 
 class OpenSetScores(NamedTuple):
     """What decides about a threshold.
@@ -129,7 +132,17 @@ def identified(scores: OpenSetScores, threshold: float) -> float:
     return float(hit[there].float().mean())
 
 
-def open_set_summary(scores: OpenSetScores, rates: Sequence[float] = (1e-2, 1e-3)) -> dict[str, float]:
-    """Returns `tpr@fpr=RATE` and `dir@far=RATE` for every rate, in [0, 1]."""
+def without_pairs(best_genuine: Tensor, best_impostor: Tensor) -> OpenSetScores:
+    """Returns scores of queries without the pairs: enough for thresholds, false alarms and identification.
+
+    Args:
+        best_genuine, best_impostor: `[Q]`, see `OpenSetScores`.
+    """
+    none = best_genuine.new_empty(0)
+    return OpenSetScores(none, none, 0, best_genuine, best_impostor)
+
+
+def open_set_summary(scores: OpenSetScores, rates: Sequence[float] = RATES) -> dict[str, float]:
+    """Returns `tpr@fpr=RATE` and `dir@far=RATE` for every rate, in [0, 1]; NaN where nothing can be counted."""
     pairs = {f"tpr@fpr={rate:g}": tpr_at_fpr(scores, rate) for rate in rates}
     return pairs | {f"dir@far={rate:g}": identified(scores, threshold_at_far(scores, rate)) for rate in rates}

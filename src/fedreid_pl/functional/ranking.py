@@ -6,7 +6,7 @@ the query's sorted scores. Images with equal scores have no order; the measures 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedreid_pl.functional.query_matches import QueryMatches, query_matches
 from fedreid_pl.functional.retrieval_input import checked_features, in_canonical_order
 from fedreid_pl.functional.tie_groups import TieGroups, average_precision, hit_rates, inverse_penalty
 
@@ -122,19 +123,70 @@ def retrieval_results(
         order = in_canonical_order(query, identities, cameras)
         rows = in_canonical_order(gallery, theirs, seen_by)
         gallery, theirs, seen_by = gallery[rows], theirs[rows], seen_by[rows]
-    matches = _match(identities, cameras, theirs, seen_by)
+    return _results(
+        lambda part, out: torch.mm(query[part], gallery.T, out=out),  # autocast leaves `out` forms alone
+        score_tolerance(query, gallery),
+        order,
+        (identities, cameras, theirs, seen_by),
+        query.new_empty(min(chunk, len(query)), len(gallery)),
+        ties,
+    )
+
+
+@torch.no_grad()
+def results_by_scores(
+    scores: Callable[[Tensor], Tensor],
+    query_identities: Tensor,
+    query_cameras: Tensor,
+    gallery_identities: Tensor,
+    gallery_cameras: Tensor,
+    tolerance: float,
+    chunk: int = 256,
+    ties: Ties = "expected",
+) -> RetrievalResults:
+    """Returns what `retrieval_results` does, for scores that are no dot products, such as re-ranked distances.
+
+    Args:
+        scores: returns `[n, G]` floating point of the queries in `[n]` int64 rows; larger is more alike.
+        query_identities, query_cameras, gallery_identities, gallery_cameras, chunk, ties: as for `retrieval_results`,
+            all on the device of the scores.
+        tolerance: how far two scores may differ and still be equal.
+
+    >>> scores = torch.tensor([[0.1, 0.9, 0.5]])
+    >>> one = torch.tensor([7]), torch.tensor([0]), torch.tensor([7, 3, 7]), torch.tensor([1, 1, 1])
+    >>> results_by_scores(lambda rows: scores[rows], *one, tolerance=1e-6).first_hit.item()
+    2
+    """
+    order = torch.arange(len(query_identities), device=query_identities.device)
+    some = scores(order[:1])
+    return _results(
+        lambda part, out: out.copy_(scores(part)),
+        some.new_full((len(order),), tolerance),
+        order,
+        (query_identities, query_cameras, gallery_identities, gallery_cameras),
+        some.new_empty(min(chunk, len(order)), len(gallery_identities)),
+        ties,
+    )
+
+
+def _results(
+    fill: Callable[[Tensor, Tensor], object],
+    tolerance: Tensor,
+    order: Tensor,
+    columns: tuple[Tensor, Tensor, Tensor, Tensor],
+    buffer: Tensor,
+    ties: Ties,
+) -> RetrievalResults:
+    """The results by scores that `fill` writes for some queries into a part of `buffer` `[chunk, G]`."""
+    matches = query_matches(*columns)
     results = _no_results(matches)
     # Queries with as many matches side by side need the least padding; those without any need no product.
     order = order[matches.total[order].argsort(stable=True)]
     order = order[int((matches.total == 0).sum()) :]
-    if len(order) == 0:
-        return results
-    junk = (theirs == _JUNK).nonzero().squeeze(1)
-    tolerance = score_tolerance(query, gallery)
-    buffer = query.new_empty(min(chunk, len(order)), len(gallery))
-    for part in order.split(chunk):
+    junk = (columns[2] == _JUNK).nonzero().squeeze(1)
+    for part in order.split(len(buffer)) if len(order) else ():
         scores = buffer[: len(part)]
-        torch.mm(query[part], gallery.T, out=scores)  # autocast leaves `out` forms alone
+        fill(part, scores)
         scores.index_fill_(1, junk, -torch.inf)
         scores[matches.removed(part)] = -torch.inf
         rows, count = matches.rows(part), matches.total[part]
@@ -183,48 +235,7 @@ def summarize(
     return summary | {"queries": float(queries)}
 
 
-class _Matches(NamedTuple):
-    """Gallery rows sorted by identity, then camera: a query's rows are a range with a hole in it.
-
-    The range holds its identity; the hole, of the query's own camera, is removed; the rest are its matches.
-    """
-
-    sorted_rows: Tensor  # [G]
-    start: Tensor  # [Q] first place of the identity
-    hole: Tensor  # [Q] first place of the identity's own camera
-    hole_size: Tensor  # [Q]
-    total: Tensor  # [Q] matches
-
-    def rows(self, part: Tensor) -> Tensor:
-        """Gallery rows of the matches, `[len(part), most matches]`; past a query's count, any row."""
-        start, hole, hole_size = (column[part, None] for column in (self.start, self.hole, self.hole_size))
-        width = int(self.total[part].max())
-        place = start + torch.arange(width, device=start.device)
-        place += hole_size * (place >= hole)
-        return self.sorted_rows[place.clamp_(max=len(self.sorted_rows) - 1)]
-
-    def removed(self, part: Tensor) -> tuple[Tensor, Tensor]:
-        """Pairs (position in part, gallery row) of the same identity and camera."""
-        size = self.hole_size[part]
-        position = torch.arange(len(part), device=part.device).repeat_interleave(size)
-        within = torch.arange(len(position), device=part.device) - (size.cumsum(0) - size)[position]
-        return position, self.sorted_rows[self.hole[part][position] + within]
-
-
-def _match(
-    query_identities: Tensor, query_cameras: Tensor, gallery_identities: Tensor, gallery_cameras: Tensor
-) -> _Matches:
-    identities = torch.cat([query_identities, gallery_identities]).unique(return_inverse=True)[1]
-    known_cameras, cameras = torch.cat([query_cameras, gallery_cameras]).unique(return_inverse=True)
-    identities *= len(known_cameras)
-    keys, queries = identities + cameras, len(query_identities)
-    sorted_keys, sorted_rows = keys[queries:].sort(stable=True)
-    start, end = (torch.searchsorted(sorted_keys, identities[:queries] + shift) for shift in (0, len(known_cameras)))
-    hole, hole_end = (torch.searchsorted(sorted_keys, keys[:queries] + shift) for shift in (0, 1))
-    return _Matches(sorted_rows, start, hole, hole_end - hole, end - start - (hole_end - hole))
-
-
-def _no_results(matches: _Matches) -> RetrievalResults:
+def _no_results(matches: QueryMatches) -> RetrievalResults:
     first_hit = torch.full_like(matches.total, torch.iinfo(torch.int64).max)
     ap, ap_trapezoid, inp = torch.zeros(3, len(first_hit), dtype=torch.float64, device=first_hit.device)
     tied, tied_matches = torch.zeros_like(first_hit), torch.zeros_like(first_hit)

@@ -8,6 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fedreid_pl.functional.ranking import RetrievalResults, Ties, results_by_scores
+from fedreid_pl.functional.retrieval_input import checked_features
+
+_JUNK = -1  # the data layer's code, which this layer may not import
 _BLOCK = 64  # columns of which only the largest score is compared at first
 _PAIRS = 1 << 18  # numbers that are worked on at once: they stay in the cache
 
@@ -114,6 +118,45 @@ class KReciprocal:
         """`exp(-d)` of pairs of images."""
         scores = (self.features[rows] * self.features[columns]).sum(1)
         return torch.exp(-(2 - 2 * scores).clamp_(min=0) / self.largest[rows])
+
+
+@torch.no_grad()
+def reranked_results(
+    query: Tensor,
+    query_identities: Tensor,
+    query_cameras: Tensor,
+    gallery: Tensor,
+    gallery_identities: Tensor,
+    gallery_cameras: Tensor,
+    k1: int = 20,
+    k2: int = 6,
+    weight: float = 0.3,
+    chunk: int = 256,
+    ties: Ties = "expected",
+) -> RetrievalResults:
+    """Returns what `fedreid_pl.functional.ranking.retrieval_results` does, with the gallery ranked by `KReciprocal`.
+
+    Junk (identity -1) is taken out of the gallery first. Distractors and rows of the query's own person and camera
+    stay among the neighbours, as in the published code; the latter are left out of the ranking as usual. Distances
+    that differ by at most 1e-6 are equal.
+
+    Raises:
+        ValueError: as `retrieval_results` and `KReciprocal`.
+    """
+    columns = (query_identities, query_cameras)
+    query, gallery = checked_features(query, *columns, gallery, gallery_identities, gallery_cameras)
+    kept = gallery_identities != _JUNK
+    found = KReciprocal(query, gallery[kept.to(gallery.device)], k1, k2, weight)
+    return results_by_scores(
+        lambda rows: found.distances(rows).neg_(),
+        query_identities.to(query.device),
+        query_cameras.to(query.device),
+        gallery_identities[kept].to(query.device),
+        gallery_cameras[kept.to(gallery_cameras.device)].to(query.device),
+        1e-6,
+        chunk,
+        ties,
+    )
 
 
 def _neighbours(features: Tensor, count: int, chunk: int) -> tuple[Tensor, Tensor]:

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.augmentation import normalize
-from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.federated import VALIDATION, FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.worker import Look
 from fedreid_pl.functional.pca import principal_components
 from fedreid_pl.inspection.choice import RankedList
+from fedreid_pl.inspection.open_set import calibrated, open_set_entry
 from fedreid_pl.reporting.inspection import IMAGES, VERSION, read_inspection, shows_images, write_inspection
+from fedreid_pl.reporting.tables import TransferScores
 
 THUMBNAIL = (64, 128)  # largest width and height in pixels
 
@@ -55,6 +57,8 @@ class Inspector:
         device: where these features are computed.
 
     Attributes:
+        curves, open_set, reranked: by test set and model: a CMC curve, open-set measures, scores after re-ranking.
+        thresholds: by model, calibrated on validation persons.
         problem: the first error; a look behind the scores is never worth a run, so it is not raised.
     """
 
@@ -73,7 +77,11 @@ class Inspector:
         self.round, self.device = round, torch.device(device)
         self.images = shows_images(config)
         self.curves: dict[str, dict[str, list[float]]] = {}
+        self.thresholds: dict[str, dict[str, Any]] = {}
+        self.open_set: dict[str, dict[str, dict[str, float | None]]] = {}
+        self.reranked: dict[str, dict[str, dict[str, float]]] = {}
         self.problem: str | None = None
+        self._validation: dict[tuple[str, str, str], Look] = {}
         self._looks: dict[tuple[str, str, str], Look] = {}
         self._seen: dict[str, _Seen] = {}
 
@@ -84,7 +92,20 @@ class Inspector:
         if "problem" in look:
             self.problem = self.problem or str(look["problem"])
             return
-        self._looks[look["test"], look["model"], look["client"]] = look
+        looks = self._validation if look["test"].startswith(VALIDATION) else self._looks
+        looks[look["test"], look["model"], look["client"]] = look
+
+    def measured(self) -> list[TransferScores]:
+        """Returns open-set measures and scores after re-ranking of every model and test set, as tables take them."""
+        self.choose()
+        found = []
+        for test, models in self.open_set.items():
+            for model, entry in models.items():
+                again = self.reranked[test].get(model, {})
+                numbers = {**entry, **{f"reranked_{name}": value for name, value in again.items()}}
+                known = {name: [value] for name, value in numbers.items() if value is not None}
+                found.append(TransferScores(model, test, known))
+        return found
 
     def write(self, folder: Path) -> None:
         """Writes inspection.json and, if they are allowed, images; nothing if nothing was seen.
@@ -92,9 +113,9 @@ class Inspector:
         Raises:
             FedReIDError: if the folder cannot be written or an image cannot be read.
         """
-        self._choose()
+        self.choose()
         if self._seen:
-            self._keep_curves(folder)
+            self._keep_numbers(folder)
             write_inspection(folder, self.content(), self._thumbnails())
 
     def content(self) -> dict[str, Any]:
@@ -106,6 +127,8 @@ class Inspector:
                 "model": seen.model,
                 "cmc": curves[seen.model],
                 "cmcs": curves,
+                "open_set": self.open_set[test],
+                "reranked": self.reranked[test],
                 "ranked": [self._ranked(test, entry) for entry in seen.lists],
                 "confusions": seen.confusions,
             }
@@ -115,16 +138,22 @@ class Inspector:
             "round": self.round,
             "images": self.images,
             "tests": tests,
+            "thresholds": self.thresholds,
             "embedding": embedding,
         }
 
-    def _choose(self) -> None:
-        """Which model of every test set is shown, in the order of the data, whatever the order of arrival."""
-        self._seen, self.curves = {}, {}
+    def choose(self) -> None:
+        """Chooses which model of every test set is shown, in the order of the data, whatever the order of arrival."""
+        self._seen, self.curves, self.open_set, self.reranked = {}, {}, {}, {}
         tests, names = list(self.data.tests), [*self.data.clients, "global"]
+        self.thresholds = calibrated(self._validation[key] for key in sorted(self._validation))
         for key in sorted(self._looks, key=lambda key: (tests.index(key[0]), *map(names.index, key[1:]))):
             (test, model, _), look = key, self._looks[key]
             self.curves.setdefault(test, {}).setdefault(model, look["curve"])
+            self.open_set.setdefault(test, {}).setdefault(model, open_set_entry(look, self.thresholds))
+            self.reranked.setdefault(test, {})
+            if look["reranked"]:
+                self.reranked[test].setdefault(model, look["reranked"])
             if test not in self._seen or (model == "global" and self._seen[test].model != "global"):
                 lists = [RankedList(**entry) for entry in look["lists"]]
                 self._seen[test] = _Seen(model, lists, look["confusions"], look["rows"], look["features"])
@@ -214,16 +243,20 @@ class Inspector:
                 found.append(network(normalize(source.read(rows).to(self.device))).cpu())
         return torch.cat(found)
 
-    def _keep_curves(self, folder: Path) -> None:
-        """Curves of models that were not tested now, from an earlier look at the same round."""
+    def _keep_numbers(self, folder: Path) -> None:
+        """Takes over numbers of models that were not tested now, from an earlier look at the same round."""
         try:
             before = read_inspection(folder) or {}
         except FedReIDError:  # a new one takes its place
             return
-        if before.get("round") == self.round:
-            for test, entry in before["tests"].items():
-                if test in self.curves:
-                    self.curves[test] = {**entry["cmcs"], **self.curves[test]}
+        if before.get("round") != self.round:
+            return
+        self.thresholds = {**before.get("thresholds", {}), **self.thresholds}
+        for test, entry in before["tests"].items():
+            if test in self.curves:
+                self.curves[test] = {**entry["cmcs"], **self.curves[test]}
+                self.open_set[test] = {**entry.get("open_set", {}), **self.open_set[test]}
+                self.reranked[test] = {**entry.get("reranked", {}), **self.reranked[test]}
 
 
 def _plane(features: Tensor, method: str) -> tuple[list[list[float]], float | None]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fedreid_pl.models.pooling import PooledTrunk
 
-class BNNeckBackbone(nn.Module):
-    """The exchanged part of the model with a BNNeck: trunk -> global average pooling -> BatchNorm without bias.
+
+class BNNeckBackbone(PooledTrunk):
+    """The exchanged part of the model with a BNNeck: trunk -> global pooling -> BatchNorm without bias.
 
     Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification" (CVPRW 2019, Section 3.5):
     metric losses act before the BatchNorm, the classifier (without bias) after it, and what is compared at test
@@ -17,6 +19,7 @@ class BNNeckBackbone(nn.Module):
 
     Args:
         trunk: maps `[B, 3, H, W]` to `[B, C, h, w]` and has an attribute `out_channels`.
+        pooling: `auto` or `avg`, or `gem`.
 
     Attributes:
         feature_dim: C.
@@ -31,10 +34,9 @@ class BNNeckBackbone(nn.Module):
 
     head_bias = False
 
-    def __init__(self, trunk: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, trunk: nn.Module, pooling: str = "auto") -> None:
+        super().__init__(trunk, pooling)
         self.feature_dim: int = trunk.out_channels  # type: ignore[assignment]
-        self.trunk = trunk
         self.bottleneck = nn.BatchNorm1d(self.feature_dim)
         self.bottleneck.register_parameter("bias", None)
 
@@ -44,5 +46,5 @@ class BNNeckBackbone(nn.Module):
 
     def embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(pooled trunk features `[B, C]` for a metric loss, features `[B, C]`) of normalised images."""
-        pooled = self.trunk(images).mean(dim=(2, 3))
+        pooled = self.pooled(images)
         return pooled, self.bottleneck(pooled)

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from fedreid_pl.models.batch_dropout import BatchDropout
+from fedreid_pl.models.pooling import PooledTrunk
 
 
-class IDEBackbone(nn.Module):
-    """The exchanged part of the model: trunk -> global average pooling -> linear -> BatchNorm -> dropout.
+class IDEBackbone(PooledTrunk):
+    """The exchanged part of the model: trunk -> global pooling -> linear -> BatchNorm -> dropout.
 
     The ID-discriminative embedding of Zheng et al. (2016) with the bottleneck that FedReID uses (paper,
     Section 4.1). The bottleneck's output is the feature that is compared at test time.
@@ -18,6 +19,7 @@ class IDEBackbone(nn.Module):
         trunk: maps `[B, 3, H, W]` to `[B, C, h, w]` and has an attribute `out_channels`.
         feature_dim: size of the feature, 512 in the paper.
         dropout: probability, 0.5 in the paper; it acts in training mode alone.
+        pooling: `auto` or `avg` (the paper), or `gem`.
 
     Attributes:
         head_bias: whether the classifier over the feature has a bias.
@@ -30,10 +32,9 @@ class IDEBackbone(nn.Module):
 
     head_bias = True
 
-    def __init__(self, trunk: nn.Module, feature_dim: int = 512, dropout: float = 0.5) -> None:
-        super().__init__()
+    def __init__(self, trunk: nn.Module, feature_dim: int = 512, dropout: float = 0.5, pooling: str = "auto") -> None:
+        super().__init__(trunk, pooling)
         self.feature_dim = feature_dim
-        self.trunk = trunk
         linear = nn.Linear(trunk.out_channels, feature_dim)  # type: ignore[arg-type]
         norm = nn.BatchNorm1d(feature_dim)
         nn.init.kaiming_normal_(linear.weight, mode="fan_out")
@@ -43,7 +44,7 @@ class IDEBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features `[B, feature_dim]` of normalised images `[B, 3, H, W]`."""
-        return self.bottleneck(self.trunk(images).mean(dim=(2, 3)))
+        return self.bottleneck(self.pooled(images))
 
     def embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(metric features `[B, feature_dim]`, features `[B, feature_dim]`) of normalised images `[B, 3, H, W]`.
@@ -53,7 +54,7 @@ class IDEBackbone(nn.Module):
         linear layer, after dropout it would compare two random masks.
         """
         linear, norm, dropout = self.bottleneck
-        metric = linear(self.trunk(images).mean(dim=(2, 3)))
+        metric = linear(self.pooled(images))
         return metric, dropout(norm(metric))
 
 

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.batch_part import current_part
 
 
@@ -57,6 +58,14 @@ class SynchronizedNorm(_BatchNorm):
         factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
         self.running_var.lerp_(variance.to(self.running_var.dtype), factor)
+
+
+class SynchronizedNormAct(SynchronizedNorm):
+    """The same for a BatchNorm that ends with `drop` and `act`, as in timm's networks."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`[B, C, ...]` -> the same shape."""
+        return self.act(self.drop(super().forward(input)))  # type: ignore[operator]
 
 
 @torch.no_grad()
@@ -131,6 +140,20 @@ def _all_but_channels(values: Tensor) -> list[int]:
     return [0, *range(2, values.dim())]
 
 
+def _synchronized(kind: type[nn.Module]) -> type[SynchronizedNorm]:
+    """The class that a BatchNorm of a class becomes."""
+    if issubclass(kind, SynchronizedNorm):
+        return kind
+    if kind.forward is _BatchNorm.forward:
+        return SynchronizedNorm
+    if kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."):
+        return SynchronizedNormAct
+    raise FedReIDError(
+        f"trainer.sync_batchnorm=true: {kind.__module__}.{kind.__qualname__} cannot be computed over several "
+        "processes; set trainer.sync_batchnorm=false"
+    )
+
+
 class NormSync(LayerSync):
     """Lightning's hook: every BatchNorm of a model is synchronised from the start of a fit to its end."""
 
@@ -138,11 +161,19 @@ class NormSync(LayerSync):
         self._kinds: list[tuple[nn.Module, type[nn.Module]]] = []
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """The same model, whose BatchNorm layers are `SynchronizedNorm` until `revert`."""
-        for module in model.modules():
-            if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
-                self._kinds.append((module, type(module)))
-                module.__class__ = SynchronizedNorm
+        """The same model, whose BatchNorm layers are `SynchronizedNorm` until `revert`.
+
+        Raises:
+            FedReIDError: for a layer whose class computes something that is not known here.
+        """
+        found = [
+            (module, _synchronized(type(module)))
+            for module in model.modules()
+            if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
+        ]
+        for module, kind in found:
+            self._kinds.append((module, type(module)))
+            module.__class__ = kind
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Initial weights: ImageNet by torchvision's name, or a state dict from a file."""
+"""Initial weights: those that a library has under the network's name, or a state dict from a file."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
+from torchvision.models import get_model_weights, list_models
 
 from fedreid_pl.config import ModelConfig
+from fedreid_pl.config.trusted import is_import_path
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.randomness import derive_seed
 from fedreid_pl.models.bnneck import BNNeckBackbone
 from fedreid_pl.models.ide import IDEBackbone
-from fedreid_pl.models.trunks import build_trunk
-from fedreid_pl.models.weights_file import State, find_neck, find_network, read_tensors
+from fedreid_pl.models.pooling import GeMPooling
+from fedreid_pl.models.trunks import SIZE, Trunk, build_trunk
+from fedreid_pl.models.trunks.timm_nets import PREFIX, pretrained_state
+from fedreid_pl.models.weights_file import Found, State, find_neck, find_network, read_tensors
 
 Backbone = IDEBackbone | BNNeckBackbone
 
+POWERS = ("pooling.p", "pool_layer.p", "gem.p")
+"""Ends of the names under which programs keep the power of a GeM pooling."""
+
 
 def build_backbone(
-    config: ModelConfig, seed: int = 0, say: Callable[[str], object] | None = None, given: State | None = None
+    config: ModelConfig,
+    seed: int = 0,
+    say: Callable[[str], object] | None = None,
+    given: State | None = None,
+    size: tuple[int, int] = SIZE,
 ) -> Backbone:
     """Returns the backbone of a configuration with its initial weights; equal for equal seeds.
 
@@ -35,23 +45,24 @@ def build_backbone(
         seed: of what no file holds.
         say: called with a line about what a file held.
         given: tensors to take in place of a file's; `model.weights` then only names them in messages.
+        size: height and width of the images.
 
     Raises:
         FedReIDError: if the weights cannot be had; the message says how to give a file or go without.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "backbone"))
-        trunk = build_trunk(config.name, config.last_stride)
+        trunk = build_trunk(config.name, config.last_stride, size, config.patch_stride, config.pooling)
         backbone: Backbone
         if config.neck == "bnneck":
-            backbone = BNNeckBackbone(trunk)
+            backbone = BNNeckBackbone(trunk, config.pooling)
         else:
-            backbone = IDEBackbone(trunk, config.feature_dim, config.dropout)
+            backbone = IDEBackbone(trunk, config.feature_dim, config.dropout, config.pooling)
     if config.weights == "drawn":
         raise FedReIDError("model.weights=drawn: give this start's file; fedreid_pl.start.initial_backbone makes it")
     source = f"model.weights={config.weights}"
     if config.weights == "imagenet":
-        load_trunk(backbone.trunk, _imagenet(config.name), source, config.name)
+        load_trunk(trunk, _imagenet(config.name), source, config.name)
     elif config.weights not in ("none", None):
         tensors = read_tensors(Path(os.path.expanduser(config.weights)), source) if given is None else given
         line = load_weights(backbone, tensors, source, config.name)
@@ -68,19 +79,21 @@ def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str,
     Raises:
         FedReIDError: as `find_network`.
     """
-    trunk = find_network(tensors, backbone.trunk.state_dict(), source, name)
-    backbone.trunk.load_state_dict(trunk.state)
-    neck = find_neck(tensors, backbone.bottleneck.state_dict())
+    trunk, held, notes = _load_trunk(backbone.trunk, tensors, source, name)
+    parts, used = [f"the {name} trunk"], {trunk.prefix + key for key in trunk.state}
+    neck = find_neck(held, backbone.bottleneck.state_dict())
     if neck is not None:
         backbone.bottleneck.load_state_dict(neck.state)
-    used = {trunk.prefix + key for key in trunk.state} | ({neck.prefix + key for key in neck.state} if neck else set())
-    unused = [key for key in tensors if key not in used]
+        parts.append("the neck")
+        used |= {neck.prefix + key for key in neck.state}
+    if power := _load_power(backbone.pooling, held):
+        parts.append("the power of the pooling")
+        used.add(power)
+    unused = [key for key in held if key not in used]
     shown = f"{len(unused)} tensors are not used ({', '.join(unused[:3])}{', ...' * (len(unused) > 3)})"
-    rest = shown if unused else "all tensors are used"
-    return (
-        f"{source}: loaded the {name} trunk{' and the neck' if neck else ''}"
-        f"{f', names begin with {trunk.prefix!r}' if trunk.prefix else ''}; {rest}"
-    )
+    stripped = f", names begin with {trunk.prefix!r}" if trunk.prefix else ""
+    rest = [*notes, shown if unused else "all tensors are used"]
+    return "; ".join([f"{source}: loaded {_listed(parts)}{stripped}", *rest])
 
 
 def load_trunk(trunk: nn.Module, weights: Mapping[str, Tensor], source: str, name: str = "this network") -> None:
@@ -89,7 +102,36 @@ def load_trunk(trunk: nn.Module, weights: Mapping[str, Tensor], source: str, nam
     Raises:
         FedReIDError: as `find_network`.
     """
-    trunk.load_state_dict(find_network(weights, trunk.state_dict(), source, name).state)
+    _load_trunk(trunk, weights, source, name)
+
+
+def _load_trunk(
+    trunk: nn.Module, weights: Mapping[str, Tensor], source: str, name: str
+) -> tuple[Found, State, list[str]]:
+    """What was found for the trunk, the tensors in which it was found, and what was changed in them."""
+    held, notes = dict(weights), list[str]()
+    network = trunk
+    if isinstance(trunk, Trunk):
+        held, notes = trunk.adapted(held, source)
+        network = trunk.named
+    found = find_network(held, network.state_dict(), source, name)
+    network.load_state_dict(found.state)
+    return found, held, notes
+
+
+def _load_power(pooling: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
+    """Takes over the power of a GeM pooling; returns its name in the file."""
+    if not isinstance(pooling, GeMPooling):
+        return None
+    for key, value in tensors.items():
+        if f".{key}".endswith(tuple(f".{power}" for power in POWERS)) and value.numel() == 1:
+            pooling.load_state_dict({"p": value.reshape(1)})
+            return key
+    return None
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def copy_state(state: Mapping[str, Tensor], network: nn.Module) -> None:
@@ -112,7 +154,11 @@ def _imagenet(name: str) -> Mapping[str, Tensor]:
         raise FedReIDError(
             "model.weights=imagenet: there are none for the small backbone; set model.weights=none or drawn"
         )
+    if is_import_path(name) or not (name.startswith(PREFIX) or name in list_models()):
+        raise FedReIDError(f"model.weights=imagenet: this program knows no address of any for {name}; {hint}")
     try:
+        if name.startswith(PREFIX):
+            return pretrained_state(name.removeprefix(PREFIX))
         return get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]

@@ -26,6 +26,9 @@ WRAPPERS = (
 PREFERRED = ("encoder_q.", "base_encoder.", "teacher.")
 """Prefixes that are taken where a file holds a network twice: the trained one of MoCo, DINO and SOLIDER."""
 
+CLASSIFIERS = {"classifier", "head"}
+"""Parts of a network in which a file may hold more than a trunk has."""
+
 SAFE: tuple[Any, ...] = (
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
@@ -98,7 +101,7 @@ def find_network(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], so
                 f"{source}: '{prefix + key}' is {tuple(tensors[prefix + key].shape)}, "
                 f"{name} has {tuple(wanted[key].shape)}; give the weights of this network"
             )
-    parts = {key.partition(".")[0] for key in wanted}
+    parts = {key.partition(".")[0] for key in wanted} - CLASSIFIERS
     more = [
         key
         for key in tensors

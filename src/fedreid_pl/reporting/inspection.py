@@ -4,14 +4,18 @@
      "tests": {TEST: {"model": "global" or a client's name,
                       "cmc": [share of queries with a match up to rank 1, 2, ... 50],
                       "cmcs": {MODEL: the same for every model that was tested},
+                      "open_set": {MODEL: {"tpr@fpr=0.01", "dir@far=0.01", "queries", ..., null where unknown}},
+                      "reranked": {MODEL: {"rank1", "rank5", "rank10", "mAP"}}, only with report.rerank,
                       "ranked": [{"query": {"identity", "camera", "image"}, "hardest": bool, "average_precision",
                                   "gallery": [{"identity", "camera", "score", "correct", "image"}, ... up to ten]}],
                       "confusions": [{"identity", "mistaken_for", "count"}]}},
+     "thresholds": {MODEL: {"value", "far", "queries", "clients"}}, only with data.val_ids,
      "embedding": {"method", "model", "explained": {"before", "after"},
                    "points": [{"test", "identity", "camera", "before": [x, y], "after": [x, y]}]} or null}
 
 Images are paths in the run's folder. Without `images` there is nothing in it that belongs to a single image: `ranked`
-and `confusions` are empty and `embedding` is null. A negative identity in a gallery is a distractor.
+and `confusions` are empty and `embedding` is null. A negative identity in a gallery is a distractor. Files of earlier
+versions have no `open_set`, `reranked` and `thresholds`.
 """
 
 from __future__ import annotations
@@ -23,18 +27,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import FailFast, Field, TypeAdapter
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from fedreid_pl.bounded import inside
 from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.storage import write_text
-from fedreid_pl.reporting.typed_json import Count, Name, Number, Share, Whole, read_typed
+from fedreid_pl.reporting.typed_json import Amount, Count, Name, Number, Share, Whole, read_typed
 
 NAME, IMAGES, VERSION = "inspection.json", "images", 1
 MOST = 64 * 1024 * 1024  # bytes
 Curve = Annotated[list[Share], Field(max_length=1_000), FailFast()]
+MODELS = Field(max_length=100_000)
 Place = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+
+class Threshold(TypedDict):
+    """The cosine similarity above which a search reports a person as found, and what it was chosen by."""
+
+    value: Number
+    far: Share
+    queries: Count
+    clients: Count
 
 
 class Query(TypedDict):
@@ -74,7 +88,9 @@ class Tested(TypedDict):
 
     model: Name
     cmc: Curve
-    cmcs: Annotated[dict[Name, Curve], Field(max_length=100_000)]
+    cmcs: Annotated[dict[Name, Curve], MODELS]
+    open_set: NotRequired[Annotated[dict[Name, dict[Name, Amount | None]], MODELS]]
+    reranked: NotRequired[Annotated[dict[Name, dict[Name, Share]], MODELS]]
     ranked: Annotated[list[Ranked], Field(max_length=100), FailFast()]
     confusions: Annotated[list[Confusion], Field(max_length=100), FailFast()]
 
@@ -112,6 +128,7 @@ class Inspection(TypedDict):
     round: Count
     images: bool
     tests: Annotated[dict[Name, Tested], Field(max_length=2_000)]
+    thresholds: NotRequired[Annotated[dict[Name, Threshold], MODELS]]
     embedding: Embedding | None
 
 
@@ -134,6 +151,16 @@ def read_inspection(folder: Path) -> dict[str, Any] | None:
         if len({len(curve) for curve in (test["cmc"], *test["cmcs"].values())}) > 1:
             raise FedReIDError(f"{folder / NAME}: the curves of {name} have different lengths")
     return found
+
+
+def read_thresholds(folder: Path, round: int) -> dict[str, dict[str, Any]]:
+    """Returns the thresholds of a run's models after a round, by model; empty if none was calibrated then.
+
+    Raises:
+        FedReIDError: as `read_inspection`.
+    """
+    found = read_inspection(folder) or {}
+    return found.get("thresholds", {}) if found.get("round") == round else {}
 
 
 def without_images(content: Mapping[str, Any]) -> dict[str, Any]:

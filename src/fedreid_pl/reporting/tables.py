@@ -9,6 +9,19 @@ from typing import Any, NamedTuple
 from fedreid_pl.errors import visible
 from fedreid_pl.reporting.terminal import clip, width_of
 
+OPEN_SET = {
+    "tpr@fpr=0.01": "TPR, FPR 1 %",
+    "tpr@fpr=0.001": "TPR, FPR 0.1 %",
+    "dir@far=0.01": "DIR, FAR 1 %",
+    "dir@far=0.001": "DIR, FAR 0.1 %",
+    "false_alarms": "false alarms",
+    "identified": "identified",
+}
+"""Columns of open-set measures; the last two are at the calibrated threshold."""
+
+RERANKED = {"reranked_rank1": "re-ranked R1", "reranked_mAP": "re-ranked mAP"}
+"""Columns after k-reciprocal re-ranking, which stand apart from the scores without."""
+
 SHORTEST = 8  # columns that are left of a name on a narrow terminal
 
 
@@ -82,7 +95,23 @@ def transfer_table(scores: Sequence[TransferScores], width: int | None = None) -
         **{f"rank{k}": f"Rank-{k}" for k in (1, 5, 10)},
         "mAP": "mAP",
         **{f"single_shot_rank{k}": f"single-shot R{k}" for k in (1, 5, 10)},
+        **RERANKED,
     }
+    return _by_model(scores, names, width)
+
+
+def open_set_table(scores: Sequence[TransferScores], width: int | None = None) -> str:
+    """Returns what models do when the person may be absent from the gallery, in percent.
+
+    >>> print(open_set_table([TransferScores("global", "GRID", {"tpr@fpr=0.01": [0.5], "dir@far=0.01": [0.25]})]))
+    model   test set  TPR, FPR 1 %  DIR, FAR 1 %
+    --------------------------------------------
+    global  GRID              50.0          25.0
+    """
+    return _by_model(scores, OPEN_SET, width)
+
+
+def _by_model(scores: Sequence[TransferScores], names: Mapping[str, str], width: int | None) -> str:
     names = {metric: name for metric, name in names.items() if any(metric in row.metrics for row in scores)}
     rows = [[row.model, row.test, *(_spread(row.metrics.get(metric, ())) for metric in names)] for row in scores]
     return text_table(["model", "test set", *names.values()], rows, left=2, width=width)
@@ -94,26 +123,34 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def result_table(
-    summary: Mapping[str, Any], standalone: Mapping[str, Any] | None = None, width: int | None = None
+    summary: Mapping[str, Any],
+    standalone: Mapping[str, Any] | None = None,
+    width: int | None = None,
+    reranked: Sequence[TransferScores] = (),
 ) -> str:
-    """The final table of a run: Rank-1 and mAP of the last round by test set, in percent; single-shot where measured.
+    """Returns the final table of a run: Rank-1 and mAP of the last round by test set, in percent.
+
+    Single-shot and re-ranked scores stand in columns of their own, where they were measured.
 
     Args:
         summary: content of the run's summary.json.
         standalone: that of a `local` run on the same data, to print the difference of local models to it.
         width: columns of the terminal, see `text_table`.
+        reranked: scores after re-ranking, `reranked_rank1` and `reranked_mAP`, by model and test set.
     """
-    groups = {section: summary[section] for section in ("global", "local") if summary.get(section)}
     alone = (standalone or {}).get("local") if standalone is not summary else None
+    summary = _with_reranked(summary, reranked)
+    groups = {section: summary[section] for section in ("global", "local") if summary.get(section)}
     labels = {"global": "global", "local": {"centralized": "central", "local": "alone"}.get(summary["name"], "local")}
     single = [name for name, group in groups.items() if any("single_shot_rank1" in test for test in group.values())]
+    again = [name for name, group in groups.items() if any("reranked_rank1" in test for test in group.values())]
     header = ["test set"]
     if any("untrained" in scores.get("rank1", {}) for scores in groups.get("global", {}).values()):
         header.append("untrained R1")
     for section in groups:
         header += [f"{labels[section]} R1", f"{labels[section]} mAP"]
-        if section in single:
-            header.append(f"{labels[section]} single-shot R1")
+        header += [f"{labels[section]} single-shot R1"] * (section in single)
+        header += [f"{labels[section]} {name}" for name in RERANKED.values()] * (section in again)
     if alone:
         header += ["alone R1", "local-alone"]
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
@@ -124,7 +161,12 @@ def result_table(
         if "untrained R1" in header:
             row.append(percent(_last(groups["global"], name, "rank1", "untrained")))
         for section, group in groups.items():
-            metrics = ("rank1", "mAP", *(["single_shot_rank1"] if section in single else []))
+            metrics = [
+                "rank1",
+                "mAP",
+                *["single_shot_rank1"] * (section in single),
+                *list(RERANKED) * (section in again),
+            ]
             row += [percent(_last(group, name, metric)) for metric in metrics]
         if alone:
             mine, theirs = _last(groups.get("local", {}), name, "rank1"), _last(alone, name, "rank1")
@@ -132,6 +174,27 @@ def result_table(
             row += [percent(theirs), f"{100 * (mine - theirs):+.1f}" if both else "-"]  # type: ignore[operator]
         rows.append(row)
     return text_table(header, rows, width=width)
+
+
+def _with_reranked(summary: Mapping[str, Any], reranked: Sequence[TransferScores]) -> dict[str, Any]:
+    """A copy of a summary with re-ranked scores among those of the test sets, and their mean."""
+    result = dict(summary)
+    for section in ("global", "local"):
+        group = {name: dict(scores) for name, scores in (summary.get(section) or {}).items()}
+        means: dict[str, list[float]] = {}
+        for row in reranked:
+            if (row.model == "global") != (section == "global"):
+                continue
+            name = row.test if row.test in group else row.model  # local scores may go by the client
+            for metric in RERANKED:
+                if metric in row.metrics and name in group:
+                    group[name][metric] = {"last": row.metrics[metric][0]}
+                    means.setdefault(metric, []).append(row.metrics[metric][0])
+        for metric, values in means.items():
+            if "mean" in group:
+                group["mean"][metric] = {"last": fmean(values)}
+        result[section] = group
+    return result
 
 
 def _last(group: Mapping[str, Any], name: str, metric: str, which: str = "last") -> float | None:

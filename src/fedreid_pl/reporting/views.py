@@ -135,6 +135,31 @@ def cmc_curves(lines: Sequence[Line]) -> Panels:
     return panels
 
 
+def inspected_numbers(lines: Sequence[Line], part: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns numbers of inspections by test set, label and name: means over runs, and over clients' own models.
+
+    Args:
+        lines: models by label.
+        part: of an inspection's test set: `open_set` or `reranked`.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for test in dict.fromkeys(name for line in lines for run in line.runs for name in _inspected(run)):
+        for line in lines:
+            entries = [
+                numbers
+                for run in line.runs
+                if run.inspection
+                for model, numbers in run.inspection["tests"].get(test, {}).get(part, {}).items()
+                if (model == "global") == (line.section == "global")
+            ]
+            names = dict.fromkeys(name for entry in entries for name in entry)
+            values = {name: [entry[name] for entry in entries if entry.get(name) is not None] for name in names}
+            means = {name: fmean(known) for name, known in values.items() if known}
+            if means:
+                found.setdefault(test, {})[line.label] = means
+    return found
+
+
 def gaps(experiments: Experiments, standalone: RunRecord | None = None) -> dict[str, dict[str, dict[str, Bar]]]:
     """Rank-1 in percent of the last evaluation by federated experiment, test set and kind of model.
 

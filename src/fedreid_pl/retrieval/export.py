@@ -121,17 +121,21 @@ def onnx_session(data: bytes) -> Run:
 def description(model: ReIDModel, flip: bool) -> dict[str, Any]:
     """Returns what the side-car of an ONNX file says.
 
-    Besides this project's own header it holds the three keys that trackers look for: the network's name, the size of a
-    picture, and how it is resized.
+    Besides this project's own header it holds the keys that trackers look for: the network's name, the size of a
+    picture (under two names) and how a picture is resized. A file with the mirror image also states the model's
+    threshold, which was calibrated with the mirror image.
     """
     card = model.card
     return {
         "model_name": card.backbone,
         "img_size": [card.height, card.width],
+        "model_kwargs_schema_version": 1,
+        "model_kwargs": {"img_size": [card.height, card.width]},
         "preprocess": "resize",
         "input": {"name": INPUT, "shape": [BATCH, 3, card.height, card.width], "dtype": "float32"},
         "output": {"name": OUTPUT, "shape": [BATCH, card.dim], "dtype": "float32", "normalized": True},
         "fedreid_pl": card.header(flip),
+        **({"threshold": model.threshold} if flip and model.threshold is not None else {}),
     }
 
 

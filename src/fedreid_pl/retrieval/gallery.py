@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.functional.reranking import KReciprocal
+from fedreid_pl.retrieval.audit import write_audit
+from fedreid_pl.retrieval.features import Features
 from fedreid_pl.retrieval.gallery_file import GalleryFile, Row
+from fedreid_pl.retrieval.held_rows import HeldRows
 from fedreid_pl.retrieval.index import Index, build_index, check_index
-from fedreid_pl.retrieval.matching import Group, Match, Pooling, best_persons, best_rows, matches_of, unit_features
+from fedreid_pl.retrieval.matching import (
+    Group,
+    Match,
+    Pooling,
+    best_persons,
+    best_rows,
+    matches_of,
+    scores_in_parts,
+    unit_features,
+)
 from fedreid_pl.retrieval.model import Progress, ReIDModel
 from fedreid_pl.retrieval.pictures import Pictures, persons_of
 
@@ -37,6 +48,7 @@ class Gallery:
     Raises:
         FedReIDError: if the file is no gallery or cannot be opened, or there is no such index.
 
+    >>> import torch
     >>> gallery = Gallery()
     >>> features = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1], [0.1, 1.0]]))
     >>> gallery.add(features, persons=["ann", "bob"])
@@ -50,10 +62,7 @@ class Gallery:
         check_index(index)
         self._index_name, self._audit = index, Path(os.path.expanduser(audit)) if audit is not None else None
         self._seen: tuple[int, ...] | None = None
-        self._rows: list[Row] = []
-        self._features = torch.empty(0, 0)
-        self._cameras, self._expires = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
-        self._camera_codes: dict[str, int] = {}
+        self._held = HeldRows()
         self._index: Index | None = None
 
     @classmethod
@@ -85,7 +94,7 @@ class Gallery:
 
     def __len__(self) -> int:
         self._refresh()
-        return len(self._rows)
+        return len(self._held)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -123,6 +132,30 @@ class Gallery:
         self._file.add(rows, values, _seconds(expires_at), header)
         return len(rows)
 
+    def add_features(
+        self,
+        found: Features,
+        person: str | None = None,
+        camera: str | None = None,
+        expires_at: datetime | None = None,
+    ) -> int:
+        """Adds what `ReIDModel.embed_files` or `Features.load` returned, and returns the number of rows.
+
+        Args:
+            found: features with the names of their pictures, which become the sources of the rows.
+            person, camera: of all these pictures; `None`: by their folders, see `build`.
+            expires_at: see `add`.
+
+        Raises:
+            FedReIDError: as `add`.
+        """
+        persons, cameras = persons_of(found.names)
+        if person is not None:
+            persons = [person] * len(persons)
+        if camera is not None:
+            cameras = [camera] * len(cameras)
+        return self.add(found.values, persons, cameras, found.names, expires_at, found.header)
+
     def add_pictures(
         self,
         model: ReIDModel,
@@ -132,12 +165,11 @@ class Gallery:
         expires_at: datetime | None = None,
         progress: Progress | None = None,
     ) -> int:
-        """Embeds pictures, adds them and returns their number; names of pictures that cannot be read are in the error.
+        """Embeds pictures, adds them and returns the number of rows; a warning names pictures that cannot be read.
 
         Args:
             model, pictures, progress: see `build`.
-            person, camera: of all these pictures; `None`: by their folders, see `build`.
-            expires_at: see `add`.
+            person, camera, expires_at: see `add_features`.
 
         Raises:
             FedReIDError: if there is no picture that can be read, or the gallery was made with another model.
@@ -145,12 +177,10 @@ class Gallery:
         found = model.embed_files(pictures, progress=progress)
         if not len(found):
             raise FedReIDError(f"{pictures}: no picture can be read ({found.damaged[0][1]})")
-        persons, cameras = persons_of(found.names)
-        if person is not None:
-            persons = [person] * len(persons)
-        if camera is not None:
-            cameras = [camera] * len(cameras)
-        return self.add(found.values, persons, cameras, found.names, expires_at, found.header)
+        if found.damaged:
+            named = "; ".join(f"{name}: {reason}" for name, reason in found.damaged)
+            warnings.warn(f"{len(found.damaged)} pictures cannot be read and are left out: {named}", stacklevel=2)
+        return self.add_features(found, person, camera, expires_at)
 
     def remove(self, person: str | None = None, source: str | None = None) -> int:
         """Deletes all rows of a person, or of a source, and returns their number; the file keeps nothing of them.
@@ -194,20 +224,20 @@ class Gallery:
         """
         self._refresh()
         queries = self._queries(queries, k, header)
-        allowed = self._allowed(camera)
-        if not len(self._rows) or not bool(allowed.any()):
+        allowed = self._held.allowed(camera)
+        if not len(self._held) or not bool(allowed.any()):
             answers: list[list[Match]] = [[] for _ in range(len(queries))]
         elif rerank or group == "person":
-            scores = self._all_scores(queries, allowed, rerank)
-            answers = (
-                best_persons(scores, self._rows, k, pooling) if group == "person" else best_rows(scores, self._rows, k)
-            )
+            best = partial(best_persons, pooling=pooling) if group == "person" else best_rows
+            parts = scores_in_parts(queries, self._held.features, allowed, rerank)
+            answers = [matches for scores in parts for matches in best(scores, self._held.rows, k)]
         else:
             if self._index is None:
-                self._index = build_index(self._index_name, self._features)
+                self._index = build_index(self._index_name, self._held.features)
             found = self._index.search(queries, k, None if bool(allowed.all()) else allowed)
-            answers = matches_of(*found, self._rows)
-        self._write_audit(answers, k=k, camera=camera, group=group, rerank=rerank)
+            answers = matches_of(*found, self._held.rows)
+        if self._audit is not None:
+            write_audit(self._audit, answers, rows=len(self._held), k=k, camera=camera, group=group, rerank=rerank)
         return answers
 
     def search_pictures(self, model: ReIDModel, pictures: Pictures, **options: Any) -> list[list[Match]]:
@@ -233,7 +263,7 @@ class Gallery:
         """Returns the number of rows of every person, by name."""
         self._refresh()
         counts: dict[str, int] = {}
-        for row in self._rows:
+        for row in self._held.rows:
             counts[row.person] = counts.get(row.person, 0) + 1
         return dict(sorted(counts.items()))
 
@@ -245,53 +275,20 @@ class Gallery:
         """Reads the rows again if any process has changed them."""
         state = self._file.state()
         if state != self._seen:
-            self._rows, self._features = self._file.read()
-            codes = {name: code for code, name in enumerate(dict.fromkeys(row.camera for row in self._rows))}
-            self._camera_codes = codes
-            self._cameras = torch.tensor([codes[row.camera] for row in self._rows], dtype=torch.int64)
-            ends = [float("inf") if row.expires_at is None else row.expires_at for row in self._rows]
-            self._expires = torch.tensor(ends, dtype=torch.float64)
+            self._held = HeldRows(*self._file.read())
             self._seen, self._index = state, None
 
     def _queries(self, queries: Tensor, k: int, header: dict[str, Any] | None) -> Tensor:
         if k < 1:
             raise FedReIDError(f"k={k}: must be at least 1")
         queries = unit_features(queries)
-        if len(self._rows) and queries.shape[1] != self._features.shape[1]:
+        if len(self._held) and queries.shape[1] != self._held.features.shape[1]:
             raise FedReIDError(
-                f"queries have {queries.shape[1]} values, the gallery has {self._features.shape[1]}; "
+                f"queries have {queries.shape[1]} values, the gallery has {self._held.features.shape[1]}; "
                 "use the model that made the gallery"
             )
         self._file.check_header(header)
         return queries
-
-    def _allowed(self, camera: str | None) -> Tensor:
-        """`[G]` bool: rows that have not expired and are not of the camera that is left out."""
-        alive = self._expires > datetime.now(timezone.utc).timestamp()
-        return alive if camera is None else alive & (self._cameras != self._camera_codes.get(camera, -1))
-
-    def _all_scores(self, queries: Tensor, allowed: Tensor, rerank: bool) -> Tensor:
-        """`[Q, G]`, -inf where not allowed."""
-        scores = torch.full((len(queries), len(self._rows)), -torch.inf)
-        rows = allowed.nonzero().squeeze(1)
-        if rerank:
-            found = KReciprocal(queries, self._features[rows])
-            scores[:, rows] = -found.distances(torch.arange(len(queries)))
-        else:
-            scores[:, rows] = queries @ self._features[rows].T
-        return scores
-
-    def _write_audit(self, answers: Iterable[list[Match]], **options: Any) -> None:
-        if self._audit is None:
-            return
-        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        found = [[match.person for match in matches] for matches in answers]
-        entry = {"time": time, "rows": len(self._rows), **options, "found": found}
-        try:
-            with open(self._audit, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-        except OSError as error:
-            raise FedReIDError(f"audit={self._audit}: cannot be written ({error.strerror})") from error
 
 
 def _seconds(moment: datetime | None) -> float | None:

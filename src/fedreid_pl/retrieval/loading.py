@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,21 @@ from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models, read_checkpoint
 from fedreid_pl.functional.fingerprint import fingerprint_of
-from fedreid_pl.models.weights import build_backbone
+from fedreid_pl.reporting.inspection import read_thresholds
 from fedreid_pl.reporting.run_folder import read_summary
 from fedreid_pl.resume import find_checkpoint
 from fedreid_pl.retrieval.model import ModelCard, ReIDModel
+from fedreid_pl.start import empty_backbone
 
 State = dict[str, Tensor]
 
 
 def load(
-    run: str | Path, checkpoint: str | int = "last", client: str | None = None, device: str | torch.device = "cpu"
+    run: str | Path,
+    checkpoint: str | int = "last",
+    client: str | None = None,
+    device: str | torch.device = "cpu",
+    network: str | None = None,
 ) -> ReIDModel:
     """Loads a trained model.
 
@@ -37,6 +41,8 @@ def load(
             entries that the client keeps to itself (its own BatchNorm, or in standalone training all of the backbone).
             `None`: the global model.
         device: where the model computes, for example `"cuda"`.
+        network: the import path `package.module:callable` of the run's network, if the run has an own one: no code is
+            imported because a run's folder names it.
 
     Raises:
         FedReIDError: if the folder holds no run, no such checkpoint, no such client, or no global model.
@@ -44,10 +50,10 @@ def load(
     folder = Path(os.path.expanduser(run))
     if not (folder / "config.yaml").is_file():
         raise FedReIDError(f"{folder}: holds no run (no config.yaml); give the folder that fedreid-pl train made")
-    config = load_config(folder / "config.yaml")
+    config = load_config(folder / "config.yaml", [] if network is None else [f"model.name={network}"])
     file = _checkpoint_file(folder, checkpoint)
     state = read_checkpoint(file)
-    backbone = build_backbone(replace(config.model, weights="none"), config.seed)
+    backbone = empty_backbone(config)
     check_models(state["models"], backbone.state_dict())
     weights = _weights(folder, config, state, client)
     try:
@@ -67,7 +73,9 @@ def load(
         width=config.data.width,
         dim=backbone.feature_dim,
     )
-    return ReIDModel(backbone, card, device)
+    whose = client if client is not None and not state["models"] else "global"
+    threshold = read_thresholds(folder, state["round"]).get(whose, {}).get("value")
+    return ReIDModel(backbone, card, device, threshold)
 
 
 def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:

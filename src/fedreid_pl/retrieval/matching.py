@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.functional.reranking import KReciprocal
 from fedreid_pl.retrieval.gallery_file import Row
+
+_CELLS = 1 << 24  # scores that are held at once
 
 Group = Literal["row", "person"]
 Pooling = Literal["best", "mean"]
@@ -33,6 +36,23 @@ class Match:
     source: str
     camera: str
     rows: int = 1
+
+
+def scores_in_parts(queries: Tensor, features: Tensor, allowed: Tensor, rerank: bool) -> Iterator[Tensor]:
+    """Yields the scores of a few queries at a time with all rows, `[n, G]`, -inf where not allowed.
+
+    Args:
+        queries: `[Q, D]` float32, of length 1.
+        features: `[G, D]` of the gallery, likewise.
+        allowed: `[G]` bool.
+        rerank: minus k-reciprocal distances in place of cosine similarities.
+    """
+    kept = allowed.nonzero().squeeze(1)
+    some = features if len(kept) == len(features) else features[kept]
+    found = KReciprocal(queries, some) if rerank else None
+    for rows in torch.arange(len(queries)).split(max(1, _CELLS // len(features))):
+        own = found.distances(rows).neg_() if found is not None else queries[rows] @ some.T
+        yield torch.full((len(rows), len(features)), -torch.inf).index_copy_(1, kept, own)
 
 
 def best_rows(scores: Tensor, rows: Sequence[Row], k: int) -> list[list[Match]]:
@@ -83,6 +103,22 @@ def matches_of(scores: Tensor, places: Tensor, rows: Sequence[Row]) -> list[list
         kept = [(rows[place], value) for value, place in zip(values, found, strict=True) if place >= 0]
         answers.append([Match(row.person, value, row.source, row.camera) for row, value in kept])
     return answers
+
+
+def verdict(matches: Sequence[Match], threshold: float) -> str:
+    """Returns whether the person of a query is in the gallery, as one line.
+
+    Args:
+        matches: the answers to the query, the best first, ranked by cosine similarity.
+        threshold: the person is taken to be there if the best score is above it.
+
+    >>> verdict([Match("ann", 0.71, "1.jpg", "")], threshold=0.65)
+    'the person is in the gallery: the best similarity 0.7100 is above the threshold 0.6500'
+    """
+    best = max((match.score for match in matches), default=-1.0)
+    if best > threshold:
+        return f"the person is in the gallery: the best similarity {best:.4f} is above the threshold {threshold:.4f}"
+    return f"the person is not in the gallery: no similarity is above the threshold {threshold:.4f}"
 
 
 def unit_features(

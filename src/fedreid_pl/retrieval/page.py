@@ -15,7 +15,7 @@ from fedreid_pl.reporting.html.elements import Section, paragraph
 from fedreid_pl.reporting.html.markup import element
 from fedreid_pl.reporting.html.page import page
 from fedreid_pl.reporting.thumbnails import data_address
-from fedreid_pl.retrieval.matching import Match
+from fedreid_pl.retrieval.matching import Match, verdict
 from fedreid_pl.retrieval.model import ModelCard
 
 THUMBNAIL = (64, 128)  # largest width and height in pixels
@@ -28,6 +28,8 @@ def write_page(
     query: Path,
     answers: Sequence[Sequence[Match]],
     gallery: Path | None,
+    threshold: float | None = None,
+    reranked: bool = False,
 ) -> None:
     """Writes a page that shows every query and its matches: thumbnails inside the file, no script, no request.
 
@@ -38,29 +40,34 @@ def write_page(
         query: the picture or the folder of pictures that was searched for.
         answers: of every query, the best first.
         gallery: the folder that the matches' sources are in; `None`: no pictures of them are at hand.
+        threshold: the similarity above which a person is taken to be in the gallery; `None`: the page does not say.
+        reranked: the scores are minus re-ranked distances, which the page shows as distances.
 
     Raises:
         FedReIDError: if the file cannot be written.
     """
+    measure = "re-ranked distance, smaller is more alike" if reranked else "cosine similarity, larger is more alike"
     head = paragraph(
         f"Model: {card.experiment} on {card.data}{' (synthetic data)' if card.synthetic else ''}, {card.backbone}, "
         f"round {card.round}. The first picture of a row is the query, then come the most similar pictures of the "
-        "gallery. The best match may show another person."
+        f"gallery with their {measure}. The best match may show another person."
     )
-    sections = [
-        Section(f"query-{number}", name, _row(query / name if query.is_dir() else query, matches, gallery))
-        for number, (name, matches) in enumerate(zip(queries, answers, strict=True))
-    ]
+    sections = []
+    for number, (name, matches) in enumerate(zip(queries, answers, strict=True)):
+        said = paragraph(verdict(matches, threshold)) if threshold is not None else Markup()
+        row = _row(query / name if query.is_dir() else query, matches, gallery, reranked)
+        sections.append(Section(f"query-{number}", name, said + row))
     write_text(out, page("Search results", head, sections))
 
 
-def _row(query: Path, matches: Sequence[Match], gallery: Path | None) -> Markup:
+def _row(query: Path, matches: Sequence[Match], gallery: Path | None, reranked: bool) -> Markup:
+    sign = -1 if reranked else 1
     shots = [
         element(
             "li",
-            _image(gallery / match.source if gallery else None, _said(match)),
+            _image(gallery / match.source if gallery else None, _said(match, reranked)),
             element("b", str(rank)),
-            f"{match.person} {match.score:.3f}",
+            f"{match.person} {sign * match.score:.3f}",
             class_="shot",
         )
         for rank, match in enumerate(matches, 1)
@@ -69,9 +76,10 @@ def _row(query: Path, matches: Sequence[Match], gallery: Path | None) -> Markup:
     return element("div", asked, element("ol", *shots), class_="ranked")
 
 
-def _said(match: Match) -> str:
+def _said(match: Match, reranked: bool) -> str:
     camera = f", camera {match.camera}" if match.camera else ""
-    return f"{match.person}{camera}, score {match.score:.3f}, {match.source}"
+    score = f"re-ranked distance {-match.score:.3f}" if reranked else f"similarity {match.score:.3f}"
+    return f"{match.person}{camera}, {score}, {match.source}"
 
 
 def _image(path: Path | None, name: str) -> Markup:

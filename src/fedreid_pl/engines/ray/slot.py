@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fedreid_pl.clients import Parts, parts_from
-from fedreid_pl.config import Config
+from fedreid_pl.config.trusted import trust
 from fedreid_pl.engines.ray.wire import Packed, Reply, SlotFacts, SlotJob, SlotParts, from_bytes, pack, unpack
 from fedreid_pl.engines.sequential import SequentialEngine
 from fedreid_pl.errors import FedReIDError
@@ -21,7 +21,6 @@ from fedreid_pl.federation.client.store import ClientStore, LostState
 from fedreid_pl.federation.memory import peak_memory
 from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.federation.storage import decode, encode
-from fedreid_pl.models.weights import Backbone, build_backbone, copy_state
 
 PATIENCE = 10.0  # seconds that a file on a shared disk may take until another machine sees it
 
@@ -173,12 +172,5 @@ def _parts_of(parts: SlotParts, initial: Packed, store: SlotStore) -> Parts:
     if trainer.accelerator in ("auto", "gpu", "cuda"):  # what Ray gave to this slot
         trainer = replace(trainer, accelerator="gpu" if torch.cuda.is_available() else "cpu")
         config = replace(config, trainer=trainer)
-    make = lambda: _initial_backbone(config, initial)  # noqa: E731
-    return parts_from(config, Path(parts.folder), make, store, share=parts.slots)
-
-
-def _initial_backbone(config: Config, packed: Packed) -> Backbone:
-    """The network with the weights that the driver sent, wherever these come from."""
-    backbone = build_backbone(replace(config.model, weights="none"), config.seed)
-    copy_state(unpack(packed, copy=False), backbone)
-    return backbone
+    trust(config.model.name)  # the user gave it to the driver, in the same trust domain
+    return parts_from(config, Path(parts.folder), unpack(initial, copy=False), store, share=parts.slots)
