@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from fedreid_pl.callbacks import callbacks_of
@@ -168,7 +169,21 @@ def _resume(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
     trainer.strategy.barrier("checkpoint is read")
     if state is not None:
         loop.load_state_dict(state)
+        if other := other_threads(state):
+            say(f"warning: {other}")
         say(f"resumed after round {loop.context.round} of {loop.context.rounds}")
+
+
+def other_threads(state: Mapping[str, Any]) -> str | None:
+    """Returns a warning for a checkpoint that was computed with another number of threads, `None` for all others."""
+    before, now = state.get("threads"), torch.get_num_threads()
+    if before in (None, now):
+        return None
+    return (
+        f"the run was computed with {before} threads a client, this process computes with {now}; the models continue, "
+        f"but the bits are not those of one number of threads: set OMP_NUM_THREADS={before}, or with engine=ray "
+        f"engine.cpus_per_client={before}"
+    )
 
 
 def evaluate(

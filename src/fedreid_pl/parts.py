@@ -80,6 +80,8 @@ def build_loop(
             started=started,
         )
     )
+    if elsewhere := getattr(engine, "features", None):
+        context.server.elsewhere = elsewhere
     try:
         loop = FederationLoop(
             context,

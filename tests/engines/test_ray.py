@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import support
+import torch
 
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
 from fedreid_pl.engines.ray.cluster import Cluster
-from fedreid_pl.engines.ray.pool import SlotPool
+from fedreid_pl.engines.ray.engine import RayEngine
+from fedreid_pl.engines.ray.pool import Slot, SlotPool
+from fedreid_pl.engines.ray.schedule import Schedule
+from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.storage import read_state
+from fedreid_pl.reporting.run_folder import read_timings
 
 pytestmark = [
     pytest.mark.system,
@@ -35,7 +41,9 @@ def slots() -> Iterator[list[Any]]:
 @pytest.fixture(autouse=True)
 def _reused(slots: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs take the idle slots and give them back."""
-    monkeypatch.setattr(Cluster, "start_slot", lambda cluster: (cluster.early or slots).pop())
+    start = Cluster.start_slot
+    take = lambda cluster: (cluster.early or slots or [start(cluster)]).pop()  # noqa: E731
+    monkeypatch.setattr(Cluster, "start_slot", take)
 
     def close(pool: SlotPool) -> None:
         slots.extend(slot.actor for slot in pool.slots.values())
@@ -82,3 +90,79 @@ def test_the_bits_are_those_of_the_sequential_engine(
     assert main(words(exp, tiny_root, straight)) == 0
     assert main(words(exp, tiny_root, parallel, "engine=ray", "engine.slots=2", *more)) == 0
     assert_same_run(straight, parallel)
+
+
+class Disturbance:
+    """Strikes the process of a slot shortly after a job of a kind was sent to it, once.
+
+    Args:
+        kind: of the job.
+        number: how many jobs of this kind are sent before.
+        signal_: what the process gets.
+    """
+
+    def __init__(self, kind: str, number: int, signal_: int) -> None:
+        self.kind, self.number, self.signal = kind, number, signal_
+        self.struck: list[int] = []
+        self._send = RayEngine._send
+
+    def __call__(self, engine: RayEngine, slot: Slot, job: ClientJob) -> Any:
+        reference = self._send(engine, slot, job)
+        self.number -= job.kind == self.kind
+        if self.number < 0 and not self.struck and slot.facts is not None:
+            self.struck.append(slot.facts.process)
+            os.kill(slot.facts.process, self.signal)
+        return reference
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "signal_"),
+    [("fit", 4, signal.SIGKILL), ("evaluate", 3, signal.SIGKILL), ("fit", 6, signal.SIGSTOP)],
+)
+def test_a_slot_that_is_killed_or_hangs_changes_nothing(
+    kind: str,
+    number: int,
+    signal_: int,
+    tiny_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    straight, parallel = tmp_path / "straight" / "run" / "it", tmp_path / "parallel" / "run" / "it"
+    assert main(words("scaffold", tiny_root, straight)) == 0
+    disturbance = Disturbance(kind, number, signal_)
+    monkeypatch.setattr(RayEngine, "_send", lambda engine, slot, job: disturbance(engine, slot, job))
+    monkeypatch.setattr(Schedule, "limit", lambda schedule, job: 20.0)
+    capfd.readouterr()
+    assert main(words("scaffold", tiny_root, parallel, "engine=ray", "engine.slots=2")) == 0
+    said = capfd.readouterr().err
+    assert disturbance.struck and "another slot does it" in said
+    assert ("hangs" in said) == (signal_ == signal.SIGSTOP)
+    assert_same_run(straight, parallel)
+
+
+def test_the_report_shows_how_well_the_slots_were_used(tiny_root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "exp" / "run"
+    assert main(words("fedpav", tiny_root, folder, "rounds=2", "engine=ray", "engine.slots=2")) == 0
+    page = (folder / "report.html").read_text()
+    assert "Clients in parallel" in page and "slot 2" in page and "the longest client was" in page
+    timings = read_timings(folder)
+    clock, bound = (timings.series("system", "slots", f"fit_{part}_seconds") for part in ("clock", "bound"))
+    busy = [timings.series("system", f"slot {number}", "busy_seconds") for number in (1, 2)]
+    assert set(clock) == {1, 2} and all(bound[round] <= clock[round] for round in clock)
+    assert all(series[1] > 0 for series in busy)
+
+
+def test_a_resume_with_another_number_of_threads_is_named(
+    tiny_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = words("fedpav", tiny_root, tmp_path / "a" / "b" / "run")
+    assert main([*command, "rounds=1", "engine=ray", "engine.slots=2"]) == 0
+    torch.set_num_threads(2)
+    try:
+        assert main([*command, "rounds=2"]) == 0
+    finally:
+        torch.set_num_threads(1)
+    assert (
+        "warning: the run was computed with 1 threads a client, this process computes with 2" in capfd.readouterr().err
+    )

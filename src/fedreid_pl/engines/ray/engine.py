@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -14,14 +15,16 @@ from ray.exceptions import RayTaskError
 from fedreid_pl.config import absolute
 from fedreid_pl.engines import EngineParts
 from fedreid_pl.engines.ray.cluster import Cluster
-from fedreid_pl.engines.ray.pool import Lost, Slot, SlotPool, Task
-from fedreid_pl.engines.ray.schedule import TESTED, TRAINED, Pass, Schedule
+from fedreid_pl.engines.ray.pool import Lost, Slot, SlotPool, Task, last_line
+from fedreid_pl.engines.ray.schedule import TESTED, TRAINED, Pass, Schedule, verdict
+from fedreid_pl.engines.ray.signals import held_signals
 from fedreid_pl.engines.ray.slot import place_of
 from fedreid_pl.engines.ray.states import DriverStates
 from fedreid_pl.engines.ray.wire import Reply, SlotJob, SlotParts, pack, unpack
 from fedreid_pl.engines.sequential import failure
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import LostState
+from fedreid_pl.federation.forward import ForwardPass
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
 from fedreid_pl.reporting.terminal import say
 
@@ -46,7 +49,8 @@ class RayEngine:
         self._schedule = Schedule(self._images, self.config.client_timeout)
         self._pool: SlotPool | None = None
         self._shared: dict[tuple[Any, ...], Any] = {}  # what was put in this pass
-        self.passes: list[Pass] = []
+        self._teachers: dict[int, tuple[Any, Any]] = {}  # the same for states of forward passes, by their identity
+        self._took, self._judged = 0.0, False
 
     def fit(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
         """Trains, see `ClientWorker.fit`."""
@@ -56,19 +60,39 @@ class RayEngine:
         """Evaluates, every test set by itself, see `ClientWorker.evaluate`."""
         return self._run(jobs)
 
+    def features(self, tasks: Sequence[ForwardPass]) -> Iterator[torch.Tensor]:
+        """Yields the features of every task in the order of the tasks, see `ServerNetwork.features`."""
+        assert self._pool is not None
+        work = [Task(partial(self._send_forward, task), _nothing, task.what) for task in tasks]
+        places = {id(one): place for place, one in enumerate(work)}
+        found: dict[int, torch.Tensor] = {}
+        for one, _, answer in self._pool.run(work):
+            if isinstance(answer, Lost | RayTaskError):
+                reason = answer.reason if isinstance(answer, Lost) else last_line(answer)
+                raise FedReIDError(f"engine=ray: {one.what} cannot be done ({reason})")
+            found[places[id(one)]] = torch.from_numpy(answer.copy())
+        yield from (found[place] for place in range(len(work)))
+
+    def _send_forward(self, task: ForwardPass, slot: Slot) -> Any:
+        images = {str(number): batch for number, batch in enumerate(task.batches)}
+        if (key := id(task.state)) not in self._teachers:  # one put, however many chunks of images there are
+            self._teachers[key] = (self._stored(task.state), task.state)
+        return slot.actor.features.remote(self._teachers[key][0], self._put(images), task.train, list(task.seeds))
+
     def close(self) -> None:
         """Ends the slots, and Ray if this run has started it."""
         try:
             if self._pool is not None:
                 self._pool.close()
         finally:
-            self._shared = {}
+            self._forget()
             self.cluster.close()
             torch.set_num_threads(self._threads)
 
     def _run(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
         assert self._pool is not None
         pool = self._pool
+        self._forget()
         whole = {job.client: Answers(job, self._announced(job)) for job in jobs}
         pieces = [piece for answers in whole.values() for piece in answers.pieces]
         start, seconds = time.perf_counter(), dict[str, float]()
@@ -88,9 +112,26 @@ class RayEngine:
                     self._schedule.note(job, answer.seconds)
                 if (done := whole[job.client].take(job, outcome)) is not None:
                     yield done
-        self._shared.clear()
+        self._forget()
         if seconds:
-            self.passes.append(Pass(seconds, time.perf_counter() - start, len(pool.slots)))
+            self._account(pieces[0], Pass(seconds, time.perf_counter() - start, len(pool.slots)))
+
+    def _account(self, job: ClientJob, done: Pass) -> None:
+        """Hands on how well the slots were used; after the first round, says whether they pay."""
+        measure, kind = self.parts.measure, job.kind
+        measure("slots", f"{kind}_clock_seconds", done.clock)
+        measure("slots", f"{kind}_sum_seconds", done.sum)
+        measure("slots", f"{kind}_bound_seconds", done.bound)
+        measure(done.longest, f"longest_{kind}_seconds", done.seconds[done.longest])
+        if kind == "fit" and not self._judged:
+            self._judged = True
+            for line in verdict(done, self._took, self.config.rounds - job.round + 1):
+                say(line)
+
+    def _forget(self) -> None:
+        """What was put for one pass leaves Ray's store."""
+        self._shared.clear()
+        self._teachers.clear()
 
     def _announced(self, job: ClientJob) -> Any:
         announced: list[ClientJob] = []
@@ -124,16 +165,19 @@ class RayEngine:
             return []
         key = tuple((name, id(value)) for name, value in state.items())
         if key not in self._shared:
-            try:
-                reference = ray.put(pack(state))
-            except (OSError, ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise FedReIDError(
-                    f"engine=ray: a model does not fit into Ray's object store ({reason}); make room in /dev/shm and "
-                    "in Ray's temporary folder"
-                ) from error
-            self._shared[key] = (reference, state)  # the state is held, so that no other one gets its ids
+            self._shared[key] = (self._stored(state), state)  # the state is held, so that no other one gets its ids
         return self._shared[key][0]
+
+    def _stored(self, state: Mapping[str, torch.Tensor]) -> Any:
+        try:
+            with held_signals():
+                return ray.put(pack(state))
+        except (OSError, ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise FedReIDError(
+                f"engine=ray: a model does not fit into Ray's object store ({reason}); make room in /dev/shm and in "
+                "Ray's temporary folder"
+            ) from error
 
     def _outcome(self, job: ClientJob, slot: Slot, answer: Any) -> Outcome:
         if isinstance(answer, Lost):
@@ -183,12 +227,12 @@ class RayEngine:
         self._pool = SlotPool(start_slot, prepare, count, say)
         self.cluster.end_early()
         self._pool.wait_until_one_is_ready()
-        waited, took = time.perf_counter() - start, self.cluster.since_start()
-        self.parts.measure("slots", "start_seconds", took)
+        waited, self._took = time.perf_counter() - start, self.cluster.since_start()
+        self.parts.measure("slots", "start_seconds", self._took)
         machines = self.cluster.machines()
         say(
             f"Ray: {count} slot{'s' * (count > 1)} of {c.cpus_per_client} thread{'s' * (c.cpus_per_client > 1)} on "
-            f"{machines} machine{'s' * (machines > 1)}; the first was ready after {took:.1f} s, of which "
+            f"{machines} machine{'s' * (machines > 1)}; the first was ready after {self._took:.1f} s, of which "
             f"{waited:.1f} s were waited for"
         )
 
@@ -217,6 +261,10 @@ class RayEngine:
             return TESTED * tested
         trained = TRAINED * len(client.train) * self.config.local_epochs
         return trained + (TESTED * tested if job.config.get("evaluate") else 0.0)
+
+
+def _nothing() -> None:
+    """A forward pass of the server is no client's turn, so nobody is told."""
 
 
 class Answers:

@@ -204,7 +204,7 @@ class SlotPool:
             with held_signals():
                 facts: SlotFacts = ray.get(slot.waits_for)
         except RayTaskError as error:
-            raise FedReIDError(f"engine=ray: slot {slot.number} cannot start: {_line(error)}") from error
+            raise FedReIDError(f"engine=ray: slot {slot.number} cannot start: {last_line(error)}") from error
         except RayError as error:
             self._failures += 1
             if self._failures >= MOST_LOSSES * max(len(self.slots), 1):
@@ -242,7 +242,7 @@ def _reason(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
     """The last line of an error, in which Ray quotes what was raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:300]

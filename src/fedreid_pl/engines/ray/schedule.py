@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -101,3 +102,31 @@ class Pass(NamedTuple):
         1.5
         """
         return self.sum / self.seconds[self.longest]
+
+
+def verdict(first: Pass, start: float, rounds: int) -> list[str]:
+    """Returns lines for the screen: what the slots gain, what bounds it, and whether a run is too short for Ray.
+
+    Args:
+        first: the first round's training.
+        start: seconds that Ray and the slots took to start.
+        rounds: that the run still trains, this one included.
+
+    >>> for line in verdict(Pass({"a": 4.0, "b": 3.0, "c": 3.0}, 6.0, 2), 20.0, 3): print(line)
+    Ray: 10.0 s of training took 6.0 s in 2 slots, 5.0 s at best; a is 40 % of it: 2.5 times faster is the most
+    warning: Ray took 20 s to start and saves about 4.0 s a round, which pays after 5 rounds; this run has 3
+    """
+    share = 100 / first.most
+    lines = [
+        f"Ray: {first.sum:.1f} s of training took {first.clock:.1f} s in {first.slots} slots, {first.bound:.1f} s at "
+        f"best; {first.longest} is {share:.0f} % of it: {first.most:.1f} times faster is the most"
+    ]
+    saved = first.sum - first.clock
+    if saved <= 0:
+        lines.append("warning: the slots save no time in this run; leave engine=ray out")
+    elif start / saved > rounds:
+        lines.append(
+            f"warning: Ray took {start:.0f} s to start and saves about {saved:.1f} s a round, which pays after "
+            f"{math.ceil(start / saved)} rounds; this run has {rounds}"
+        )
+    return lines

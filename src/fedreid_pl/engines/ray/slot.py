@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fedreid_pl.clients import Parts, parts_from
@@ -18,6 +19,7 @@ from fedreid_pl.engines.ray.wire import Packed, Reply, SlotFacts, SlotJob, SlotP
 from fedreid_pl.engines.sequential import SequentialEngine
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore, LostState
+from fedreid_pl.federation.forward import ForwardPass, features_of
 from fedreid_pl.federation.memory import peak_memory
 from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.federation.storage import decode, encode
@@ -107,6 +109,10 @@ class Slot:
         """Returns the machine's name once the process has imported everything."""
         return socket.gethostname()
 
+    def receive(self, state: Packed) -> int:
+        """Returns how many tensors have arrived; measures the way of a model."""
+        return len(unpack(state, copy=False))
+
     def prepare(self, parts: SlotParts, initial: Packed) -> SlotFacts:
         """Reads the data and builds the network, whose first weights are `initial`."""
         machine, sees = socket.gethostname(), _sees_folder(parts)
@@ -114,12 +120,13 @@ class Slot:
         try:
             made = _parts_of(parts, initial, self._store)
         except FedReIDError as error:
-            return SlotFacts(machine, sees, str(error))
+            return SlotFacts(machine, os.getpid(), sees, str(error))
+        self._worker, self._device = made.worker, "cuda" if torch.cuda.is_available() else "cpu"
         self._engine = SequentialEngine(made.worker, deliver=lambda look: self._looks.append(look))
         found = {name: entry["sha256"] for name, entry in made.data.digests.items()}
         other = [name for name, digest in parts.digests.items() if found.get(name) != digest]
         problem = f"its pictures of {', '.join(other[:3])} are others than the driver's" if other else ""
-        return SlotFacts(machine, sees, problem)
+        return SlotFacts(machine, os.getpid(), sees, problem)
 
     def do(self, task: SlotJob, backbone: Packed, extras: Packed) -> Reply:
         """Does one job. What goes wrong in it is part of the answer."""
@@ -148,6 +155,16 @@ class Slot:
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             reply.gpu_memory = torch.cuda.max_memory_allocated()
         return reply
+
+    def features(self, state: Packed, batches: Packed, train: bool, seeds: list[int]) -> np.ndarray:
+        """Returns the features `[N, D]` of batches by the network with other weights; the next turn sets its own."""
+        backbone = self._worker.backbone
+        images = [batch.to(self._device) for batch in unpack(batches, copy=False).values()]
+        try:
+            task = ForwardPass(unpack(state, copy=False), images, train, seeds)
+            return features_of(backbone.to(self._device), task).cpu().numpy()
+        finally:
+            backbone.to("cpu")
 
 
 def place_of(folder: Path) -> tuple[str, int, int] | None:

@@ -70,11 +70,13 @@ class SlotFacts:
 
     Args:
         machine: its name.
+        process: id of its process there.
         sees_folder: whether it reads the clients' state from the run's folder.
         problem: one line if the slot cannot work, else empty.
     """
 
     machine: str
+    process: int
     sees_folder: bool
     problem: str = ""
 
