@@ -35,7 +35,8 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study test test-system test-oldest trackers-check soak lint bench gpu-pack gpu-check clean
+.PHONY: help install train compare study silos-demo test test-system test-oldest trackers-check soak lint bench \
+  gpu-pack gpu-check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,6 +63,9 @@ compare: install  ## tabulate experiments over seeds: EXPS="local fedpav" SEEDS=
 
 study: install  ## rerun the study of docs/results.md: three seeds, some hours on two cores
 	@$(BIN) benchmarks/study.py jobs=2 $(ARGS)
+
+silos-demo: install  ## three parties and a coordinator on this machine; ends by comparing with one process
+	@$(BIN) benchmarks/silos_demo.py $(ARGS)
 
 test: install  ## run the tests, but for those of `make test-system`
 	$(BIN) -m pytest -n 2 --dist loadfile -m 'not system' $(ARGS)

@@ -16,10 +16,12 @@ from fedreid_pl.commands.data import data
 from fedreid_pl.commands.embed import embed
 from fedreid_pl.commands.evaluate import evaluate
 from fedreid_pl.commands.export import export
+from fedreid_pl.commands.federation import federation
 from fedreid_pl.commands.figure import figure
 from fedreid_pl.commands.habits import as_words
 from fedreid_pl.commands.report import report
 from fedreid_pl.commands.search import search
+from fedreid_pl.commands.silo import silo
 from fedreid_pl.commands.streams import flush, settle_streams
 from fedreid_pl.commands.train import train
 from fedreid_pl.commands.words import complain
@@ -44,6 +46,8 @@ fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             co
 fedreid-pl data check [data=NAME] [data.root=FOLDER] [json=FILE.json]         are the datasets there and readable
 fedreid-pl data cache [clear] [data.cache_dir=FOLDER]                         what is kept of pictures, and how much
 fedreid-pl dashboard run=FOLDER|data=NAME [out=FILE.json] [KEY=VALUE ...]     a wandb workspace of comparisons
+fedreid-pl silo [init|check|run] ...                          take part in a federation across parties; alone: its help
+fedreid-pl federation [init|add|revoke|status] ...            coordinate a federation across parties; alone: its help
 fedreid-pl train --help                                                       every key with its default
 """
 
@@ -58,6 +62,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "figure": figure,
     "data": data,
     "dashboard": dashboard,
+    "silo": silo,
+    "federation": federation,
 }
 """By name; each imports torch and Lightning, which take seconds, only when its words are known to be right."""
 
@@ -105,6 +111,8 @@ def _dispatch(words: list[str]) -> int:
     command, *rest = words
     if command not in COMMANDS:
         raise FedReIDError(f"'{command}': no such command{_command_hint(command, rest)}")
+    if {"-h", "--help"} & set(rest) and command in ("silo", "federation"):
+        return COMMANDS[command]([])  # which explains itself
     if {"-h", "--help"} & set(rest):
         print(_help(), end="")
         return 0

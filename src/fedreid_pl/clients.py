@@ -49,22 +49,23 @@ def build_worker(config: Config, folder: Path, session: str | None = None) -> Cl
     Raises:
         FedReIDError: for data, weights or devices that cannot be had.
     """
-    worker = parts_from(config, folder).worker
+    worker = build_client_parts(config, folder, callbacks_of(config)).worker
     worker.session = session
     return worker
 
 
-def parts_from(
+def build_client_parts(
     config: Config,
     folder: Path,
+    make_callbacks: Any,
     initial: State | None = None,
     store: KeptState | None = None,
     share: int = 1,
 ) -> Parts:
-    """`build_parts` from a run's configuration and folder alone.
+    """Returns the data and the worker of a run's clients, made from its configuration and folder alone.
 
     Args:
-        config, folder, store, share: see `build_parts`.
+        config, folder, make_callbacks, store, share: see `build_parts`.
         initial: weights that the run begins with; `None`: from where the configuration says.
 
     Raises:
@@ -78,8 +79,7 @@ def parts_from(
     else:
         backbone = empty_backbone(config)
         copy_state(initial, backbone)
-    trainer, make_callbacks = launch(config), callbacks_of(config)
-    return build_parts(config, data, backbone, folder, trainer, make_callbacks, store=store, share=share)
+    return build_parts(config, data, backbone, folder, launch(config), make_callbacks, store=store, share=share)
 
 
 def build_parts(

@@ -88,12 +88,12 @@ def _train(config: Config, folder: Path, started: Any) -> FederationLoop:
             if inspector is not None:
                 # after the numbers, before loggers
                 observers[1:1] = [InspectionFiles(inspector, folder), ReportFile(folder)]
-            _prepare_images(config, parts.pool, say)
+            prepare_images(config, parts.pool, say)
             loop = build_loop(
                 config, parts, trainer, make_callbacks, folder, observers, inspector=inspector, started=started
             )
             with closing(loop.engine):
-                _resume(loop, trainer, say)
+                resume_loop(loop, trainer, say)
                 loop.run()
     finally:
         del lock
@@ -151,7 +151,8 @@ def _compare_start(config: Config, folder: Path, say: Say) -> None:
         )
 
 
-def _prepare_images(config: Config, pool: ImagePool, say: Say) -> None:
+def prepare_images(config: Config, pool: ImagePool, say: Say) -> None:
+    """Decodes the images that are kept in memory, and says which are not."""
     if kept := pool.load():
         say(f"{kept} images decoded into memory")
     count, size = pool.undecoded()
@@ -162,7 +163,8 @@ def _prepare_images(config: Config, pool: ImagePool, say: Say) -> None:
         )
 
 
-def _resume(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
+def resume_loop(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
+    """Goes on after the newest checkpoint that can be read, if there is one."""
     state, problems = loop.checkpoints.latest()
     for problem in problems:
         say(f"warning: {problem}; going on from the round before")

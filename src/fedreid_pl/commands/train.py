@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedreid_pl.commands.words import run_folder, take, title
-from fedreid_pl.config import compose
+from fedreid_pl.commands.words import check_extra, run_folder, take, title
+from fedreid_pl.config import Config, compose
 from fedreid_pl.config.launch import check_launch
 from fedreid_pl.errors import FedReIDError
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.loop import FederationLoop
 
 PATIENCE = 60.0  # seconds that another process than the first waits for the first one's summary
 
@@ -30,7 +35,7 @@ def train(words: list[str]) -> int:
 
         print(dry_run(config, folder))
         return 0
-    from fedreid_pl.experiment import train as run  # torch and Lightning take seconds: not for a mistyped key
+    run = _runner(config)
     from fedreid_pl.reporting.logger_observer import LoggerObserver
     from fedreid_pl.reporting.run_folder import build_summary, find_standalone
     from fedreid_pl.reporting.tables import result_table
@@ -52,6 +57,21 @@ def train(words: list[str]) -> int:
         url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)
         print(where_next_text(where_next(config, folder, url), width))
     return 0
+
+
+def _runner(config: Config) -> Callable[[Config, Path], FederationLoop]:
+    """What runs the experiment; torch and Lightning take seconds: not for a mistyped key."""
+    if config.engine.name != "silos":
+        if config.engine.federation:
+            raise FedReIDError(f"engine.federation={config.engine.federation}: has no effect without engine=silos")
+        from fedreid_pl.experiment import train as run
+
+        return run
+    check_extra("silos", "cryptography", "grpc")
+    from fedreid_pl.coordination import coordinate
+    from fedreid_pl.engines.silos.grpc_server import open_server
+
+    return lambda config, folder: coordinate(config, folder, open_server)
 
 
 def _check_summary(folder: Path, patience: float) -> None:

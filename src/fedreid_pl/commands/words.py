@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from fedreid_pl.config import Config, compose, differences, fingerprint
@@ -37,6 +38,17 @@ def take(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:
     """The words of these names as options, and the other words in their order."""
     options = {word.partition("=")[0]: word.partition("=")[2] for word in words if word.partition("=")[0] in names}
     return options, [word for word in words if word.partition("=")[0] not in names]
+
+
+def check_extra(extra: str, *packages: str) -> None:
+    """Checks that the packages of an optional part are installed.
+
+    Raises:
+        FedReIDError: with the command that installs them.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise FedReIDError(f"{extra}: needs {', '.join(missing)}; install with pip install 'fedreid-pl[{extra}]'")
 
 
 def title(config: Config, round: int) -> str:

@@ -26,14 +26,14 @@ from fedreid_pl.errors import FedReIDError, nearest
 PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
     *("engine.name", "engine.address", "engine.slots", "engine.cpus_per_client", "engine.gpus_per_client"),
-    *("engine.client_state",),
+    *("engine.client_state", "engine.federation", "engine.deadline"),
     *("report.images", "report.queries", "report.embedding", "report.rerank"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
 
 AUTO = "trainer.precision"
 
-SHORT = {"engine": "engine.name"}
+SHORT = {"engine": "engine.name", "federation": "engine.federation"}
 """Words that stand for a longer key."""
 
 
@@ -146,10 +146,12 @@ def _check_new(config: Config) -> None:
         raise FedReIDError(
             f"defaults={config.defaults}: this fedreid_pl composes with defaults={DEFAULTS}; leave the key out"
         )
-    engine, plain = asdict(config.engine), asdict(EngineConfig())
-    for name, value in engine.items():
-        if engine["name"] == plain["name"] and value != plain[name]:
-            raise FedReIDError(f"engine.{name}={value}: has no effect with engine=sequential; add engine=ray")
+    for name, value in asdict(config.engine).items():
+        engine = "silos" if name in ("federation", "deadline") else "ray"
+        if value != getattr(EngineConfig(), name) and name != "name" and config.engine.name != engine:
+            raise FedReIDError(
+                f"engine.{name}={value}: has no effect with engine={config.engine.name}; add engine={engine}"
+            )
     optim, usual = config.optim, OptimConfig()
     for name, none in (("step", 0), ("gamma", 1.0)):
         value = getattr(optim, name)

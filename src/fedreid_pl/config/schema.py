@@ -251,8 +251,9 @@ class EngineConfig:
     name: str = key(
         "sequential",
         "sequential: one client after the other in this process; ray: clients in parallel on this machine or a Ray "
-        "cluster (docs/parallel.md)",
-        choices=("sequential", "ray"),
+        "cluster (docs/parallel.md); silos: each client at a party of its own, with its pictures, over the network "
+        "(engine.federation)",
+        choices=("sequential", "ray", "silos"),
     )
     address: str | None = key(
         None, "ray: the cluster to join, auto or HOST:PORT; null: start Ray on this machine for the run"
@@ -269,6 +270,12 @@ class EngineConfig:
         "ray: how a slot gets what a client kept: folder: from the run's folder, on a disk that all machines share; "
         "driver: with every job; auto: folder on the driver's own machine, else driver",
         choices=("auto", "folder", "driver"),
+    )
+    federation: str | None = key(
+        None, "folder of a federation, made by fedreid-pl federation init; federation=FOLDER is short for it", path=True
+    )
+    deadline: float | None = key(
+        None, "seconds that a silo may take for a job before the round goes on without it; null: any", above=0.0
     )
 
 

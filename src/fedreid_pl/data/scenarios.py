@@ -93,6 +93,26 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     )
 
 
+def load_public(config: DataConfig, progress: Callable[[str], None] | None = None) -> FederatedData:
+    """Reads `data.public` alone, for a server whose clients are elsewhere; the result has no client.
+
+    A server without a folder of datasets has no public set either.
+
+    Raises:
+        FedReIDError: if the public set is not in the folder, or cannot be read.
+    """
+    if not config.public or not (config.root or config.source == "minireid"):
+        return FederatedData({}, {}, None)
+    named_layout(config)
+    root = locate_root(config, progress)
+    folder = locate_dataset(config, root, config.public, "data.public")
+    table = read_dataset(config, folder, public_name(config.public), train_only=True)
+    if config.on_bad_image == "skip":
+        table, _ = without_unreadable(table, chosen_folder(config.cache_dir), progress)
+    digests = {table.name: digest(table)}
+    return FederatedData({}, {}, table, digests=digests, datasets=(table,), synthetic=are_synthetic([table]))
+
+
 def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
     """What `load_federated_data` makes of the datasets once they are read.
 

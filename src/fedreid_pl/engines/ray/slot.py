@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedreid_pl.clients import Parts, parts_from
+from fedreid_pl.callbacks import callbacks_of
+from fedreid_pl.clients import Parts, build_client_parts
 from fedreid_pl.config.trusted import trust
 from fedreid_pl.engines.ray.wire import Packed, Reply, SlotFacts, SlotJob, SlotParts, from_bytes, pack, unpack
 from fedreid_pl.engines.sequential import SequentialEngine
@@ -190,4 +191,5 @@ def _parts_of(parts: SlotParts, initial: Packed, store: SlotStore) -> Parts:
         trainer = replace(trainer, accelerator="gpu" if torch.cuda.is_available() else "cpu")
         config = replace(config, trainer=trainer)
     trust(config.model.name)  # the user gave it to the driver, in the same trust domain
-    return parts_from(config, Path(parts.folder), unpack(initial, copy=False), store, share=parts.slots)
+    weights = unpack(initial, copy=False)
+    return build_client_parts(config, Path(parts.folder), callbacks_of(config), weights, store, share=parts.slots)

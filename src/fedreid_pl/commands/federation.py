@@ -1,0 +1,125 @@
+"""`fedreid-pl federation`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from fedreid_pl.commands.words import check_extra, take
+from fedreid_pl.errors import FedReIDError, nearest
+
+HELP = """\
+fedreid-pl federation init out=FED silos=FILE,FILE,... host=HOST[:PORT] [listen=ADDRESS]
+    Makes the coordinator's folder: an authority for certificates, the key that signs jobs, an invitation for every
+    silo, a file for nginx, a file for a service. FILE is the silo.json that a silo has sent; HOST is where silos call.
+fedreid-pl federation add FED silos=FILE,FILE,...    let further silos join, or give known ones a new certificate
+fedreid-pl federation revoke FED name=NAME           keep a silo out from now on
+fedreid-pl federation status FED                     silos, last seen, what they do, bytes, refusals
+fedreid-pl train exp=NAME engine=silos federation=FED min_clients=2 [KEY=VALUE ...]
+    Runs an experiment over the silos.
+"""
+
+
+def federation(words: list[str]) -> int:
+    """Makes, changes or shows a federation."""
+    commands = {"init": _init, "add": _add, "revoke": _revoke, "status": _status}
+    if not words:
+        print(HELP, end="")
+        return 0
+    command, *rest = words
+    if command not in commands:
+        raise FedReIDError(f"federation {command}: no such command{nearest(command, list(commands))}")
+    check_extra("silos", "cryptography", "grpc")
+    return commands[command](rest)
+
+
+def _init(words: list[str]) -> int:
+    options, rest = take(words, "out", "silos", "host", "listen")
+    if rest or not {"out", "silos", "host"} <= set(options):
+        raise FedReIDError(
+            "federation init: write fedreid-pl federation init out=FOLDER silos=FILE,FILE host=HOST:PORT, with the "
+            "silo.json of every silo"
+        )
+    from fedreid_pl.engines.silos.cards import read_card
+    from fedreid_pl.engines.silos.federation_folder import FederationFolder
+
+    host, port = _place(options["host"])
+    cards = [read_card(path) for path in _files(options["silos"])]
+    folder = Path(os.path.expanduser(options["out"]))
+    made = FederationFolder.new(folder, host, port, cards, options.get("listen", ""))
+    print(f"federation   {made.number}, {len(made.members)} silos, {made.address}")
+    _print_members(made)
+    return 0
+
+
+def _add(words: list[str]) -> int:
+    options, rest = take(words, "silos")
+    if len(rest) != 1 or set(options) != {"silos"}:
+        raise FedReIDError("federation add: write fedreid-pl federation add FED silos=FILE,FILE")
+    from fedreid_pl.engines.silos.cards import read_card
+    from fedreid_pl.engines.silos.federation_folder import FederationFolder
+
+    folder = FederationFolder(Path(os.path.expanduser(rest[0])))
+    folder.add([read_card(path) for path in _files(options["silos"])])
+    _print_members(folder)
+    return 0
+
+
+def _revoke(words: list[str]) -> int:
+    options, rest = take(words, "name")
+    if len(rest) != 1 or set(options) != {"name"}:
+        raise FedReIDError("federation revoke: write fedreid-pl federation revoke FED name=NAME")
+    from fedreid_pl.engines.silos.federation_folder import FederationFolder
+
+    FederationFolder(Path(os.path.expanduser(rest[0]))).revoke(options["name"])
+    print(f"{options['name']} may not join any more; a coordinator that runs refuses its next call")
+    return 0
+
+
+def _status(words: list[str]) -> int:
+    if len(words) != 1 or "=" in words[0]:
+        raise FedReIDError("federation status: write fedreid-pl federation status FED")
+    from fedreid_pl.engines.silos.federation_folder import FederationFolder
+    from fedreid_pl.engines.silos.status import status_rows
+    from fedreid_pl.reporting.tables import text_table
+    from fedreid_pl.reporting.terminal import columns
+
+    line, rows = status_rows(FederationFolder(Path(os.path.expanduser(words[0]))))
+    header = ["silo", "last seen", "state", "MiB to it", "MiB from it", "refused"]
+    print(line)
+    print(text_table(header, rows, left=3, width=columns(sys.stdout)))
+    return 0
+
+
+def _print_members(folder: object) -> None:
+    from fedreid_pl.engines.silos.cards import read_invitation
+    from fedreid_pl.engines.silos.federation_folder import FederationFolder
+
+    assert isinstance(folder, FederationFolder)
+    for name, member in folder.members.items():
+        print(f"{name:<13}{member.fingerprint}  give {folder.path / 'invitations' / name}.json to this silo")
+    invitations = [folder.path / "invitations" / f"{name}.json" for name in folder.members]
+    if invitations:
+        print(f"Every silo sees the federation's fingerprint: {read_invitation(invitations[0]).fingerprint}")
+    print(
+        "Compare all fingerprints by telephone. Then: fedreid-pl train exp=fedpav_rw engine=silos min_clients=2 "
+        f"federation={folder.path}"
+    )
+
+
+def _files(text: str) -> list[Path]:
+    """The files that `silos=A,B` names; a folder stands for the silo.json in it."""
+    paths = [Path(os.path.expanduser(part.strip())) for part in text.strip("[]").split(",") if part.strip()]
+    if not paths:
+        raise FedReIDError("silos=: name the silo.json of every silo, silos=FILE,FILE")
+    return [path / "silo.json" if path.is_dir() else path for path in paths]
+
+
+def _place(text: str) -> tuple[str, int]:
+    from fedreid_pl.engines.silos.federation_folder import PORT
+    from fedreid_pl.engines.silos.grpc_link import target_of
+
+    host, _, port = target_of(text if "://" in text else f"https://{text}").rpartition(":")
+    named = text.rstrip("/").endswith(f":{port}")
+    return host.strip("[]"), int(port) if named else PORT

@@ -1,0 +1,86 @@
+"""`fedreid-pl silo`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fedreid_pl.commands.words import check_extra, take
+from fedreid_pl.errors import FedReIDError, nearest
+
+HELP = """\
+fedreid-pl silo init out=SILO name=NAME
+    Makes a folder for this party: keys, a policy, files for a service. Give SILO/silo.json to the coordinator and
+    compare the printed fingerprint by telephone. Save the file that comes back as SILO/invitation.json.
+fedreid-pl silo check SILO data.root=FOLDER [data=NAME] [data.datasets=[NAME]] [coordinator=https://HOST:PORT]
+    Looks at everything that is needed: keys, policy, invitation, certificate, data, disk, versions, route, clock.
+fedreid-pl silo run SILO data.root=FOLDER [data=NAME] [data.datasets=[NAME]] [coordinator=https://HOST:PORT]
+    Joins what the coordinator runs, as far as SILO/policy.yaml allows, until it is ended. Every experiment is printed
+    before it is joined; SILO/audit.jsonl holds every job and every update.
+"""
+
+
+def silo(words: list[str]) -> int:
+    """Makes, checks or runs a silo."""
+    commands = {"init": _init, "check": _check, "run": _run}
+    if not words:
+        print(HELP, end="")
+        return 0
+    command, *rest = words
+    if command not in commands:
+        raise FedReIDError(f"silo {command}: no such command{nearest(command, list(commands))}")
+    check_extra("silos", "cryptography", "grpc")
+    return commands[command](rest)
+
+
+def _init(words: list[str]) -> int:
+    options, rest = take(words, "out", "name")
+    if rest or set(options) != {"out", "name"}:
+        raise FedReIDError("silo init: write fedreid-pl silo init out=FOLDER name=NAME, such as name=hospital-a")
+    from fedreid_pl.engines.silos.silo_folder import SiloFolder
+
+    made = SiloFolder.new(Path(os.path.expanduser(options["out"])), options["name"])
+    print(f"silo         {made.name}")
+    print(f"fingerprint  {made.card.fingerprint}")
+    print(f"Give {made.path / 'silo.json'} to the coordinator, and read the fingerprint to them by telephone.")
+    print(f"Save the file that they return as {made.path / 'invitation.json'}.")
+    print(f"Read {made.path / 'policy.yaml'}: it says what this silo allows.")
+    print(f"Then: fedreid-pl silo check {made.path} data.root=FOLDER")
+    return 0
+
+
+def _check(words: list[str]) -> int:
+    folder, rest, address = _folder(words, "check")
+    from fedreid_pl.engines.silos.check import check_silo
+    from fedreid_pl.engines.silos.silo_folder import SiloFolder
+
+    wrong = []
+    for name, well, found in check_silo(SiloFolder(folder), rest, address):
+        print(f"{'ok' if well else 'no':<4}{name:<13}{found}", flush=True)
+        wrong += [] if well else [name]
+    if wrong:
+        raise FedReIDError(f"silo check: {', '.join(wrong)}: see above")
+    print(f"\nThis silo can join: fedreid-pl silo run {folder} {' '.join(rest)}".rstrip())
+    return 0
+
+
+def _run(words: list[str]) -> int:
+    folder, rest, address = _folder(words, "run")
+    from fedreid_pl.engines.silos.runner import run_silo
+    from fedreid_pl.engines.silos.silo_folder import SiloFolder
+    from fedreid_pl.reporting.terminal import say
+
+    run_silo(SiloFolder(folder), rest, address, say)
+    return 0
+
+
+def _folder(words: list[str], command: str) -> tuple[Path, list[str], str]:
+    options, rest = take(words, "coordinator")
+    plain = [word for word in rest if "=" not in word]
+    if len(plain) != 1:
+        raise FedReIDError(f"silo {command}: name the silo's folder, fedreid-pl silo {command} SILO data.root=FOLDER")
+    return (
+        Path(os.path.expanduser(plain[0])),
+        [word for word in rest if word not in plain],
+        options.get("coordinator", ""),
+    )

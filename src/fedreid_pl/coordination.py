@@ -1,0 +1,194 @@
+"""An experiment whose clients are at silos: the coordinator's side, without any client's pictures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from fedreid_pl import __version__
+from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.clients import Parts, build_parts
+from fedreid_pl.config import Config, lineage, load_config, to_yaml
+from fedreid_pl.data.federated import ClientData, FederatedData
+from fedreid_pl.data.samples import SampleTable
+from fedreid_pl.data.scenarios import load_public
+from fedreid_pl.data.synthetic import with_found
+from fedreid_pl.engines.silos.coordinator import Registration, SilosEngine
+from fedreid_pl.engines.silos.federation_folder import FederationFolder
+from fedreid_pl.engines.silos.shared import check_shareable, shared_text
+from fedreid_pl.engines.silos.transport import Transport
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.experiment import prepare_images, resume_loop
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
+from fedreid_pl.federation.precision import resolve_precision
+from fedreid_pl.federation.server.attempts import Attempts
+from fedreid_pl.federation.server.checkpoint import Checkpoints
+from fedreid_pl.federation.server.context import RoundContext
+from fedreid_pl.federation.server.inbox import UpdateInbox
+from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.network import ServerNetwork
+from fedreid_pl.federation.server.observer import Observer
+from fedreid_pl.federation.server.selection import check_selection
+from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting import terminal
+from fedreid_pl.reporting.html.report import ReportFile
+from fedreid_pl.reporting.loggers import make_observer
+from fedreid_pl.reporting.progress import ProgressLine
+from fedreid_pl.reporting.run_folder import RunFiles, write_splits
+from fedreid_pl.reporting.status import Status
+from fedreid_pl.resume import prepare_folder, recorded_precision
+from fedreid_pl.start import initial_backbone, start_record
+
+Open = Callable[[FederationFolder], Transport]
+MakeCallbacks = Callable[[], dict[str, FederationCallback]]
+
+
+class SiloClient(ClientData):
+    """A client whose pictures are at its silo."""
+
+    def __post_init__(self) -> None:
+        """Checks nothing: no picture is here."""
+
+
+def coordinate(config: Config, folder: Path, open_transport: Open) -> FederationLoop:
+    """Runs an experiment over the silos of `engine.federation`, going on where `folder` ends if `resume` allows.
+
+    Args:
+        config: of the experiment.
+        folder: of the run.
+        open_transport: makes the way to the silos.
+
+    Raises:
+        FedReIDError: for every mistake a user can mend, and if a silo refuses the experiment.
+    """
+    quiet()
+    federation = open_federation(config)
+    config = _recorded(resolve_precision(config, recorded_precision(config, folder)), folder)
+    make_callbacks, public = check_coordination(config, federation)
+    backbone = initial_backbone(config, status := Status())
+    status.done()
+    ours, lock = federation.lock(), prepare_folder(config, folder)
+    trainer = launch(config)
+    parts = build_parts(config, public, backbone, folder, trainer, make_callbacks)
+    if public.public is not None:
+        prepare_images(config, parts.pool, terminal.say)
+    attempts = Attempts(folder / "checkpoints")
+    engine = SilosEngine(
+        *(federation, open_transport(federation), attempts.session, shared_text(config), folder / "payloads"),
+        announce=lambda job: loop.announce(job),
+        deadline=config.engine.deadline,
+        say=terminal.say,
+    )
+    with closing(engine):
+        registered = engine.join(parts.worker.initial, federation.next_launch())
+        data = _registered(public, registered.values())
+        config = with_found(config, data)
+        context = _context(config, registered.values(), parts, trainer)
+        write_text(folder / "config.yaml", to_yaml(config))
+        write_splits(folder, data.digests, data.datasets)
+        _introduce(config, registered.values(), folder)
+        checkpoints = Checkpoints(folder / "checkpoints", lineage=lineage(config))
+        inbox = UpdateInbox(folder / "checkpoints")
+        observers = _observers(config, folder, data)
+        loop = FederationLoop(context, engine, make_callbacks(), checkpoints, observers, inbox, attempts)
+        resume_loop(loop, trainer, terminal.say)
+        loop.run()
+    del lock, ours
+    return loop
+
+
+def open_federation(config: Config) -> FederationFolder:
+    """Returns the folder that `federation=FOLDER` names.
+
+    Raises:
+        FedReIDError: if none is named, or it is none or has no silo.
+    """
+    if not config.engine.federation:
+        raise FedReIDError("engine=silos: name the federation's folder, federation=FOLDER (fedreid-pl federation init)")
+    federation = FederationFolder(Path(config.engine.federation))
+    if not federation.members:
+        raise FedReIDError(f"federation={federation.path}: has no silo; add one with fedreid-pl federation add")
+    return federation
+
+
+def check_coordination(config: Config, federation: FederationFolder) -> tuple[MakeCallbacks, FederatedData]:
+    """Refuses what can be refused before anything is written; returns the algorithms and the public set.
+
+    Raises:
+        FedReIDError: for every mistake a user can mend.
+    """
+    check_shareable(config)
+    check_devices(config)
+    make_callbacks = callback_factory(config.callbacks, "silos", ())
+    public, members = load_public(config.data), federation.members
+    check_selection(config, len(members))
+    data = replace(public, clients={name: _client(name, 0) for name in members})
+    for callback in make_callbacks().values():
+        try:
+            callback.check(config, data)
+        except FedReIDError as error:
+            if public.public is None and config.data.public:
+                raise FedReIDError(f"{error}; data.public={config.data.public} is looked for in data.root") from error
+            raise
+    return make_callbacks, public
+
+
+def _recorded(config: Config, folder: Path) -> Config:
+    """The configuration with what the silos told of their pictures when the run was begun."""
+    file = folder / "config.yaml"
+    known = config.resume != "never" and file.exists()
+    return replace(config, data=replace(config.data, synthetic=load_config(file).data.synthetic if known else False))
+
+
+def _client(name: str, images: int) -> ClientData:
+    columns = (np.zeros(images, np.int64), np.zeros(images, np.int64), np.zeros(images, np.uint8))
+    return SiloClient(name, SampleTable(name, Path(), ("",) * images, *columns), (name,))
+
+
+def _registered(public: FederatedData, registered: Iterable[Registration]) -> FederatedData:
+    """What the coordinator knows of the pictures of all parties."""
+    synthetic = all(found.synthetic for found in registered) and (public.public is None or public.synthetic)
+    return replace(public, synthetic=synthetic)
+
+
+def _context(config: Config, registered: Iterable[Registration], parts: Parts, trainer: pl.Trainer) -> RoundContext:
+    registered, worker = list(registered), parts.worker
+    public = parts.pool.source(parts.data.public) if parts.data.public is not None else None
+    return RoundContext(
+        config,
+        {found.client: found.images for found in registered},
+        {found.client: found.tests for found in registered},
+        worker.initial,
+        frozenset(name for name, _ in worker.backbone.named_buffers()),
+        ServerNetwork(lambda: copy.deepcopy(worker.backbone), public, trainer.strategy.root_device),
+    )
+
+
+def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
+    logger = make_observer(config, folder)
+    files = RunFiles(folder, data, start_record(config))
+    return [files, ReportFile(folder), ProgressLine(), *([logger] if logger else [])]
+
+
+def _introduce(config: Config, registered: Iterable[Registration], folder: Path) -> None:
+    registered = list(registered)
+    images = sum(found.images for found in registered)
+    kind = ", synthetic data" if config.data.synthetic else ""
+    terminal.say(
+        f"{config.name}: {len(registered)} silos, {images} training images{kind}, {config.rounds} rounds, seed "
+        f"{config.seed}, folder {folder}"
+    )
+    for found in registered:
+        if (found.version, found.torch) != (__version__, str(torch.__version__)):
+            terminal.say(
+                f"warning: silo {found.silo} has fedreid_pl {found.version} and torch {found.torch}, the coordinator "
+                f"{__version__} and {torch.__version__}; the bits of a run may depend on both"
+            )

@@ -1,0 +1,106 @@
+"""A silo's audit log: one line for every experiment, job and answer, chained by hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fedreid_pl.engines.silos.payload import canonical
+from fedreid_pl.errors import FedReIDError
+
+NAME = "audit.jsonl"
+BEGINNING = "0" * 64
+
+
+class AuditLog:
+    """Appends lines to `audit.jsonl`. Each line holds the hash of the line before, so that none can be altered,
+    removed or put in between without a trace; cut off at the end, the log no longer has the last hash that was noted.
+
+    A line that a kill or a power cut left half-written is cut off at the next start, and the log says so.
+
+    Args:
+        folder: the silo's.
+
+    Raises:
+        FedReIDError: if the log is not as it was written, naming the line.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        torn = _cut_torn_line(self.path)
+        self.lines, self.last = check_log(self.path)
+        if torn:
+            self.add("recovered", bytes_cut=torn)
+
+    def add(self, event: str, **values: Any) -> str:
+        """Writes a line to the disk and returns its hash.
+
+        Args:
+            event: what happened.
+            values: plain values.
+        """
+        line = {"event": event, "number": self.lines + 1, "time": _now(), **values, "before": self.last}
+        digest = hashlib.sha256(canonical(line).encode()).hexdigest()
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(canonical({**line, "hash": digest}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FedReIDError(
+                f"{self.path}: cannot be written ({error.strerror}); nothing is sent without it"
+            ) from error
+        self.lines, self.last = self.lines + 1, digest
+        return digest
+
+
+def check_log(path: Path) -> tuple[int, str]:
+    """Returns the number of lines of a log and the last hash.
+
+    Raises:
+        FedReIDError: naming the first line that is not as it was written.
+    """
+    number, last = 0, BEGINNING
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, text in enumerate(file, 1):
+                last = _hash_of(text, number, last)
+    except FileNotFoundError:
+        pass
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise FedReIDError(
+            f"{path}, line {number or 1}: is not as this silo wrote it; keep the file as evidence and move it elsewhere"
+        ) from error
+    return number, last
+
+
+def _hash_of(text: str, number: int, before: str) -> str:
+    line = json.loads(text)
+    digest = line.pop("hash")
+    if line["before"] != before or line["number"] != number or canonical({**line, "hash": digest}) + "\n" != text:
+        raise ValueError("chain")
+    if hashlib.sha256(canonical(line).encode()).hexdigest() != digest:
+        raise ValueError("hash")
+    return str(digest)
+
+
+def _cut_torn_line(path: Path) -> int:
+    """Cuts off what stands behind the last line break; returns the number of bytes."""
+    if not path.exists():
+        return 0
+    with open(path, "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - 2**20)
+        file.seek(start)
+        end = start + file.read().rfind(b"\n") + 1
+        if end < size:
+            file.truncate(end)
+        return size - end
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

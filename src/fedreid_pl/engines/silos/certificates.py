@@ -1,0 +1,156 @@
+"""Certificates of a federation: an authority of its own, one for the coordinator, one for every silo."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fedreid_pl.engines.silos.keys import pem_of
+from fedreid_pl.errors import FedReIDError, printable
+
+AUTHORITY_DAYS, PARTY_DAYS = 3650, 397
+EARLIER = timedelta(hours=1)  # clocks of parties differ
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What one end of a connection needs, as PEM: its private key, its certificate, and the authority's."""
+
+    key: bytes
+    certificate: bytes
+    authority: bytes
+
+
+def new_tls_key() -> tuple[bytes, str]:
+    """Draws a key for connections (ECDSA, P-256); returns the private and the public half as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return pem_of(key), _public_pem(key.public_key())
+
+
+class Authority:
+    """Signs the certificates of one federation.
+
+    Args:
+        key: private key, PEM.
+        certificate: its own certificate, PEM.
+    """
+
+    def __init__(self, key: bytes, certificate: bytes) -> None:
+        try:
+            self._key = serialization.load_pem_private_key(key, None)
+            self._certificate = x509.load_pem_x509_certificate(certificate)
+        except (ValueError, TypeError) as error:
+            raise FedReIDError("the federation's authority cannot be read; put ca.pem and ca.crt back") from error
+        self.pem = certificate
+
+    @classmethod
+    def new(cls, federation: str) -> tuple[Authority, bytes]:
+        """Makes an authority; returns it and its private key as PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(f"fedreid_pl federation {federation}")
+        builder = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(_usage(signs=True), critical=True)
+        certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        return cls(pem_of(key), certificate), pem_of(key)
+
+    def for_silo(self, name: str, public: str, days: float = PARTY_DAYS) -> str:
+        """Returns a certificate with which a silo calls.
+
+        Args:
+            name: of the silo.
+            public: the public half of its key, PEM.
+            days: how long it is valid; negative for one that has expired.
+
+        Raises:
+            FedReIDError: if `public` is no P-256 key.
+        """
+        try:
+            key = serialization.load_pem_public_key(public.encode())
+        except ValueError as error:
+            raise FedReIDError(f"silo {name}: its card holds no key for connections") from error
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+            raise FedReIDError(f"silo {name}: its key for connections is none of P-256")
+        return self._issued(name, key, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(name)], days).decode()
+
+    def for_coordinator(self, hosts: list[str], days: float = PARTY_DAYS) -> Credentials:
+        """Returns a new key and certificate with which the coordinator listens under these names and addresses."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [_host(host) for host in hosts]
+        issued = self._issued("coordinator", key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, names, days)
+        return Credentials(pem_of(key), issued, self.pem)
+
+    def _issued(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        usage: x509.ObjectIdentifier,
+        names: list[x509.GeneralName],
+        days: float,
+    ) -> bytes:
+        builder = _builder(_name(name), self._certificate.subject, key, days)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(signs=False), critical=True)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)  # type: ignore[arg-type]
+
+
+def key_digest(certificate: bytes) -> str:
+    """Returns the SHA-256 of the public key in a certificate (PEM), which is what a silo is known by."""
+    return public_key_digest(_public_pem(x509.load_pem_x509_certificate(certificate).public_key()))
+
+
+def public_key_digest(public: str) -> str:
+    """Returns the same of a public key in PEM."""
+    return hashlib.sha256("".join(public.split()).encode()).hexdigest()
+
+
+def expires(certificate: bytes) -> datetime:
+    """Returns when a certificate (PEM) is no longer valid."""
+    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: object, days: float) -> x509.CertificateBuilder:
+    now = datetime.now(timezone.utc)
+    start = now - EARLIER if days > 0 else now + timedelta(days=2 * days) - EARLIER
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)  # type: ignore[arg-type]
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _usage(signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(not signs, False, False, False, False, signs, signs, False, False)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(host)
+    except ValueError as error:
+        raise FedReIDError(f"host={printable(host)}: is no name of a host; write it in ASCII") from error
+
+
+def _public_pem(key: object) -> str:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(serialization.Encoding.PEM, form).decode()  # type: ignore[attr-defined]

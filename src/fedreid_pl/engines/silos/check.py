@@ -1,0 +1,85 @@
+"""What a silo needs before it joins, looked at one after the other: `silo check`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+
+import grpc
+import torch
+
+from fedreid_pl import __version__
+from fedreid_pl.config import Config
+from fedreid_pl.data.scenarios import load_federated_data
+from fedreid_pl.engines.silos.audit import NAME, check_log
+from fedreid_pl.engines.silos.certificates import expires
+from fedreid_pl.engines.silos.grpc_link import probe
+from fedreid_pl.engines.silos.shared import own_config
+from fedreid_pl.engines.silos.silo_folder import SiloFolder
+from fedreid_pl.errors import FedReIDError
+
+ROOM = 4 * 2**30  # bytes: the largest models in a few copies
+SOON = 30  # days
+MOST_SECONDS = 300  # between two clocks
+Result = tuple[str, bool, str]
+"""What was looked at, whether it is as it should be, and what was found."""
+
+
+def check_silo(folder: SiloFolder, words: Sequence[str], address: str) -> Iterator[Result]:
+    """Yields the result of every check; none of them changes anything."""
+    for name, look in (
+        ("keys", lambda: _keys(folder)),
+        ("policy", lambda: f"{', '.join(folder.policy.callbacks)}; at least {folder.policy.minimum_silos} silos"),
+        ("invitation", lambda: f"federation {folder.invitation.federation}, {folder.invitation.fingerprint}"),
+        ("certificate", lambda: _certificate(folder)),
+        ("audit log", lambda: f"{check_log(folder.path / NAME)[0]} lines, none altered"),
+        ("data", lambda: _data(own_config(words, folder.name))),
+        ("disk", lambda: _disk(folder)),
+        ("versions", lambda: f"fedreid_pl {__version__}, torch {torch.__version__}, grpcio {grpc.__version__}"),
+        ("coordinator", lambda: _route(folder, address)),
+    ):
+        try:
+            yield name, True, look()
+        except FedReIDError as error:
+            yield name, False, str(error)
+
+
+def _keys(folder: SiloFolder) -> str:
+    if folder.key.public != folder.card.signing_key:
+        raise FedReIDError(f"{folder.path}: the signing key is not the one on the card; put the file back")
+    return f"{folder.name}, fingerprint {folder.card.fingerprint}"
+
+
+def _certificate(folder: SiloFolder) -> str:
+    end = expires(folder.credentials.certificate)
+    days = (end - datetime.now(timezone.utc)).days
+    if days < 0:
+        raise FedReIDError(
+            f"the certificate expired on {end:%Y-%m-%d}; ask the coordinator for a new invitation (fedreid-pl "
+            "federation add), or set this machine's clock"
+        )
+    return f"valid until {end:%Y-%m-%d}" + (", ask the coordinator for a new invitation" if days < SOON else "")
+
+
+def _data(config: Config) -> str:
+    data = load_federated_data(config.data)
+    (client,) = data.clients.values()
+    return f"{len(client.train):,} training pictures of {client.train.num_identities():,} persons in {config.data.root}"
+
+
+def _disk(folder: SiloFolder) -> str:
+    free = shutil.disk_usage(folder.path).free
+    if free < ROOM:
+        raise FedReIDError(f"{folder.path}: {free / 2**30:.1f} GiB are free, large models need {ROOM / 2**30:.0f}")
+    return f"{free / 2**30:.0f} GiB free"
+
+
+def _route(folder: SiloFolder, address: str) -> str:
+    place = address or folder.invitation.address
+    difference = probe(place, folder.credentials)
+    if abs(difference) > MOST_SECONDS:
+        raise FedReIDError(
+            f"{place} answers, but the clocks differ by {difference:.0f} s; certificates need right ones"
+        )
+    return f"{place} answers; the clocks differ by {abs(difference):.0f} s"

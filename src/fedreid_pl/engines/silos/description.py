@@ -1,0 +1,69 @@
+"""What an experiment would compute at a silo and send from it, in plain words for the silo's operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from fedreid_pl.config import Config
+from fedreid_pl.engines.silos.policy import Policy
+from fedreid_pl.federation.callback import FederationCallback
+
+
+def describe_experiment(config: Config, digest: str, silos: int) -> str:
+    """Returns what is known of an experiment before any picture is read."""
+    callbacks = ", ".join(config.callbacks) or "none; nothing is averaged"
+    return "\n".join(
+        [
+            f"Experiment {config.name}, number {digest[:16]}",
+            f"  silos         {silos}; a round is averaged over {config.min_clients} of them at least",
+            f"  computes      {config.rounds} rounds; in each, this silo trains {config.model.name} for "
+            f"{config.local_epochs} epochs on its training pictures",
+            f"  pictures      read here at {config.data.height} x {config.data.width} pixels, from "
+            f"{config.data.root} ({', '.join(config.data.datasets)}); they never leave",
+            f"  evaluates     every {config.evaluate_every} rounds on this silo's test pictures; the scores leave",
+            f"  algorithm     {callbacks}",
+        ]
+    )
+
+
+SHOWN = 6  # tensors on the screen; the file in the session's folder has all
+
+
+def describe_messages(
+    network: nn.Module,
+    callbacks: Mapping[str, FederationCallback],
+    policy: Policy,
+    images: int,
+    most: int | None = None,
+) -> str:
+    """Returns what every update of this silo holds: names, shapes and numbers.
+
+    Args:
+        network: the backbone.
+        callbacks: client halves.
+        policy: what the operator allows.
+        images: training pictures of this silo.
+        most: names of tensors to show; `None`: all.
+    """
+    state = network.state_dict()
+    names = sorted(frozenset().union(*(part.exchanged(network) for part in callbacks.values())) & set(state))
+    size = sum(state[name].numel() * state[name].element_size() for name in names)
+    lines = [
+        "Every update from this silo holds:",
+        f"  tensors       {len(names)} of the network's entries, {size / 2**20:.1f} MiB:",
+        *(f"                {name} {list(state[name].shape)}" for name in names[:most]),
+        *([f"                and {len(names) - most} more"] if most is not None and len(names) > most else []),
+    ]
+    extras = [tensor for part in callbacks.values() for tensor in part.declared_extras(network)]
+    if extras:
+        lines.append(f"  and           {len(extras)} further tensors, such as {extras[0].name} {list(extras[0].shape)}")
+    return "\n".join(
+        [
+            *lines,
+            f"  numbers       that match {', '.join(policy.metrics)}; an update with another number is not sent",
+            f"  images        {images}, the number of this silo's training pictures",
+            "  never         pictures, labels, names of persons, files or folders, the classifier (head)",
+        ]
+    )

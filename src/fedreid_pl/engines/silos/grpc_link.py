@@ -1,0 +1,254 @@
+"""A silo's end of gRPC: it calls, and nothing at a silo listens."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+
+from fedreid_pl.engines.silos.certificates import Credentials
+from fedreid_pl.engines.silos.grpc_calls import (
+    CLIENT_OPTIONS,
+    CLOCK,
+    FETCH,
+    PUSH,
+    SERVICE,
+    envelope_of,
+    note,
+    read_note,
+)
+from fedreid_pl.engines.silos.mailbox import read_pieces
+from fedreid_pl.engines.silos.payload import PIECE, BadPayload, Envelope, Payload
+from fedreid_pl.errors import FedReIDError, printable
+
+PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two tries
+BEAT = 10.0  # seconds between two signs of life while the silo works
+MOST_BYTES = 64 * 2**30  # of a payload, before the disk is full
+
+
+class GrpcLink:
+    """Calls the coordinator until it answers; a transfer that breaks off goes on where it ended.
+
+    Args:
+        address: `https://HOST:PORT`.
+        credentials: of this silo.
+        folder: where payloads are written.
+        say: prints a line.
+
+    Raises:
+        FedReIDError: for an address that is none.
+    """
+
+    def __init__(self, address: str, credentials: Credentials, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder, self.say, self._silent = folder, say, False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._channel = grpc.secure_channel(
+            target_of(address),
+            grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate),
+            options=CLIENT_OPTIONS,
+        )
+        self._address = address
+        self._fetch = self._channel.unary_stream(f"/{SERVICE}/{FETCH}")
+        self._push = self._channel.stream_unary(f"/{SERVICE}/{PUSH}")
+
+    def fetch(self, have: str = "") -> Payload | None:
+        """Returns the payload that lies ready, `None` if there is none for a while or the call failed.
+
+        Raises:
+            FedReIDError: if the coordinator does not know this silo's key.
+        """
+        try:
+            return self._fetched(have)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:  # what is here of a payload is no part of it
+                for part in self.folder.glob("*.part"):
+                    part.unlink(missing_ok=True)
+            self._failed(error)
+        except BadPayload as error:
+            self.say(f"warning: {self._address}: what it sent {error}")
+            time.sleep(LONGEST_PAUSE)
+        return None
+
+    def push(self, payload: Payload) -> bool:
+        """Sends an answer until it has arrived; returns `False` if the coordinator does not want it.
+
+        Raises:
+            FedReIDError: if the coordinator does not know this silo's key.
+        """
+        offset, pause = 0, PAUSE
+        while True:
+            try:
+                done = read_note(self._push(_stream(payload, offset)))
+                if done.get("whole") is True:
+                    self._reached()
+                    return True
+                offset = self._held(payload)
+            except grpc.RpcError as error:
+                if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT):
+                    if offset == 0 and "goes on" in (error.details() or ""):
+                        offset = self._held(payload)
+                        continue
+                    return False
+                self._failed(error, pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                with suppress(grpc.RpcError):
+                    offset = self._held(payload)
+
+    def beat(self) -> None:
+        """Gives a sign of life; failures do not matter."""
+        with suppress(grpc.RpcError):
+            for _ in self._fetch(note(wait=False), timeout=BEAT):
+                pass
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._channel.close()
+
+    def _fetched(self, have: str) -> Payload | None:
+        part = next(iter(sorted(self.folder.glob("*.part"))), None)
+        known = {"digest": part.stem, "offset": part.stat().st_size} if part is not None else {}
+        stream = self._fetch(note(wait=True, have=have, **known))
+        first = next(stream, None)
+        self._reached()
+        if first is None:
+            return None
+        envelope, offset = envelope_of(read_note(first))
+        if envelope.size > MOST_BYTES:
+            stream.cancel()
+            raise BadPayload(f"has {envelope.size} bytes")
+        for old in self.folder.glob("*.part"):
+            if old.stem != envelope.digest or not offset:
+                old.unlink(missing_ok=True)
+        return self._written(self.folder / f"{envelope.digest}.part", envelope, offset, stream)
+
+    def _written(self, part: Path, envelope: Envelope, offset: int, pieces: Iterator[bytes]) -> Payload:
+        digest = hashlib.sha256()
+        if offset:
+            with open(part, "rb") as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
+        written = offset
+        with open(part, "ab", buffering=0) as file:
+            for piece in pieces:
+                written += len(piece)
+                if written > envelope.size:
+                    break
+                digest.update(piece)
+                file.write(piece)
+        if written != envelope.size or digest.hexdigest() != envelope.digest:
+            part.unlink()
+            raise BadPayload("is not what it announced")
+        whole = part.with_suffix(".safetensors")
+        part.replace(whole)
+        return Payload(whole, envelope, hashed=True)
+
+    def _held(self, payload: Payload) -> int:
+        """How many bytes of an answer the coordinator has."""
+        held = read_note(self._push(iter([note(**vars(payload.envelope), offset=-1)]), timeout=60.0)).get("held")
+        return held if type(held) is int and 0 <= held <= payload.envelope.size else 0
+
+    def _reached(self) -> None:
+        if self._silent:
+            self._silent = False
+            self.say(f"{self._address} answers again")
+
+    def _failed(self, error: grpc.RpcError, pause: float = PAUSE) -> None:
+        code, details = error.code(), printable(str(error.details()), 200)  # type: ignore[attr-defined]
+        if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
+            raise FedReIDError(
+                f"{self._address}: the coordinator refuses this silo ({details}); ask the coordinator whether it was "
+                "revoked"
+            ) from error
+        if not self._silent:
+            self._silent = True
+            self.say(f"{self._address} does not answer ({details}); this silo goes on trying")
+        time.sleep(pause * random.uniform(0.5, 1.5))
+
+
+class Beating:
+    """Gives signs of life from a thread while the silo works, as a context manager.
+
+    Args:
+        link: to the coordinator.
+    """
+
+    def __init__(self, link: GrpcLink) -> None:
+        self._link, self._over = link, threading.Event()
+
+    def __enter__(self) -> Beating:
+        threading.Thread(target=self._beat, daemon=True, name="beat").start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT):
+            self._link.beat()
+
+
+def probe(address: str, credentials: Credentials) -> float:
+    """Calls the coordinator once; returns the seconds that its clock is ahead of this machine's.
+
+    Raises:
+        FedReIDError: saying why there is no answer.
+    """
+    channel = grpc.secure_channel(
+        target_of(address),
+        grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate),
+        options=CLIENT_OPTIONS,
+    )
+    try:
+        stream = channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=False), timeout=BEAT)
+        for _ in stream:
+            pass
+        clock = dict(stream.trailing_metadata()).get(CLOCK, "0")
+        return float(clock) - time.time()
+    except grpc.RpcError as error:
+        details = printable(str(error.details()), 200)  # type: ignore[attr-defined]
+        raise FedReIDError(
+            f"{address}: no answer ({details}); is the coordinator running, and does a firewall let calls to it pass?"
+        ) from error
+    finally:
+        channel.close()
+
+
+def target_of(address: str) -> str:
+    """Returns host and port of `https://HOST:PORT`.
+
+    Raises:
+        FedReIDError: for an address of another form.
+
+    >>> target_of("https://fl.example.org:8443"), target_of("https://fl.example.org")
+    ('fl.example.org:8443', 'fl.example.org:443')
+    """
+    try:
+        parts = urlsplit(address)
+        port = parts.port or 443
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    named = re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]+", parts.hostname or "")
+    if (
+        parts.scheme != "https"
+        or not named
+        or not parts.hostname
+        or parts.path.strip("/")
+        or parts.query
+        or parts.username
+    ):
+        raise FedReIDError(f"coordinator={printable(address)}: write https://HOST:PORT")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{port}"
+
+
+def _stream(payload: Payload, offset: int) -> Iterator[bytes]:
+    yield note(**vars(payload.envelope), offset=offset)
+    yield from read_pieces(payload, offset)

@@ -1,0 +1,99 @@
+"""Ed25519 keys: who signed a payload."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from fedreid_pl.bounded import read_bounded
+from fedreid_pl.errors import FedReIDError
+
+MOST_BYTES = 64 * 1024  # of a file with keys or certificates
+
+
+class SigningKey:
+    """The key that a party signs with; its public half is the party's name as others know it.
+
+    >>> key = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    >>> verified(key.public, key.sign(b"round 3"), b"round 3"), verified(key.public, key.sign(b"round 3"), b"round 4")
+    (True, False)
+    """
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        self.public = raw.hex()
+
+    @classmethod
+    def new(cls) -> SigningKey:
+        """Draws a key."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load(cls, path: Path) -> SigningKey:
+        """Reads a key.
+
+        Raises:
+            FedReIDError: if the file is missing or holds no Ed25519 key.
+        """
+        try:
+            key = serialization.load_pem_private_key(read_bounded(path, MOST_BYTES), None)
+        except (OSError, ValueError, TypeError) as error:
+            raise FedReIDError(
+                f"{path}: no key can be read from it; put the file back, or make a new folder"
+            ) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise FedReIDError(f"{path}: holds a key of another kind than Ed25519")
+        return cls(key)
+
+    def save(self, path: Path) -> None:
+        """Writes the private key, readable by its owner alone."""
+        write_private(path, pem_of(self._key))
+
+    def sign(self, content: bytes) -> str:
+        """Returns the signature of `content` in hexadecimal digits."""
+        return self._key.sign(content).hex()
+
+
+def verified(public: str, signature: str, content: bytes) -> bool:
+    """Returns whether the owner of a public key signed `content`; `False` for whatever is no key or no signature."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def fingerprint(content: bytes) -> str:
+    """Returns the SHA-256 of a public file in groups that two people can read to each other.
+
+    >>> fingerprint(b"card")
+    'd07a-9a7c-a5a8-5a5a-8ef2-c9d5-b3b9-c4d7'
+    """
+    digits = hashlib.sha256(content).hexdigest()[:32]
+    return "-".join(digits[start : start + 4] for start in range(0, 32, 4))
+
+
+def pem_of(key: object) -> bytes:
+    """Returns a private key as PEM, without a password."""
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, serialization.NoEncryption())  # type: ignore[attr-defined]
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a new file that only its owner can read.
+
+    Raises:
+        FedReIDError: if the file is there already or the folder cannot be written.
+    """
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise FedReIDError(f"{path}: cannot be written ({error.strerror})") from error

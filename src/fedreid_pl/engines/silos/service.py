@@ -1,0 +1,230 @@
+"""What a silo does with a payload: checks it, asks the policy, works, signs an answer, and writes all down."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from fedreid_pl.config import Config
+from fedreid_pl.engines.silos.audit import AuditLog
+from fedreid_pl.engines.silos.cards import COORDINATOR
+from fedreid_pl.engines.silos.kept_answer import KeptAnswer, Turn
+from fedreid_pl.engines.silos.payload import (
+    METRIC,
+    BadPayload,
+    Envelope,
+    Header,
+    Opened,
+    Payload,
+    open_payload,
+    write_payload,
+)
+from fedreid_pl.engines.silos.policy import PolicyRefusal
+from fedreid_pl.engines.silos.session import Session
+from fedreid_pl.engines.silos.silo_folder import SiloFolder
+from fedreid_pl.errors import FedReIDError, printable
+from fedreid_pl.federation.client.worker import Diverged
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, RejectedJob
+from fedreid_pl.federation.storage import write_text
+
+FINAL = (Diverged, RejectedJob, FedReIDError)
+"""Failures that the same job would meet again."""
+
+
+class NotJoined(Exception):
+    """A job of an experiment that this silo has not joined."""
+
+
+class SiloService:
+    """Answers the coordinator's payloads, one at a time, whatever transport brings them.
+
+    Data and network stay in memory between jobs. What leaves is what `answer` returns, and the kind of an error, never
+    its words.
+
+    Args:
+        folder: of the silo.
+        own: its configuration of data and devices.
+        say: prints a line for the operator.
+    """
+
+    def __init__(self, folder: SiloFolder, own: Config, say: Callable[[str], None]) -> None:
+        self.folder, self.own, self.say = folder, own, say
+        self.invitation, self.audit = folder.invitation, AuditLog(folder.path)
+        self.session: Session | None = None
+        self.last = ""
+        folder.policy  # noqa: B018 - a policy with a mistake is refused now
+
+    def answer(self, sent: Payload) -> Payload | None:
+        """Returns the answer to a payload, `None` for one that is not the coordinator's or is out of date.
+
+        Args:
+            sent: file and envelope; the file is this silo's.
+        """
+        try:
+            opened = open_payload(sent, self.invitation.coordinator_key)
+            self._check_address(opened.header)
+            answer = self._experiment(opened, sent) if opened.header.kind == "experiment" else self._job(opened, sent)
+        except BadPayload as error:
+            self.audit.add("ignored", payload=sent.envelope.digest, reason=str(error))
+            self.say(f"warning: a payload is ignored: it {error}")
+            return None
+        self.last = sent.envelope.digest
+        return answer
+
+    def _check_address(self, header: Header) -> None:
+        wanted = (COORDINATOR, self.folder.name, self.invitation.federation)
+        if (header.sender, header.addressee, header.federation) != wanted:
+            raise BadPayload("is for another silo or of another federation")
+        if header.kind not in ("experiment", "fit", "evaluate"):
+            raise BadPayload(f"is of kind {header.kind}, which no coordinator sends")
+
+    # experiments
+
+    def _experiment(self, opened: Opened, sent: Payload) -> Payload:
+        header, launch = opened.header, opened.header.values.get("launch")
+        newest, digest = self._launch()
+        if type(launch) is not int or launch < newest or (launch == newest and sent.envelope.digest != digest):
+            raise BadPayload("is an experiment of an earlier start of the coordinator")
+        folder = self._session_folder(header.session)
+        try:
+            self.session = Session(folder, self.folder.name, self.own, opened, self.folder.policy, self.say)
+        except (PolicyRefusal, FedReIDError, RejectedJob) as error:
+            self.session = None
+            return self._refusal(header, sent, error, folder)
+        write_text(self.folder.path / "launch.json", json.dumps([launch, sent.envelope.digest]) + "\n")
+        kept = Payload(folder / "experiment.safetensors", sent.envelope)
+        os.replace(sent.path, kept.path)
+        write_text(folder / "experiment.json", json.dumps(asdict(sent.envelope)) + "\n")
+        self.audit.add("joined", experiment=header.experiment, session=header.session, payload=sent.envelope.digest)
+        self.say(f"joined experiment {header.experiment[:16]}")
+        return self._written(folder, self._reply(header, "joined", sent, self.session.registration()))
+
+    def _refusal(self, header: Header, sent: Payload, error: Exception, folder: Path) -> Payload:
+        reason = f"policy.{error.key}" if isinstance(error, PolicyRefusal) else type(error).__name__
+        self.audit.add("refused", experiment=header.experiment, payload=sent.envelope.digest, reason=str(error))
+        self.say(f"experiment {header.experiment[:16]} is refused: {error}")
+        return self._written(folder, self._reply(header, "refused", sent, {"reason": reason}))
+
+    def _launch(self) -> tuple[int, str]:
+        """Number and digest of the newest experiment that this silo joined."""
+        try:
+            launch, digest = json.loads((self.folder.path / "launch.json").read_text(encoding="utf-8"))
+            return int(launch), str(digest)
+        except FileNotFoundError:
+            return 0, ""
+        except (OSError, ValueError, TypeError) as error:
+            raise FedReIDError(
+                f"{self.folder.path / 'launch.json'}: cannot be read; without it an old experiment could be replayed: "
+                "put the file back, or make a new silo"
+            ) from error
+
+    def _session_folder(self, name: str) -> Path:
+        """The folder of a session; a header has checked that its name is sixteen hexadecimal digits."""
+        folder = self.folder.path / "sessions" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # jobs
+
+    def _job(self, opened: Opened, sent: Payload) -> Payload:
+        header, envelope = opened.header, sent.envelope
+        folder = self._session_folder(header.session)
+        kept = {kind: KeptAnswer(folder, kind) for kind in ("fit", "evaluate")}
+        last = [found for answer in kept.values() if (found := answer.last()) is not None]
+        for turn, answer in last:
+            if turn.job == envelope.digest:
+                self.audit.add("sent again", payload=envelope.digest, answer=answer.envelope.digest)
+                return answer
+        newest = max(((turn.attempt, turn.round) for turn, _ in last), default=(0, 0))
+        if (header.attempt, header.round) < newest:
+            raise BadPayload(
+                f"is of round {header.round}, attempt {header.attempt}, and round {newest[1]}, attempt {newest[0]} is "
+                "answered"
+            )
+        self.say(f"round {header.round}: {header.kind}")
+        answer = self._done(opened, sent, folder)
+        turn = Turn(envelope.digest, header.session, header.round, header.attempt)
+        answer = kept[header.kind].keep(turn, answer)
+        if header.kind == "fit" and self.session is not None:
+            self.session.note_job(sent)
+        return answer
+
+    def _joined(self, header: Header, folder: Path) -> Session:
+        """The session that a job belongs to; after a restart it is joined anew from the experiment that was kept."""
+        session = self.session
+        if session is None or session.header.session != header.session:
+            session = self._joined_again(folder)
+        if session.header.experiment != header.experiment:
+            raise NotJoined("the job is of another experiment than this silo has joined")
+        self.session = session
+        return session
+
+    def _joined_again(self, folder: Path) -> Session:
+        try:
+            envelope = Envelope(**json.loads((folder / "experiment.json").read_text(encoding="utf-8")))
+            opened = open_payload(Payload(folder / "experiment.safetensors", envelope), self.invitation.coordinator_key)
+        except (OSError, ValueError, TypeError, BadPayload) as error:
+            raise NotJoined("the job is of an experiment that this silo has not joined") from error
+        if envelope.digest != self._launch()[1]:
+            raise NotJoined("the job is of an experiment that this silo has joined, but a newer one took its place")
+        session = Session(folder, self.folder.name, self.own, opened, self.folder.policy, self.say)
+        self.audit.add("resumed", experiment=opened.header.experiment, session=opened.header.session)
+        return session
+
+    def _done(self, opened: Opened, sent: Payload, folder: Path) -> Payload:
+        header = opened.header
+        try:
+            session, policy = self._joined(header, folder), self.folder.policy
+            policy.check(session.config, session.silos)  # it may have changed
+            update = session.do(_job_of(opened, session.client), policy)
+            reply = self._reply(header, "update", sent, {"num_samples": update.num_samples, **_numbers(update)})
+            answer = self._written(folder, reply, update.backbone, update.extras)
+        except Exception as error:  # whatever it is, its words stay here
+            return self._failed(header, sent, folder, error)
+        note = {"round": header.round, "attempt": header.attempt, "session": header.session, "kind": header.kind}
+        note |= {"job": sent.envelope.digest, "answer": answer.envelope.digest, "bytes": answer.envelope.size}
+        self.audit.add("update", **note, tensors=[*update.backbone, *update.extras], numbers=sorted(update.metrics))
+        return answer
+
+    def _failed(self, header: Header, sent: Payload, folder: Path, error: Exception) -> Payload:
+        kind = type(error).__name__
+        self.audit.add("failed", payload=sent.envelope.digest, reason=kind, words=printable(str(error), 500))
+        self.say(f"round {header.round}: {header.kind} failed: {kind}: {printable(str(error), 500)}")
+        values: dict[str, Plain] = {"reason": kind, "final": isinstance(error, FINAL)}
+        return self._written(folder, self._reply(header, "failure", sent, values))
+
+    # answers
+
+    def _reply(self, header: Header, kind: str, sent: Payload, values: Mapping[str, Plain]) -> Header:
+        reply = replace(header, kind=kind, sender=self.folder.name, addressee=COORDINATOR)
+        return replace(reply, answers=sent.envelope.digest, values=dict(values))
+
+    def _written(
+        self,
+        folder: Path,
+        header: Header,
+        backbone: Mapping[str, Tensor] | None = None,
+        extras: Mapping[str, Tensor] | None = None,
+    ) -> Payload:
+        target = folder / "next.safetensors"
+        target.unlink(missing_ok=True)
+        return write_payload(target, header, self.folder.key, backbone, extras)
+
+
+def _numbers(update: ClientUpdate) -> dict[str, Plain]:
+    return {METRIC + name: value for name, value in update.metrics.items()}
+
+
+def _job_of(opened: Opened, client: str) -> ClientJob:
+    header = opened.header
+    address = (header.kind, header.session, header.round, header.attempt, client)
+    try:
+        backbone = dict(opened.backbone)
+        return ClientJob(*address, backbone, tuple(backbone), dict(header.values), dict(opened.extras))
+    except TypeError as error:
+        raise RejectedJob(str(error)) from error

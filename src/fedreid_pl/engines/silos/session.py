@@ -1,0 +1,132 @@
+"""One experiment at a silo: joined once, warm until another one takes its place."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fedreid_pl import __version__
+from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.clients import build_client_parts
+from fedreid_pl.config import Config
+from fedreid_pl.engines.silos.description import SHOWN, describe_experiment, describe_messages
+from fedreid_pl.engines.silos.payload import BadPayload, Opened, Payload, read_backbone
+from fedreid_pl.engines.silos.policy import Policy
+from fedreid_pl.engines.silos.shared import client_name, experiment_digest, silo_config
+from fedreid_pl.federation.client.worker import ClientWorker
+from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, RejectedJob
+from fedreid_pl.federation.storage import write_text
+from fedreid_pl.federation.tensor_checks import declared_like, misfit
+from fedreid_pl.models.weights import copy_state
+
+Say = Callable[[str], None]
+LAST_JOB = "job.safetensors"
+
+
+class Session:
+    """What a silo has of one experiment: its configuration, its worker, and the answer of its last job.
+
+    The policy decides before any picture is read.
+
+    Args:
+        folder: of the session.
+        silo: name of the silo.
+        own: the silo's configuration of its data and devices.
+        opened: the experiment's payload.
+        policy: what the operator allows.
+        say: prints what the operator should know.
+
+    Raises:
+        PolicyRefusal: for an experiment that the policy does not allow.
+        FedReIDError: for a configuration or data that cannot be used.
+        RejectedJob: for initial weights that are not of the experiment's network.
+    """
+
+    def __init__(self, folder: Path, silo: str, own: Config, opened: Opened, policy: Policy, say: Say) -> None:
+        header = opened.header
+        text, silos = str(header.values.get("config", "")), header.values.get("silos", 0)
+        if experiment_digest(text) != header.experiment or type(silos) is not int or len(text) > 2**20:
+            raise RejectedJob("is an experiment of another number than its configuration has")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.header, self.silos = folder, header, silos
+        self.config: Config = silo_config(text, own, folder / "experiment.yaml")
+        say(about := describe_experiment(self.config, header.experiment, silos))
+        policy.check(self.config, silos)
+        self.worker = self._worker(silo, opened)
+        parts = self.worker.make_callbacks()
+        held = (self.worker.backbone, parts, policy, self.samples)
+        write_text(folder / "experiment.txt", "\n".join([about, describe_messages(*held), ""]))
+        say(f"{describe_messages(*held, most=SHOWN)}\n  all names     {folder / 'experiment.txt'}")
+
+    @property
+    def samples(self) -> int:
+        """Training pictures of this silo."""
+        return self.worker.datamodules[self.client].num_samples
+
+    def registration(self) -> dict[str, Plain]:
+        """Returns what the coordinator has to know before the first round."""
+        tests = self.worker.datamodules[self.client].tests
+        return {
+            "client": self.client,
+            "images": self.samples,
+            "tests": "/".join(tests),
+            "synthetic": self.synthetic,
+            "version": __version__,
+            "torch": str(torch.__version__),
+        }
+
+    def do(self, job: ClientJob, policy: Policy) -> ClientUpdate:
+        """Does a job; what it may not be is refused before anything is changed.
+
+        Raises:
+            RejectedJob: for a job that no honest coordinator sends.
+            Exception: what the worker raises.
+        """
+        if (problem := self._too_far(job, policy.largest_change)) is not None:
+            raise RejectedJob(problem)
+        update = self.worker.do(job)
+        self.worker.take_looks()  # what is behind the scores stays here
+        policy.check_metrics(update.metrics)
+        return update
+
+    def note_job(self, payload: Payload) -> None:
+        """Keeps the file of a job that was done: the next model is held against this one's."""
+        os.replace(payload.path, self.folder / LAST_JOB)
+
+    def _worker(self, silo: str, opened: Opened) -> ClientWorker:
+        make_callbacks = callback_factory(self.config.callbacks, "silos", ())
+        parts = build_client_parts(self.config, self.folder, make_callbacks)
+        worker, self.synthetic = parts.worker, parts.data.synthetic
+        self.client = client_name(silo, worker.datamodules)
+        if (problem := misfit(opened.backbone, declared_like(worker.initial))) is not None:
+            raise RejectedJob(f"brings initial weights of another network: {problem}")
+        copy_state(opened.backbone, worker.backbone)
+        worker.initial = {name: value.clone() for name, value in worker.backbone.state_dict().items()}
+        worker.session, worker.look_at = self.header.session, None
+        return worker
+
+    def _too_far(self, job: ClientJob, bound: float) -> str | None:
+        """Says if the job's parameters are further from the last job's than `bound` times these ones' norm."""
+        parameters = {name for name, _ in self.worker.backbone.named_parameters()}
+        before = self._before()
+        moved = size = 0.0
+        for name, value in job.backbone.items():
+            old = before.get(name)
+            if name in parameters and old is not None and old.shape == value.shape and value.dtype == old.dtype:
+                moved += float((value.double() - old.double()).square().sum())
+                size += float(old.double().square().sum())
+        if moved <= bound**2 * size or not size:
+            return None
+        return f"moves the model by {math.sqrt(moved / size):.3g} times its norm, the policy allows {bound:g}"
+
+    def _before(self) -> Mapping[str, Tensor]:
+        """The model of the last job that was done, or the initial one."""
+        try:
+            return read_backbone(self.folder / LAST_JOB)
+        except (OSError, BadPayload):
+            return self.worker.initial

@@ -1,0 +1,130 @@
+"""A silo's folder: its keys, policy, invitation, audit log and what its client keeps."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from functools import cached_property
+from pathlib import Path
+
+from fedreid_pl.bounded import read_bounded
+from fedreid_pl.engines.silos import deployment
+from fedreid_pl.engines.silos.cards import Card, Invitation, read_card, read_invitation, signed_card, write_public
+from fedreid_pl.engines.silos.certificates import Credentials, key_digest, new_tls_key, public_key_digest
+from fedreid_pl.engines.silos.keys import MOST_BYTES, SigningKey, write_private
+from fedreid_pl.engines.silos.policy import NAME as POLICY
+from fedreid_pl.engines.silos.policy import TEXT, Policy, read_policy
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.storage import write_text
+
+SIGNING, TLS, CARD, INVITATION = "signing.pem", "tls.pem", "silo.json", "invitation.json"
+
+
+class SiloFolder:
+    """What `silo init` made and the coordinator's invitation.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        FedReIDError: if it is no silo's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / CARD).is_file():
+            raise FedReIDError(f"{path}: is no silo's folder; make one with fedreid-pl silo init out={path} name=NAME")
+        self.card: Card = read_card(path / CARD)
+        self.name = self.card.name
+
+    @classmethod
+    def new(cls, path: Path, name: str) -> SiloFolder:
+        """Makes a silo's folder: draws its keys, and writes a policy and files for its service.
+
+        Raises:
+            FedReIDError: if the folder is a silo's already, or cannot be written.
+        """
+        if (path / CARD).exists() or (path / SIGNING).exists():
+            raise FedReIDError(f"out={path}: is a silo's folder already; its keys are not drawn anew")
+        key, (tls, public) = SigningKey.new(), new_tls_key()
+        card = signed_card(name, key, public)  # checks the name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            os.chmod(path, 0o700)
+        except OSError as error:
+            raise FedReIDError(f"out={path}: cannot be made ({error.strerror})") from error
+        key.save(path / SIGNING)
+        write_private(path / TLS, tls)
+        write_text(path / POLICY, TEXT)
+        write_text(path / "fedreid-silo.service", deployment.SILO_SERVICE.format(folder=path.resolve(), name=name))
+        write_text(path / "Containerfile", deployment.CONTAINERFILE)
+        write_public(path / CARD, card)  # last: it makes the folder a silo's
+        return cls(path)
+
+    @cached_property
+    def key(self) -> SigningKey:
+        """The key that signs this silo's answers."""
+        return SigningKey.load(self.path / SIGNING)
+
+    @property
+    def policy(self) -> Policy:
+        """What the operator allows now."""
+        return read_policy(self.path / POLICY)
+
+    @cached_property
+    def invitation(self) -> Invitation:
+        """The coordinator's invitation.
+
+        Raises:
+            FedReIDError: if there is none yet, or it is for another silo.
+        """
+        file = self.path / INVITATION
+        if not file.is_file():
+            raise FedReIDError(
+                f"{file}: is missing; give {self.path / CARD} to the coordinator, who returns a file "
+                f"invitations/{self.name}.json, and save that one as {file}"
+            )
+        found = read_invitation(file)
+        if found.silo != self.name:
+            raise FedReIDError(f"{file}: invites {found.silo}, and this silo is {self.name}")
+        try:
+            own = key_digest(found.certificate.encode()) == public_key_digest(self.card.tls_key)
+        except ValueError as error:
+            raise FedReIDError(f"{file}: holds no certificate") from error
+        if not own:
+            raise FedReIDError(f"{file}: its certificate is not for this silo's key; send the card to the coordinator")
+        return found
+
+    @property
+    def credentials(self) -> Credentials:
+        """What this silo's connections need."""
+        try:
+            key = read_bounded(self.path / TLS, MOST_BYTES)
+        except OSError as error:
+            raise FedReIDError(f"{self.path / TLS}: cannot be read ({error.strerror})") from error
+        return Credentials(key, self.invitation.certificate.encode(), self.invitation.authority.encode())
+
+    def lock(self) -> object:
+        """Keeps other processes from running this silo until the returned object is dropped.
+
+        Raises:
+            FedReIDError: if another process runs it.
+        """
+        return locked(self.path, "another process runs this silo; stop that one first")
+
+
+def locked(folder: Path, taken: str) -> object:
+    """Locks `folder/.lock` until the returned object is dropped or the process ends.
+
+    Raises:
+        FedReIDError: with the words `taken` if another process holds the lock.
+    """
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.fdopen(os.open(folder / ".lock", flags, 0o600), "r+b")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FedReIDError(f"{folder}: {taken}") from error
+    except OSError as error:
+        raise FedReIDError(f"{folder}: cannot be written ({error.strerror})") from error
+    return file

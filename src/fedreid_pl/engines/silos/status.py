@@ -1,0 +1,103 @@
+"""`status.json` in a federation's folder: what the coordinator knows of its silos. No port is opened for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fedreid_pl.bounded import read_bounded
+from fedreid_pl.engines.silos.federation_folder import FederationFolder
+from fedreid_pl.errors import FedReIDError, printable
+from fedreid_pl.federation.storage import write_text
+
+NAME, EVERY = "status.json", 1.0
+
+
+@dataclass
+class Traffic:
+    """What a silo was sent and has sent since the coordinator started, in bytes, and what it is doing."""
+
+    down: int = 0
+    up: int = 0
+    refused: int = 0
+    state: str = "-"
+
+
+class StatusFile:
+    """Writes the file, once a second at most.
+
+    Args:
+        folder: of the federation.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self._written = folder / NAME, float("-inf")
+
+    def write(
+        self,
+        session: str,
+        round: int,
+        traffic: Mapping[str, Traffic],
+        seen: Mapping[str, float],
+        over: bool = False,
+    ) -> None:
+        """Writes what is known now; `over` says that the coordinator ends."""
+        if not over and time.monotonic() - self._written < EVERY:
+            return
+        self._written, now = time.monotonic(), time.time()
+        silos = {
+            name: {**asdict(entry), "seen": now - seen[name] if name in seen else None}
+            for name, entry in traffic.items()
+        }
+        state = {
+            "session": session,
+            "round": round,
+            "written": now,
+            "process": 0 if over else os.getpid(),
+            "silos": silos,
+        }
+        write_text(self.path, json.dumps(state, indent=2) + "\n")
+
+
+def status_rows(folder: FederationFolder) -> tuple[str, list[list[str]]]:
+    """Returns a line about the coordinator and a row for every silo.
+
+    Raises:
+        FedReIDError: if the file is damaged.
+    """
+    file = folder.path / NAME
+    try:
+        found: dict[str, Any] = json.loads(read_bounded(file, 2**20))
+        silos = {name: dict(entry) for name, entry in found["silos"].items()}
+        process, line = int(found["process"]), f"session {found['session']}, round {int(found['round'])}"
+        rows = [_row(name, silos.get(name, {}), known.revoked) for name, known in folder.everybody.items()]
+    except FileNotFoundError:
+        return "no coordinator has run yet", [_row(name, {}, known.revoked) for name, known in folder.everybody.items()]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FedReIDError(f"{file}: cannot be read; delete it, the coordinator writes it anew") from error
+    return f"{printable(line)}, the coordinator {'runs' if _runs(process) else 'does not run'}", rows
+
+
+def _row(name: str, entry: dict[str, Any], revoked: bool) -> list[str]:
+    seen = entry.get("seen")
+    ago = "never" if seen is None else f"{max(time.time() - float(seen), 0.0):.0f} s ago"
+    sizes = [f"{int(entry.get(key, 0)) / 2**20:.1f}" for key in ("down", "up")]
+    state = "revoked" if revoked else printable(str(entry.get("state", "-")), 60)
+    return [name, ago, state, *sizes, str(int(entry.get("refused", 0)))]
+
+
+def _runs(process: int) -> bool:
+    if process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
