@@ -19,7 +19,7 @@ from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.data.synthetic import with_found
-from fedreid_pl.engines import check_engine, started_engine, trains_here
+from fedreid_pl.engines import check_engine, on_driver, started_engine, trains_here
 from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
@@ -79,7 +79,7 @@ def _train(config: Config, folder: Path, started: Any) -> FederationLoop:
         if slow := precision_warning(config):
             say(f"warning: {slow}")
 
-    trainer = launch(config)
+    trainer = launch(on_driver(config))
     try:
         with peers_of(trainer):
             share = int(trains_here(config))
@@ -123,7 +123,7 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None,
     """
     config = resolve_precision(config, recorded_precision(config, folder))
     check_engine(config)
-    check_devices(config)
+    check_devices(on_driver(config))
     check_report(config)
     check_wandb_names(config)
     make_callbacks = callbacks_of(config)
@@ -208,10 +208,10 @@ def evaluate(
     quiet()
     config = with_found(resolve_precision(config), data)
     check_engine(config)
-    check_devices(config)
+    check_devices(on_driver(config))
     make_callbacks = callbacks_of(config)
     backbone = initial_backbone(config)
-    trainer = launch(config)
+    trainer = launch(on_driver(config))
     share = int(trains_here(config))
     parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False, share=share)
     round, looks = checkpoint["round"], inspected and trainer.is_global_zero

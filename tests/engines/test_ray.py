@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import os
 import signal
@@ -16,8 +18,7 @@ import torch
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
 from fedreid_pl.engines.ray.cluster import Cluster
-from fedreid_pl.engines.ray.engine import RayEngine
-from fedreid_pl.engines.ray.pool import Slot, SlotPool
+from fedreid_pl.engines.ray.leftovers import MARK, processes_of, sessions_folder
 from fedreid_pl.engines.ray.schedule import Schedule
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.storage import read_state
@@ -40,12 +41,14 @@ def slots() -> Iterator[list[Any]]:
 
 @pytest.fixture(autouse=True)
 def _reused(slots: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs take the idle slots and give them back."""
+    """Runs take the idle slots and give them back. Imports Ray, which reads variables that `Cluster` sets before."""
+    from fedreid_pl.engines.ray.pool import SlotPool
+
     start = Cluster.start_slot
     take = lambda cluster: (cluster.early or slots or [start(cluster)]).pop()  # noqa: E731
     monkeypatch.setattr(Cluster, "start_slot", take)
 
-    def close(pool: SlotPool) -> None:
+    def close(pool: Any) -> None:
         slots.extend(slot.actor for slot in pool.slots.values())
         pool.slots = {}
 
@@ -104,9 +107,11 @@ class Disturbance:
     def __init__(self, kind: str, number: int, signal_: int) -> None:
         self.kind, self.number, self.signal = kind, number, signal_
         self.struck: list[int] = []
+        from fedreid_pl.engines.ray.engine import RayEngine
+
         self._send = RayEngine._send
 
-    def __call__(self, engine: RayEngine, slot: Slot, job: ClientJob) -> Any:
+    def __call__(self, engine: Any, slot: Any, job: ClientJob) -> Any:
         reference = self._send(engine, slot, job)
         self.number -= job.kind == self.kind
         if self.number < 0 and not self.struck and slot.facts is not None:
@@ -130,6 +135,8 @@ def test_a_slot_that_is_killed_or_hangs_changes_nothing(
 ) -> None:
     straight, parallel = tmp_path / "straight" / "run" / "it", tmp_path / "parallel" / "run" / "it"
     assert main(words("scaffold", tiny_root, straight)) == 0
+    from fedreid_pl.engines.ray.engine import RayEngine
+
     disturbance = Disturbance(kind, number, signal_)
     monkeypatch.setattr(RayEngine, "_send", lambda engine, slot, job: disturbance(engine, slot, job))
     monkeypatch.setattr(Schedule, "limit", lambda schedule, job: 20.0)
@@ -166,3 +173,30 @@ def test_a_resume_with_another_number_of_threads_is_named(
     assert (
         "warning: the run was computed with 1 threads a client, this process computes with 2" in capfd.readouterr().err
     )
+
+
+def listening(process: int) -> list[str]:
+    """Addresses that a process listens on, from the system's tables of sockets."""
+    inodes = set()
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and rest[5] in inodes:
+                words = bytes.fromhex(local.partition(":")[0])
+                packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+                found.append(str(ipaddress.ip_address(packed)))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
+def test_all_ports_of_a_ray_of_our_own_are_on_the_loopback_address(slots: list[Any]) -> None:
+    sessions = [mark.parent for mark in sessions_folder().glob(f"session_*/{MARK}")]
+    (session,) = [folder for folder in sessions if f'"driver": {os.getpid()},' in (folder / MARK).read_text()]
+    addresses = [address for process in processes_of(session) for address in listening(process)]
+    assert len(addresses) >= 5, "Ray's own processes and its slots"
+    assert set(addresses) <= {"127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1", "::1"}
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0" and len(os.environ["RAY_AUTH_TOKEN"]) == 64

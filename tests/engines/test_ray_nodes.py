@@ -146,7 +146,7 @@ def test_a_killed_and_an_interrupted_driver(tiny_root: Path, tmp_path: Path, mon
     first.communicate()
     second = start()
     until(lambda: (folder / "checkpoints" / "round-00002.ckpt").exists() or second.poll() is not None)
-    assert list(leftovers._processes_of(session)) == [], "the second start has ended what the first one left"
+    assert list(leftovers.processes_of(session)) == [], "the second start has ended what the first one left"
     (session,) = sessions_of(second.pid) or [None]
     second.send_signal(signal.SIGINT)
     said = second.communicate(timeout=60)[1]
@@ -154,6 +154,6 @@ def test_a_killed_and_an_interrupted_driver(tiny_root: Path, tmp_path: Path, mon
     assert "Traceback" not in said and "SystemError" not in said
     assert ("interrupted; the rounds done so far are saved" in said) == (second.returncode == 130)
     assert session is not None
-    until(lambda: not list(leftovers._processes_of(session)), 10.0)
+    until(lambda: not list(leftovers.processes_of(session)), 10.0)
     assert main(words("ditto", tiny_root, folder)) == 0, "without Ray"
     assert_same_run(straight, folder)

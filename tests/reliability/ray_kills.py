@@ -51,7 +51,7 @@ def victims(driver: int, kind: str) -> list[int]:
             mine = json.loads(mark.read_text())["driver"] == driver
         except (OSError, ValueError):
             continue
-        for number in leftovers._processes_of(mark.parent) if mine else ():
+        for number in leftovers.processes_of(mark.parent) if mine else ():
             try:
                 title = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
             except OSError:

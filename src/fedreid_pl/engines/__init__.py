@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
@@ -64,6 +66,14 @@ def check_engine(config: Config) -> None:
 def trains_here(config: Config) -> bool:
     """Whether clients train in this process; `TRAINS_HERE` of the engine's module says so, `True` without one."""
     return getattr(_module(config), "TRAINS_HERE", True)
+
+
+def on_driver(config: Config) -> Config:
+    """Returns the configuration for a process that trains nothing: it needs no GPU, although its clients may."""
+    wanted = config.trainer.accelerator in ("gpu", "cuda")
+    if trains_here(config) or not wanted or torch.cuda.is_available():
+        return config
+    return replace(config, trainer=replace(config.trainer, accelerator="cpu"))
 
 
 @contextmanager

@@ -177,6 +177,11 @@ class Cluster:
             if not ray.is_initialized():
                 self._init(ray)
                 self._own = True
+            accelerator = self.config.trainer.accelerator
+            if accelerator in ("gpu", "cuda") and not self.gpus():
+                raise FedReIDError(
+                    f"trainer.accelerator={accelerator}: no machine of this Ray has a GPU, or engine.gpus_per_client=0"
+                )
             wanted = self.config.engine.slots
             capacity = self.capacity()
             if not capacity or (wanted or 0) > capacity:

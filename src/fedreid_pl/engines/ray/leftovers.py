@@ -34,7 +34,7 @@ def end_leftovers() -> list[int]:
     """
     ended = []
     for folder in _left_sessions():
-        for number in _processes_of(folder):
+        for number in processes_of(folder):
             with suppress(OSError):
                 os.kill(number, signal.SIGKILL)
                 ended.append(number)
@@ -57,7 +57,8 @@ def _left_sessions() -> Iterator[Path]:
             yield mark.parent
 
 
-def _processes_of(folder: Path) -> Iterator[int]:
+def processes_of(folder: Path) -> Iterator[int]:
+    """Yields the ids of the user's processes that have a file of a session's folder open, but for this one."""
     inside = f"{folder.resolve()}/"
     for entry in Path("/proc").glob("[0-9]*"):
         if int(entry.name) == os.getpid():
