@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,14 +37,20 @@ class Nodes:
     """Two nodes of one processor each on this machine, started by `ray start` in two folders.
 
     Args:
-        folder: where their working folders and Ray's own files go.
+        folder: where their working folders go.
+        own: where Ray's own files go.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, own: Path) -> None:
         self.environment = {
             **os.environ,
-            **{"RAY_TMPDIR": str(folder / "tmp"), "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
-            **{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+            "RAY_TMPDIR": str(own),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "a" * 64,
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+            "PYTHONUNBUFFERED": "1",
         }
         options = ["--num-cpus=1", "--num-gpus=0", "--include-dashboard=false", "--disable-usage-stats", "--block"]
         self.processes = []
@@ -86,8 +93,15 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    started = Nodes(tmp_path_factory.mktemp("nodes"))
+def short() -> Iterator[Path]:
+    """A folder whose path is short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, short: Path) -> Iterator[Nodes]:
+    started = Nodes(tmp_path / "nodes", short)
     yield started
     started.close()
 
@@ -127,8 +141,10 @@ def sessions_of(number: int) -> list[Path]:
     return found
 
 
-def test_a_killed_and_an_interrupted_driver(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
+def test_a_killed_and_an_interrupted_driver(
+    tiny_root: Path, tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(short))
     straight, folder = tmp_path / "straight" / "run" / "it", tmp_path / "again" / "run" / "it"
     assert main(words("ditto", tiny_root, straight)) == 0
     command = words("ditto", tiny_root, folder, "engine=ray", "engine.slots=2")
