@@ -35,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study silos-demo test test-system test-oldest trackers-check soak lint bench \
+.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check soak lint bench \
   gpu-pack gpu-check clean
 
 help:  ## show this list
@@ -67,11 +67,16 @@ study: install  ## rerun the study of docs/results.md: three seeds, some hours o
 silos-demo: install  ## three parties and a coordinator on this machine; ends by comparing with one process
 	@$(BIN) benchmarks/silos_demo.py $(ARGS)
 
-test: install  ## run the tests, but for those of `make test-system`
-	$(BIN) -m pytest -n 2 --dist loadfile -m 'not system' $(ARGS)
+test: install  ## run the tests that stay within one process
+	$(BIN) -m pytest -n 2 --dist loadfile -m "not system" $(ARGS)
 
-test-system: install  ## run the tests that start processes of their own, such as Ray's
-	$(BIN) -m pytest -m system $(ARGS)
+test-system: install  ## run the tests that start, kill and starve processes of their own
+	$(BIN) -m pytest -n 3 --dist loadfile -m system $(ARGS)
+
+# what an inner loop needs: the arithmetic, the protocol and the configuration; no experiment is trained
+FAST := tests/functional tests/metrics tests/test_config.py tests/federation tests/comparison tests/test_imports.py
+test-fast: install  ## run a part of the tests that takes less than a minute
+	$(BIN) -m pytest -n 2 --dist loadfile -m "not system" $(FAST) $(ARGS)
 
 # the parts of the tests in which a version of torch, Lightning or torchmetrics would show first
 VERSIONED := tests/federation/client tests/test_client.py tests/test_training_loss.py tests/metrics tests/models \

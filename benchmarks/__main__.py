@@ -37,6 +37,10 @@ BENCHMARKS = (
     Benchmark("ranking_msmt17", ("ranking.py", "--size", "msmt17", "--repeats", "2"), ("--size", "small")),
     Benchmark("indexing", ("indexing.py",), ("--repeats", "1")),
     Benchmark("overlap", ("overlap.py",), ("--repeats", "1")),
+    Benchmark("embedding", ("embedding.py",), ("--repeats", "1", "--images", "64")),
+    Benchmark("searching", ("searching.py",), ("--repeats", "3", "--rows", "20000")),
+    Benchmark("reranking", ("reranking.py",), ("--size", "small")),
+    Benchmark("reranking_msmt17", ("reranking.py", "--size", "msmt17", "--no-dense"), ("--size", "small")),
     Benchmark("image_cache", ("image_cache.py",), ("--repeats", "2", "--images", "128")),
 )
 

@@ -27,7 +27,7 @@ READ = """
 import json, sys, time
 from pathlib import Path
 from fedreid_pl.config import DataConfig
-from fedreid_pl.data.scenarios import read_dataset
+from fedreid_pl.data.locating import read_dataset
 root, cache = Path(sys.argv[1]), sys.argv[2]
 start = time.perf_counter()
 table = read_dataset(DataConfig(layout="msmt17", cache_dir=cache), root, "MSMT17")

@@ -28,7 +28,7 @@ from pathlib import Path
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.federated import ClientData, FederatedData
 from fedreid_pl.data.overlap import byte_keys, find_overlaps
-from fedreid_pl.data.scenarios import read_dataset
+from fedreid_pl.data.locating import read_dataset
 config = DataConfig(layout="msmt17", cache_dir=sys.argv[2])
 table = read_dataset(config, Path(sys.argv[1]), "MSMT17")
 data = FederatedData({"MSMT17": ClientData("MSMT17", table.split("train"), ())}, {}, datasets=(table,))

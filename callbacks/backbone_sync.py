@@ -88,6 +88,12 @@ class BackboneSync(FederationCallback):
         federation.models["global"] = federation.initial_backbone
         if not self._whole:
             federation.exchanged = self.exchanged(federation.server.network())
+        trunk = [name for name in federation.initial_backbone if name.startswith("trunk.")]
+        if self.batch_norm != "average" and trunk and not any(name.endswith("running_mean") for name in trunk):
+            federation.warn(
+                f"the trunk has no BatchNorm: callbacks.backbone_sync.batch_norm={self.batch_norm} concerns the "
+                "BatchNorm of the neck alone"
+            )
 
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
         """Every client gets the model it is assigned to, the global one unless a callback says otherwise."""

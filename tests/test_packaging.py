@@ -17,6 +17,8 @@ import support
 
 from fedreid_pl import __version__
 
+pytestmark = pytest.mark.system
+
 REPOSITORY = Path(__file__).parents[1]
 
 

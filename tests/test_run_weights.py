@@ -96,6 +96,15 @@ def test_a_file_is_recorded_by_its_bytes(tmp_path: Path) -> None:
     assert start_record(config("none")) is None and start_record(config("imagenet")) is None
 
 
+def test_a_resumed_run_notices_other_weights(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for number in (0, 1):
+        torch.save(initial_backbone(config("none", f"seed={number}")).state_dict(), tmp_path / "w.pth")
+        capsys.readouterr()
+        train(tiny_root, tmp_path / "run", "exp=fedpav", f"model.weights={tmp_path / 'w.pth'}", f"rounds={1 + number}")
+        printed = " ".join(capsys.readouterr().err.split())
+        assert ("began from other initial weights (weights file, SHA-256" in printed) == bool(number)
+
+
 def refused(weights: str | Path, *parts: str, words: tuple[str, ...] = ()) -> None:
     with pytest.raises(FedReIDError) as caught:
         initial_backbone(config(weights, *words))

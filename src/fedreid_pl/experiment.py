@@ -45,7 +45,7 @@ from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.summary_file import read_summary
 from fedreid_pl.reporting.wandb_names import check_wandb_names
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
-from fedreid_pl.start import initial_backbone, start_record
+from fedreid_pl.start import DRAWN, initial_backbone, start_record
 
 Say = Callable[[str], None]
 
@@ -142,9 +142,17 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None,
 
 
 def _compare_start(config: Config, folder: Path, say: Say) -> None:
-    """Warns if the run in `folder` began from a start with other bits than this machine's."""
+    """Warns if the run in `folder` began from other initial weights than those that are there now."""
     before, now = (read_summary(folder) or {}).get("start"), start_record(config)
-    if before and now and before.get("sha256") != now["sha256"]:
+    if not before or not now or before.get("sha256") == now["sha256"]:
+        return
+    if config.model.weights != DRAWN:
+        say(
+            f"warning: the run in {folder} began from other initial weights ({before.get('name')}, SHA-256 "
+            f"{str(before.get('sha256'))[:12]}...) than model.weights={config.model.weights} holds now ({now['name']}, "
+            f"{now['sha256'][:12]}...); its models continue from its checkpoint"
+        )
+    else:
         say(
             f"warning: the run in {folder} began from the start {str(before.get('sha256'))[:12]}, this machine made "
             f"{now['sha256'][:12]}; the models continue, but the bits are not those of one machine"

@@ -166,6 +166,18 @@ def test_fedbn_sends_and_averages_everything_but_batch_norm() -> None:
     assert all(torch.equal(model[name], initial[name]) for name in NORM)
 
 
+@pytest.mark.parametrize("policy", ["local", "recalibrate", "first", "average"])
+def test_a_trunk_without_batch_norm_is_named(policy: Any) -> None:
+    warnings: list[str] = []
+    for norm in (nn.LayerNorm(4), nn.BatchNorm1d(4)):
+        network = nn.ModuleDict({"trunk": nn.Sequential(nn.Linear(3, 4), norm), "bottleneck": nn.BatchNorm1d(4)})
+        federation = fedbn_server(initial_backbone=network.state_dict(), warn=warnings.append)
+        federation.server = SimpleNamespace(network=lambda network=network: network)
+        BackboneSync(batch_norm=policy).on_federation_start(federation)
+    told = f"the trunk has no BatchNorm: callbacks.backbone_sync.batch_norm={policy} concerns"
+    assert [warning.startswith(told) for warning in warnings] == ([] if policy == "average" else [True])
+
+
 def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -> None:
     sent = {name: value for name, value in make_net(3).state_dict().items() if name not in NORM}
     trained = make_net(5)

@@ -12,7 +12,7 @@ from fedreid_pl.comparison import compare
 from fedreid_pl.comparison.plan import Plan, make_plan
 from fedreid_pl.config import compose
 from fedreid_pl.data.federated import FederatedData
-from fedreid_pl.data.scenarios import locate_root
+from fedreid_pl.data.locating import locate_root
 from fedreid_pl.errors import FedReIDError
 
 

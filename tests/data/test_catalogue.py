@@ -11,7 +11,8 @@ from known_datasets import FILES, PROCESSED, write
 from fedreid_pl.config import DataConfig, compose
 from fedreid_pl.data.catalogue import CATALOGUE, find_folders, identify
 from fedreid_pl.data.layouts import find_layouts, recognise_layout
-from fedreid_pl.data.scenarios import dataset_folders, load_federated_data
+from fedreid_pl.data.locating import dataset_folders
+from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.reporting.paper import NINE, paper_name
 

@@ -18,7 +18,7 @@ from fedreid_pl.data.digest import digest
 from fedreid_pl.data.inventory import read_with_inventory
 from fedreid_pl.data.inventory_counts import Inventory
 from fedreid_pl.data.layouts import ReadOptions, recognise_layout
-from fedreid_pl.data.scenarios import read_dataset
+from fedreid_pl.data.locating import read_dataset
 
 
 def inventory_of(root: Path, **options) -> Inventory:

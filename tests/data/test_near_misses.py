@@ -10,8 +10,8 @@ from known_datasets import MARKET, MSMT, PRID, write
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.catalogue import CATALOGUE, find_folders
+from fedreid_pl.data.locating import locate_dataset
 from fedreid_pl.data.near_misses import near_misses
-from fedreid_pl.data.scenarios import locate_dataset
 from fedreid_pl.errors import FedReIDError
 
 

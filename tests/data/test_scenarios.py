@@ -12,9 +12,10 @@ from PIL import Image
 from support import TINY
 
 from fedreid_pl.config import DataConfig
-from fedreid_pl.data import scenarios
+from fedreid_pl.data import locating
+from fedreid_pl.data.locating import dataset_folders, locate_root
 from fedreid_pl.data.samples import DISTRACTOR, JUNK
-from fedreid_pl.data.scenarios import dataset_folders, load_federated_data, locate_root
+from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 
 TRAIN = ["0001_c1.jpg", "0001_c2.jpg", "0002_c1.jpg", "0002_c2.jpg", "0007_c1.jpg"]
@@ -203,7 +204,7 @@ def test_a_root_without_datasets(tmp_path):
 
 
 def test_a_folder_that_may_not_be_read(root, monkeypatch):
-    monkeypatch.setattr(scenarios.os, "access", lambda path, mode: Path(path).name != "viper")
+    monkeypatch.setattr(locating.os, "access", lambda path, mode: Path(path).name != "viper")
     refused("data.datasets", str(root / "viper"), "permissions", root=root, datasets=["duke", "viper"])
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from fedreid_pl.config import compose
 from fedreid_pl.data.check import check_data
+from fedreid_pl.data.locating import locate_root
 from fedreid_pl.data.minireid import DOMAINS, write_benchmark
-from fedreid_pl.data.scenarios import load_federated_data, locate_root
+from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 
 NAME = "mini-viper"

@@ -11,7 +11,7 @@ from known_datasets import FILES, write
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.check import check_data
 from fedreid_pl.data.layouts import find_layouts
-from fedreid_pl.data.scenarios import unread_folders
+from fedreid_pl.data.locating import unread_folders
 from fedreid_pl.data.unrecognised import MARKS, closest_layouts, why_not
 from fedreid_pl.errors import FedReIDError
 
@@ -31,7 +31,10 @@ def lines(root: Path, **options) -> dict[str, str]:
         (["meta.json"], "dgd (has meta.json; lacks split.json)"),
         (["cam_a/odd.png", "cam_b/odd.png"], "viper (has cam_a, cam_b, but does not hold cam_a and cam_b with images"),
         (["single_shot/cam_a/x.png"], "prid2011 (has single_shot/cam_a; lacks single_shot/cam_b)"),
-        (["queries/1/a.jpg"], "none comes close; it holds queries"),
+        (
+            ["queries/1/a.jpg"],
+            "none comes close; it holds queries; if it holds crops of persons, name it with data=crops data.root=",
+        ),
         ([], "none comes close; it holds nothing"),
     ],
 )

@@ -19,6 +19,8 @@ from fedreid_pl.federation.storage import read_state
 from fedreid_pl.retrieval.export import export
 from fedreid_pl.start import initial_backbone
 
+pytestmark = pytest.mark.system
+
 ROUNDS = (
     *("rounds=2", "evaluate_every=2", "clients_per_round=1", "data.datasets=[mini-viper,mini-ilids]"),
     *("data.height=32", "data.width=16", "report.images=false"),

@@ -20,6 +20,8 @@ import support
 
 from fedreid_pl.cli import main
 
+pytestmark = pytest.mark.system
+
 EXPERIMENTS = ("fedpav", "local")
 
 

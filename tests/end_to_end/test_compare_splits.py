@@ -12,6 +12,8 @@ import pytest
 
 from fedreid_pl.cli import main
 
+pytestmark = pytest.mark.system
+
 NAMES = ("VIPeR", "CUHK01")
 
 

@@ -13,6 +13,8 @@ from fedreid_pl.federation.client import trainer
 from fedreid_pl.federation.storage import read_state
 from fedreid_pl.models.compiled import CompiledTrunk
 
+pytestmark = pytest.mark.system
+
 
 def test_a_compiled_run_is_the_run_and_is_resumed_to_the_bit(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,8 @@ import support
 from fedreid_pl.cli import main
 from fedreid_pl.data import image_cache
 
+pytestmark = pytest.mark.system
+
 
 def test_scenarios_and_centralized_training_share_one_decoding(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

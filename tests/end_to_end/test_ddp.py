@@ -15,7 +15,7 @@ from fedreid_pl.cli import main
 
 DDP = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 
-pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+pytestmark = [pytest.mark.system, pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from fedreid_pl.config import compose
 from fedreid_pl.federation.storage import read_state
 from fedreid_pl.models.weights import build_backbone
 
-pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+pytestmark = [pytest.mark.system, pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")]
 
 # All that is drawn is on. The rates are small because with larger ones rounding errors grow with every one of the
 # round's two dozen steps, in one process as well.

@@ -14,7 +14,7 @@ import support
 from fedreid_pl.cli import main
 from fedreid_pl.federation.storage import read_state
 
-pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+pytestmark = [pytest.mark.system, pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")]
 
 DRAWN = ("data.jitter=0.2", "data.erasing=0.5", "batch_size=4", "exp=fedpav_rw")
 

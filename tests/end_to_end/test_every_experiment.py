@@ -20,6 +20,8 @@ from fedreid_pl.config import available
 from fedreid_pl.engines import EngineParts
 from fedreid_pl.federation.storage import read_state
 
+pytestmark = pytest.mark.system
+
 MORE = {
     "krum": ["callbacks.robust.byzantine=0"],
     "multi_krum": ["callbacks.robust.byzantine=0"],

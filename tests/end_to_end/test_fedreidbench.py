@@ -13,6 +13,8 @@ import pytest
 
 from fedreid_pl.cli import main
 
+pytestmark = pytest.mark.system
+
 FOLDERS = {
     "MSMT17": "MSMT17_V1",
     "DukeMTMC-reID": "DukeMTMC-reID",

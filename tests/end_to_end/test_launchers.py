@@ -13,6 +13,8 @@ import support
 
 from fedreid_pl.config.launch import clean_environment
 
+pytestmark = pytest.mark.system
+
 
 def start(command: list[str], words: list[str], **variables: str) -> subprocess.CompletedProcess:
     environment = {**clean_environment(os.environ), "OMP_NUM_THREADS": "1", **variables}

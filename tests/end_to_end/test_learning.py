@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from fedreid_pl.cli import main
 from fedreid_pl.data.minireid import domains_of, write_benchmark
+
+pytestmark = pytest.mark.system
 
 DOMAIN = "mini-dukemtmcreid"
 

@@ -130,6 +130,7 @@ def test_images_can_be_taken_out_and_put_back(runs: Path, tmp_path: Path, capsys
     assert capsys.readouterr().out.endswith(f"report in {folder / 'report.html'}\n")
 
 
+@pytest.mark.system
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
 def test_two_processes_see_what_one_sees(runs: Path, tiny_root: Path, tmp_path: Path) -> None:
     words = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "report.queries=2")

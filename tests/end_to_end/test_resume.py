@@ -16,6 +16,8 @@ from fedreid_pl.cli import main
 from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.storage import read_state
 
+pytestmark = pytest.mark.system
+
 ROUNDS = 4
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import support
 
+pytestmark = pytest.mark.system
+
 PATHS = re.compile(r"  (\S+/\S*|wandb sync \S+|fedreid-pl dashboard \S+)$")
 """Lines that may be broken by the terminal: a path or command that has to be copied whole."""
 

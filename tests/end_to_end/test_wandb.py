@@ -16,6 +16,8 @@ from wandb_records import assert_complete, axes, from_csv, read_back, records, r
 
 from fedreid_pl.cli import main
 
+pytestmark = pytest.mark.system
+
 SCORES = ("rank1", "rank5", "rank10", "mAP", "mINP")
 PHASES = ("fit", "aggregate", "evaluate", "checkpoint", "other", "total")
 

@@ -17,6 +17,8 @@ from wandb_records import assert_complete, run_file
 from fedreid_pl.cli import main
 from fedreid_pl.reporting.wandb_place import becomes_whole, is_whole
 
+pytestmark = pytest.mark.system
+
 KEY = "0" * 40
 
 

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import support
 from wandb_records import from_csv
 from wandb_server import Server, wandb_server
+
+pytestmark = pytest.mark.system
 
 
 def train(server: Server, root: Path, folder: Path, *words: str) -> str:

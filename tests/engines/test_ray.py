@@ -154,7 +154,6 @@ def test_the_report_shows_how_well_the_slots_were_used(tiny_root: Path, tmp_path
     page = (folder / "report.html").read_text()
     assert "Clients in parallel" in page and "slot" in page and "the longest client was" in page
     timings = read_timings(folder)
-    clock, bound = (timings.series("system", "slots", f"fit_{part}_seconds") for part in ("clock", "bound"))
     busy = [
         row.value for row in timings.records if row.metric == "busy_seconds"
     ]  # of the slots that were ready in time

@@ -253,6 +253,7 @@ def two_processes(tmp_path_factory) -> list[dict[str, dict[str, float]]]:
     return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", [*(split.__name__ for split in SPLITS), "late"])
 def test_two_processes_give_the_bits_of_one(two_processes, name):
     assert [results[name] for results in two_processes] == [expected()] * 2

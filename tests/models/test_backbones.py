@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.models.batch_norm import norm_names, recalibrate
 from fedreid_pl.models.exchange import exchanged_names
 from fedreid_pl.models.pooling import GeMPooling
-from fedreid_pl.models.trunks import build_trunk
+from fedreid_pl.models.trunks import TRUNKS, build_trunk
 from fedreid_pl.models.trunks.resnet import IBN
 from fedreid_pl.models.weights import build_backbone, load_weights
 
@@ -91,6 +92,17 @@ def test_last_stride_of_mobilenet() -> None:
     coarse, fine = build_trunk("mobilenet_v2").eval(), build_trunk("mobilenet_v2", 1).eval()
     with torch.inference_mode():
         assert coarse(images()).shape[2:] == (2, 1) and fine(images()).shape[2:] == (4, 2)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "backbones.md"
+
+
+@pytest.mark.parametrize("name", list(TRUNKS))
+def test_the_page_s_table_is_right(name: str) -> None:
+    (row,) = re.findall(rf"^\| `{name}` \| ([\d,]+) \| (\d+) \|", PAGE.read_text(), re.MULTILINE)
+    with torch.device("meta"):
+        trunk = build_trunk(name)
+    assert row == (f"{count(trunk):,}", str(trunk.out_channels))
 
 
 # timm
@@ -294,7 +306,7 @@ def test_what_is_no_backbone_is_refused(own: Path, path: str, words: str) -> Non
 
 
 def test_no_code_is_imported_that_the_user_has_not_named(own: Path) -> None:
-    with pytest.raises(FedReIDError, match="an import path in a run's folder, from which no code is loaded"):
+    with pytest.raises(FedReIDError, match="in a run's folder or in a message, from which no code is loaded"):
         backbone("networks_of_this_test:unheard_of")
     assert "networks_of_this_test" not in sys.modules
     trust("os.system")  # no import path

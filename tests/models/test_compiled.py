@@ -16,6 +16,8 @@ from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.ide import IDEBackbone, build_head
 from fedreid_pl.models.trunks import build_trunk
 
+pytestmark = pytest.mark.system
+
 BATCH = 6
 
 

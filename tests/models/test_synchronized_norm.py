@@ -16,8 +16,11 @@ import torch
 from norm_ranks import CASES, PARTS
 from torch import nn
 
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.batch_part import BatchPart, working_on
-from fedreid_pl.models.synchronized_norm import NormSync, SynchronizedNorm
+from fedreid_pl.models.synchronized_norm import NormSync, SynchronizedNorm, SynchronizedNormAct
+
+pytestmark = pytest.mark.system
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 0.05}
 
@@ -117,6 +120,27 @@ def test_only_the_classes_change_and_they_come_back() -> None:
     assert seen == [SynchronizedNorm] * 2
     with pytest.raises(ValueError, match="4D"):
         network[1](torch.zeros(2, 8))
+
+
+def test_timm_s_norm_keeps_its_activation() -> None:
+    layers = pytest.importorskip("timm.layers")
+    plain = layers.BatchNormAct2d(5, act_layer=nn.Hardswish)
+    layer, images = NormSync().apply(copy.deepcopy(plain)), torch.randn(6, 5, 4, 3)
+    assert type(layer) is SynchronizedNormAct and torch.equal(layer(images), plain(images))
+    assert torch.equal(layer.running_mean, plain.running_mean)
+    with working_on(BatchPart((0, 2), 6)), pytest.raises(ValueError, match="process group"):
+        layer(images)  # over all processes, of which there are none here
+
+
+def test_a_norm_that_computes_something_else_is_refused() -> None:
+    class Doubled(nn.BatchNorm1d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(input)
+
+    network = nn.Sequential(nn.BatchNorm1d(3), Doubled(3))
+    with pytest.raises(FedReIDError, match=r"Doubled cannot be computed .*; set trainer\.sync_batchnorm=false"):
+        NormSync().apply(network)
+    assert type(network[0]) is nn.BatchNorm1d
 
 
 def test_on_other_devices_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from reliability.kills import differences
 from fedreid_pl.cli import main
 from fedreid_pl.client import ReIDClient
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def whole(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.checks import check_update
 
 
+@pytest.mark.system
 @pytest.mark.filterwarnings("ignore")
 def test_nothing_bad_is_taken_and_nothing_ends_in_a_traceback(tmp_path: Path) -> None:
     report = flood(660, 1, tmp_path)

@@ -9,6 +9,8 @@ from reliability.fuzz import Tree, fuzz, judge, sources
 
 from fedreid_pl.errors import FedReIDError
 
+pytestmark = pytest.mark.system
+
 EACH = 200
 
 

@@ -7,7 +7,9 @@ import io
 import json
 import os
 import pickle
+import resource
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,62 @@ def test_a_bomb_in_a_checkpoint(
     for words in (again, elsewhere, ["evaluate", f"run={run}"], named):
         assert "round-00001.ckpt" in refused(capsys, *words)
         assert not made.exists()
+
+
+def deflated(state: Any, zeros: int = 1 << 28) -> bytes:
+    """What `torch.save` makes of a state, with one tensor of a gigabyte of zeros more, in a small archive."""
+    plain = zipfile.ZipFile(io.BytesIO(saved({**state, "zeros": torch.zeros(4)})))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name in plain.namelist():
+            if plain.read(name) != bytes(16):
+                archive.writestr(name, plain.read(name))
+                continue
+            with archive.open(name, "w") as part:
+                for _ in range(64):
+                    part.write(bytes(zeros // 16))
+    return packed.getvalue()
+
+
+def test_a_gigabyte_in_a_small_archive(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
+    data = deflated(read_state(checkpoint_of(run)))
+    assert len(data) < 20_000_000
+    header = {"format": "fedreid_pl", "version": 2, "bytes": len(data), "written_by": "9.9"}
+    text = json.dumps({**header, "sha256": hashlib.sha256(data).hexdigest()})
+    checkpoint_of(run).write_bytes(text.encode() + b"\n" + data)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for words in (["train", "exp=fedpav", *support.quick(tiny_root, run)], ["evaluate", f"run={run}"]):
+        line = refused(capsys, *words)
+        assert "round-00001.ckpt" in line and "ValueError" in line
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most < 500_000, "kilobytes"
+
+
+HOSTILE_SPLITS = {
+    "text for a number": '{"mini-viper": {"train": "many"}}',
+    "deep": '{"mini-viper": ' + "[" * 10_000 + "]" * 10_000 + "}",
+    "a name that drives a terminal": '{"a\\u001b[2Jb": {"train": 1}}',
+    "a digest that is none": '{"mini-viper": {"sha256": "<script>"}}',
+    "not a number": '{"mini-viper": {"train": NaN}}',
+    "a list": "[1]",
+    "a hundred thousand datasets": json.dumps({f"d{n}": {"train": n} for n in range(100_000)}),
+}
+
+
+@pytest.mark.parametrize("kind", [*HOSTILE_SPLITS, "a gigabyte", "a pipe", "a link"])
+def test_splits_that_no_run_wrote(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture, kind: str) -> None:
+    file = run / "splits.json"
+    if kind in HOSTILE_SPLITS:
+        file.write_text(HOSTILE_SPLITS[kind])
+    elif kind == "a gigabyte":
+        os.truncate(file, 1 << 30)
+    else:
+        file.rename(run.parent / "splits.json")
+        os.mkfifo(file) if kind == "a pipe" else file.symlink_to(run.parent / "splits.json")
+    metrics = (run / "metrics.csv").read_bytes()
+    for words in (["train", "exp=fedpav", *support.quick(tiny_root, run)], ["evaluate", f"run={run}"]):
+        line = refused(capsys, *words)
+        assert "splits.json" in line and not set(line) & set("\x1b\x07")
+    assert (run / "metrics.csv").read_bytes() == metrics
 
 
 def test_a_bomb_in_a_clients_file(run: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

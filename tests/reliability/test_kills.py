@@ -15,6 +15,8 @@ from reliability.kills import PHASES, differences, table
 from fedreid_pl.cli import main
 from fedreid_pl.federation.storage import read_state, write_state
 
+pytestmark = pytest.mark.system
+
 
 def test_ten_kills_and_every_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     script, report = Path(__file__).with_name("kills.py"), tmp_path / "report.json"

@@ -18,6 +18,8 @@ from fedreid_pl.client import ReIDClient
 from fedreid_pl.federation.client.time_limit import TimeLimit, TurnTimeout
 from fedreid_pl.federation.storage import read_state
 
+pytestmark = pytest.mark.system
+
 LAST = support.TINY[2]
 
 

@@ -15,6 +15,8 @@ from reliability.ranks import DDP, GOES_ON, LINES, child_of, ended, kill_one, st
 
 from fedreid_pl.engines.peers import Peers, of_communication
 
+pytestmark = pytest.mark.system
+
 needs_two = pytest.mark.skipif(
     (os.cpu_count() or 1) < 2 or not Path("/proc/self/task").exists(), reason="needs two processors, and /proc"
 )

@@ -172,13 +172,13 @@ def test_open_set_and_reranked_scores_stand_apart(tmp_path: Path) -> None:
         again = {"rank1": 0.9 - level / 10, "rank5": 0.95, "rank10": 0.96, "mAP": 0.7}
         entry = {"open_set": {"global": measures}, "reranked": {"global": again}}
         content["tests"] = {**content["tests"], test: {**content["tests"][test], **entry}}
-    content["thresholds"] = {"global": {"value": 0.625, "far": 0.01, "queries": 40, "clients": 2}}
+    content["thresholds"] = {"global": {"value": 0.625, "far": 0.01, "queries": 40, "clients": 2, "persons": 50}}
     text = report_of_run(single(tmp_path / "run", inspection=content)).to_html()
     page = Page(text)
     open_set = next(rows for rows in page.tables if "false alarms" in rows[0])
     assert open_set[0] == ["model", "test set", "TPR, FPR 1 %", "DIR, FAR 1 %", "false alarms"]
     assert open_set[1] == ["global model", TESTS[0], "50.0", "25.0", "3.0"]
-    assert "threshold 0.6250 of the global model, 1.0 % false alarms in 40 searches" in text
+    assert "Threshold of the global model: 0.6250, 1.0 % false alarms in 40 searches" in text
     reranked = next(rows for rows in page.tables if "re-ranked mAP" in rows[0])
     assert [row[2] for row in reranked[1:]] == ["90.0", "80.0"]
     assert not any("90.0" in row for rows in page.tables if rows is not reranked for row in rows)

@@ -184,6 +184,7 @@ def _add(path: Path, name: str, count: int) -> None:
         gallery.add(some(4, seed=number), [f"{name}{number}"] * 4)
 
 
+@pytest.mark.system
 def test_processes_add_while_another_searches(tmp_path: Path) -> None:
     path = tmp_path / "g.db"
     gallery = Gallery(path)
@@ -201,6 +202,7 @@ def test_processes_add_while_another_searches(tmp_path: Path) -> None:
     assert len(gallery) == 120 and sizes == sorted(sizes) and len(gallery.persons()) == 30
 
 
+@pytest.mark.system
 def test_a_killed_writer_leaves_a_readable_gallery(tmp_path: Path) -> None:
     path = tmp_path / "g.db"
     gallery = Gallery(path)

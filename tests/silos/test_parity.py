@@ -60,6 +60,7 @@ def test_silos_end_with_the_bits_of_the_sequential_engine(exp: str, tiny_root: P
     ("words", "named"),
     [
         (("exp=centralized",), "data.scenario=merged"),
+        (("exp=fedpav", "model.name=networks:wide"), "a silo imports no code that a message names"),
         (("exp=fedpav_rw", "callbacks.reweighting.probe=code"), "sequential_order"),
     ],
 )

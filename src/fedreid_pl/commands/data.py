@@ -22,7 +22,8 @@ def data(words: list[str]) -> int:
     options, rest = take(words[show:], "out")
     config = compose(rest)
     from fedreid_pl.data.federated import VALIDATION
-    from fedreid_pl.data.scenarios import load_federated_data, locate_root
+    from fedreid_pl.data.locating import locate_root
+    from fedreid_pl.data.scenarios import load_federated_data
     from fedreid_pl.reporting.status import Status
     from fedreid_pl.reporting.tables import text_table
     from fedreid_pl.reporting.terminal import columns

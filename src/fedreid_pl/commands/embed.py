@@ -26,7 +26,7 @@ def embed(words: list[str]) -> int:
         raise FedReIDError(f"out={out}: the name must end with {', '.join(SUFFIXES)}")
     model = load_model(run, options)
     status, batch = Status(), number("batch_size", options.get("batch_size", "64"))
-    found = model.embed_files(folder, flip, batch, lambda done, all: status(f"{done} of {all}"))
+    found = model.embed_files(folder, flip, batch, lambda done, all: status(f"embedding pictures: {done} of {all}"))
     status.done()
     name_damaged(found.damaged)
     if not len(found):

@@ -35,7 +35,7 @@ def search(words: list[str]) -> int:
     given = _threshold(options["threshold"]) if "threshold" in options else None
     model = load_model(run, options)
     if given is not None:
-        model.threshold = given
+        model.threshold, model.calibrated_on = given, None
     gallery, pictures = _gallery(model, place, options)
     found = model.embed_files(_existing(query))
     name_damaged(found.damaged)
@@ -57,6 +57,11 @@ def search(words: list[str]) -> int:
         complain("note: the threshold is not for re-ranked distances or means over rows, so it is not applied")
     elif threshold is None:
         complain("note: no threshold is calibrated, so the best match may be somebody else; see docs/use.md")
+    elif model.calibrated_on is not None and len(gallery.persons()) > model.calibrated_on:
+        complain(
+            f"note: the threshold was calibrated on galleries of up to {model.calibrated_on} persons; among "
+            f"{len(gallery.persons())} more absent persons resemble somebody, see docs/use.md"
+        )
     if "page" in options:
         from fedreid_pl.retrieval.page import write_page
 
@@ -93,7 +98,7 @@ def _gallery(model: ReIDModel, place: str, options: dict[str, str]) -> tuple[Gal
     gallery = Gallery(options.get("save"), index=index, audit=audit)
     if len(gallery):
         raise FedReIDError(f"save={options['save']}: exists; search it by its name, or give another one")
-    found = model.embed_files(path, progress=lambda done, all: status(f"{done} of {all}"))
+    found = model.embed_files(path, progress=lambda done, all: status(f"embedding pictures: {done} of {all}"))
     status.done()
     name_damaged(found.damaged)
     if not len(found):

@@ -16,22 +16,20 @@ from fedreid_pl.data.decoding import decode_all
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.inventory_counts import Inventory
 from fedreid_pl.data.layouts import find_layouts, recognise_layout
+from fedreid_pl.data.locating import (
+    dataset_folders,
+    locate_dataset,
+    locate_root,
+    named_layout,
+    read_dataset,
+    unread_folders,
+)
 from fedreid_pl.data.naming import dataset_names, public_name, split_entry
 from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
-from fedreid_pl.data.scenarios import (
-    camera_remark,
-    dataset_folders,
-    federate,
-    locate_dataset,
-    locate_root,
-    named_layout,
-    read_dataset,
-    unmatched_remarks,
-    unread_folders,
-)
+from fedreid_pl.data.scenarios import camera_remark, federate, unmatched_remarks
 from fedreid_pl.data.synthetic import are_synthetic
 from fedreid_pl.errors import FedReIDError
 

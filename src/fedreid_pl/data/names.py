@@ -213,9 +213,10 @@ def why_no_person(name: str) -> str:
     return f"{reason}; {_set('(?P<person>[0-9]+)_c(?P<camera>[0-9]+)')}"
 
 
-def why_no_camera() -> str:
-    """Returns what to do about names without a camera."""
-    return f"holds no camera, such as c1 or cam_1; {_set('_(?P<camera>[0-9]+)_')}"
+def why_no_camera(other: str | None = None) -> str:
+    """Returns what to do about names without a camera, `other` being a name that holds one."""
+    but = f", but {other} does" if other is not None else ""
+    return f"holds no camera, such as c1 or cam_1{but}; {_set('_(?P<camera>[0-9]+)_')}"
 
 
 def _unclear(like: re.Match[str]) -> str:

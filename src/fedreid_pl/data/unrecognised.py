@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedreid_pl.data.catalogue import subfolders
 from fedreid_pl.data.layouts import Layout, find_layouts, recognise_layout
+from fedreid_pl.data.readers.crops import holds_pictures
 from fedreid_pl.data.readers.msmt17 import LISTS
 from fedreid_pl.data.readers.original import FLAT, FOLDERS
 from fedreid_pl.data.readers.picture_files import is_picture, is_system_folder
@@ -71,7 +72,13 @@ def why_not(folder: Path, layout: Layout | None = None) -> str:
     held = ", ".join(map(printable, names[:SHOWN])) + (
         f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     )
-    return f"is in no layout that data.layout=auto recognises, and none comes close; it holds {held or 'nothing'}"
+    crops = (
+        f"; if it holds crops of persons, name it with data=crops data.root={folder}"
+        if holds_pictures(folder, 3)
+        else ""
+    )
+    none = "is in no layout that data.layout=auto recognises, and none comes close"
+    return f"{none}; it holds {held or 'nothing'}{crops}"
 
 
 def closest_layouts(folder: Path) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fedreid_pl.federation.client.worker import Look
 from fedreid_pl.functional.open_set import (
@@ -30,7 +29,8 @@ def open_set_look(sets: RankedSets) -> Look:
     """Returns the open-set measures of a test set, and the two best scores of every query as `bests` `[2, Q]`."""
     scores = open_set_scores(*sets[:6])
     bests = torch.stack([scores.best_genuine, scores.best_impostor]).cpu()
-    return {"open_set": open_set_summary(scores), "bests": bests, "gallery": len(sets.gallery)}
+    persons = len(sets.gallery_identities[sets.gallery_identities >= 0].unique())
+    return {"open_set": open_set_summary(scores), "bests": bests, "persons": persons, "gallery": len(sets.gallery)}
 
 
 def calibrated(looks: Iterable[Look]) -> dict[str, dict[str, Any]]:
@@ -41,17 +41,22 @@ def calibrated(looks: Iterable[Look]) -> dict[str, dict[str, Any]]:
 
     Returns:
         By model `value`, a cosine similarity; `far`, the share of absent persons that it lets through; `queries` and
-        `clients`, how many it was chosen by.
+        `clients`, how many it was chosen by; `persons`, those of the largest gallery among them.
     """
-    found: dict[str, list[Tensor]] = {}
+    found: dict[str, list[Look]] = {}
     for look in looks:
-        found.setdefault(look["model"], []).append(look["bests"])
+        found.setdefault(look["model"], []).append(look)
     thresholds = {}
     for model, parts in found.items():
-        bests = torch.cat(parts, 1)
+        bests = torch.cat([look["bests"] for look in parts], 1)
         value = threshold_at_far(without_pairs(*bests), FAR)
         if math.isfinite(value):
-            thresholds[model] = {"value": value, "far": FAR, "queries": bests.shape[1], "clients": len(parts)}
+            counts = {
+                "queries": bests.shape[1],
+                "clients": len(parts),
+                "persons": max(look["persons"] for look in parts),
+            }
+            thresholds[model] = {"value": value, "far": FAR, **counts}
     return dict(sorted(thresholds.items(), key=lambda item: (item[0] != GLOBAL, item[0])))
 
 

@@ -102,4 +102,6 @@ def _wrong(dataset: DatasetCheck) -> list[str]:
     if len(dataset.unreadable) > SHOWN:
         total = len(dataset.unreadable)
         lines.append(f"{dataset.name}: {total:,} unreadable images, {SHOWN} of them named; json=FILE names all")
+    if dataset.unreadable:
+        lines.append(f"{dataset.name}: replace or remove such files; data.on_bad_image=skip trains without them")
     return lines

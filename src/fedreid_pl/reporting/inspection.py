@@ -9,7 +9,7 @@
                       "ranked": [{"query": {"identity", "camera", "image"}, "hardest": bool, "average_precision",
                                   "gallery": [{"identity", "camera", "score", "correct", "image"}, ... up to ten]}],
                       "confusions": [{"identity", "mistaken_for", "count"}]}},
-     "thresholds": {MODEL: {"value", "far", "queries", "clients"}}, only with data.val_ids,
+     "thresholds": {MODEL: {"value", "far", "queries", "clients", "persons"}}, only with data.val_ids,
      "embedding": {"method", "model", "explained": {"before", "after"},
                    "points": [{"test", "identity", "camera", "before": [x, y], "after": [x, y]}]} or null}
 
@@ -49,6 +49,7 @@ class Threshold(TypedDict):
     far: Share
     queries: Count
     clients: Count
+    persons: Count
 
 
 class Query(TypedDict):

@@ -89,19 +89,23 @@ class GalleryFile:
 
     def read(self) -> tuple[list[Row], Tensor]:
         """All rows in the order in which they were added, and their features `[N, D]` float32."""
-        found = self._tried(
-            lambda: self._database.execute(
+        rows: list[Row] = []
+        joined, sizes = bytearray(), set[int]()
+
+        def take() -> None:
+            for *values, feature in self._database.execute(
                 "SELECT number, person, camera, source, expires_at, feature FROM rows ORDER BY number"
-            ).fetchall()
-        )
-        rows = [Row(*values[:5]) for values in found]
-        sizes = {len(values[5]) for values in found}
+            ):
+                rows.append(Row(*values))
+                sizes.add(len(feature))
+                joined.extend(feature)  # one row after the other: a million of them are gigabytes
+
+        self._tried(take)
         if len(sizes) > 1:
             raise FedReIDError(f"{self.path}: is damaged (features of different sizes)")
-        if not found:
+        if not rows:
             return [], torch.empty(0, 0)
-        joined = bytearray().join(values[5] for values in found)
-        return rows, torch.frombuffer(joined, dtype=torch.float32).view(len(found), -1)
+        return rows, torch.frombuffer(joined, dtype=torch.float32).view(len(rows), -1)
 
     def add(
         self, rows: Sequence[Row], features: Tensor, expires_at: float | None, header: dict[str, Any] | None

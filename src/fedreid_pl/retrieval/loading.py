@@ -74,8 +74,8 @@ def load(
         dim=backbone.feature_dim,
     )
     whose = client if client is not None and not state["models"] else "global"
-    threshold = read_thresholds(folder, state["round"]).get(whose, {}).get("value")
-    return ReIDModel(backbone, card, device, threshold)
+    entry = read_thresholds(folder, state["round"]).get(whose, {})
+    return ReIDModel(backbone, card, device, entry.get("value"), entry.get("persons"))
 
 
 def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:

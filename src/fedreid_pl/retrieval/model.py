@@ -31,7 +31,7 @@ class ModelCard:
 
     Args:
         experiment, data, seed, round: of the run that trained the model.
-        synthetic: whether the training pictures were drawn; `None` if unknown.
+        synthetic: whether the run found, when it was trained, that this program had drawn all of its pictures.
         backbone: name of the network.
         client: the client whose model this is, `None` for the global model.
         sha256: hash of the weights.
@@ -76,14 +76,22 @@ class ReIDModel:
         backbone: maps normalised pictures `[B, 3, H, W]` to features `[B, D]`.
         card: where the backbone comes from and what it takes.
         device: where it computes.
-        threshold: the cosine similarity from which two pictures are taken to show one person, calibrated on
+        threshold: the cosine similarity above which two pictures are taken to show one person, calibrated on
             validation persons; `None`: not calibrated.
+        calibrated_on: persons of the largest gallery that the threshold was calibrated on. Among more persons more
+            absent ones are reported as found.
     """
 
     def __init__(
-        self, backbone: nn.Module, card: ModelCard, device: str | torch.device = "cpu", threshold: float | None = None
+        self,
+        backbone: nn.Module,
+        card: ModelCard,
+        device: str | torch.device = "cpu",
+        threshold: float | None = None,
+        calibrated_on: int | None = None,
     ) -> None:
-        self.backbone, self.card, self.threshold = backbone, card, threshold
+        self.backbone, self.card = backbone, card
+        self.threshold, self.calibrated_on = threshold, calibrated_on
         self.to(device)
 
     def __repr__(self) -> str:

@@ -10,9 +10,9 @@ from dataset_files import message_of, read, rows_of, touch
 
 from fedreid_pl.config import compose
 from fedreid_pl.data.federated import TestSet
+from fedreid_pl.data.locating import dataset_folders
 from fedreid_pl.data.readers.crops import find_crops
 from fedreid_pl.data.samples import DISTRACTOR, JUNK
-from fedreid_pl.data.scenarios import dataset_folders
 from fedreid_pl.errors import FedReIDError
 
 SHOTS = [(p, c, k) for p in range(1, 9) for c in (1, 2, 3) for k in range(3) if p > 2 or c == 1]

@@ -120,8 +120,7 @@ def read_named(root: Path, images: Sequence[Image], pattern: str | None, *, need
     if without and (has_cameras or (needs_camera and pattern is None)):
         path = root / images[without[0]].path
         others = next((image.path for image, camera in zip(images, cameras, strict=True) if camera is not None), None)
-        but = f", but others do, such as {others}" if others is not None else ""
-        raise FedReIDError(f"{path}: the name {why_no_camera()}{but}")
+        raise FedReIDError(f"{path}: the name {why_no_camera(others)}")
     numbers = number_cameras(camera for camera in cameras if camera is not None)
     are_folders = images[0].person is not None
     who, numbered = number_persons(root, {person for person in persons if person is not None}, are_folders)

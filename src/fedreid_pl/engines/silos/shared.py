@@ -10,7 +10,9 @@ from pathlib import Path
 from fedreid_pl.config import Config, DataConfig, ReportConfig, TrainerConfig, compose, load_config, to_yaml
 from fedreid_pl.config.compose import flat
 from fedreid_pl.config.schema import EngineConfig, WandbConfig
-from fedreid_pl.data.scenarios import NO_CAMERAS, dataset_folders, locate_root
+from fedreid_pl.config.trusted import is_import_path
+from fedreid_pl.data.locating import dataset_folders, locate_root
+from fedreid_pl.data.scenarios import NO_CAMERAS
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.storage import write_text
 
@@ -38,6 +40,11 @@ def check_shareable(config: Config) -> None:
         )
     if config.data.clients != "all":
         raise FedReIDError(f"data.clients={config.data.clients}: with engine=silos the federation's folder says who")
+    if is_import_path(config.model.name):
+        raise FedReIDError(
+            f"model.name={config.model.name}: a silo imports no code that a message names; with engine=silos choose a "
+            "network that fedreid-pl or timm has"
+        )
     if config.trainer.devices > 1 or config.trainer.num_nodes > 1:
         raise FedReIDError(
             f"trainer.devices={config.trainer.devices} trainer.num_nodes={config.trainer.num_nodes}: the coordinator "

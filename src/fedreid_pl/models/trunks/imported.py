@@ -36,8 +36,8 @@ class ImportedTrunk(Trunk):
         name = f"model.name={path}"
         if not is_trusted(path):
             raise FedReIDError(
-                f"{name}: is an import path in a run's folder, from which no code is loaded; if you trust it, repeat "
-                f"the command with {name}"
+                f"{name}: is an import path in a run's folder or in a message, from which no code is loaded; if you "
+                f"trust it, repeat the command with {name}"
             )
         build = _found(path, name)
         try:

@@ -69,10 +69,10 @@ def _thresholds(lines: Sequence[Line]) -> list[str]:
     for run in runs:
         entry = ((run.inspection or {}).get("thresholds") or {}).get("global")
         if entry:
-            name = f"{run.config.name}, seed {run.config.seed}: " if len(runs) > 1 else ""
+            name = f" of {run.config.name}, seed {run.config.seed}" if len(runs) > 1 else ""
             said.append(
-                f"{name}threshold {entry['value']:.4f} of the global model, {percent(entry['far'])} % false alarms in "
-                f"{entry['queries']} searches for validation persons."
+                f"Threshold of the global model{name}: {entry['value']:.4f}, {percent(entry['far'])} % false alarms in "
+                f"{entry['queries']} searches for validation persons, at most {entry['persons']} of them in a gallery."
             )
     if not said:
         return ["No threshold was calibrated: data.val_ids=0.1 in training holds out validation persons for it."]
