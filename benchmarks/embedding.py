@@ -15,12 +15,12 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from figures import Report
 from image_cache import HEIGHT, WIDTH, make_images
+from ranking import seconds
 
 import fedreid_pl
 from fedreid_pl.cli import main as command
@@ -37,13 +37,6 @@ def make_model(name: str) -> ReIDModel:
     backbone = build_backbone(ModelConfig(name=name, weights="none"))
     where = ("", "", True, name, 0, 0, None, "")
     return ReIDModel(backbone, ModelCard(*where, HEIGHT, WIDTH, backbone.feature_dim))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def measure(report: Report, name: str, files: list[Path], repeats: int) -> None:

@@ -59,7 +59,8 @@ def generate(size: Size, dim: int, noise: float, device: str) -> tuple[tuple[Ten
     return sides[0], sides[1]
 
 
-def seconds(function: Callable[[], object], device: str) -> float:
+def seconds(function: Callable[[], object], device: str = "cpu") -> float:
+    """Time of one call."""
     start = time.perf_counter()
     function()
     if device == "cuda":

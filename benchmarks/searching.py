@@ -13,25 +13,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from figures import Report
+from ranking import seconds
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fedreid_pl.retrieval.gallery import Gallery
 
 PART, K = 50_000, 10
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def fill(path: Path, rows: int, dim: int, draws: torch.Generator) -> None:
