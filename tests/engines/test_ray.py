@@ -18,7 +18,7 @@ import torch
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
 from fedreid_pl.engines.ray.cluster import Cluster
-from fedreid_pl.engines.ray.leftovers import MARK, processes_of, sessions_folder
+from fedreid_pl.engines.ray.leftovers import marked_sessions, processes_of
 from fedreid_pl.engines.ray.schedule import Schedule
 from fedreid_pl.federation.messages import ClientJob
 from fedreid_pl.federation.storage import read_state
@@ -195,8 +195,10 @@ def listening(process: int) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
 def test_all_ports_of_a_ray_of_our_own_are_on_the_loopback_address(slots: list[Any]) -> None:
-    sessions = [mark.parent for mark in sessions_folder().glob(f"session_*/{MARK}")]
-    (session,) = [folder for folder in sessions if f'"driver": {os.getpid()},' in (folder / MARK).read_text()]
+    import ray
+
+    ray.get([slot.ready.remote() for slot in slots])
+    (session,) = [folder for folder, driver, _ in marked_sessions() if driver == os.getpid()]
     addresses = [address for process in processes_of(session) for address in listening(process)]
     assert len(addresses) >= 5, "Ray's own processes and its slots"
     assert set(addresses) <= {"127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1", "::1"}

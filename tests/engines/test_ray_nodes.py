@@ -134,11 +134,7 @@ def test_two_nodes_without_a_shared_folder_one_is_lost(tiny_root: Path, tmp_path
 
 def sessions_of(number: int) -> list[Path]:
     """Ray's sessions that a driver has started."""
-    found = []
-    for mark in leftovers.sessions_folder().glob(f"session_*/{leftovers.MARK}"):
-        if f'"driver": {number},' in mark.read_text():
-            found.append(mark.parent)
-    return found
+    return [folder for folder, driver, _ in leftovers.marked_sessions() if driver == number]
 
 
 def test_a_killed_and_an_interrupted_driver(

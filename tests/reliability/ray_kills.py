@@ -46,12 +46,8 @@ def victims(driver: int, kind: str) -> list[int]:
     if kind == "driver":
         return [driver]
     found = []
-    for mark in leftovers.sessions_folder().glob(f"session_*/{leftovers.MARK}"):
-        try:
-            mine = json.loads(mark.read_text())["driver"] == driver
-        except (OSError, ValueError):
-            continue
-        for number in leftovers.processes_of(mark.parent) if mine else ():
+    for folder, owner, _ in leftovers.marked_sessions():
+        for number in leftovers.processes_of(folder) if owner == driver else ():
             try:
                 title = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
             except OSError:

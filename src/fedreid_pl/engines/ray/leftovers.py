@@ -13,9 +13,19 @@ from pathlib import Path
 MARK = "fedreid_pl.json"
 
 
-def sessions_folder() -> Path:
-    """Where Ray keeps its sessions on this machine."""
-    return Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"
+def marked_sessions() -> Iterator[tuple[Path, int, int]]:
+    """Yields (folder, id of the driver, its start) of the sessions on this machine that the user's runs have marked."""
+    for mark in sorted((Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray").glob(f"session_*/{MARK}")):
+        try:
+            state = mark.lstat()
+            if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_size > 1000:
+                continue
+            found = json.loads(mark.read_text(encoding="ascii"))
+            driver, started = int(found["driver"]), int(found["started"])
+        except (OSError, ValueError, LookupError, TypeError, OverflowError):
+            continue
+        if not mark.parent.is_symlink():  # session_latest
+            yield mark.parent, driver, started
 
 
 def mark_session(folder: str) -> None:
@@ -33,7 +43,9 @@ def end_leftovers() -> list[int]:
     files lies in the session's folder.
     """
     ended = []
-    for folder in _left_sessions():
+    for folder, driver, started in marked_sessions():
+        if _started(driver) == started:
+            continue
         for number in processes_of(folder):
             with suppress(OSError):
                 os.kill(number, signal.SIGKILL)
@@ -41,20 +53,6 @@ def end_leftovers() -> list[int]:
         with suppress(OSError):
             (folder / MARK).unlink()
     return ended
-
-
-def _left_sessions() -> Iterator[Path]:
-    for mark in sessions_folder().glob(f"session_*/{MARK}"):
-        try:
-            state = mark.lstat()
-            if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_size > 1000:
-                continue
-            found = json.loads(mark.read_text(encoding="ascii"))
-            driver, started = int(found["driver"]), int(found["started"])
-        except (OSError, ValueError, LookupError, TypeError, OverflowError):
-            continue
-        if _started(driver) != started:
-            yield mark.parent
 
 
 def processes_of(folder: Path) -> Iterator[int]:
