@@ -35,7 +35,8 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check soak lint bench clean
+.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check soak lint bench \
+  gpu-pack gpu-check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -102,6 +103,7 @@ soak: install  ## break it: 100 kills at random instants, one of two processes, 
 	$(BIN) tests/reliability/kills.py kills=100 $(ARGS)
 	$(BIN) tests/reliability/ranks.py kills=10
 	$(BIN) tests/reliability/flood.py count=12000
+	$(BIN) tests/reliability/ray_kills.py kills=20
 
 fuzz: install  ## read 5,000 altered inputs of every reader, 100,000 in all with words and YAML; up to three hours
 	$(BIN) tests/reliability/fuzz.py each=5600 $(ARGS)
@@ -114,6 +116,12 @@ lint: install  ## style and types
 bench: install  ## measure the ratios of docs/performance.md: ARGS="--quick" or "--only ranking round"
 	$(BIN) benchmarks $(ARGS)
 	$(BIN) benchmarks/report.py
+
+gpu-pack: install  ## wheels for a GPU machine without network, into gpu-pack/: ARGS="--python 3.12"
+	$(BIN) benchmarks/gpu_pack.py $(ARGS)
+
+gpu-check:  ## measure on a GPU, in at most eight minutes; PYTHON names the environment with torch and this package
+	$(BIN) benchmarks/gpu_check.py $(ARGS)
 
 clean:  ## remove environments, caches and build results; runs/ stays
 	rm -rf $(VENV) .venv-oldest .venv-trackers .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

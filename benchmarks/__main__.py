@@ -32,6 +32,7 @@ BENCHMARKS = (
     Benchmark("round", ("round.py",), ("--repeats", "2")),
     Benchmark("training", ("training.py",), ("--repeats", "1")),
     Benchmark("many_clients", ("many_clients.py",), ("--repeats", "1", "--clients", "100", "--rounds", "3")),
+    Benchmark("ray_rounds", ("ray_rounds.py",), ("--repeats", "1", "--rounds", "2")),
     Benchmark("ranking", ("ranking.py", "--single-shot"), ("--repeats", "2", "--size", "small")),
     Benchmark("ranking_msmt17", ("ranking.py", "--size", "msmt17", "--repeats", "2"), ("--size", "small")),
     Benchmark("indexing", ("indexing.py",), ("--repeats", "1")),

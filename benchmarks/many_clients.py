@@ -1,6 +1,7 @@
 """What 1,000 clients cost when ten train in a round, against a federation of those ten alone.
 
     python benchmarks/many_clients.py [--clients 1000] [--present 10] [--rounds 20] [--repeats 3]
+    python benchmarks/many_clients.py --clients 10000 --present 20 --persons 2 --words engine=ray engine.slots=2
 
 Every client has eight persons with eight images of noise (64 x 32), dealt out by identity from one generated dataset:
 a client's work and the one test set are the same in both federations. Each run is a process of its own, with the small
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,15 +28,16 @@ from PIL import Image
 from processes import Seconds, seconds
 
 from fedreid_pl.config import compose
+from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.experiment import train
-from fedreid_pl.federation.server.costs import peak_memory
+from fedreid_pl.federation.memory import peak_memory
 from fedreid_pl.federation.server.loop import FederationLoop
 
 PERSONS, IMAGES, CAMERAS = 8, 8, 2
 """Of one client: persons, and images of each."""
 
 
-def write_dataset(folder: Path, clients: int) -> None:
+def write_dataset(folder: Path, clients: int, persons: int) -> None:
     """Training images of all clients and a small test set, in Market-1501's layout."""
     draws = np.random.default_rng(0)
 
@@ -46,7 +49,7 @@ def write_dataset(folder: Path, clients: int) -> None:
 
     for split in ("bounding_box_train", "query", "bounding_box_test"):
         (folder / split).mkdir(parents=True)
-    for person in range(1, clients * PERSONS + 1):
+    for person in range(1, clients * persons + 1):
         for number in range(IMAGES):
             write("bounding_box_train", person, 1 + number % CAMERAS, number)
     for person in range(90_001, 90_021):
@@ -55,14 +58,21 @@ def write_dataset(folder: Path, clients: int) -> None:
 
 
 class Costs(NamedTuple):
-    """Of one federation: bytes of the process at its peak, seconds of a round by the clock and of the processor."""
+    """Of one federation.
+
+    Args:
+        peak: bytes of the process at its peak, and of the slots of `engine=ray`.
+        clock, processor: seconds of a round.
+        listing: seconds that reading the lists of all clients took.
+    """
 
     peak: float
     clock: float
     processor: float
+    listing: float
 
 
-def federation(root: Path, clients: int, present: int, rounds: int) -> Costs:
+def federation(root: Path, clients: int, present: int, rounds: int, more: list[str]) -> Costs:
     """Runs one in this process; a round's seconds are the median without the first round and the one that evaluates."""
     times: list[Seconds] = []
     run_round = FederationLoop.run_round
@@ -80,15 +90,25 @@ def federation(root: Path, clients: int, present: int, rounds: int) -> Costs:
             *(f"clients_per_round={present}", f"rounds={rounds}", f"evaluate_every={rounds}"),
             f"output_dir={folder}/run",
         ]
-        train(compose(words), Path(folder) / "run")
+        config = compose([*words, *more])
+        start = time.perf_counter()
+        load_federated_data(config.data)
+        listing = time.perf_counter() - start
+        loop = train(config, Path(folder) / "run")
     clock, processor = (statistics.median(column) for column in zip(*times[1:-1], strict=True))
-    return Costs(peak_memory(), clock, processor)
+    slots = [
+        row for row in loop.context.costs.timings.records if row.metric == "peak_memory_bytes" and "slot" in row.name
+    ]
+    largest = {row.name: max(other.value for other in slots if other.name == row.name) for row in slots}
+    return Costs(peak_memory() + sum(largest.values()), clock, processor, listing)
 
 
-def run(root: Path, clients: int, present: int, rounds: int) -> Costs:
+def run(root: Path, clients: int, present: int, rounds: int, more: list[str]) -> Costs:
     """`federation` in a process of its own."""
     command = [sys.executable, __file__, "--child", str(root), "--clients", str(clients), "--present", str(present)]
-    done = subprocess.run([*command, "--rounds", str(rounds)], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [*command, "--rounds", str(rounds), "--words", *more], stdout=subprocess.PIPE, text=True, check=True
+    )
     return Costs(*json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -99,11 +119,13 @@ def main() -> None:
     parser.add_argument("--present", type=int, default=10, help="clients in a round; the size of the small federation")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--persons", type=int, default=PERSONS, help="of one client")
+    parser.add_argument("--words", nargs="*", default=[], help="further words of every run, such as engine=ray")
     parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print(json.dumps(federation(args.child, args.clients, args.present, args.rounds)))
+        print(json.dumps(federation(args.child, args.clients, args.present, args.rounds, args.words)))
         return
 
     report = Report(f"{args.clients} clients")
@@ -111,13 +133,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for clients in (args.present, args.clients):
-            write_dataset(root / f"people-{clients}", clients)
+            write_dataset(root / f"people-{clients}", clients, args.persons)
         for repeat in range(args.repeats):
             order = (args.present, args.clients) if repeat % 2 else (args.clients, args.present)
-            costs = {clients: run(root, clients, args.present, args.rounds) for clients in order}
+            costs = {clients: run(root, clients, args.present, args.rounds, args.words) for clients in order}
             pairs.append((costs[args.clients], costs[args.present]))
     for clients, column in zip((args.clients, args.present), zip(*pairs, strict=True), strict=True):
         report.add(f"peak memory with {clients} clients", [one.peak / 2**20 for one in column], unit="MiB")
+        report.add(f"listing of {clients} clients", [one.listing for one in column], "at most 5 s", unit="s")
         report.add(f"round with {clients} clients", [one.clock for one in column], unit="s")
     who = f"{args.clients} clients / {args.present}"
     report.add(f"peak memory, {who}", [many.peak / few.peak for many, few in pairs], "at most 1.3")

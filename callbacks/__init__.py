@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_type_hints
 
+from fedreid_pl.config import Config
 from fedreid_pl.config.values import fitting
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.callback import FederationCallback
@@ -62,6 +63,16 @@ def callback_factory(
     made = make()  # a constructor may refuse a value: now rather than in the first round
     _check(made, engine, provides)  # an option may need more than the class does
     return make
+
+
+def callbacks_of(config: Config) -> Callable[[], dict[str, FederationCallback]]:
+    """Returns `callback_factory` for the algorithms and the engine of a configuration.
+
+    Raises:
+        FedReIDError: as `callback_factory`, and for an algorithm that the engine cannot run.
+    """
+    engine = config.engine.name
+    return callback_factory(config.callbacks, engine, SEQUENTIAL if engine == "sequential" else ())
 
 
 def _check(parts: Mapping[str, Part], engine: str, provides: Collection[str]) -> None:

@@ -20,6 +20,7 @@ from fedreid_pl.data.images import ImageSource
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.forward import ForwardPass
 from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.functional.distillation import distillation_loss, mean_feature
 from fedreid_pl.functional.finite import first_not_finite
@@ -133,7 +134,9 @@ class Distillation(FederationCallback):
         for number in range(self.passes):
             for chunk in self._chunks(federation, number):
                 if number == 0 or not fixed:
-                    teachers = (self._teach(federation, update, chunk, number) for update in updates)
+                    teachers = federation.server.features(
+                        self._teach(federation, update, chunk, number) for update in updates
+                    )
                     mean = mean_feature(teachers, self.normalize != "none")
                     targets = targets if len(targets) else mean.new_empty(public, mean.shape[1])
                     targets[torch.cat([batch.rows for batch in chunk])] = mean
@@ -146,22 +149,23 @@ class Distillation(FederationCallback):
                     total += loss.detach() * len(batch.rows)
         return total / (public * self.passes)
 
-    @torch.no_grad()
-    def _teach(self, federation: RoundContext, update: ClientUpdate, chunk: Sequence[Batch], number: int) -> Tensor:
-        """One teacher's features `[images of the chunk, D]`."""
-        teacher = federation.server.network(1)
-        teacher.load_state_dict(update.backbone)
-        teacher.train(self.mode == "train")
-        return torch.cat(
-            [self._forward(federation, teacher, batch, number, "teacher", update.client) for batch in chunk]
-        )
+    def _teach(
+        self, federation: RoundContext, update: ClientUpdate, chunk: Sequence[Batch], number: int
+    ) -> ForwardPass:
+        """One teacher's forward pass over the images of the chunk."""
+        batches = [batch.images for batch in chunk]
+        train, what = self.mode == "train", f"a teacher's forward pass ({update.client})"
+        seeds = [self._seed(federation, batch, number, "teacher", update.client) for batch in chunk] if train else []
+        return ForwardPass(update.backbone, batches, train, seeds, what)
 
     def _forward(self, federation: RoundContext, network: nn.Module, batch: Batch, number: int, *who: str) -> Tensor:
         """Features of a batch; dropout depends on what it is for, not on what was drawn before."""
         if self.mode == "train":
-            seed = derive_seed(federation.seed, federation.round, "distillation", number, batch.number, *who)
-            seed_generators(seed)
+            seed_generators(self._seed(federation, batch, number, *who))
         return network(normalize(batch.images))
+
+    def _seed(self, federation: RoundContext, batch: Batch, number: int, *who: str) -> int:
+        return derive_seed(federation.seed, federation.round, "distillation", number, batch.number, *who)
 
     def _chunks(self, federation: RoundContext, number: int) -> Iterator[list[Batch]]:
         """The batches of one pass, shuffled, some at a time; every image is read once."""

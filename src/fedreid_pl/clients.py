@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.callbacks import callbacks_of
 from fedreid_pl.config import Config
 from fedreid_pl.data.cache_folder import chosen_folder
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.federation.client.store import ClientStore
+from fedreid_pl.federation.client.store import ClientStore, KeptState
 from fedreid_pl.federation.client.trainer import build_trainer, launch, quiet
 from fedreid_pl.federation.client.worker import ClientWorker
+from fedreid_pl.federation.messages import State
 from fedreid_pl.federation.precision import resolve_precision
 from fedreid_pl.inspection.look import LookBehind
 from fedreid_pl.models.compiled import CompiledTrunk
+from fedreid_pl.models.weights import copy_state
 from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.terminal import say
-from fedreid_pl.start import initial_backbone
+from fedreid_pl.start import empty_backbone, initial_backbone
 
 
 @dataclass
@@ -46,21 +49,37 @@ def build_worker(config: Config, folder: Path, session: str | None = None) -> Cl
     Raises:
         FedReIDError: for data, weights or devices that cannot be had.
     """
-    worker = build_client_parts(config, folder, callback_factory(config.callbacks)).worker
+    worker = build_client_parts(config, folder, callbacks_of(config)).worker
     worker.session = session
     return worker
 
 
-def build_client_parts(config: Config, folder: Path, make_callbacks: Any) -> Parts:
+def build_client_parts(
+    config: Config,
+    folder: Path,
+    make_callbacks: Any,
+    initial: State | None = None,
+    store: KeptState | None = None,
+    share: int = 1,
+) -> Parts:
     """Returns the data and the worker of a run's clients, made from its configuration and folder alone.
+
+    Args:
+        config, folder, make_callbacks, store, share: see `build_parts`.
+        initial: weights that the run begins with; `None`: from where the configuration says.
 
     Raises:
         FedReIDError: for data, weights or devices that cannot be had.
     """
     quiet()
     config = resolve_precision(config)
-    data, backbone = load_federated_data(config.data), initial_backbone(config)
-    return build_parts(config, data, backbone, folder, launch(config), make_callbacks)
+    data = load_federated_data(config.data)
+    if initial is None:
+        backbone = initial_backbone(config)
+    else:
+        backbone = empty_backbone(config)
+        copy_state(initial, backbone)
+    return build_parts(config, data, backbone, folder, launch(config), make_callbacks, store=store, share=share)
 
 
 def build_parts(
@@ -72,28 +91,72 @@ def build_parts(
     make_callbacks: Any,
     writable: bool = True,
     status: Status | None = None,
+    store: KeptState | None = None,
+    share: int = 1,
 ) -> Parts:
-    """The clients' data and the worker that does their turns; `writable=False` if the clients keep nothing."""
+    """The clients' data and the worker that does their turns.
+
+    Args:
+        config: of the run.
+        data: of all clients.
+        backbone: with the weights that the run begins with.
+        folder: the run's.
+        trainer: from `launch`.
+        make_callbacks: see `callback_factory`.
+        writable: `False` if the clients keep nothing.
+        status: shows how far preparing pictures has come.
+        store: keeps the clients' state in place of files in `folder/clients`.
+        share: how many processes like this one share the machine's memory and processors; 0 if this process trains
+            nothing itself: it then reads pictures one by one, but for the public set.
+    """
     c = config.data
-    pool = ImagePool(c.height, c.width, c.cache, config.trainer.devices, c.workers)
+    pool = ImagePool(c.height, c.width, c.cache, config.trainer.devices * max(share, 1), c.workers)
     pool.prepare(data.datasets, chosen_folder(c.cache_dir) / "images", status, say)  # whoever decodes says so
     if status is not None:
         status.done()
-    for table in data.tables():
-        pool.source(table)
+    if share:
+        for table in data.tables():
+            pool.source(table)
+    elif data.public is not None:
+        pool.source(data.public)
+    pool.cache = pool.cache if share else "none"
     tell = say if trainer.is_global_zero else None
-    store = ClientStore(folder / "clients", writable and trainer.is_global_zero, tell)
-    datamodules = {
-        name: ReIDDataModule(client, data.tests_of(name), pool, config.data, config.batch_size)
-        for name, client in data.clients.items()
-    }
+    store = store or ClientStore(folder / "clients", writable and trainer.is_global_zero, tell)
+    make_datamodule = lambda name: ReIDDataModule(  # noqa: E731
+        data.clients[name], data.tests_of(name), pool, config.data, config.batch_size
+    )
     make_trainer = lambda callbacks: build_trainer(config, list(callbacks))  # noqa: E731
     worker = ClientWorker(
-        *(config, datamodules, backbone, store, make_callbacks, make_trainer),
-        compiled=_compiled(config, backbone, trainer),
+        *(config, WhenUsed(data.clients, make_datamodule), backbone, store, make_callbacks, make_trainer),
+        compiled=_compiled(config, backbone, trainer) if share else None,
         look_at=LookBehind(config) if trainer.is_global_zero else None,
     )
     return Parts(data, pool, worker)
+
+
+class WhenUsed(Mapping[str, ReIDDataModule]):
+    """Datamodules by client, each made when it is used first: ten thousand clients cost nothing before.
+
+    Args:
+        clients: names, in their order.
+        make: makes the datamodule of a client.
+    """
+
+    def __init__(self, clients: Iterable[str], make: Callable[[str], ReIDDataModule]) -> None:
+        self._made: dict[str, ReIDDataModule | None] = dict.fromkeys(clients)
+        self._make = make
+
+    def __getitem__(self, name: str) -> ReIDDataModule:
+        made = self._made[name]
+        if made is None:
+            made = self._made[name] = self._make(name)
+        return made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 def _compiled(config: Config, backbone: Any, trainer: pl.Trainer) -> CompiledTrunk | None:

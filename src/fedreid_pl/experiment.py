@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.callbacks import callbacks_of
 from fedreid_pl.clients import build_parts
 from fedreid_pl.config import Config, lineage, to_yaml
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImagePool
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.data.synthetic import with_found
+from fedreid_pl.engines import check_engine, on_driver, started_engine, trains_here
 from fedreid_pl.engines.peers import peers_of
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
@@ -57,6 +59,12 @@ def train(config: Config, folder: Path) -> FederationLoop:
         FedReIDError: for every mistake a user can mend.
     """
     quiet()
+    check_engine(config)
+    with started_engine(config) as started:
+        return _train(config, folder, started)
+
+
+def _train(config: Config, folder: Path, started: Any) -> FederationLoop:
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     say: Say = terminal.say if first else (lambda text: None)
     status = Status() if first else None
@@ -71,16 +79,19 @@ def train(config: Config, folder: Path) -> FederationLoop:
         if slow := precision_warning(config):
             say(f"warning: {slow}")
 
-    trainer = launch(config)
+    trainer = launch(on_driver(config))
     try:
         with peers_of(trainer):
-            parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status)
+            share = int(trains_here(config))
+            parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status, share=share)
             inspector = build_inspector(config, parts, config.rounds, trainer) if first else None
             if inspector is not None:
                 # after the numbers, before loggers
                 observers[1:1] = [InspectionFiles(inspector, folder), ReportFile(folder)]
             prepare_images(config, parts.pool, say)
-            loop = build_loop(config, parts, trainer, make_callbacks, folder, observers, inspector=inspector)
+            loop = build_loop(
+                config, parts, trainer, make_callbacks, folder, observers, inspector=inspector, started=started
+            )
             with closing(loop.engine):
                 resume_loop(loop, trainer, say)
                 loop.run()
@@ -111,10 +122,11 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None,
         FedReIDError: for every mistake a user can mend, but for those in the run's folder.
     """
     config = resolve_precision(config, recorded_precision(config, folder))
-    check_devices(config)
+    check_engine(config)
+    check_devices(on_driver(config))
     check_report(config)
     check_wandb_names(config)
-    make_callbacks = callback_factory(config.callbacks)
+    make_callbacks = callbacks_of(config)
     data = load_federated_data(config.data, status)
     config = with_found(config, data)
     lines: list[str] = []
@@ -167,7 +179,21 @@ def resume_loop(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
     trainer.strategy.barrier("checkpoint is read")
     if state is not None:
         loop.load_state_dict(state)
+        if other := other_threads(state):
+            say(f"warning: {other}")
         say(f"resumed after round {loop.context.round} of {loop.context.rounds}")
+
+
+def other_threads(state: Mapping[str, Any]) -> str | None:
+    """Returns a warning for a checkpoint that was computed with another number of threads, `None` for all others."""
+    before, now = state.get("threads"), torch.get_num_threads()
+    if before in (None, now):
+        return None
+    return (
+        f"the run was computed with {before} threads a client, this process computes with {now}; the models continue, "
+        f"but the bits are not those of one number of threads: set OMP_NUM_THREADS={before}, or with engine=ray "
+        f"engine.cpus_per_client={before}"
+    )
 
 
 def evaluate(
@@ -189,11 +215,13 @@ def evaluate(
     """
     quiet()
     config = with_found(resolve_precision(config), data)
-    check_devices(config)
-    make_callbacks = callback_factory(config.callbacks)
+    check_engine(config)
+    check_devices(on_driver(config))
+    make_callbacks = callbacks_of(config)
     backbone = initial_backbone(config)
-    trainer = launch(config)
-    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False)
+    trainer = launch(on_driver(config))
+    share = int(trains_here(config))
+    parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, writable=False, share=share)
     round, looks = checkpoint["round"], inspected and trainer.is_global_zero
     inspector = build_inspector(config, parts, round, trainer) if looks else None
     loop = build_loop(config, parts, trainer, make_callbacks, folder, [], writable=False, inspector=inspector)

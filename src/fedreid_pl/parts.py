@@ -35,7 +35,7 @@ def build_context(config: Config, parts: Parts, trainer: pl.Trainer) -> RoundCon
     public = parts.pool.source(data.public) if data.public is not None else None
     return RoundContext(
         config,
-        {name: datamodule.num_samples for name, datamodule in worker.datamodules.items()},
+        {name: len(client.train) for name, client in data.clients.items()},
         {name: client.tests for name, client in data.clients.items()},
         worker.initial,
         frozenset(name for name, _ in worker.backbone.named_buffers()),
@@ -52,12 +52,14 @@ def build_loop(
     observers: list[Observer],
     writable: bool = True,
     inspector: Inspector | None = None,
+    started: Any = None,
 ) -> FederationLoop:
     """The loop over these parts, before its first round; whoever runs it closes its engine.
 
     Args:
         writable: `False` if nothing is saved.
         inspector: gets what the clients keep behind the scores of its round.
+        started: what `engines.started_engine` has started.
     """
     writes = writable and trainer.is_global_zero
     context = build_context(config, parts, trainer)
@@ -70,7 +72,16 @@ def build_loop(
         if inspector is not None:
             inspector.add(look)
 
-    engine = build_engine(EngineParts(config, folder, parts.worker, announce, deliver, trainer.world_size))
+    engine = build_engine(
+        EngineParts(
+            *(config, folder, parts.worker, announce, deliver, trainer.world_size),
+            measure=context.costs.measure,
+            data=parts.data,
+            started=started,
+        )
+    )
+    if elsewhere := getattr(engine, "features", None):
+        context.server.elsewhere = elsewhere
     try:
         loop = FederationLoop(
             context,

@@ -13,7 +13,7 @@ from fedreid_pl.clients import build_parts
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import VALIDATION, FederatedData
 from fedreid_pl.data.scenarios import load_federated_data
-from fedreid_pl.engines import EngineParts, build_engine
+from fedreid_pl.engines import EngineParts, build_engine, check_engine, on_driver, trains_here
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
@@ -63,18 +63,22 @@ def transfer(
     """
     quiet()
     config = resolve_precision(config)
-    check_devices(config)
+    check_engine(config)
+    check_devices(on_driver(config))
     models = trained_models(config, folder, checkpoint)
     readings = _read_splits(config, data, splits)
-    trainer = launch(config)
+    trainer = launch(on_driver(config))
     scores: dict[tuple[str, str], dict[str, list[float]]] = {}
     thresholds = read_thresholds(folder, checkpoint["round"])
     looks: list[Look] = []
     for part, sets in readings:
         backbone = initial_backbone(config)
         make_callbacks = callback_factory(LOAD_WHOLE)
-        parts = build_parts(part, sets, backbone, folder, trainer, make_callbacks, writable=False)
-        engine = build_engine(EngineParts(part, folder, parts.worker, _ignore, looks.append, trainer.world_size))
+        share = int(trains_here(config))
+        parts = build_parts(part, sets, backbone, folder, trainer, make_callbacks, writable=False, share=share)
+        engine = build_engine(
+            EngineParts(part, folder, parts.worker, _ignore, looks.append, trainer.world_size, data=parts.data)
+        )
         with closing(engine):
             for model in models:
                 whole = {**parts.worker.initial, **model.backbone}

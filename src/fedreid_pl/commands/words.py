@@ -24,10 +24,11 @@ def run_folder(config: Config, words: Sequence[str]) -> Path:
 
 
 def own_places(config: Config, words: Sequence[str]) -> Config:
-    """A run's configuration without the folder for decoded images, unless a word names it.
+    """A run's configuration without the folder for decoded images and without an engine, unless words name them.
 
-    The configuration may come from anybody, so it chooses no folder that is written to.
+    The configuration may come from anybody, so it chooses no folder that is written to and no cluster that is joined.
     """
+    config.engine = compose([word for word in words if word.startswith(("engine=", "engine."))]).engine
     if not any(word.startswith("data.cache_dir=") for word in words):
         config.data.cache_dir = None
     return config

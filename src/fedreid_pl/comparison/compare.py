@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fedreid_pl.callbacks import callback_factory
+from fedreid_pl.callbacks import callbacks_of
 from fedreid_pl.comparison.contents import make_tables
 from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun
 from fedreid_pl.comparison.report import comparison_report
@@ -105,7 +105,7 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
         config = run.config
         check_devices(config)
         check_wandb_names(config)
-        make_callbacks = callback_factory(config.callbacks)
+        make_callbacks = callbacks_of(config)
         key = repr(config.data)
         if key not in data:
             data[key] = load_federated_data(config.data, status)

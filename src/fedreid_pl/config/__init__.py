@@ -5,7 +5,7 @@ from fedreid_pl.config.command import portable_words, reproducing_words
 from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
 from fedreid_pl.config.fidelity import departures
 from fedreid_pl.config.lineage import lineage, may_change
-from fedreid_pl.config.places import without_places
+from fedreid_pl.config.places import absolute, without_places
 from fedreid_pl.config.schema import (
     Config,
     DataConfig,
@@ -24,6 +24,7 @@ __all__ = [
     "OptimConfig",
     "ReportConfig",
     "TrainerConfig",
+    "absolute",
     "available",
     "compose",
     "departures",

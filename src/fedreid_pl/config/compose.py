@@ -18,14 +18,15 @@ from fedreid_pl.config.bounds import check_bounds, check_texts
 from fedreid_pl.config.documents import dump, parse_document, read_document
 from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.layers import Values, composed, of_document, of_word
-from fedreid_pl.config.schema import DEFAULTS, Config, OptimConfig
+from fedreid_pl.config.schema import DEFAULTS, Config, EngineConfig, OptimConfig
 from fedreid_pl.config.trusted import trust
 from fedreid_pl.errors import FedReIDError, nearest
 
 # Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
 PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
-    *("engine.name", "engine.federation", "engine.deadline"),
+    *("engine.name", "engine.address", "engine.slots", "engine.cpus_per_client", "engine.gpus_per_client"),
+    *("engine.client_state", "engine.federation", "engine.deadline"),
     *("report.images", "report.queries", "report.embedding", "report.rerank"),
     *("wandb.project", "wandb.entity", "wandb.images", "wandb.artifact"),
 )
@@ -145,6 +146,12 @@ def _check_new(config: Config) -> None:
         raise FedReIDError(
             f"defaults={config.defaults}: this fedreid_pl composes with defaults={DEFAULTS}; leave the key out"
         )
+    for name, value in asdict(config.engine).items():
+        engine = "silos" if name in ("federation", "deadline") else "ray"
+        if value != getattr(EngineConfig(), name) and name != "name" and config.engine.name != engine:
+            raise FedReIDError(
+                f"engine.{name}={value}: has no effect with engine={config.engine.name}; add engine={engine}"
+            )
     optim, usual = config.optim, OptimConfig()
     for name, none in (("step", 0), ("gamma", 1.0)):
         value = getattr(optim, name)

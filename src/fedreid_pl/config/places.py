@@ -1,15 +1,37 @@
-"""A configuration without what it says about the machine: for whatever leaves it."""
+"""A configuration elsewhere: absolute paths for other processes, no place at all for what leaves the machine."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 from fedreid_pl.config.schema import Config
 
+Section = TypeVar("Section")
+
 FILE = "file"
 """What stands in place of the name of a file."""
+
+
+def absolute(config: Section) -> Section:
+    """Returns a configuration, or a section of it, with absolute paths, for a process that works in another folder.
+
+    Values that are no path, such as `imagenet`, are left alone: the keys `resume` and `model.weights` stay as they are.
+
+    >>> config = absolute(Config(output_dir="runs/1"))
+    >>> config.output_dir == str(Path("runs/1").absolute()), config.resume
+    (True, 'auto')
+    """
+    changed: dict[str, Any] = {}
+    for item in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, item.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            changed[item.name] = absolute(value)
+        elif item.metadata.get("path") and isinstance(value, str) and item.name not in ("resume", "weights"):
+            changed[item.name] = str(Path(value).expanduser().absolute())
+    return replace(config, **changed)  # type: ignore[type-var]
 
 
 def without_places(config: Config) -> dict[str, Any]:
@@ -25,7 +47,7 @@ def without_places(config: Config) -> dict[str, Any]:
     """
     values = asdict(config)
     values["output_dir"] = values["data"]["root"] = values["data"]["cache_dir"] = values["data"]["public"] = None
-    values["data"]["datasets"] = []
+    values["data"]["datasets"], values["engine"]["address"] = [], None
     values["resume"] = _word(values["resume"], ("auto", "never"))
     values["model"]["weights"] = _word(values["model"]["weights"], ("imagenet", "drawn", "none"))
     return values

@@ -250,9 +250,26 @@ class EngineConfig:
 
     name: str = key(
         "sequential",
-        "sequential: one client after the other in this process; silos: each client at a party of its own, with its "
-        "pictures, over the network (engine.federation)",
-        choices=("sequential", "silos"),
+        "sequential: one client after the other in this process; ray: clients in parallel on this machine or a Ray "
+        "cluster (docs/parallel.md); silos: each client at a party of its own, with its pictures, over the network "
+        "(engine.federation)",
+        choices=("sequential", "ray", "silos"),
+    )
+    address: str | None = key(
+        None, "ray: the cluster to join, auto or HOST:PORT; null: start Ray on this machine for the run"
+    )
+    slots: int | None = key(
+        None, "ray: clients that train at once; null: as many as the processors and GPUs allow", at_least=1
+    )
+    cpus_per_client: int = key(1, "ray: processors of a slot, and threads that a client computes with", at_least=1)
+    gpus_per_client: float | None = key(
+        None, "ray: GPUs of a slot, fractions allowed; null: one where there are GPUs", at_least=0.0, at_most=1.0
+    )
+    client_state: str = key(
+        "auto",
+        "ray: how a slot gets what a client kept: folder: from the run's folder, on a disk that all machines share; "
+        "driver: with every job; auto: folder on the driver's own machine, else driver",
+        choices=("auto", "folder", "driver"),
     )
     federation: str | None = key(
         None, "folder of a federation, made by fedreid-pl federation init; federation=FOLDER is short for it", path=True

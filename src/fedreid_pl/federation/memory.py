@@ -1,9 +1,10 @@
-"""What the C library does with memory that was freed."""
+"""Memory of this process: its peak, and what the C library does with memory that was freed."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, malloc.h
@@ -31,3 +32,9 @@ def keep_freed_memory() -> bool:
         return False
     blocks = any(mallopt(MMAP_THRESHOLD, size) for size in BLOCKS)
     return bool(blocks and mallopt(TRIM_THRESHOLD, KEPT))
+
+
+def peak_memory() -> int:
+    """The largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -57,13 +57,22 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors and plain values with a version and a checksum; raises as `write_bytes`."""
+def encode(state: dict[str, Any]) -> bytes:
+    """Returns tensors and plain values as the bytes that `decode` reads."""
     import torch  # not above: text files are written where nothing else needs it, and it takes seconds to import
 
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    data = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values with a version and a checksum; raises as `write_bytes`."""
+    write_encoded(path, encode(state))
+
+
+def write_encoded(path: Path, data: bytes) -> None:
+    """`write_state` for a state that is encoded already."""
     header = {
         "format": FORMAT,
         "version": VERSION,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from fedreid_pl.config import Config, differences, load_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.inspection import read_inspection, shows_images, without_images
-from fedreid_pl.reporting.run_folder import read_history, standalone_folder
+from fedreid_pl.reporting.run_folder import read_history, read_timings, standalone_folder
 from fedreid_pl.reporting.summary_file import read_summary
 
 
@@ -23,6 +23,7 @@ class RunRecord:
         history: its metrics.csv.
         summary: its summary.json; empty if there is none yet.
         inspection: its inspection.json, `None` if there is none.
+        timings: its timings.csv; empty if there is none.
     """
 
     folder: Path
@@ -30,6 +31,7 @@ class RunRecord:
     history: History
     summary: dict[str, Any]
     inspection: dict[str, Any] | None
+    timings: History = field(default_factory=History)
 
     @property
     def draw(self) -> tuple[int, int]:
@@ -69,7 +71,7 @@ def read_run(folder: Path) -> RunRecord:
     inspection = read_inspection(folder)
     if inspection is not None and not shows_images(config):
         inspection = without_images(inspection)
-    return RunRecord(folder, config, history, read_summary(folder) or {}, inspection)
+    return RunRecord(folder, config, history, read_summary(folder) or {}, inspection, read_timings(folder))
 
 
 def read_standalone(run: RunRecord) -> RunRecord | None:

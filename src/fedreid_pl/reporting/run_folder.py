@@ -32,14 +32,13 @@ from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.messages import state_bytes
 from fedreid_pl.federation.server.context import RoundContext
-from fedreid_pl.federation.server.costs import peak_memory
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.summary_file import ROOT, read_summary
 
-METRICS = "metrics.csv"
-MOST = 256 * 1024 * 1024  # bytes of metrics.csv that are read
+METRICS, TIMINGS = "metrics.csv", "timings.csv"
+MOST = 256 * 1024 * 1024  # bytes of such a file that are read
 
 
 class RunFiles(Observer):
@@ -68,7 +67,7 @@ class RunFiles(Observer):
 
     def _write(self, federation: RoundContext, summary: bool) -> None:
         write_text(self.folder / "metrics.csv", federation.history.to_csv())
-        write_text(self.folder / "timings.csv", federation.costs.timings.to_csv())
+        write_text(self.folder / TIMINGS, federation.costs.timings.to_csv())
         if summary:
             content = build_summary(federation, self.data)
             content["start"] = dict(self.start) if self.start else None
@@ -109,8 +108,9 @@ def build_summary(federation: RoundContext, data: FederatedData | None = None) -
             "bytes_up": costs.bytes_up,
             "backbone_bytes": state_bytes(federation.initial_backbone),
             "seconds": costs.by_phase(),
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": costs.peak_memory,
         },
+        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
 
@@ -180,21 +180,34 @@ def read_history(folder: Path, config: Config) -> History:
     Raises:
         FedReIDError: if it is not there, or not as a run writes it.
     """
-    try:
-        text = read_text_inside(folder, METRICS, MOST)
-    except OSError as error:
-        raise FedReIDError(
-            f"{folder / METRICS}: cannot be read ({error.strerror or error}); train the run again"
-        ) from error
-    try:
-        history = History.from_csv(text)
-    except ValueError as error:
-        raise FedReIDError(f"{folder / METRICS}: is not as a run writes it ({printable(str(error), 160)})") from error
+    history = _read_csv(folder, METRICS)
     datasets = config.data.datasets
     if config.data.scenario != "merged" or len(datasets) != 1:
         return history
     (test,) = dataset_names(datasets)
     return History(row._replace(name=test) if row.section == "local" else row for row in history.records)
+
+
+def read_timings(folder: Path) -> History:
+    """A run's timings.csv, seconds and memory of its rounds; nothing if there is no such file.
+
+    Raises:
+        FedReIDError: if it is not as a run writes it.
+    """
+    return _read_csv(folder, TIMINGS) if (folder / TIMINGS).is_file() else History()
+
+
+def _read_csv(folder: Path, name: str) -> History:
+    try:
+        text = read_text_inside(folder, name, MOST)
+    except OSError as error:
+        raise FedReIDError(
+            f"{folder / name}: cannot be read ({error.strerror or error}); train the run again"
+        ) from error
+    try:
+        return History.from_csv(text)
+    except ValueError as error:
+        raise FedReIDError(f"{folder / name}: is not as a run writes it ({printable(str(error), 160)})") from error
 
 
 def standalone_folder(config: Config, folder: Path) -> Path | None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedreid_pl.federation.server.costs import Costs, peak_memory
+from fedreid_pl.federation.memory import peak_memory
+from fedreid_pl.federation.server.costs import Costs
 from fedreid_pl.federation.server.history import History, Record, best_round, statistics, summarize
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from fedreid_pl.bounded import OutsideFolder
 from fedreid_pl.errors import FedReIDError, printable
-from fedreid_pl.federation.storage import DamagedFile, read_state, write_state
+from fedreid_pl.federation.storage import DamagedFile, encode, read_state, write_encoded
 
 
 class LostState(FedReIDError):
@@ -126,7 +126,16 @@ class ClientStore:
     def save(self, client: str, round: int, state: dict[str, Any]) -> None:
         """Writes the client's state after its turn in `round`, atomically."""
         if self.writable:
-            write_state(self._path(client, round), state)
+            self.save_encoded(client, round, encode(state))
+
+    def save_encoded(self, client: str, round: int, data: bytes) -> None:
+        """`save` for a state that another process has encoded."""
+        if self.writable:
+            write_encoded(self._path(client, round), data)
+
+    def newest_up_to(self, client: str, round: int) -> int | None:
+        """The last round up to `round` that the client has a file of, `None` if it has none."""
+        return max((number for number in self._rounds(client) if number <= round), default=None)
 
     def prune(self, client: str, checkpoints: Iterable[int]) -> None:
         """Deletes the files that no resume from one of the given rounds would read."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedreid_pl.client import Outbox, ReIDClient
 from fedreid_pl.config import Config
@@ -170,14 +170,36 @@ class ClientWorker:
             self._turns[client] = found if isinstance(found, dict) else None
         return self._turns.get(client) if newest is not None else None
 
-    def _kept(self, job: ClientJob, fits: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """The state that the job starts from; what the server can no longer go back to is deleted before a turn."""
+    def drop_old(self, job: ClientJob) -> int:
+        """Deletes, before a turn, what the server can no longer go back to; returns the round that the job starts from.
+
+        An evaluation deletes nothing.
+        """
         start = job.config.get("starts_from", job.round - (job.kind == "fit"))
         assert isinstance(start, int)  # the job was checked
         if job.kind == "fit":
             keeps = str(job.config.get("keeps", ""))
             self.store.drop(job.client, start, [int(part) for part in keeps.split("/") if part])
-        return self.store.load(job.client, start + 1, fits) or {}
+        return start
+
+    def kept(self, job: ClientJob, head: nn.Module | None = None) -> dict[str, Any]:
+        """Returns the state that a job starts from, nothing for a client without one; see `drop_old`.
+
+        Args:
+            job: of a client of this worker.
+            head: one that fits the client's data; `None` makes one.
+
+        Raises:
+            LostState: if there is a state that cannot be used.
+        """
+        head = self._new_head(job.client) if head is None else head
+        fits = partial(check_kept, head=head.state_dict(), backbone=self.initial)
+        return self.store.load(job.client, self.drop_old(job) + 1, fits) or {}
+
+    def _new_head(self, client: str) -> nn.Module:
+        draws = generator(self.config.seed, client, "head")
+        identities = self.datamodules[client].num_identities
+        return build_head(self.backbone.feature_dim, identities, draws, bias=self.backbone.head_bias)
 
     def _prepare(
         self, job: ClientJob, callbacks: dict[str, FederationCallback], trained: bool
@@ -185,9 +207,8 @@ class ClientWorker:
         config, datamodule, backbone = self.config, self.datamodules[job.client], self.backbone
         seed = derive_seed(config.seed, job.round, job.client)
         seed_generators(derive_seed(seed, "dropout", 0))  # the same in all processes
-        draws = generator(config.seed, job.client, "head")
-        head = build_head(backbone.feature_dim, datamodule.num_identities, draws, bias=backbone.head_bias)
-        kept = self._kept(job, partial(check_kept, head=head.state_dict(), backbone=self.initial))
+        head = self._new_head(job.client)
+        kept = self.kept(job, head)
         if "head" in kept:
             head.load_state_dict(kept["head"])
         copy_state(kept.get("backbone", self.initial), backbone)

@@ -73,5 +73,6 @@ CONTENT: dict[str, Check] = {
     "costs": _is_costs,
     "callbacks": _by_name(lambda value: type(value) is dict),
     "lineage": _is_name,
+    "threads": _is_count,
 }
 """By part what its value has to keep to; parts that are not listed are not used."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fedreid_pl.federation.memory import peak_memory
 from fedreid_pl.federation.server.history import History
 
 PHASES = ("fit", "aggregate", "evaluate", "checkpoint")
@@ -30,7 +29,24 @@ class Costs:
         self.bytes_down = self.bytes_up = 0
         self.timings = History()
         self._closed = dict(self.seconds)
+        self._measured: dict[tuple[str, str], float] = {}
+        self._peak = 0
         self._mark = time.perf_counter()
+
+    def measure(self, name: str, metric: str, value: float) -> None:
+        """Adds what an engine has measured in this round, such as the seconds of another process.
+
+        Seconds are added up, of all else the largest counts. `metric` ends in `seconds` or `bytes`.
+        """
+        before = self._measured.get((name, metric), 0.0)
+        self._measured[name, metric] = before + value if metric.endswith("seconds") else max(before, value)
+        if metric == "peak_memory_bytes":
+            self._peak = max(self._peak, int(value))
+
+    @property
+    def peak_memory(self) -> int:
+        """The largest resident size of this process and of those that an engine has measured, in bytes."""
+        return max(peak_memory(), self._peak)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -69,6 +85,9 @@ class Costs:
         self.timings.add(round, "system", "process", "peak_memory_bytes", peak_memory())
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             self.timings.add(round, "system", "gpu", "peak_memory_bytes", torch.cuda.max_memory_allocated())
+        for (name, metric), value in self._measured.items():
+            self.timings.add(round, "system", name, metric, value)
+        self._measured = {}
 
     def by_phase(self) -> dict[str, float]:
         """Seconds by phase; `other` is what no phase took."""
@@ -95,9 +114,3 @@ class Costs:
         self._closed = {**self.seconds, **state.get("closed", {})}
         if "timings" in state:
             self.timings.load_state_dict(state["timings"])
-
-
-def peak_memory() -> int:
-    """The largest resident size of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

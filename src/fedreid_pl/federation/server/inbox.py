@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.messages import ClientUpdate
+from fedreid_pl.federation.raw import Layout, from_raw, to_raw
 
 IN_MEMORY = 2**27
 """Bytes of a round's updates that are kept in memory, 128 MiB; what comes after them goes to the disk."""
@@ -68,12 +69,10 @@ class UpdateInbox:
 
 
 class _Place(NamedTuple):
-    """Where a tensor is in the file, and how its numbers are laid out."""
+    """Where a tensor is in the file, and how its bytes are read."""
 
     offset: int
-    dtype: torch.dtype
-    shape: tuple[int, ...]  # in the order of memory
-    order: tuple[int, ...]  # of the dimensions in memory
+    layout: Layout
 
 
 class StoredState(Mapping[str, Tensor]):
@@ -96,13 +95,12 @@ class StoredState(Mapping[str, Tensor]):
         self._places = {name: _append(value.detach(), file) for name, value in state.items()}
 
     def __getitem__(self, name: str) -> Tensor:
-        offset, dtype, shape, order = self._places[name]
-        count = math.prod(shape)
-        if count == 0:
-            return torch.empty(shape, dtype=dtype).permute(_inverse(order))
-        size = count * dtype.itemsize
+        offset, layout = self._places[name]
+        size = math.prod(layout.shape) * layout.dtype.itemsize
+        if size == 0:
+            return from_raw(layout, torch.empty(0, dtype=torch.uint8))
         pages: Any = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_COPY, offset=offset)
-        return torch.frombuffer(pages, dtype=dtype, count=count).view(shape).permute(_inverse(order))
+        return from_raw(layout, torch.frombuffer(pages, dtype=torch.uint8))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -112,16 +110,10 @@ class StoredState(Mapping[str, Tensor]):
 
 
 def _append(value: Tensor, file: IO[bytes]) -> _Place:
-    strides = value.stride()
-    order = tuple(sorted(range(value.dim()), key=lambda axis: (-strides[axis], axis)))
-    dense = value.permute(order).contiguous()
+    layout, flat = to_raw(value)
     offset = -(-file.seek(0, 2) // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
     file.seek(offset)
-    rest = memoryview(dense.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    rest = memoryview(flat.numpy())  # type: ignore[arg-type]
     while len(rest):  # a raw file may take a part only
         rest = rest[file.write(rest) :]
-    return _Place(offset, value.dtype, tuple(dense.shape), order)
-
-
-def _inverse(order: tuple[int, ...]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)
+    return _Place(offset, layout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedreid_pl.errors import FedReIDError
@@ -201,6 +202,7 @@ class FederationLoop:
             "assignment": dict(context.assignment),
             "weights": dict(context.weights),
             "turns": dict(context.turns),
+            "threads": torch.get_num_threads(),
             **context.ledger.state_dict(),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
         }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from fedreid_pl.data.augmentation import normalize
 from fedreid_pl.data.images import ImageSource
+from fedreid_pl.federation.forward import ForwardPass, features_of
 from fedreid_pl.federation.messages import State
 
 
@@ -21,6 +22,9 @@ class ServerNetwork:
         make: builds a backbone.
         public: the server's unlabelled images, or `None`.
         device: where networks and images go.
+
+    Attributes:
+        elsewhere: does forward passes in other processes, with the same bits; `None`: this process does them.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class ServerNetwork:
         device: torch.device | str = "cpu",
     ) -> None:
         self.make, self.public, self.device = make, public, torch.device(device)
+        self.elsewhere: Callable[[Sequence[ForwardPass]], Iterator[Tensor]] | None = None
         self._networks: list[nn.Module] = []
 
     def network(self, index: int = 0) -> nn.Module:
@@ -39,6 +44,14 @@ class ServerNetwork:
             network.zero_grad(set_to_none=True)
             self._networks.append(network)
         return self._networks[index].eval()
+
+    def features(self, tasks: Iterable[ForwardPass]) -> Iterator[Tensor]:
+        """Yields the features of every task in its turn, by a network of this process or where an engine has slots."""
+        if self.elsewhere is not None:
+            yield from self.elsewhere(list(tasks))
+            return
+        for task in tasks:
+            yield features_of(self.network(1), task)
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """The public images in row order, normalised, on the device; a last batch of one joins the one before.

@@ -26,6 +26,7 @@ from fedreid_pl.reporting.html.sections import (
     provenance,
     ranked,
     settings,
+    slots,
     weights,
 )
 from fedreid_pl.reporting.records import Experiments, RunRecord, group_runs, read_run, read_standalone
@@ -74,6 +75,7 @@ class Report:
             Section("open-set", "Persons who are not in the gallery", open_set.body(e, alone)),
             Section("reranking", "After re-ranking", open_set.reranking(e, alone)),
             Section("cost", "Cost", cost.body(e)),
+            Section("slots", "Clients in parallel", slots.body(e)),
             Section("ranked", "Ranked lists", ranked.body(e)),
             Section("features", "Features before and after federation", embedding.body(e)),
             Section("tables", "Further tables", headline.further(self.tables)),

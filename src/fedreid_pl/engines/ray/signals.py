@@ -1,0 +1,40 @@
+"""Signals are held back while Ray's own code runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """Hands Ctrl-C and SIGTERM to their handlers when the block is over.
+
+    A handler that raises inside of a call into Ray becomes a SystemError with a traceback. Nothing is held outside of
+    the main thread, where Python runs no handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before: dict[int, Any] = {
+        number: signal.signal(number, lambda number, frame: came.append((number, frame))) for number in HELD
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            handler = before[number]
+            if callable(handler):
+                handler(number, frame)
+            elif handler == signal.SIG_DFL:
+                os.kill(os.getpid(), number)

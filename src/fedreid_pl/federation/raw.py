@@ -1,0 +1,44 @@
+"""Tensors as the bytes that they have in memory, and back with the same order of dimensions (channels-last)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Layout(NamedTuple):
+    """How the bytes of a dense tensor are read.
+
+    Args:
+        dtype: type of its numbers.
+        shape: sizes, in the order of memory.
+        order: number of the dimension at each place of `shape`.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+
+
+def to_raw(value: Tensor) -> tuple[Layout, Tensor]:
+    """Returns the layout of a tensor on the CPU and its bytes `[bytes]` uint8, a view of the tensor where it is dense.
+
+    >>> layout, flat = to_raw(torch.zeros(2, 3).t())
+    >>> layout.shape, layout.order, flat.shape
+    ((2, 3), (1, 0), torch.Size([24]))
+    """
+    value = value.detach()
+    strides = value.stride()
+    order = tuple(sorted(range(value.dim()), key=lambda axis: (-strides[axis], axis)))
+    dense = value.permute(order).contiguous()
+    return Layout(value.dtype, tuple(dense.shape), order), dense.reshape(-1).view(torch.uint8)
+
+
+def from_raw(layout: Layout, flat: Tensor) -> Tensor:
+    """Returns the tensor that `to_raw` was given; it shares memory with `flat`."""
+    back = sorted(range(len(layout.order)), key=layout.order.__getitem__)
+    if not flat.numel():
+        return torch.empty(layout.shape, dtype=layout.dtype).permute(back)
+    return flat.view(layout.dtype).view(layout.shape).permute(back)

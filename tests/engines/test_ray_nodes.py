@@ -1,0 +1,171 @@
+"""engine=ray on a cluster of two nodes with working folders of their own, one of which is lost; and a killed driver."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from engines.test_ray import assert_same_run, words
+
+from fedreid_pl.cli import main
+from fedreid_pl.engines.ray import leftovers
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors"),
+]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+def until(holds: Callable[[], object], seconds: float = 120.0) -> None:
+    """Waits for something that has to become true."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+class Nodes:
+    """Two nodes of one processor each on this machine, started by `ray start` in two folders.
+
+    Args:
+        folder: where their working folders go.
+        own: where Ray's own files go.
+    """
+
+    def __init__(self, folder: Path, own: Path) -> None:
+        self.environment = {
+            **os.environ,
+            "RAY_TMPDIR": str(own),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "a" * 64,
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        options = ["--num-cpus=1", "--num-gpus=0", "--include-dashboard=false", "--disable-usage-stats", "--block"]
+        self.processes = []
+        head = self._start(folder / "one", "--head", "--port=0", *options)
+        line = next(line for line in head.stdout or () if "ray start --address=" in line)
+        found = re.search(r"--address='([^']+)'", line)
+        assert found
+        self.address = found[1]
+        self.second = self._start(folder / "two", f"--address={self.address}", *options)
+
+    def _start(self, place: Path, *words: str) -> subprocess.Popen:
+        place.mkdir(parents=True)
+        command = [*RAY, "start", *words]
+        process = subprocess.Popen(
+            command, cwd=place, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def lose_the_second(self) -> None:
+        """SIGKILL for the second node's raylet."""
+        for number in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            try:
+                parent = int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+                name = Path(f"/proc/{number}/comm").read_text().strip()
+            except (OSError, ValueError):
+                continue
+            if parent == self.second.pid and name == "raylet":
+                os.kill(number, signal.SIGKILL)
+                return
+        raise AssertionError("the second node has no raylet")
+
+    def close(self) -> None:
+        """Ends both."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(30)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path is short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, short: Path) -> Iterator[Nodes]:
+    started = Nodes(tmp_path / "nodes", short)
+    yield started
+    started.close()
+
+
+def drive(nodes: Nodes, command: list[str], place: Path) -> subprocess.Popen:
+    """A run in a folder of its own that joins the cluster."""
+    place.mkdir()
+    more = ["engine=ray", f"engine.address={nodes.address}", "engine.slots=2"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "fedreid_pl", *command, *more],
+        cwd=place, env={**nodes.environment, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_two_nodes_without_a_shared_folder_one_is_lost(tiny_root: Path, tmp_path: Path, nodes: Nodes) -> None:
+    straight, folder, sent = (tmp_path / name / "run" / "it" for name in ("straight", "folder", "sent"))
+    assert main(words("scaffold", tiny_root, straight)) == 0
+    ended = drive(nodes, words("scaffold", tiny_root, folder, "engine.client_state=folder"), tmp_path / "cwd1")
+    said = ended.communicate(timeout=300)[1]
+    assert ended.returncode == 0 and "2 slots of 1 thread on 2 machines" in said, said
+    assert_same_run(straight, folder)
+
+    running = drive(nodes, words("scaffold", tiny_root, sent, "engine.client_state=driver"), tmp_path / "cwd2")
+    until(lambda: (sent / "checkpoints" / "round-00001.ckpt").exists() or running.poll() is not None)
+    nodes.lose_the_second()
+    said = running.communicate(timeout=300)[1]
+    assert running.returncode == 0, said
+    assert_same_run(straight, sent)
+
+
+def sessions_of(number: int) -> list[Path]:
+    """Ray's sessions that a driver has started."""
+    return [folder for folder, driver, _ in leftovers.marked_sessions() if driver == number]
+
+
+def test_a_killed_and_an_interrupted_driver(
+    tiny_root: Path, tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(short))
+    straight, folder = tmp_path / "straight" / "run" / "it", tmp_path / "again" / "run" / "it"
+    assert main(words("ditto", tiny_root, straight)) == 0
+    command = words("ditto", tiny_root, folder, "engine=ray", "engine.slots=2")
+
+    def start() -> subprocess.Popen:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "fedreid_pl", *command], env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    first = start()
+    until(lambda: (folder / "checkpoints" / "round-00001.ckpt").exists())
+    (session,) = sessions_of(first.pid)
+    first.kill()
+    first.communicate()
+    second = start()
+    until(lambda: (folder / "checkpoints" / "round-00002.ckpt").exists() or second.poll() is not None)
+    assert list(leftovers.processes_of(session)) == [], "the second start has ended what the first one left"
+    (session,) = sessions_of(second.pid) or [None]
+    second.send_signal(signal.SIGINT)
+    said = second.communicate(timeout=60)[1]
+    assert second.returncode in (0, 130), said
+    assert "Traceback" not in said and "SystemError" not in said
+    assert ("interrupted; the rounds done so far are saved" in said) == (second.returncode == 130)
+    assert session is not None
+    until(lambda: not list(leftovers.processes_of(session)), 10.0)
+    assert main(words("ditto", tiny_root, folder)) == 0, "without Ray"
+    assert_same_run(straight, folder)
