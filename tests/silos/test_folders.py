@@ -85,8 +85,8 @@ def test_commands_make_the_folders_and_people_hand_files_around(
         (["federation", "revoke", "{0}/nothing", "name=a"], "is no federation's folder"),
         (["train", "engine=silos"], "name the federation's folder"),
         (["train", "engine=silos", "federation={0}/nothing"], "is no federation's folder"),
-        (["train", "federation={0}/nothing"], "without engine=silos"),
-        (["train", "engine.deadline=5"], "without engine=silos"),
+        (["train", "federation={0}/nothing"], "add engine=silos"),
+        (["train", "engine.deadline=5"], "add engine=silos"),
         (["train", "engine=silos", "federation={0}/nothing", "dry_run=true"], "is no federation's folder"),
         (
             ["silo", "run", "{0}/silo", "data.root={0}", "rounds=3", "coordinator=https://x"],
