@@ -52,15 +52,15 @@ class Nodes:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        options = ["--num-cpus=1", "--num-gpus=0", "--include-dashboard=false", "--disable-usage-stats", "--block"]
+        options = ["--num-cpus=1", "--num-gpus=0", "--disable-usage-stats", "--block"]
         self.processes = []
-        head = self._start(folder / "one", "--head", "--port=0", *options)
+        head = self._start(folder / "one", "--head", "--port=0", "--include-dashboard=false", *options)
         line = next(line for line in head.stdout or () if "ray start --address=" in line)
         found = re.search(r"--address='([^']+)'", line)
         assert found
         self.address = found[1]
         self.second = self._start(folder / "two", f"--address={self.address}", *options)
-        next(line for line in self.second.stdout or () if "Ray runtime started" in line)
+        assert any("Ray runtime started" in line for line in self.second.stdout or ()), "the second node did not start"
 
     def _start(self, place: Path, *words: str) -> subprocess.Popen:
         place.mkdir(parents=True)
