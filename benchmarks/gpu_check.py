@@ -59,7 +59,7 @@ class Check:
 
     def training(self) -> None:
         """Steps of one network: what each setting gains over fp32 eager."""
-        name, batch, repeats = ("resnet18", 2, 1) if self.tiny else ("resnet50", 64, 20)
+        name, batch, repeats = ("small", 2, 1) if self.tiny else ("resnet50", 64, 20)
         precision = default_precision("auto")
         kinds = {"plain fp32": (False, "32-true", "none"), "channels_last, fused": (True, "32-true", "none")}
         kinds[f"the same with {precision}"] = (True, precision, "none")

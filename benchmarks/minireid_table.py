@@ -1,9 +1,9 @@
-"""The table of docs/minireid.md: the frozen start, standalone, centralized and FedPav on MiniReID, over seeds.
+"""The table of docs/minireid.md: the frozen start, standalone (twice), centralized and FedPav, over seeds.
 
     python benchmarks/minireid_table.py [seeds="0 1 2 3 4"] [jobs=2] [KEY=VALUE ...]
 
 It calls `fedreid-pl compare` for the runs that are missing, puts the table between the two marks in docs/minireid.md
-and draws runs/minireid/table/difficulty.png. A difference is marked where it is larger than twice its standard error;
+and draws docs/minireid_difficulty.png. A difference is marked where it is larger than twice its standard error;
 it is paired: one difference per seed.
 """
 
@@ -20,26 +20,31 @@ from fedreid_pl.data.minireid import DOMAINS
 
 OUT = Path("runs/minireid/table")
 DOCUMENT = Path(__file__).parent.parent / "docs" / "minireid.md"
+FIGURE = DOCUMENT.with_name("minireid_difficulty.png")
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+RESET = "local+optimizer_state=reset"
+"""Standalone training whose momentum begins anew in every round, as a federated client's does."""
 ROWS = {
     "frozen start": ("fedpav", "global", "untrained"),
     "standalone": ("local", "local", "last"),
+    "standalone, momentum reset": (RESET, "local", "last"),
     "centralized": ("centralized", "local", "last"),
     "FedPav, global model": ("fedpav", "global", "last"),
     "FedPav, local models": ("fedpav", "local", "last"),
 }
+EXPERIMENTS = ("local", RESET, "centralized", "fedpav")
 Scores = dict[str, dict[str, list[float]]]
 """Rank-1 in percent by row, domain, and seed in order."""
 
 
 def read(out: Path) -> tuple[Scores, list[int]]:
-    """The scores of every seed whose three runs are complete, and these seeds."""
+    """The scores of every seed whose runs are all complete, and these seeds."""
     folders: dict[int, dict[str, Path]] = {}
     with open(out / "runs.csv", newline="") as file:
         for row in csv.DictReader(file):
             if row["complete"] == "True":
                 folders.setdefault(int(row["seed"]), {})[row["experiment"]] = Path(row["folder"])
-    seeds = sorted(seed for seed, runs in folders.items() if len(runs) == 3)
+    seeds = sorted(seed for seed, runs in folders.items() if len(runs) == len(EXPERIMENTS))
     scores: Scores = {name: {domain: [] for domain in DOMAINS} for name in ROWS}
     for seed in seeds:
         for name, (experiment, section, kind) in ROWS.items():
@@ -66,9 +71,10 @@ def table(scores: Scores, seeds: list[int]) -> str:
     rows = {name: [*found.values(), mean_of(found)] for name, found in scores.items()}
     for name, values in rows.items():
         lines.append(f"| {name} | {' | '.join(cell(value) for value in values)} |")
-    pairs = zip(rows["FedPav, local models"], rows["standalone"], strict=True)
-    gaps = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs]
-    lines.append(f"| FedPav, local models - standalone | {' | '.join(cell(gap, True) for gap in gaps)} |")
+    for opponent in ("standalone", "standalone, momentum reset"):
+        pairs = zip(rows["FedPav, local models"], rows[opponent], strict=True)
+        gaps = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs]
+        lines.append(f"| FedPav, local models - {opponent} | {' | '.join(cell(gap, True) for gap in gaps)} |")
     said = f"Seeds {', '.join(map(str, seeds))}: mean ± sample deviation; bold: more than twice the standard error."
     return "\n".join([*lines, "", said])
 
@@ -82,15 +88,15 @@ def draw(scores: Scores, path: Path) -> None:
     """Bars of start, standalone, centralized and FedPav's local models by domain, with deviations."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
     axes = figure.subplots()
     shown = [name for name in ROWS if name != "FedPav, global model"]
     for place, name in enumerate(shown):
         values = list(scores[name].values())
         bars = [fmean(value) for value in values]
         errors = [stdev(value) if len(value) > 1 else 0 for value in values]
-        axes.bar([x + 0.2 * place for x in range(len(bars))], bars, 0.2, yerr=errors, label=name)
-    axes.set_xticks([x + 0.3 for x in range(len(DOMAINS))], [name.removeprefix("mini-") for name in DOMAINS])
+        axes.bar([x + 0.18 * place for x in range(len(bars))], bars, 0.18, yerr=errors, label=name)
+    axes.set_xticks([x + 0.36 for x in range(len(DOMAINS))], [name.removeprefix("mini-") for name in DOMAINS])
     axes.set_ylabel("Rank-1 (%), synthetic data")
     axes.set_ylim(0, 100)
     axes.legend(ncols=4, loc="upper right")
@@ -101,14 +107,14 @@ def run(words: list[str]) -> int:
     """Trains what is missing, writes the table and the figure; returns the exit code of the comparison."""
     if not any(word.startswith("seeds=") for word in words):
         words = ["seeds=0 1 2 3 4", *words]
-    command = ["compare", "exps=local centralized fedpav", "evaluate_every=30", "logger=csv", f"out={OUT}", *words]
+    command = ["compare", f"exps={' '.join(EXPERIMENTS)}", "evaluate_every=30", "logger=csv", f"out={OUT}", *words]
     code = main(command)
     if not (OUT / "runs.csv").exists():  # interrupted, or refused
         return code
     scores, seeds = read(OUT)
     if not seeds:
         return code
-    draw(scores, OUT / "difficulty.png")
+    draw(scores, FIGURE)
     before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(scores, seeds)}\n\n{END}{after}", encoding="utf-8")

@@ -25,7 +25,7 @@ pytestmark = [
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
-def until(holds: Callable[[], object], seconds: float = 120.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 400.0) -> None:
     """Waits for something that has to become true."""
     end = time.monotonic() + seconds
     while not holds():
@@ -52,14 +52,15 @@ class Nodes:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        options = ["--num-cpus=1", "--num-gpus=0", "--include-dashboard=false", "--disable-usage-stats", "--block"]
+        options = ["--num-cpus=1", "--num-gpus=0", "--disable-usage-stats", "--block"]
         self.processes = []
-        head = self._start(folder / "one", "--head", "--port=0", *options)
+        head = self._start(folder / "one", "--head", "--port=0", "--include-dashboard=false", *options)
         line = next(line for line in head.stdout or () if "ray start --address=" in line)
         found = re.search(r"--address='([^']+)'", line)
         assert found
         self.address = found[1]
         self.second = self._start(folder / "two", f"--address={self.address}", *options)
+        assert any("Ray runtime started" in line for line in self.second.stdout or ()), "the second node did not start"
 
     def _start(self, place: Path, *words: str) -> subprocess.Popen:
         place.mkdir(parents=True)
@@ -120,14 +121,14 @@ def test_two_nodes_without_a_shared_folder_one_is_lost(tiny_root: Path, tmp_path
     straight, folder, sent = (tmp_path / name / "run" / "it" for name in ("straight", "folder", "sent"))
     assert main(words("scaffold", tiny_root, straight)) == 0
     ended = drive(nodes, words("scaffold", tiny_root, folder, "engine.client_state=folder"), tmp_path / "cwd1")
-    said = ended.communicate(timeout=300)[1]
+    said = ended.communicate(timeout=600)[1]
     assert ended.returncode == 0 and "2 slots of 1 thread on 2 machines" in said, said
     assert_same_run(straight, folder)
 
     running = drive(nodes, words("scaffold", tiny_root, sent, "engine.client_state=driver"), tmp_path / "cwd2")
     until(lambda: (sent / "checkpoints" / "round-00001.ckpt").exists() or running.poll() is not None)
     nodes.lose_the_second()
-    said = running.communicate(timeout=300)[1]
+    said = running.communicate(timeout=600)[1]
     assert running.returncode == 0, said
     assert_same_run(straight, sent)
 

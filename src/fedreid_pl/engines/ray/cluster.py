@@ -211,7 +211,8 @@ class Cluster:
         )
         where = "this machine" if c.address is None else f"the cluster at {c.address}"
         asked = f"engine.slots={c.slots}" if c.slots else "engine=ray"
-        return f"{asked}: {where} has room for {capacity} slots of {share}; set fewer, or a smaller share"
+        slots = f"{capacity} slot{'s' * (capacity != 1)}"
+        return f"{asked}: {where} has room for {slots} of {share}; set fewer, or a smaller share"
 
 
 def _why(config: Config, error: BaseException) -> str:
