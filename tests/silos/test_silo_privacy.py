@@ -26,7 +26,10 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("exp", ["fedpav_kd_rw", "fedpav_cc_rw", "scaffold"])
+SLOW = [pytest.param(exp, marks=pytest.mark.system) for exp in ("fedpav_cc_rw", "scaffold")]
+
+
+@pytest.mark.parametrize("exp", ["fedpav_kd_rw", *SLOW])
 def test_bytes_at_the_proxy_hold_nothing_that_is_a_silos_own(
     exp: str, marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
