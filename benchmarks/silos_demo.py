@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
     more = [word for word in words if word.split("=", 1)[0] not in OWN]
     home = Path(options.get("folder") or tempfile.mkdtemp(prefix="silos-demo-")).resolve()
     experiment = [f"exp={options.get('exp', 'fedpav_rw')}", f"rounds={options.get('rounds', '3')}", "min_clients=3"]
-    experiment += [*COMMON, *more, "data.source=folder", "data.public=mini-cuhk02"]
+    experiment += ["data=minireid", "data.source=folder", "data.public=mini-cuhk02", *COMMON, *more]
     begun = time.monotonic()
     draw(home)
     federation = introduce(home)
