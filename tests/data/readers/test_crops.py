@@ -210,3 +210,8 @@ def test_persons_or_clients(tmp_path):
     with pytest.raises(FedReIDError, match=r"may be persons or clients; say which: data.datasets=\[.\]"):
         find_crops(tmp_path)
     assert dataset_folders(compose(["data=crops", f"data.root={tmp_path}", "data.datasets=[.]"]).data, tmp_path)
+
+
+def test_a_public_folder_of_junk_alone_is_refused(tmp_path):
+    touch(tmp_path, "-1_c1s1_000401_03.jpg", "-1_c2s1_000402_03.jpg")
+    assert "holds no image to train on" in message_of("crops", tmp_path, train_only=True)

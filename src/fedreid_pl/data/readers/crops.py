@@ -52,6 +52,8 @@ def read_crops(root: Path, name: str, options: ReadOptions) -> SampleTable:
     remarks: list[str] = []
     if options.train_only:
         rows = [(*row[:3], TRAIN) for row in rows if row[1] >= 0 and (not split or row[3] == TRAIN)]
+        if not rows:
+            raise FedReIDError(f"{root}: holds no image to train on, only those of junk persons or of other splits")
     elif not split:
         rows, remark = split_by_rule(root, rows, options, has_cameras)
         remarks = [remark]
