@@ -76,7 +76,8 @@ test-system: install  ## run the tests that start, kill and starve processes of 
 # what an inner loop needs: the arithmetic, the protocol and the configuration; no experiment is trained
 FAST := tests/functional tests/metrics tests/test_config.py tests/federation tests/comparison tests/test_imports.py
 test-fast: install  ## run a part of the tests that takes less than a minute
-	$(BIN) -m pytest -n 2 --dist loadfile -m "not system" $(FAST) $(ARGS)
+	$(BIN) -m pytest -n 2 --dist loadfile -m "not system" $(FAST) --ignore=tests/federation/server/test_inbox.py \
+	  --ignore=tests/federation/test_precision.py $(ARGS)
 
 # the parts of the tests in which a version of torch, Lightning or torchmetrics would show first
 VERSIONED := tests/federation/client tests/test_client.py tests/test_training_loss.py tests/metrics tests/models \
