@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import support
 import torch
+from end_to_end.test_every_experiment import EXPERIMENTS, MORE
 
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
@@ -76,22 +77,16 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.parametrize(
-    ("exp", "more"),
-    [
-        ("fedpav_rw", []),
-        ("scaffold", ["engine.client_state=driver"]),
-        ("ditto", ["engine.client_state=folder"]),
-        ("fedpav_kd_rw", []),
-        ("centralized", []),
-    ],
-)
-def test_the_bits_are_those_of_the_sequential_engine(
-    exp: str, more: list[str], tiny_root: Path, tmp_path: Path
-) -> None:
+STATE = {"scaffold": ["engine.client_state=driver"], "ditto": ["engine.client_state=folder"]}
+"""Where clients' state lies; elsewhere the default decides."""
+
+
+@pytest.mark.parametrize("exp", EXPERIMENTS)
+def test_the_bits_are_those_of_the_sequential_engine(exp: str, tiny_root: Path, tmp_path: Path) -> None:
+    more = MORE.get(exp, [])
     straight, parallel = tmp_path / "straight" / "run" / "it", tmp_path / "parallel" / "run" / "it"
-    assert main(words(exp, tiny_root, straight)) == 0
-    assert main(words(exp, tiny_root, parallel, "engine=ray", "engine.slots=2", *more)) == 0
+    assert main(words(exp, tiny_root, straight, *more)) == 0
+    assert main(words(exp, tiny_root, parallel, "engine=ray", "engine.slots=2", *STATE.get(exp, []), *more)) == 0
     assert_same_run(straight, parallel)
 
 
