@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,16 +15,23 @@ from torch.nn import functional as F
 from fedreid_pl.config import LossConfig, OptimConfig
 from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.functional.batch_part import current_part, working_on
+from fedreid_pl.functional.randomness import derive_seed, seed_generators
 from fedreid_pl.functional.schedule import rate_factor
 from fedreid_pl.functional.triplet import batch_hard_triplet
-from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
+from fedreid_pl.metrics.retrieval import RankedSets
+from fedreid_pl.metrics.tested_module import TestedModule
+from fedreid_pl.models.batch_norm import average_statistics
 from fedreid_pl.models.clones import Clones
 from fedreid_pl.models.compiled import CompiledTrunk
-
-MOST_TIED = 0.01  # share of queries whose first match may tie with an image of somebody else without a warning
+from fedreid_pl.models.optimizer import build_sgd, momentum_of, parameter_groups, restore_momentum
+from fedreid_pl.models.stages import changing
 
 TrainingLoss = Callable[["ReIDClient", TrainBatch, Tensor, Tensor, Tensor], Tensor | None]
 """(client, batch, embeddings `[B, D]`, features `[B, D]`, logits `[B, identities]`) -> what a step adds to its loss."""
+ImagesHook = Callable[["ReIDClient", TrainBatch], Tensor]
+"""(client, batch) -> images `[B, 3, H, W]` that the step trains on in place of the batch's."""
+MapsHook = Callable[["ReIDClient", TrainBatch, int, Tensor], Tensor]
+"""(client, batch, number of a residual stage from 0, its maps `[B, C, h, w]`) -> maps that the next stage gets."""
 
 
 @dataclass
@@ -38,7 +43,7 @@ class Outbox:
     extras: dict[str, Tensor] = field(default_factory=dict)
 
 
-class ReIDClient(pl.LightningModule):
+class ReIDClient(TestedModule):
     """One client's model during one turn.
 
     The backbone is lent for the turn; the head is the client's own. Training is cross-entropy over the
@@ -60,9 +65,13 @@ class ReIDClient(pl.LightningModule):
         compiled: the backbone's trunk for full training batches; `None`: nothing is compiled.
         optimizer_state: of an earlier turn, from which the optimizer starts; `None`: from zero momentum.
         losses: what callbacks add to the loss of every step, by the name under which its mean is reported.
+        images: what callbacks make of the images of a step, one after the other.
+        maps: what callbacks make of feature maps between the trunk's stages, in the step's own forward pass alone.
+        seed: of the turn, from which callbacks derive what they draw (`derive_seed(seed, purpose)`).
 
     Attributes:
         clones: further networks of this turn, see `clone_backbone`.
+        classification_weight: factor of cross-entropy; a callback that puts another loss in its place sets 0.
     """
 
     def __init__(
@@ -79,9 +88,11 @@ class ReIDClient(pl.LightningModule):
         compiled: CompiledTrunk | None = None,
         optimizer_state: Mapping[str, Any] | None = None,
         losses: Mapping[str, TrainingLoss] | None = None,
+        images: Sequence[ImagesHook] = (),
+        maps: Sequence[MapsHook] = (),
+        seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, retrieval_options, inspect)
         self.head = head
         self.optim = optim
         self.loss = loss or LossConfig()
@@ -89,16 +100,14 @@ class ReIDClient(pl.LightningModule):
         self.total_epochs = total_epochs if optim.scope == "run" else None
         self.job = job
         self.outbox = Outbox()
-        self.scores: dict[str, dict[str, float]] = {}
-        self.retrieval_options = dict(retrieval_options or {})
-        self.inspect = inspect
         self._compiled = compiled
         self._optimizer_state = optimizer_state
-        self._retrieval: dict[str, ReIDRetrieval] = {}
         self._added: dict[str, tuple[float, TrainingLoss]] = {}
         if self.loss.triplet:
             self._added["triplet"] = (self.loss.triplet, _triplet)
         self._added |= {name: (1.0, term) for name, term in (losses or {}).items()}
+        self._images, self._maps, self.seed = tuple(images), tuple(maps), seed
+        self.classification_weight, self._passes = 1.0, 0
         self.clones = Clones()
         self._scaled, self._world = False, 1
         self._losses: list[Tensor] = []
@@ -113,11 +122,6 @@ class ReIDClient(pl.LightningModule):
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Flip-averaged, L2-normalised features `[B, D]` float32, as they are compared at test time."""
-        features = self.backbone(images).float() + self.backbone(images.flip(3)).float()
-        return F.normalize(features, dim=1)
 
     def logits(self, images: Tensor) -> Tensor:
         """Scores over the client's identities `[B, identities]`."""
@@ -146,6 +150,42 @@ class ReIDClient(pl.LightningModule):
         """Returns a copy of the head as it is now, at the head's rate; otherwise as `clone_backbone`."""
         return self.clones.clone(self.head, trainable)
 
+    def attach(self, layers: nn.Module, rate: float | None = None) -> nn.Module:
+        """Takes in layers of a callback's own, such as a learned transformation, and trains them in this turn.
+
+        Made in the callback's `setup`, they go where trainable copies go; each parameter has to be used in every step.
+
+        Args:
+            layers: neither exchanged nor kept; `client_state_dict` is for that.
+            rate: learning rate; `None`: that of the backbone.
+
+        Raises:
+            RuntimeError: when the optimizer exists already.
+        """
+        return self.clones.attach(layers, self.optim.lr_backbone if rate is None else rate)
+
+    # a second view of a step's images
+
+    def second_pass(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns (embeddings `[B, D]`, features `[B, D]`, logits) of further images, for a callback's loss.
+
+        The normalised images `[B, 3, H, W]` go through the model that is trained; BatchNorm sees them. Dropout draws
+        numbers of its own, so that the step's other numbers do not depend on it.
+        """
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):
+            seed_generators(derive_seed(self.seed, "second pass", self._passes))
+            embeddings, features = self._embeddings(images)
+        self._passes += 1
+        return embeddings, features, self.head(features)
+
+    def supervised_loss(self, labels: Tensor, embeddings: Tensor, logits: Tensor) -> Tensor:
+        """Returns what the configuration trains with: cross-entropy, plus `loss.triplet` times the triplet loss."""
+        loss = self._cross_entropy(logits, labels)
+        if not self.loss.triplet:
+            return loss
+        return loss + self.loss.triplet * batch_hard_triplet(embeddings, labels, self.loss.margin)
+
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
@@ -167,24 +207,34 @@ class ReIDClient(pl.LightningModule):
 
     def _loss(self, batch: TrainBatch) -> Tensor:
         whole = self._world > 1 and current_part() is None  # every process computes the same, to be reported once
+        for change in self._images:
+            batch = batch._replace(images=change(self, batch))
         labels = batch.labels
         if self._added:
-            embeddings, features = self._embeddings(batch.images)
+            with self._own_pass(batch):
+                embeddings, features = self._embeddings(batch.images)
             logits = self.head(features)
-            loss = self._cross_entropy(logits, labels)
+            loss = self.classification_weight * self._cross_entropy(logits, labels)
             for name, (weight, term) in self._added.items():
                 value = term(self, batch, embeddings, features, logits)
                 if value is not None:
                     loss = loss + weight * value
                 self._terms[name].append(loss.new_zeros(()) if value is None else value.detach())
         else:
-            logits = self.logits(batch.images)
-            loss = self._cross_entropy(logits, labels)
+            with self._own_pass(batch):
+                logits = self.logits(batch.images)
+            loss = self.classification_weight * self._cross_entropy(logits, labels)
         self._losses.append(loss.detach())
         self._predicted.append(logits.detach().argmax(1))
         self._labels.append(labels)
         self._reported.append(1.0 / self._world if whole else 1.0)
         return loss
+
+    def _own_pass(self, batch: TrainBatch) -> AbstractContextManager[None]:
+        if not self._maps:
+            return nullcontext()
+        stages = self.backbone.trunk.residual_stages()  # type: ignore[union-attr, operator]
+        return changing(stages, [partial(hook, self, batch) for hook in self._maps])
 
     def _embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if hasattr(self.backbone, "embeddings"):
@@ -204,12 +254,7 @@ class ReIDClient(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Under several processes, averages the running statistics that each took from its own images."""
         if self.trainer.world_size > 1:
-            networks = (self.backbone, self.clones)
-            buffers = [value for network in networks for value in network.buffers() if value.is_floating_point()]
-            flat = torch.cat([value.flatten() for value in buffers])
-            mean = self.trainer.strategy.reduce(flat, reduce_op="mean")
-            for value, part in zip(buffers, mean.split([value.numel() for value in buffers]), strict=True):
-                value.copy_(part.view_as(value))
+            average_statistics((self.backbone, self.clones), partial(self.trainer.strategy.reduce, reduce_op="mean"))
 
     def on_train_end(self) -> None:
         """Reports the turn's mean loss, training accuracy and mean of every added loss, without its weight."""
@@ -228,78 +273,25 @@ class ReIDClient(pl.LightningModule):
         self._losses, self._predicted, self._labels, self._reported = [], [], [], []
         self._terms = {name: [] for name in self._terms}
 
-    def on_test_start(self) -> None:
-        """Makes one metric per active test set."""
-        names: Sequence[str] = self.trainer.datamodule.active_tests  # type: ignore[attr-defined]
-        self._retrieval = {}
-        for name in names:
-            inspect = partial(self.inspect, name) if self.inspect else None
-            self._retrieval[name] = ReIDRetrieval(**self.retrieval_options, inspect=inspect).to(self.device)
-
-    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Adds a batch of query (even loader) or gallery (odd loader) features to its test set's metric."""
-        images, identities, cameras, rows = batch
-        metric = list(self._retrieval.values())[dataloader_idx // 2]
-        metric.update(self(images), identities, cameras, rows, query=dataloader_idx % 2 == 0)
-
-    def on_test_epoch_end(self) -> None:
-        """Computes every test set's scores, gathered over processes."""
-        for name, metric in self._retrieval.items():
-            self.scores[name] = {key: float(value) for key, value in metric.compute().items()}
-            if metric.tied > MOST_TIED and self.trainer.is_global_zero:
-                warnings.warn(
-                    f"{name}: for more than {MOST_TIED:.0%} of the queries the first match has the score of an image "
-                    "of somebody else; such places are shared, see ties=expected. The features may have collapsed.",
-                    stacklevel=2,
-                )
-        self._retrieval = {}
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """New SGD with one rate for the backbone and one for the head; trainable copies have groups of their own.
 
         With `optim.bottleneck=head` a third group holds the backbone's bottleneck, at the head's rate.
         """
-        first, *rest = self._backbone_groups(self.backbone)
-        groups = [first, self._head_group(self.head), *rest]
-        for clone, source in self.clones.trained:
-            groups += self._backbone_groups(clone) if source is self.backbone else [self._head_group(clone)]
-        for group in groups:
-            group["base_lr"] = group["lr"]
         fused = self.device.type in ("cpu", "cuda") and not self._scaled
-        o = self.optim
         self.clones.closed = True
-        optimizer = torch.optim.SGD(
-            groups, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=o.nesterov, fused=fused
-        )
+        groups = parameter_groups(self.backbone, self.head, self.clones, self.optim)
+        optimizer = build_sgd(groups, self.optim, fused)
         if self._optimizer_state:
-            momentum = self._optimizer_state["momentum"]
-            for name, value in self.named_parameters():
-                if name in momentum:
-                    optimizer.state[value]["momentum_buffer"] = momentum[name].to(value)
+            restore_momentum(optimizer, self.named_parameters(), self._optimizer_state["momentum"])
             self.trainer.precision_plugin.load_state_dict(self._optimizer_state["precision"])
         return optimizer
 
     def optimizer_state(self) -> dict[str, Any]:
         """Copies of SGD's momentum buffers after training, by parameter name, and 16-mixed precision's loss scale."""
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        found = {name: optimizer.state.get(value, {}) for name, value in self.named_parameters()}
-        buffers = {
-            name: state["momentum_buffer"] for name, state in found.items() if state.get("momentum_buffer") is not None
-        }
-        momentum = {name: value.detach().to("cpu", copy=True) for name, value in buffers.items()}
+        momentum = momentum_of(optimizer, self.named_parameters())
         return {"momentum": momentum, "precision": self.trainer.precision_plugin.state_dict()}
-
-    def _backbone_groups(self, backbone: nn.Module) -> list[dict[str, Any]]:
-        bottleneck: list[nn.Parameter] = []
-        if self.optim.bottleneck == "head":
-            bottleneck = list(backbone.bottleneck.parameters())  # type: ignore[union-attr]
-        apart = set(bottleneck)
-        rest = [value for value in backbone.parameters() if value not in apart]
-        groups: list[dict[str, Any]] = [{"params": rest, "lr": self.optim.lr_backbone}]
-        return [*groups, {"params": bottleneck, "lr": self.optim.lr_head}] if bottleneck else groups
-
-    def _head_group(self, head: nn.Module) -> dict[str, Any]:
-        return {"params": list(head.parameters()), "lr": self.optim.lr_head}
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, label_smoothing=self.loss.label_smoothing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -136,6 +136,13 @@ class ReIDDataModule(pl.LightningDataModule):
             return normalize(images)
         c, seed = self.config, derive_seed(self._seed, "probe", "augment")
         return TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)(images)
+
+    def stored_images(self) -> Iterator[TrainBatch]:
+        """All training images as they are stored, uint8 and without augmentation, in the order of their rows."""
+        source = self.pool.source(self.client.train)
+        for start in range(0, self.num_samples, self.config.test_batch_size):
+            rows = torch.arange(start, min(start + self.config.test_batch_size, self.num_samples))
+            yield TrainBatch(source.read(rows.tolist()), self._labels[rows], self._cameras[rows], rows)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batch with its tensors on `device`; they travel while the processor goes on."""

@@ -134,6 +134,31 @@ class FederationCallback(pl.Callback):
 
     # client half: a loss of its own, and what a client keeps between its turns
 
+    def training_images(self, pl_module: ReIDClient, batch: TrainBatch) -> Tensor:
+        """Returns the images that the step trains on, `batch.images` or a changed copy of the same shape.
+
+        Args:
+            pl_module: the client; draw from `derive_seed(pl_module.seed, purpose)`, for the whole batch
+                (`models.whole_batch`), so that neither a restart nor the number of processes changes anything.
+            batch: normalised images `[B, 3, H, W]`, labels, cameras and row numbers.
+        """
+        return batch.images
+
+    def feature_maps(self, pl_module: ReIDClient, batch: TrainBatch, stage: int, maps: Tensor) -> Tensor:
+        """Returns what the trunk's next stage gets, `maps` or changed ones of the same shape.
+
+        Called after every residual stage of the trunk in the step's own forward pass, never in evaluations, probes,
+        second passes or copies, and nothing of it is in a state dict. Whoever overrides it calls
+        `models.stages.check_stages` in `check`.
+
+        Args:
+            pl_module: the client.
+            batch: the step's images, as `training_images` left them.
+            stage: number of the stage that has just been computed, from 0.
+            maps: `[B, C, h, w]` with gradients.
+        """
+        return maps
+
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
@@ -144,7 +169,8 @@ class FederationCallback(pl.Callback):
         part of the batch, as cross-entropy is.
 
         Args:
-            pl_module: the client; `pl_module.clone_backbone()` makes a second network.
+            pl_module: the client; `pl_module.clone_backbone()` makes a second network, `second_pass` computes
+                another view of the images and `supervised_loss` what the step itself trains with.
             batch: images, labels, cameras and row numbers.
             embeddings: `[B, D]`, before the neck's BatchNorm, where metric losses belong.
             features: `[B, D]`, what is compared at test time and classified in training.
@@ -158,6 +184,17 @@ class FederationCallback(pl.Callback):
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `client_state_dict` returned in the client's last turn."""
+
+
+def step_hooks(callbacks: Mapping[str, FederationCallback]) -> dict[str, Any]:
+    """Returns `losses`, `images` and `maps` of a `ReIDClient`: what the callbacks do in its steps, in their order."""
+    images, maps = FederationCallback.training_images, FederationCallback.feature_maps
+    parts = callbacks.values()
+    return {
+        "losses": training_losses(callbacks),
+        "images": [part.training_images for part in parts if type(part).training_images is not images],
+        "maps": [part.feature_maps for part in parts if type(part).feature_maps is not maps],
+    }
 
 
 def training_losses(callbacks: Mapping[str, FederationCallback]) -> dict[str, TrainingLoss]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,20 @@ def norm_names(network: nn.Module) -> frozenset[str]:
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
         for name in module.state_dict()
     )
+
+
+@torch.no_grad()
+def average_statistics(networks: Iterable[nn.Module], reduce: Callable[[Tensor], Tensor]) -> None:
+    """Replaces all buffers of floating point by their mean over processes, in one collective operation.
+
+    Args:
+        networks: the same ones in every process.
+        reduce: the mean of a flat tensor over processes.
+    """
+    buffers = [value for network in networks for value in network.buffers() if value.is_floating_point()]
+    mean = reduce(torch.cat([value.flatten() for value in buffers]))
+    for value, part in zip(buffers, mean.split([value.numel() for value in buffers]), strict=True):
+        value.copy_(part.view_as(value))
 
 
 @torch.no_grad()

@@ -15,12 +15,14 @@ class Clones(nn.ModuleList):
 
     Attributes:
         trained: (copy, original) of those that have gradients.
+        attached: (layers, rate) of a callback's own layers, which are copies of nothing.
         closed: the optimizer exists, so that no further copy can be trained.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.trained: list[tuple[nn.Module, nn.Module]] = []
+        self.attached: list[tuple[nn.Module, float]] = []
         self.closed = False
 
     def clone(self, network: nn.Module, trainable: bool) -> nn.Module:
@@ -29,8 +31,8 @@ class Clones(nn.ModuleList):
         Raises:
             RuntimeError: for a trainable copy when the optimizer exists already.
         """
-        if trainable and self.closed:
-            raise RuntimeError("the optimizer exists already: make a trainable copy in the callback's setup hook")
+        if trainable:
+            self._check_open()
         clone = copy.deepcopy(network)
         clone.zero_grad(set_to_none=True)
         self.append(clone)
@@ -40,10 +42,25 @@ class Clones(nn.ModuleList):
             clone.requires_grad_(False).eval()
         return clone
 
+    def attach(self, layers: nn.Module, rate: float) -> nn.Module:
+        """Takes in layers that are trained in this turn, and returns them.
+
+        Raises:
+            RuntimeError: when the optimizer exists already.
+        """
+        self._check_open()
+        self.append(layers)
+        self.attached.append((layers, rate))
+        return layers
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise RuntimeError("the optimizer exists already: do this in the callback's setup hook")
+
     def train(self, mode: bool = True) -> Clones:
         """Sets train or eval mode; copies without gradients stay in eval mode."""
         super().train(mode)
-        for clone in set(self) - {clone for clone, _ in self.trained}:
+        for clone in set(self) - {network for network, _ in (*self.trained, *self.attached)}:
             clone.eval()
         return self
 

@@ -14,7 +14,7 @@ from fedreid_pl.client import Outbox, ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.datamodule import ReIDDataModule
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.callback import FederationCallback, training_losses
+from fedreid_pl.federation.callback import FederationCallback, step_hooks
 from fedreid_pl.federation.client.checks import check_job
 from fedreid_pl.federation.client.kept import check_kept
 from fedreid_pl.federation.client.store import KeptState, LostState
@@ -232,7 +232,8 @@ class ClientWorker:
             inspect=inspect,
             compiled=self.compiled,
             optimizer_state=kept.get("optimizer") if config.optimizer_state == "keep" else None,
-            losses=training_losses(callbacks),
+            seed=seed,
+            **step_hooks(callbacks),
         )
         return module, datamodule
 

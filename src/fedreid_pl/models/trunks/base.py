@@ -35,6 +35,10 @@ class Trunk(nn.Module):
         """
         return tensors, []
 
+    def residual_stages(self) -> tuple[nn.Module, ...]:
+        """The modules of the trunk's residual stages, first to last; empty if the network is not made of any."""
+        return ()
+
     @property
     def named(self) -> nn.Module:
         """The module whose names are those of published weights files."""

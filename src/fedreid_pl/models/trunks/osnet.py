@@ -92,6 +92,10 @@ class OSNetTrunk(Trunk):
                 maps = part(maps)
         return maps
 
+    def residual_stages(self) -> tuple[nn.Module, ...]:
+        """`conv2` to `conv4`."""
+        return tuple(module for name, module in self.named_children() if name in ("conv2", "conv3", "conv4"))
+
     def finish(self, pooled: Tensor) -> Tensor:
         """OSNet's fully connected layer: `[B, C]` -> `[B, 512]`."""
         return self.fc(pooled)

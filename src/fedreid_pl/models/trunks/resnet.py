@@ -37,6 +37,10 @@ class ResNetTrunk(Trunk):
             maps = stage(maps)
         return maps
 
+    def residual_stages(self) -> tuple[nn.Module, ...]:
+        """`layer1` to `layer4`."""
+        return tuple(module for name, module in self.named_children() if name.startswith("layer"))
+
 
 class ResNetIBNTrunk(ResNetTrunk):
     """ResNet-IBN-a: instance normalisation of half the channels after every block's first convolution.

@@ -37,6 +37,10 @@ class SmallResNet(Trunk):
         """Feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
         return self.stages(self.stem(images))
 
+    def residual_stages(self) -> tuple[nn.Module, ...]:
+        """The three stages."""
+        return tuple(self.stages)
+
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Module:
     shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))

@@ -1,0 +1,67 @@
+"""Feature maps between the stages of a trunk, changed within one forward pass and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from torch import Tensor, nn
+
+from fedreid_pl.config import ModelConfig
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.models.trunks import build_trunk
+
+
+@contextmanager
+def changing(stages: Sequence[nn.Module], changes: Sequence[Callable[[int, Tensor], Tensor]]) -> Iterator[None]:
+    """Within it, the maps of every stage go through all `changes`, each called with the stage's number from 0.
+
+    Nothing of it is in the network's state dict or in copies that are made afterwards.
+
+    >>> import torch
+    >>> stage = nn.Identity()
+    >>> with changing([stage], [lambda number, maps: maps + 1]):
+    ...     inside = stage(torch.zeros(1))
+    >>> inside, stage(torch.zeros(1))
+    (tensor([1.]), tensor([0.]))
+    """
+
+    def hook(number: int, module: nn.Module, inputs: object, maps: Tensor) -> Tensor:
+        for change in changes:
+            maps = change(number, maps)
+        return maps
+
+    handles = [stage.register_forward_hook(partial(hook, number)) for number, stage in enumerate(stages)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_stages(model: ModelConfig, compiled: str, callback: str, wanted: int = 1) -> None:
+    """Refuses a network whose feature maps a callback cannot change.
+
+    Args:
+        model: the network.
+        compiled: `trainer.compile`: a compiled trunk does not stop between its stages.
+        callback: its key, for the message.
+        wanted: residual stages that the network must have at least.
+
+    Raises:
+        FedReIDError: for a network without stages, with fewer than `wanted`, or a compiled one.
+    """
+    if compiled != "none":
+        raise FedReIDError(
+            f"trainer.compile={compiled}: callbacks.{callback} changes feature maps between the stages of the trunk, "
+            "which a compiled trunk does not allow; set trainer.compile=none"
+        )
+    found = len(build_trunk(model.name, model.last_stride).residual_stages())
+    if not found:
+        raise FedReIDError(
+            f"model.name={model.name}: callbacks.{callback} works between residual stages, which this network does "
+            "not name; choose small, a ResNet or an OSNet"
+        )
+    if wanted > found:
+        raise FedReIDError(f"callbacks.{callback}.stages={wanted}: {model.name} has {found} residual stages")
