@@ -50,7 +50,8 @@ class FedNova(FederationCallback):
         config, steps = federation.config, update.metrics.get("effective_steps")
         # One image per step at least, momentum adds up to 1 / (1 - rho), and a warmup over the epochs of the
         # turn raises the rate by their number at most.
-        most = federation.clients[update.client] * config.local_epochs**2 / (1 - config.optim.momentum)
+        taken = config.local_steps or federation.clients[update.client] * config.local_epochs**2
+        most = taken / (1 - config.optim.momentum)
         if steps is None or not 1 <= steps <= most:
             raise RejectedUpdate(f"reports {steps} effective steps; 1 to {most:.0f} are possible")
 

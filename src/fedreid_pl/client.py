@@ -247,7 +247,7 @@ class ReIDClient(TestedModule):
         optimizer = self.optimizers()
         optim, epoch = self.optim, self.epochs_before + self.current_epoch
         total = self.total_epochs or self.epochs_before + (self.trainer.max_epochs or 0)
-        factor = rate_factor(epoch, optim.schedule, optim.step, optim.gamma, optim.warmup, total)
+        factor = rate_factor(epoch, optim.schedule, optim.step, optim.gamma, optim.warmup, total, optim.milestones)
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = group["base_lr"] * factor
 

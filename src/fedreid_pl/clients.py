@@ -123,7 +123,9 @@ def build_parts(
     tell = say if trainer.is_global_zero else None
     store = store or ClientStore(folder / "clients", writable and trainer.is_global_zero, tell)
     make_datamodule = lambda name: ReIDDataModule(  # noqa: E731
-        data.clients[name], data.tests_of(name), pool, config.data, config.batch_size
+        *(data.clients[name], data.tests_of(name), pool, config.data, config.batch_size),
+        steps=config.local_steps,
+        unseen=data.unseen,
     )
     make_trainer = lambda callbacks: build_trainer(config, list(callbacks))  # noqa: E731
     worker = ClientWorker(

@@ -82,6 +82,8 @@ def _clients(data: FederatedData) -> str:
         queries, gallery = sum(len(test.query) for test in tests), sum(len(test.gallery) for test in tests)
         numbers = (client.train.num_identities(), len(client.train), queries, gallery)
         rows.append([client.name, *(f"{number:,}" for number in numbers)])
+    for name, test in data.unseen.items():
+        rows.append([f"{name} (unseen)", "-", "-", f"{len(test.query):,}", f"{len(test.gallery):,}"])
     header = ["client", "identities", "training images", "query images", "gallery images"]
     return text_table(header, rows, width=columns(sys.stdout))
 
@@ -98,7 +100,7 @@ def _sizes(backbone: Backbone, data: FederatedData) -> str:
 
 
 def _rates(config: Config) -> str:
-    factors = run_factors(config.optim, config.rounds, config.local_epochs)
+    factors = run_factors(config.optim, config.rounds, config.epochs_per_round)
     optim = config.optim
     rows = [
         [name, *(f"{rate * factor:.3g}" for factor in (factors[0], factors[-1]))]

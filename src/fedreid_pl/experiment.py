@@ -45,6 +45,7 @@ from fedreid_pl.reporting.status import Status
 from fedreid_pl.reporting.summary_file import read_summary
 from fedreid_pl.reporting.wandb_names import check_wandb_names
 from fedreid_pl.resume import find_checkpoint, prepare_folder, recorded_precision
+from fedreid_pl.run_weights import check_unseen
 from fedreid_pl.start import DRAWN, initial_backbone, start_record
 
 Say = Callable[[str], None]
@@ -129,6 +130,7 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None,
     make_callbacks = callbacks_of(config)
     data = load_federated_data(config.data, status)
     config = with_found(config, data)
+    check_unseen(config.model.weights, data)
     lines: list[str] = []
     backbone = initial_backbone(config, status, lines.append)
     if status is not None:

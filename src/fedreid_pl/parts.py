@@ -40,6 +40,7 @@ def build_context(config: Config, parts: Parts, trainer: pl.Trainer) -> RoundCon
         worker.initial,
         frozenset(name for name, _ in worker.backbone.named_buffers()),
         ServerNetwork(lambda: copy.deepcopy(worker.backbone), public, trainer.strategy.root_device),
+        tuple(data.unseen),
     )
 
 

@@ -9,12 +9,13 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fedreid_pl.config import Config, load_config
+from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.storage import read_state
 from fedreid_pl.functional.fingerprint import fingerprint_of
 from fedreid_pl.models.exchange import exchanges_all
-from fedreid_pl.reporting.summary_file import read_summary
+from fedreid_pl.reporting.summary_file import read_splits, read_summary
 
 
 class RunWeights(NamedTuple):
@@ -80,6 +81,25 @@ def read_run(folder: Path, which: str, source: str) -> RunWeights:
     if models and not exchanges_all(_sync(config)):
         raise _several(source, "clients that keep a part of the backbone to themselves")
     return RunWeights(f"{config.name} on {config.data.name}, round {round}", config.model.name, tensors)
+
+
+def check_unseen(weights: str | None, data: FederatedData) -> None:
+    """Refuses to begin from a run that trained on a dataset which is left out now.
+
+    Args:
+        weights: `model.weights`.
+        data: of the run that begins.
+
+    Raises:
+        FedReIDError: naming the dataset.
+    """
+    found = find_run(weights) if weights not in ("imagenet", "none", "drawn", None) and data.unseen else None
+    for name, split in read_splits(found[0]).items() if found else ():
+        if name in data.unseen and split.get("train"):
+            raise FedReIDError(
+                f"data.leave_out={name}: the run in model.weights={weights} was trained with this dataset; begin from "
+                "other weights, or from a run that left it out"
+            )
 
 
 def _run(folder: Path, weights: str) -> Path:

@@ -118,7 +118,7 @@ def test_batch_norm_that_stays_with_the_clients_stays_out_of_it() -> None:
 def test_an_update_without_possible_steps_is_left_out(steps: float | None) -> None:
     # 40 images, 2 epochs and a momentum of 0.5: no more than 40 * 2 * 2 steps, twice that if the rate rises
     optim = SimpleNamespace(momentum=0.5)
-    federation = tiny_turn.server(config=SimpleNamespace(local_epochs=2, optim=optim))
+    federation = tiny_turn.server(config=SimpleNamespace(local_epochs=2, local_steps=None, optim=optim))
     update = ClientUpdate(1, "a", {}, 10**12, {} if steps is None else {"effective_steps": steps})
     with pytest.raises(RejectedUpdate, match="effective steps; 1 to 320 are possible"):
         FedNova().on_update(federation, update)

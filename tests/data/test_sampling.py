@@ -7,7 +7,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fedreid_pl.data.sampling import TestBatches, TrainBatches
+from fedreid_pl.data.identity_sampling import IdentityBatches
+from fedreid_pl.data.sampling import StepBatches, TestBatches, TrainBatches
 
 SIZE, BATCH, SEED = st.integers(2, 90), st.integers(2, 20), st.integers(0, 2**62)
 WORLDS = pytest.mark.parametrize("world", [1, 2, 3])
@@ -137,3 +138,42 @@ def test_no_row_twice_unless_a_process_would_have_nothing(size, batch_size, worl
 def test_processes_without_a_batch_repeat_the_last_one():
     """Lightning stops on a loader without batches, and the metric drops the repeats."""
     assert [list(TestBatches(5, 3, rank, 4)) for rank in range(4)] == [[[0, 1, 2]], [[3, 4]], [[3, 4]], [[3, 4]]]
+
+
+# a number of steps
+
+
+@given(SIZE, BATCH, SEED, st.integers(1, 40))
+def test_steps_are_the_passes_one_after_the_other(size, batch_size, seed, steps):
+    assume(size > 1)
+    found = list(StepBatches(TrainBatches(size, batch_size, seed), steps))
+    passes = [batch for epoch in range(steps) for batch in epoch_of(size, batch_size, seed, epoch)]
+    assert found == passes[:steps] and len(found) == steps == len(
+        StepBatches(TrainBatches(size, batch_size, seed), steps)
+    )
+
+
+@WORLDS
+def test_steps_are_dealt_out_as_epochs_are(world):
+    labels = [number // 3 for number in range(30)]
+    for make in (
+        lambda rank: TrainBatches(30, 7, 5, rank, world),
+        lambda rank: IdentityBatches(labels, 8, 2, 5, rank, world),
+    ):
+        parts = [list(StepBatches(make(rank), 11)) for rank in range(world)]
+        assert {len(part) for part in parts} == {11}
+        whole = list(StepBatches(_alone(make), 11))
+        assert [sorted(set(rows_of(step))) for step in zip(*parts, strict=True)] == [
+            sorted(set(rows_of([batch]))) for batch in whole
+        ]
+
+
+def _alone(make):
+    batches = make(0)
+    batches.rank, batches.world = 0, 1
+    return batches
+
+
+def test_a_pass_without_a_batch_has_no_steps():
+    empty = TrainBatches(5, 8, 0, skip_incomplete=True)
+    assert len(StepBatches(empty, 3)) == 0 and list(StepBatches(empty, 3)) == []

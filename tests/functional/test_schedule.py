@@ -13,6 +13,7 @@ from fedreid_pl.config import OptimConfig
 from fedreid_pl.functional.schedule import (
     cosine_factor,
     frozen_share,
+    milestone_factor,
     rate_factor,
     run_factors,
     step_factor,
@@ -116,3 +117,12 @@ def test_the_papers_step_schedule_freezes_training_and_the_default_does_not() ->
 def test_another_schedule_is_refused() -> None:
     with pytest.raises(ValueError, match="'linear'"):
         rate_factor(0, "linear", 40, 0.1, 0, 10)
+
+
+def test_milestones_are_torchs() -> None:
+    wanted = rates_of(lambda optimizer: reference.MultiStepLR(optimizer, [3, 5, 6], 0.3), 9)
+    assert [milestone_factor(epoch, (3, 5, 6), 0.3) for epoch in range(9)] == pytest.approx(wanted)
+    assert [rate_factor(epoch, "step", 2, 0.3, 0, 9, (3, 5, 6)) for epoch in range(9)] == pytest.approx(wanted)
+    optim = OptimConfig(schedule="step", gamma=0.3, milestones=[3, 5, 6])
+    assert run_factors(optim, 9, 1) == pytest.approx(wanted)
+    assert run_factors(OptimConfig(schedule="step", gamma=0.3, step=4), 9, 1)[4] == pytest.approx(0.3)

@@ -11,6 +11,7 @@ import support
 
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
+from fedreid_pl.federation.server.history import UNSEEN, VALIDATIONS
 from fedreid_pl.reporting.dashboard import build_workspace, names_of_data, names_of_run
 from fedreid_pl.reporting.wandb_run import SECTIONS
 
@@ -46,7 +47,7 @@ def test_panels_hold_what_is_logged(run: Path) -> None:
     other = {f"weights/{name}/cluster" for name in support.TINY}  # of other algorithms, and of other machines
     other |= {"train/server/distillation_loss", "system/gpu/peak_memory_bytes"}
     assert shown <= logged | other, shown - logged
-    assert {key.partition("/")[0] for key in shown} == set(SECTIONS) - {"val_global", "val_local"}
+    assert {key.partition("/")[0] for key in shown} == set(SECTIONS) - {*VALIDATIONS, *UNSEEN}
 
 
 def test_algorithms_are_compared_and_weights_are_stacked(run: Path) -> None:

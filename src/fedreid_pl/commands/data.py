@@ -57,6 +57,10 @@ def data(words: list[str]) -> int:
         if config.data.val_ids:
             numbers += [sum(test.gallery.num_identities() for test in held_out), sum(len(t.query) for t in held_out)]
         rows.append([client.name, *(f"{number:,}" for number in numbers)])
+    for name, test in federated.unseen.items():
+        counts = [test.query.num_identities(), len(test.query), len(test.gallery)]
+        tail = ["-", "-"] if config.data.val_ids else []
+        rows.append([f"{name} (unseen)", *["-"] * 3, *(f"{number:,}" for number in counts), *tail])
     header = ["client", "train ids", "train images", "cameras", "query ids", "query images", "gallery images"]
     header += ["validation ids", "validation queries"] if config.data.val_ids else []
     print(f"{locate_root(config.data)}{' (synthetic)' if federated.synthetic else ''}\n")

@@ -72,6 +72,8 @@ def _asked(words: list[str]) -> _Asked:
     if "rerank" in options:
         rest.append(f"report.rerank={str(yes_or_no('rerank', options['rerank'])).lower()}")
     config = own_places(load_config(folder / "config.yaml", rest), rest)
+    if any(word.startswith(("data=", "data.datasets=")) for word in rest):  # other datasets: all of them are tested on
+        config.data.leave_out = None
     return _Asked(folder, config, options.get("checkpoint", "last"), int(splits or 0))
 
 
@@ -93,11 +95,13 @@ _Scored = tuple[str, str, list[Any], Mapping[str, Mapping[str, Any]]]
 
 
 def _on_its_own(asked: _Asked, data: FederatedData, state: dict[str, Any], width: int | None) -> _Scored:
-    """The scores on the test sets of the clients that the run trained."""
+    """The scores on the test sets of the clients that the run trained, and of the datasets that it left out."""
     from fedreid_pl.experiment import evaluate as score
-    from fedreid_pl.federation.server.history import TESTS, summarize
+    from fedreid_pl.federation.server.history import TESTS, UNSEEN, summarize
+    from fedreid_pl.reporting import tables
     from fedreid_pl.reporting.summary_file import read_splits
-    from fedreid_pl.reporting.tables import result_table
+    from fedreid_pl.reporting.tables import result_table, unseen_table
+    from fedreid_pl.reporting.terminal import fill
 
     if asked.splits:
         names = ", ".join(data.clients)
@@ -110,8 +114,12 @@ def _on_its_own(asked: _Asked, data: FederatedData, state: dict[str, Any], width
     context, inspector = score(asked.config, data, asked.folder, state, inspected=True)
     behind = inspector.measured() if inspector is not None else []
     thresholds = inspector.thresholds if inspector is not None else {}
-    summary = {"name": asked.config.name, **{section: summarize(context.history, section) for section in TESTS}}
-    return title(asked.config, state["round"]), result_table(summary, None, width, behind), behind, thresholds
+    shown = (*TESTS, *UNSEEN)
+    summary = {"name": asked.config.name, **{section: summarize(context.history, section) for section in shown}}
+    table = result_table(summary, None, width, behind)
+    if unseen := unseen_table(summary, width):
+        table += f"\n\n{unseen}\n\n{fill(tables.UNSEEN, width)}"
+    return title(asked.config, state["round"]), table, behind, thresholds
 
 
 def _elsewhere(asked: _Asked, data: FederatedData, state: dict[str, Any], width: int | None) -> _Scored:

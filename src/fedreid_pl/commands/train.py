@@ -36,7 +36,7 @@ def train(words: list[str]) -> int:
     run = _runner(config)
     from fedreid_pl.reporting.logger_observer import LoggerObserver
     from fedreid_pl.reporting.run_folder import build_summary, find_standalone
-    from fedreid_pl.reporting.tables import result_table
+    from fedreid_pl.reporting.tables import UNSEEN, result_table, unseen_table
     from fedreid_pl.reporting.terminal import columns, fill
     from fedreid_pl.reporting.where_next import where_next, where_next_text
 
@@ -51,6 +51,8 @@ def train(words: list[str]) -> int:
                 summary, None if config.name == "local" else find_standalone(loop.context.config, folder), width
             )
         )
+        if unseen := unseen_table(summary, width):
+            print(f"\n{unseen}\n\n{fill(UNSEEN, width)}")
         print(f"\n{fill('Rank-1 (R1) and mAP in percent. Where to look next:', width)}\n")
         url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)
         print(where_next_text(where_next(config, folder, url), width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 
 from fedreid_pl.config.schema import Config
@@ -85,10 +86,22 @@ def _check_together(config: Config) -> None:
         )
     if config.optim.nesterov and not config.optim.momentum:
         raise FedReIDError("optim.nesterov=true: needs optim.momentum above 0")
-    if config.optim.scope == "round" and config.optim.warmup > config.local_epochs:
+    if config.local_steps is not None and config.local_epochs != 1:
         raise FedReIDError(
-            f"optim.warmup={config.optim.warmup}: must be at most local_epochs={config.local_epochs} where "
+            f"local_steps={config.local_steps}: stands beside local_epochs={config.local_epochs}; a round has a number "
+            "of steps or of epochs, leave one of them out"
+        )
+    if config.optim.scope == "round" and config.optim.warmup > config.epochs_per_round:
+        raise FedReIDError(
+            f"optim.warmup={config.optim.warmup}: must be at most local_epochs={config.epochs_per_round} where "
             "optim.scope=round begins anew in every round, or the rates never rise to their value"
+        )
+    stones = config.optim.milestones
+    if stones and (min(stones) < 1 or any(later <= stone for stone, later in pairwise(stones))):
+        raise FedReIDError(f"optim.milestones={stones}: must be whole numbers of at least 1 that rise")
+    if stones and config.optim.schedule != "step":
+        raise FedReIDError(
+            f"optim.milestones={stones}: belongs to optim.schedule=step, the schedule is {config.optim.schedule}"
         )
 
 

@@ -100,6 +100,11 @@ class DataConfig:
     datasets: list[str] = key(
         list, "dataset folders under data.root, or NAME=FOLDER, in order; empty: every folder of that layout"
     )
+    leave_out: str | None = key(
+        None,
+        "dataset that no client trains on, NAME or NAME,NAME: the global model is tested on its query and gallery, as "
+        "on an unseen place; nothing of it reaches training, validation, BatchNorm or the public set",
+    )
     public: str | None = key(None, "folder of the unlabelled public set; never a client")
     public_overlap: str = key(
         "refuse",
@@ -109,7 +114,7 @@ class DataConfig:
     overlap: str = key(
         "auto",
         "pictures or persons in two places: refuse, warn, or auto: refuse a picture that is in the training and in the "
-        "test set of one dataset, warn otherwise",
+        "test set of one dataset, or in the test set of data.leave_out and anywhere else; warn otherwise",
         choices=("auto", "refuse", "warn"),
     )
     scenario: str = key(
@@ -201,6 +206,9 @@ class OptimConfig:
     )
     warmup: int = key(0, "epochs in which the rates rise to their value", at_least=0)
     step: int = key(40, "step schedule: epochs between two reductions of the rates; 0: never", at_least=0)
+    milestones: list[int] = key(
+        list, "step schedule: epochs after which the rates are reduced, [20,30], in place of every optim.step epochs"
+    )
     gamma: float = key(0.1, "factor of the step schedule", above=0.0, at_most=1.0)
     scope: str = key(
         "run", "epochs of the schedule are counted over the run or anew in every round", choices=("run", "round")
@@ -323,6 +331,12 @@ class Config:
     seed: int = key(0, "all randomness is derived from it", at_least=0)
     batch_size: int = key(32, "training images per step, over all devices together", at_least=2)
     local_epochs: int = key(1, "epochs that a client trains per round", at_least=1)
+    local_steps: int | None = key(
+        None,
+        "optimizer steps that a client trains per round, in place of local_epochs: passes over its images follow each "
+        "other until the steps are done; null: local_epochs",
+        at_least=1,
+    )
     optimizer_state: str = key(
         "reset",
         "a client's SGD momentum at the start of a round: reset to zero (the paper), or keep that of the client's "
@@ -361,6 +375,11 @@ class Config:
     engine: EngineConfig = key(EngineConfig, "where jobs run")
     report: ReportConfig = key(ReportConfig, "what is shown")
     callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
+
+    @property
+    def epochs_per_round(self) -> int:
+        """Epochs that the learning rates' schedule counts for a round; a round of `local_steps` is one."""
+        return 1 if self.local_steps is not None else self.local_epochs
 
     @property
     def role(self) -> str:

@@ -16,6 +16,7 @@ from fedreid_pl.data.decoding import decode_all
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.inventory_counts import Inventory
 from fedreid_pl.data.layouts import find_layouts, recognise_layout
+from fedreid_pl.data.leaving_out import check_left_out, unseen_names, without_training
 from fedreid_pl.data.locating import (
     dataset_folders,
     locate_dataset,
@@ -29,11 +30,11 @@ from fedreid_pl.data.overlap import byte_keys, check_overlaps, find_overlaps
 from fedreid_pl.data.overlap_found import Overlap
 from fedreid_pl.data.readable import without_files
 from fedreid_pl.data.samples import DISTRACTOR, SPLITS, SampleTable
-from fedreid_pl.data.scenarios import camera_remark, federate, unmatched_remarks
+from fedreid_pl.data.scenarios import NO_CAMERAS, camera_remark, federate, unmatched_remarks
 from fedreid_pl.data.synthetic import are_synthetic
 from fedreid_pl.errors import FedReIDError
 
-Use = Literal["client", "public", "none"]
+Use = Literal["client", "unseen", "public", "none"]
 Progress = Callable[[str], None]
 
 
@@ -52,7 +53,8 @@ class DatasetCheck:
 
     Args:
         name: as it is written in `data.datasets`.
-        use: `"client"`, `"public"`, or `"none"` for one that the configuration does not name.
+        use: `"client"`, `"unseen"` (in `data.leave_out`), `"public"`, or `"none"` for one that the configuration does
+            not name.
         folder: where it is, `None` if it is missing.
         layout: the key of the layout that it is read in.
         found: how person and camera were found, with one name taken apart.
@@ -177,6 +179,7 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
         wanted.append((public_name(config.public), config.public, "public", None))
     checks, tables = [], []
     for name, text, use, folder in wanted:
+        use = "unseen" if use == "client" and name in unseen_names(config) else use
         check, table = _check(config, root, name, text, use, folder, say)
         checks.append(check)
         tables.append(table)
@@ -185,9 +188,11 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
     if len(read) == len(tables):
         public = read.pop() if config.public else None
         try:
-            dataset_folders(config, root)  # refuses two names of one folder
-            data = federate(config, read, public)
-            result.remarks = unmatched_remarks(config, data.tests.values())
+            check_left_out(config, dataset_folders(config, root))  # which refuses two names of one folder
+            outside = unseen_names(config)
+            unseen = [without_training(table) for table in read if table.name.removesuffix(NO_CAMERAS) in outside]
+            data = federate(config, [t for t in read if t.name.removesuffix(NO_CAMERAS) not in outside], public, unseen)
+            result.remarks = unmatched_remarks(config, (*data.tests.values(), *data.unseen.values()))
             result.overlaps = _overlaps(config, data, checks, say)
             result.remarks = [*map(str, result.overlaps), *result.remarks]
             check_overlaps(config, result.overlaps)
@@ -251,7 +256,7 @@ def _check(
         check.pixels |= pixels
         check.found = table.found or _taken_apart(table, find_layouts()[table.layout].found)
         check.notes += [line.removeprefix(f"{check.name}: ") for line in table.remarks]
-        if not table.has_cameras and use == "client":
+        if not table.has_cameras and use in ("client", "unseen"):
             check.notes.append(camera_remark(table).removeprefix(f"{check.name}: "))
         if table.inventory is not None:
             check.files = table.inventory

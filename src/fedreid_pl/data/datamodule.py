@@ -17,7 +17,7 @@ from fedreid_pl.data.identity_sampling import IdentityBatches
 from fedreid_pl.data.images import ImagePool, ImageSource
 from fedreid_pl.data.loading import Batched, BatchLoader
 from fedreid_pl.data.samples import SampleTable
-from fedreid_pl.data.sampling import BatchRows, TestBatches, TrainBatches
+from fedreid_pl.data.sampling import BatchRows, StepBatches, TestBatches, TrainBatches
 from fedreid_pl.functional.randomness import derive_seed, generator
 
 
@@ -67,6 +67,8 @@ class ReIDDataModule(pl.LightningDataModule):
         pool: shared image sources.
         config: the `data` section.
         batch_size: training images per step over all processes.
+        steps: batches of a turn, as `StepBatches` draws them; `None`: the Trainer's epochs are passes.
+        unseen: test sets that are evaluated only where a turn names them: nobody trains or validates on them.
     """
 
     def __init__(
@@ -76,11 +78,13 @@ class ReIDDataModule(pl.LightningDataModule):
         pool: ImagePool,
         config: DataConfig,
         batch_size: int,
+        steps: int | None = None,
+        unseen: Mapping[str, TestSet] | None = None,
     ) -> None:
         super().__init__()
-        self.client, self.tests, self.pool, self.config = client, dict(tests), pool, config
-        self.batch_size = batch_size
-        self.active_tests: tuple[str, ...] = tuple(tests)
+        self.client, self.tests, self.pool, self.config = client, {**tests, **(unseen or {})}, pool, config
+        self.batch_size, self.steps = batch_size, steps
+        self.own_tests = self.active_tests = tuple(tests)
         self._labels = torch.from_numpy(client.train.labels())
         self._cameras = torch.from_numpy(client.train.cameras)
         self._seed = 0
@@ -97,13 +101,13 @@ class ReIDDataModule(pl.LightningDataModule):
         return self.client.train.num_identities()
 
     def begin_turn(self, seed: int, tests: Iterable[str] | None = None) -> None:
-        """Sets the seed of shuffling, augmentation and probe batch, and which test sets are loaded."""
+        """Sets the seed of shuffling, augmentation and probe batch, and which test sets are loaded (`None`: own)."""
         self._seed = seed
         self._augment = None
-        self.active_tests = tuple(self.tests if tests is None else tests)
+        self.active_tests = self.own_tests if tests is None else tuple(tests)
 
     def train_dataloader(self) -> BatchLoader:
-        """Batches of `TrainImages`; see `TrainBatches` and, for `data.instances`, `IdentityBatches`."""
+        """Batches of `TrainImages`; see `TrainBatches`, `IdentityBatches` (`data.instances`) and `StepBatches`."""
         rank, world = self._place()
         source = self.pool.source(self.client.train)
         batches: TrainBatches | IdentityBatches
@@ -113,7 +117,8 @@ class ReIDDataModule(pl.LightningDataModule):
         else:
             labels = self._labels.tolist()
             batches = IdentityBatches(labels, self.batch_size, self.config.instances, self._seed, rank, world)
-        return self._loader(TrainImages(source, self._labels, self._cameras), batches, source)
+        drawn = batches if self.steps is None else StepBatches(batches, self.steps)
+        return self._loader(TrainImages(source, self._labels, self._cameras), drawn, source)
 
     def test_dataloader(self) -> list[BatchLoader]:
         """Query and gallery loader of every active test set: `[query 0, gallery 0, query 1, ...]`."""

@@ -99,6 +99,7 @@ class FederatedData:
         synthetic: whether this program drew all pictures, which their files and the drawing code's manifest tell.
         overlaps: pictures and persons that are in two places.
         unread_folders: one line for every folder of `data.root` that is no dataset.
+        unseen: test sets of the datasets in `data.leave_out`, which no client has.
     """
 
     clients: Mapping[str, ClientData]
@@ -112,6 +113,7 @@ class FederatedData:
     synthetic: bool = False
     overlaps: tuple[Overlap, ...] = ()
     unread_folders: tuple[str, ...] = ()
+    unseen: Mapping[str, TestSet] = field(default_factory=dict)
 
     def tests_of(self, client: str) -> dict[str, TestSet]:
         """The test sets of one client, by name."""
@@ -121,6 +123,6 @@ class FederatedData:
         """Every table that a run reads."""
         for client in self.clients.values():
             yield client.train
-        for test in self.tests.values():
+        for test in (*self.tests.values(), *self.unseen.values()):
             yield test.query
             yield test.gallery

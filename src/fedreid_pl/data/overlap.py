@@ -58,9 +58,9 @@ def find_overlaps(data: FederatedData, keys: Mapping[str, bytes], what: str = "b
         what: `bytes` or `pixels`, which says what the keys are of.
     """
     tables = [table for table in data.datasets if data.public is None or table.name != data.public.name]
-    found = _shared_pictures(tables, data.public, keys, what)
+    found = _shared_pictures(tables, data.public, keys, what, frozenset(data.unseen))
     trains = [replace(client.train, name=name) for name, client in data.clients.items()]
-    if len(trains) > len(tables):  # by camera or by identity: several clients of one dataset
+    if len(trains) > len(tables) - len(data.unseen):  # by camera or by identity: several clients of one dataset
         found += _shared_pictures(trains, None, keys, what)
     return [*(_shared_persons(tables) if what == "bytes" else ()), *found]
 
@@ -74,7 +74,7 @@ def check_overlaps(config: DataConfig, found: Iterable[Overlap]) -> list[str]:
 
     Raises:
         FedReIDError: with `data.overlap=refuse` for any finding; with `auto` for pictures that are in the training and
-            in the test set of one dataset.
+            in the test set of one dataset, or in a dataset that is left out and in another place.
     """
     found = list(found)
     refused = [item for item in found if config.overlap == "refuse" or (config.overlap == "auto" and item.serious)]
@@ -88,7 +88,11 @@ def check_overlaps(config: DataConfig, found: Iterable[Overlap]) -> list[str]:
 
 
 def _shared_pictures(
-    tables: Sequence[SampleTable], public: SampleTable | None, keys: Mapping[str, bytes], what: str
+    tables: Sequence[SampleTable],
+    public: SampleTable | None,
+    keys: Mapping[str, bytes],
+    what: str,
+    unseen: frozenset[str] = frozenset(),
 ) -> list[Overlap]:
     every = [*tables, *([public] if public is not None else [])]
     columns = [[keys.get(file, b"") for file in table.files()] for table in every]
@@ -100,7 +104,7 @@ def _shared_pictures(
                 spread[key].append((number, row))
     found: dict[tuple[str, str], _Pairs] = {}
     for places in spread.values():
-        _note(found, every, public is not None, places)
+        _note(found, every, public is not None, places, unseen)
     return [pairs.finding(where, what) for where, pairs in sorted(found.items())]
 
 
@@ -116,7 +120,11 @@ class _Pairs:
 
 
 def _note(
-    found: dict[tuple[str, str], _Pairs], tables: Sequence[SampleTable], has_public: bool, places: list[tuple[int, int]]
+    found: dict[tuple[str, str], _Pairs],
+    tables: Sequence[SampleTable],
+    has_public: bool,
+    places: list[tuple[int, int]],
+    unseen: frozenset[str],
 ) -> None:
     """Adds what the rows of one picture say."""
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -135,9 +143,8 @@ def _note(
                     continue
             first = f"{mine.name} {NAMES[split]}"
             second = f"{theirs.name} {NAMES[other]}" if two != public else f"the public set {theirs.name}"
-            pairs = found.setdefault(
-                (first, second), _Pairs(int((mine.splits == split).sum()), one == two and other == TRAIN, set(), [])
-            )
+            serious = (one == two and other == TRAIN) or (one != two and bool({mine.name, theirs.name} & unseen))
+            pairs = found.setdefault((first, second), _Pairs(int((mine.splits == split).sum()), serious, set(), []))
             pairs.rows |= set(rows)
             if len(pairs.examples) < SHOWN:
                 pairs.examples.append(f"{mine.paths[rows[0]]} = {theirs.paths[others[0]]}")

@@ -16,7 +16,8 @@ class Overlap:
         count: pictures of the first place that are in the second, or persons.
         of: pictures, or persons, of the first place.
         examples: pairs of paths, or person numbers.
-        serious: whether a model is tested on pictures that it trained on in the same dataset.
+        serious: whether a model is tested on pictures that it trained on in the same dataset, or an unseen dataset
+            shares pictures with another place.
     """
 
     what: str

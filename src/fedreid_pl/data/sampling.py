@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
+from typing import Protocol
 
 import torch
 
@@ -44,6 +46,18 @@ def deal(groups: Sequence[Sequence[int]], rank: int, world: int) -> BatchRows:
     return BatchRows(own, len(own) * world / len(rows), BatchPart(places, len(rows)))
 
 
+class Passes(Protocol):
+    """Batches of one pass over a client's images."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses which pass of the turn is iterated over."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[BatchRows]: ...
+
+
 class TrainBatches:
     """Shuffled batches of a turn; `batch_size` counts the images of all processes together.
 
@@ -81,6 +95,33 @@ class TrainBatches:
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             rows = order[start : start + self.batch_size]
             yield deal([(row,) for row in rows], self.rank, self.world)
+
+
+class StepBatches:
+    """So many batches of a turn, from passes over the images that follow each other; a turn is one epoch of these.
+
+    Args:
+        batches: those of a pass; pass 0, 1, ... of the turn is its epoch 0, 1, ...
+        steps: how many; none of an empty pass.
+    """
+
+    def __init__(self, batches: Passes, steps: int) -> None:
+        self.batches, self.steps = batches, steps
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before the only epoch; the passes are counted here."""
+
+    def __len__(self) -> int:
+        return self.steps if len(self.batches) else 0
+
+    def __iter__(self) -> Iterator[BatchRows]:
+        return islice(self._endless(), len(self))
+
+    def _endless(self) -> Iterator[BatchRows]:
+        for number in count():
+            self.batches.set_epoch(number)
+            yield from self.batches
 
 
 class TestBatches:

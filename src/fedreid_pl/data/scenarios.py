@@ -14,6 +14,7 @@ from fedreid_pl.data.cache_folder import chosen_folder
 from fedreid_pl.data.digest import digest
 from fedreid_pl.data.federated import ClientData, FederatedData, TestSet
 from fedreid_pl.data.guards import check_no_shared_images, guarded_public
+from fedreid_pl.data.leaving_out import check_left_out, unseen_names, without_training
 from fedreid_pl.data.locating import (
     dataset_folders,
     locate_dataset,
@@ -50,6 +51,9 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     `val_ids` persons are held out of what each client (of `merged`: each dataset) has then: see `data.validation`.
     `clients` leaves out the small or the large clients, and the test sets that only they have.
 
+    The datasets of `leave_out` become no client: their training images are dropped before anything is computed from
+    them, and query and gallery stand in `unseen`.
+
     Raises:
         FedReIDError: if the layout is unknown, a folder is missing, empty or unreadable, or a set cannot be trained or
             evaluated on.
@@ -60,6 +64,8 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
 
     def read(folder: Path, name: str, train_only: bool = False) -> SampleTable:
         table = read_dataset(config, folder, name, train_only=train_only)
+        if name in outside and not train_only:
+            table = without_training(table)
         if not train_only:
             name = marked_name(table)
             table = replace(table, name=name)
@@ -69,24 +75,29 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
                 left_out[name] = bad
         return table
 
-    tables = [read(folder, name) for name, folder in dataset_folders(config, root).items()]
+    folders = dataset_folders(config, root)
+    check_left_out(config, folders)
+    outside = unseen_names(config)
+    found = {name: read(folder, name) for name, folder in folders.items()}
+    tables = [table for name, table in found.items() if name not in outside]
+    unseen = [found[name] for name in outside]
     public = None
     if config.public:
         folder = locate_dataset(config, root, config.public, "data.public")
         public = read(folder, public_name(config.public), train_only=True)
-    data = federate(config, tables, public)
+    data = federate(config, tables, public, unseen)
     for name, bad in left_out.items():
         data.digests[name]["left_out"] = [item._asdict() for item in bad]
     overlaps = find_overlaps(data, byte_keys(config, data.datasets, progress))
-    folders = unread_folders(config, root)
+    passed_over = unread_folders(config, root)
     synthetic = are_synthetic(data.datasets)
     believed = [NOT_DRAWN] if config.synthetic and not synthetic else []
     return replace(
         data,
         left_out=left_out,
         overlaps=tuple(overlaps),
-        unread_folders=tuple(folders),
-        remarks=(*folders, *check_overlaps(config, overlaps), *data.remarks, *believed),
+        unread_folders=tuple(passed_over),
+        remarks=(*passed_over, *check_overlaps(config, overlaps), *data.remarks, *believed),
         synthetic=synthetic,
     )
 
@@ -111,17 +122,29 @@ def load_public(config: DataConfig, progress: Callable[[str], None] | None = Non
     return FederatedData({}, {}, table, digests=digests, datasets=(table,), synthetic=are_synthetic([table]))
 
 
-def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTable | None = None) -> FederatedData:
+def federate(
+    config: DataConfig,
+    tables: Sequence[SampleTable],
+    public: SampleTable | None = None,
+    unseen: Sequence[SampleTable] = (),
+) -> FederatedData:
     """What `load_federated_data` makes of the datasets once they are read.
+
+    Args:
+        config: of the data.
+        tables: datasets whose training images the clients have.
+        public: images without labels.
+        unseen: query and gallery of datasets that are left out.
 
     Raises:
         FedReIDError: if a set cannot be trained or evaluated on, two share an image, the public set shows persons
             whom a client is tested on, or nobody has persons to hold out for `data.val_ids`.
     """
-    read = [*tables, *([public] if public is not None else [])]
+    read = [*tables, *unseen, *([public] if public is not None else [])]
     check_no_shared_images(read)
     if public is not None:
-        public = guarded_public(config, public, tables)
+        public = guarded_public(config, public, [*tables, *unseen])
+    targets = {table.name: TestSet(table.name, table.split("query"), table.split("gallery")) for table in unseen}
     tests = {table.name: TestSet(table.name, table.split("query"), table.split("gallery")) for table in tables}
     trains = [_labelled(table.split("train")) for table in tables]
     if config.hold_out == "first":
@@ -144,13 +167,14 @@ def federate(config: DataConfig, tables: Sequence[SampleTable], public: SampleTa
         public,
         tuple(name for name, _, _ in parts if config.val_ids and name not in validation),
         {table.name: digest(table) for table in read},
-        (*tables, *([public] if public is not None else [])),
+        (*tables, *unseen, *([public] if public is not None else [])),
         (
             *(line for table in read for line in _remarks(table)),
-            *(camera_remark(table) for table in tables if not table.has_cameras),
+            *(camera_remark(table) for table in (*tables, *unseen) if not table.has_cameras),
             *single,
-            *unmatched_remarks(config, tests.values()),
+            *unmatched_remarks(config, (*tests.values(), *targets.values())),
         ),
+        unseen=targets,
     )
 
 

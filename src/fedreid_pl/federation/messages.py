@@ -16,7 +16,14 @@ State = dict[str, Tensor]
 Plain = int | float | bool | str
 
 
-JOB_CONFIG: dict[str, type] = {"evaluate": bool, "tests": str, "inspect": bool, "starts_from": int, "keeps": str}
+JOB_CONFIG: dict[str, type] = {
+    "evaluate": bool,
+    "tests": str,
+    "unseen": bool,
+    "inspect": bool,
+    "starts_from": int,
+    "keeps": str,
+}
 """Plain values that every job may carry, see `ClientJob`; callbacks declare theirs in `job_config`."""
 
 
@@ -64,9 +71,10 @@ class ClientJob:
         backbone: the tensors of `exchanged`.
         exchanged: names of the backbone's entries that travel in this job and in its answer.
         config: plain values. Of the server itself: `evaluate` (a `fit` job: score the trained model too), `tests`
-            (test sets to score, separated by `/`; all if it is missing), `inspect` (keep what is behind the scores),
-            `starts_from` (the client starts from the newest state that it kept in a round up to this one; what it
-            kept later belongs to rounds that the server lost) and `keeps` (rounds that the server can go back to,
+            (test sets to score, separated by `/`; the client's own if it is missing), `unseen` (they belong to a place
+            that takes no part: what is personal to this client does not suit them), `inspect` (keep what is behind the
+            scores), `starts_from` (the client starts from the newest state that it kept in a round up to this one; what
+            it kept later belongs to rounds that the server lost) and `keeps` (rounds that the server can go back to,
             separated by `/`; other states may be deleted). Callbacks add theirs.
         extras: further tensors that an algorithm exchanges, such as SCAFFOLD's control variates.
     """

@@ -15,6 +15,7 @@ class Rates(Protocol):
     gamma: float
     warmup: int
     scope: str
+    milestones: list[int]
 
 
 def step_factor(epoch: int, step: int, gamma: float) -> float:
@@ -27,6 +28,18 @@ def step_factor(epoch: int, step: int, gamma: float) -> float:
     [1.0, 1.0, 0.1]
     """
     return gamma ** (epoch // step) if step else 1.0
+
+
+def milestone_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
+    """`gamma` to the number of milestones that are passed: the rates fall after so many epochs each.
+
+    Args:
+        epoch: epochs trained before this one, counted from 0.
+
+    >>> [milestone_factor(epoch, (20, 30), 0.5) for epoch in (0, 19, 20, 29, 30)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+    return gamma ** sum(epoch >= stone for stone in milestones)
 
 
 def warmup_factor(epoch: int, warmup: int) -> float:
@@ -53,7 +66,9 @@ def cosine_factor(epoch: int, total: int) -> float:
     return (1.0 + math.cos(math.pi * epoch / total)) / 2.0 if epoch < total else 0.0
 
 
-def rate_factor(epoch: int, schedule: str, step: int, gamma: float, warmup: int, total: int) -> float:
+def rate_factor(
+    epoch: int, schedule: str, step: int, gamma: float, warmup: int, total: int, milestones: Sequence[int] = ()
+) -> float:
     """The factor of all learning rates in an epoch.
 
     The constant schedule stays at 1 after the warm-up. The step schedule counts its epochs from the beginning,
@@ -65,6 +80,7 @@ def rate_factor(epoch: int, schedule: str, step: int, gamma: float, warmup: int,
         step, gamma: of `step_factor`; the step schedule alone uses them.
         warmup: epochs of `warmup_factor`.
         total: epochs of the whole training; only the cosine needs them.
+        milestones: of `milestone_factor`, which takes the place of `step_factor` if there are any.
 
     Raises:
         ValueError: for another schedule.
@@ -78,7 +94,7 @@ def rate_factor(epoch: int, schedule: str, step: int, gamma: float, warmup: int,
     if schedule == "constant":
         return rise
     if schedule == "step":
-        return rise * step_factor(epoch, step, gamma)
+        return rise * (milestone_factor(epoch, milestones, gamma) if milestones else step_factor(epoch, step, gamma))
     return rise if epoch < warmup else cosine_factor(epoch - warmup, total - warmup)
 
 
@@ -88,10 +104,8 @@ def run_factors(optim: Rates, rounds: int, epochs: int) -> list[float]:
     With `optim.scope="round"` the schedule begins anew in every round.
     """
     total = rounds * epochs if optim.scope == "run" else epochs
-    return [
-        rate_factor(epoch % total, optim.schedule, optim.step, optim.gamma, optim.warmup, total)
-        for epoch in range(rounds * epochs)
-    ]
+    options = (optim.schedule, optim.step, optim.gamma, optim.warmup, total, optim.milestones)
+    return [rate_factor(epoch % total, *options) for epoch in range(rounds * epochs)]
 
 
 def frozen_share(factors: Sequence[float], least: float = 1e-3) -> float:

@@ -11,7 +11,7 @@ from fedreid_pl.reporting.tables import text_table
 
 HEADER = ("train ids", "images", "query ids", "images", "gallery ids", "images")
 SHOWN = 10  # unreadable files of one dataset
-USES = {"client": "client", "public": "public set", "none": "not used"}
+USES = {"client": "client", "unseen": "left out", "public": "public set", "none": "not used"}
 
 
 def check_text(check: DataCheck) -> str:

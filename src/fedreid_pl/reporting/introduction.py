@@ -25,7 +25,9 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
         say(f"warning: {remark}")
     if data.unvalidated:
         say(f"no validation set, for want of persons seen by two cameras: {', '.join(data.unvalidated)}")
-    share = frozen_share(run_factors(config.optim, config.rounds, config.local_epochs))
+    if data.unseen:
+        say(f"left out, to be tested on as unseen: {', '.join(data.unseen)}")
+    share = frozen_share(run_factors(config.optim, config.rounds, config.epochs_per_round))
     if share > 0.25:
         say(
             f"warning: optim.schedule={config.optim.schedule}: the learning rates of {share:.0%} of the rounds are "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History
+from fedreid_pl.federation.server.history import TESTS, UNSEEN, VALIDATIONS, History
 
 SCORES = ("rank1", "rank5", "rank10", "mAP", "mINP")
 """Metrics whose mean over the test sets is logged too."""
@@ -29,7 +29,7 @@ def round_numbers(history: History, timings: History, round: int) -> dict[str, f
     """
     records = [*history.of_round(round), *timings.of_round(round)]
     values = {f"{record.section}/{record.name}/{record.metric}": record.value for record in records}
-    for section in (*TESTS, *VALIDATIONS):
+    for section in (*TESTS, *VALIDATIONS, UNSEEN[0]):
         for metric in SCORES:
             series = history.mean_series(section, metric)
             if round in series:

@@ -32,7 +32,7 @@ from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.messages import state_bytes
 from fedreid_pl.federation.server.context import RoundContext
-from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, Record, best_round, summarize
+from fedreid_pl.federation.server.history import SCORED, History, Record, best_round, summarize
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.summary_file import ROOT, read_summary
@@ -95,7 +95,7 @@ def build_summary(federation: RoundContext, data: FederatedData | None = None) -
         "clients": federation.clients,
         "data_digest": {name: entry["sha256"] for name, entry in (data.digests if data else {}).items()},
         "left_out_images": {name: len(bad) for name, bad in (data.left_out if data else {}).items()},
-        **{section: summarize(federation.history, section) for section in (*TESTS, *VALIDATIONS)},
+        **{section: summarize(federation.history, section) for section in SCORED},
         "best_round": best,
         "best_by": best_by,
         "weights": dict(federation.weights),

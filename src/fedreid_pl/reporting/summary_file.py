@@ -37,7 +37,16 @@ class Start(TypedDict):
 
 
 Sections = TypedDict(  # `global` is no name of a field in a class
-    "Sections", {"global": SCORES, "local": SCORES, "val_global": SCORES, "val_local": SCORES}, total=False
+    "Sections",
+    {
+        "global": SCORES,
+        "local": SCORES,
+        "val_global": SCORES,
+        "val_local": SCORES,
+        "unseen": SCORES,
+        "unseen_models": SCORES,
+    },
+    total=False,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -174,6 +174,38 @@ def result_table(
             row += [percent(theirs), f"{100 * (mine - theirs):+.1f}" if both else "-"]  # type: ignore[operator]
         rows.append(row)
     return text_table(header, rows, width=width)
+
+
+UNSEEN = (
+    "Unseen: no client trains on these datasets, and nothing of them reaches validation, BatchNorm or the public set; "
+    "no round is chosen by them."
+)
+
+
+def unseen_table(summary: Mapping[str, Any], width: int | None = None) -> str:
+    """Returns Rank-1 and mAP of the last round on the datasets of `data.leave_out`, empty without any.
+
+    Where a run has several models a row is their mean, and those of the models follow.
+
+    Args:
+        summary: content of the run's summary.json.
+        width: columns of the terminal, see `text_table`.
+
+    >>> found = {"GRID": {"rank1": {"last": 0.25}, "mAP": {"last": 0.3}}}
+    >>> print(unseen_table({"unseen": {**found, "mean": found["GRID"]}}).splitlines()[-1])
+    GRID             25.0  30.0
+    """
+    shown = dict(unseen_scores(summary))
+    rows = [[name, *(percent(_last(shown, name, metric)) for metric in ("rank1", "mAP"))] for name in shown]
+    return text_table(["unseen test set", "R1", "mAP"], rows, width=width) if rows else ""
+
+
+def unseen_scores(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows of a summary's unseen test sets: each set, their mean if there are several, then each model on each."""
+    found, models = (summary.get(section) or {} for section in ("unseen", "unseen_models"))
+    several = len(found) > 2
+    yield from ((name, scores) for name, scores in found.items() if name != "mean" or several)
+    yield from ((name, scores) for name, scores in models.items() if name != "mean")
 
 
 def _with_reranked(summary: Mapping[str, Any], reranked: Sequence[TransferScores]) -> dict[str, Any]:

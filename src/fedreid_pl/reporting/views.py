@@ -251,3 +251,28 @@ def _cmc(run: RunRecord, section: str, test: str) -> list[float] | None:
         return None
     own = [curve for model, curve in entry["cmcs"].items() if (model == "global") == (section == "global")]
     return [fmean(values) for values in zip(*own, strict=True)] if own else None
+
+
+def unseen_bars(experiments: Experiments) -> list[tuple[str, str, Bar | None, Bar | None]]:
+    """(experiment, test set, Rank-1, mAP) in percent of the last evaluation, of the datasets that runs left out."""
+    rows = []
+    for label, runs in experiments.items():
+        for section in ("unseen", "unseen_models"):
+            for name in dict.fromkeys(name for run in runs for name in run.history.names(section)):
+                rows.append(
+                    (
+                        label,
+                        name,
+                        _last_evaluation(runs, section, name, "rank1"),
+                        _last_evaluation(runs, section, name, "mAP"),
+                    )
+                )
+    return rows
+
+
+def _last_evaluation(runs: Sequence[RunRecord], section: str, name: str, metric: str) -> Bar | None:
+    curves = [run.history.series(section, name, metric) for run in runs]
+    values = [100 * curve[max(curve)] for curve in curves if curve]
+    if not values:
+        return None
+    return Bar(fmean(values), stdev(values) if len(values) > 1 else None, len(values))

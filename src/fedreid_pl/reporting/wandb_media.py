@@ -12,7 +12,7 @@ from PIL import Image
 from fedreid_pl.config import Config
 from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.server.context import RoundContext
-from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History, best_round, summarize
+from fedreid_pl.federation.server.history import SCORED, TESTS, History, best_round, summarize
 from fedreid_pl.reporting.inspection import read_inspection
 from fedreid_pl.reporting.ranked_strip import ranked_strip
 from fedreid_pl.reporting.thumbnails import open_thumbnail
@@ -50,7 +50,7 @@ def score_table(history: History) -> wandb.Table:
     """One row per section, test set (and their mean) and metric, with the statistics of summary.json."""
     rows = [
         [section, test, metric, *(numbers.get(name) for name in STATISTICS)]
-        for section in (*TESTS, *VALIDATIONS)
+        for section in SCORED
         for test, metrics in summarize(history, section).items()
         for metric, numbers in metrics.items()
     ]

@@ -18,7 +18,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.naming import shared_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.context import RoundContext
-from fedreid_pl.federation.server.history import TESTS, VALIDATIONS
+from fedreid_pl.federation.server.history import SCORED
 from fedreid_pl.reporting.logger_observer import LoggerObserver, reason_of, tell
 from fedreid_pl.reporting.run_folder import versions
 from fedreid_pl.reporting.run_identity import RunIdentity, run_identity
@@ -26,7 +26,7 @@ from fedreid_pl.reporting.wandb_media import last_media, log_artifact, run_summa
 from fedreid_pl.reporting.wandb_names import project_name
 from fedreid_pl.reporting.wandb_place import becomes_whole, wandb_surroundings
 
-SECTIONS = (*TESTS, *VALIDATIONS, "weights", "train", "cost", "system")
+SECTIONS = (*SCORED, "weights", "train", "cost", "system")
 
 
 class RoundLogger(WandbLogger):
@@ -195,7 +195,7 @@ def _init(config: Config, folder: Path, identity: RunIdentity, offline: bool) ->
     )
     run.define_metric("round", hidden=True)
     for section in SECTIONS:
-        summary = "last,max" if section in (*TESTS, *VALIDATIONS) else "last"
+        summary = "last,max" if section in SCORED else "last"
         run.define_metric(f"{section}/*", step_metric="round", summary=summary)
     return run
 

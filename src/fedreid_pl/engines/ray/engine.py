@@ -255,11 +255,14 @@ class RayEngine:
     def _images(self, job: ClientJob) -> float:
         """What a job costs in images, those that are trained on counted thrice."""
         client, named = self._data.clients[job.client], job.config.get("tests")
-        tests = [self._data.tests[test] for test in (str(named).split("/") if named else client.tests)]
+        known = {**self._data.tests, **self._data.unseen}
+        tests = [known[test] for test in (str(named).split("/") if named else client.tests)]
         tested = sum(len(test.query) + len(test.gallery) for test in tests)
         if job.kind == "evaluate":
             return TESTED * tested
-        trained = TRAINED * len(client.train) * self.config.local_epochs
+        config = self.config
+        images = len(client.train) * config.local_epochs
+        trained = TRAINED * (images if config.local_steps is None else config.local_steps * config.batch_size)
         return trained + (TESTED * tested if job.config.get("evaluate") else 0.0)
 
 

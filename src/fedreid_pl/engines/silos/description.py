@@ -14,12 +14,13 @@ from fedreid_pl.federation.callback import FederationCallback
 def describe_experiment(config: Config, digest: str, silos: int) -> str:
     """Returns what is known of an experiment before any picture is read."""
     callbacks = ", ".join(config.callbacks) or "none; nothing is averaged"
+    turn = f"{config.local_epochs} epochs" if config.local_steps is None else f"{config.local_steps} optimizer steps"
     return "\n".join(
         [
             f"Experiment {config.name}, number {digest[:16]}",
             f"  silos         {silos}; a round is averaged over {config.min_clients} of them at least",
             f"  computes      {config.rounds} rounds; in each, this silo trains {config.model.name} for "
-            f"{config.local_epochs} epochs on its training pictures",
+            f"{turn} on its training pictures",
             f"  pictures      read here at {config.data.height} x {config.data.width} pixels, from "
             f"{config.data.root} ({', '.join(config.data.datasets)}); they never leave",
             f"  evaluates     every {config.evaluate_every} rounds on this silo's test pictures; the scores leave",

@@ -40,6 +40,11 @@ def check_shareable(config: Config) -> None:
         )
     if config.data.clients != "all":
         raise FedReIDError(f"data.clients={config.data.clients}: with engine=silos the federation's folder says who")
+    if config.data.leave_out is not None:
+        raise FedReIDError(
+            f"data.leave_out={config.data.leave_out}: with engine=silos a place that takes no part has no pictures "
+            "here; train without it, then fedreid-pl evaluate run=FOLDER data.root=ITS_PICTURES"
+        )
     if is_import_path(config.model.name):
         raise FedReIDError(
             f"model.name={config.model.name}: a silo imports no code that a message names; with engine=silos choose a "

@@ -33,7 +33,9 @@ from fedreid_pl.models.synchronized_norm import NormSync
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
-    """A Trainer that trains `local_epochs`, tests, and does nothing else: no logger, bar, checkpoint or banner.
+    """A Trainer that trains a turn, tests, and does nothing else: no logger, bar, checkpoint or banner.
+
+    A turn of `local_steps` is one epoch to it.
 
     Raises:
         FedReIDError: if the accelerator, the number of devices or the strategy cannot be had.
@@ -50,7 +52,7 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
                 plugins=[NormSync()] if c.sync_batchnorm and _several(config) else None,
                 deterministic=c.deterministic or None,
                 benchmark=c.benchmark,
-                max_epochs=config.local_epochs,
+                max_epochs=config.epochs_per_round,
                 callbacks=list(callbacks),
                 logger=False,
                 profiler=NoProfiler(),

@@ -94,7 +94,7 @@ class ClientWorker:
         return looks
 
     def fit(self, job: ClientJob) -> ClientUpdate:
-        """Trains for `local_epochs`; with `job.config["evaluate"]` evaluates the trained model as well.
+        """Trains for `local_epochs` or `local_steps`; evaluates the trained model with `job.config["evaluate"]`.
 
         Raises:
             FedReIDError: for a mistake of the user, such as an unreadable image.
@@ -218,8 +218,8 @@ class ClientWorker:
                 _restore(callback, kept["callbacks"][name], self.store.place(job.client), name)
         tests = job.config.get("tests")
         datamodule.begin_turn(seed, str(tests).split("/") if tests else None)
-        epochs_before = max(job.round - 1, 0) * config.local_epochs
-        total_epochs = config.rounds * config.local_epochs
+        epochs_before = max(job.round - 1, 0) * config.epochs_per_round
+        total_epochs = config.rounds * config.epochs_per_round
         retrieval = {
             "keep_unmatched": config.data.keep_unmatched,
             "ties": config.ties,

@@ -26,6 +26,7 @@ class RoundContext:
         initial_backbone: state dict that every run with this seed starts from.
         buffer_names: its entries that are not parameters.
         server: the server's network and its unlabelled images.
+        unseen: names of the test sets that no client has.
 
     Attributes:
         round: the round being done, or the last one done.
@@ -51,9 +52,11 @@ class RoundContext:
         initial_backbone: State,
         buffer_names: frozenset[str],
         server: ServerNetwork | None = None,
+        unseen: Sequence[str] = (),
     ) -> None:
         self.config, self.clients, self.tests = config, dict(clients), tests
         self.initial_backbone, self.buffer_names, self._server = initial_backbone, buffer_names, server
+        self.unseen = tuple(unseen)
         self.seed, self.rounds = config.seed, config.rounds
         self.round = 0
         self.selected: list[str] = []

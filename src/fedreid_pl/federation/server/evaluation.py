@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from fedreid_pl.data.federated import VALIDATION
 from fedreid_pl.errors import printable
@@ -47,6 +48,37 @@ def evaluate_own(context: RoundContext, engine: Engine) -> None:
     with context.costs.phase("evaluate"):
         for update in _answers(context, engine, jobs, "its own model"):
             record_local(context, update)
+
+
+def evaluate_unseen(context: RoundContext, engine: Engine) -> None:
+    """Scores on the test sets that no client has: of every model, and the mean over models weighed by their clients.
+
+    The server's model goes to one of its clients, whose process reads the test set. Where a part of the backbone stays
+    at the clients, or the server has no model, each client's model is scored: a place that takes no part has none of
+    its own.
+    """
+    if not context.unseen or (context.round == 0 and not context.models):
+        return
+    jobs: list[ClientJob] = []
+    shares: dict[str, tuple[str, float]] = {}  # by the client that is asked: name of the model, clients it stands for
+    for model in context.models or {"": {}}:
+        backbone = context.travelling(context.models.get(model, {}))
+        clients = [client for client in context.clients if not model or context.model_of(client) == model]
+        whole = backbone.keys() >= context.initial_backbone.keys()
+        for client in clients[:1] if whole else clients:
+            job = evaluation_job(context, client, backbone, context.unseen)
+            jobs.append(replace(job, config={**job.config, "unseen": True, "inspect": False}))
+            shares[client] = (model, float(len(clients))) if whole else (client, 1.0)
+    scores: dict[tuple[str, str], list[tuple[str, float, float]]] = {}
+    with context.costs.phase("evaluate"):
+        for update in _answers(context, engine, jobs, f"{', '.join(context.unseen)}, which is left out"):
+            for test, metric, value in update.scores():
+                scores.setdefault((test, metric), []).append((*shares[update.client], value))
+    for (test, metric), found in scores.items():
+        mean = sum(share * value for _, share, value in found) / sum(share for _, share, _ in found)
+        context.record("unseen", test, metric, found[0][2] if len(found) == 1 else mean)
+        for model, _, value in found if len(jobs) > 1 else ():
+            context.record("unseen_models", f"{test} by {model}", metric, value)
 
 
 def evaluation_job(context: RoundContext, client: str, backbone: State, tests: Iterable[str]) -> ClientJob:

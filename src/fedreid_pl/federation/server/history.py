@@ -20,6 +20,13 @@ METRICS = (
 TESTS, VALIDATIONS = ("global", "local"), ("val_global", "val_local")
 """Sections of scores: of the server's models and of the clients' own, on test sets and on validation sets."""
 
+UNSEEN = ("unseen", "unseen_models")
+"""Sections of scores on datasets that no client has: of the global model, else the mean over the models, and of each
+model where there are several, by `TEST by MODEL`. No round is chosen by them."""
+
+SCORED = (*TESTS, *VALIDATIONS, *UNSEEN)
+"""All sections whose values are scores."""
+
 
 MOST_ROWS, MOST_NAMES, MOST_ROUNDS = 2_000_000, 20_000, 10_000_000
 LONGEST = 200  # characters of a name
@@ -28,7 +35,8 @@ ROUNDING = 1e-6
 
 
 class Record(NamedTuple):
-    """One number: `section` is global, local, val_global, val_local, weights, train, privacy or cost.
+    """One number: `section` is global, local, val_global, val_local, unseen, unseen_models, weights, train, privacy or
+    cost.
 
     `name` is a test set, client or phase; of a validation set, without `val:`.
     """
@@ -157,9 +165,9 @@ def checked_records(rows: Iterable[Sequence[Any]]) -> Iterator[Record]:
 
 
 def _is_possible(section: str, metric: str, value: float) -> bool:
-    if section in (*TESTS, *VALIDATIONS) and metric in METRICS:
+    if section in SCORED and metric in METRICS:
         return -ROUNDING <= value <= 1 + ROUNDING
-    if section in ("weights", "cost", "system") or section in (*TESTS, *VALIDATIONS):
+    if section in ("weights", "cost", "system") or section in SCORED:
         return abs(value) <= LARGEST
     return True  # losses and epsilon may be infinite
 

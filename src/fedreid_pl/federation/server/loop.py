@@ -16,7 +16,7 @@ from fedreid_pl.federation.server.attempts import Attempts
 from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models
 from fedreid_pl.federation.server.collection import Collection
 from fedreid_pl.federation.server.context import RoundContext
-from fedreid_pl.federation.server.evaluation import evaluate_models, evaluate_own, record_local
+from fedreid_pl.federation.server.evaluation import evaluate_models, evaluate_own, evaluate_unseen, record_local
 from fedreid_pl.federation.server.history import best_round
 from fedreid_pl.federation.server.inbox import UpdateInbox
 from fedreid_pl.federation.server.observer import Observer
@@ -180,12 +180,14 @@ class FederationLoop:
             callback.on_aggregation_end(context, updates)
 
     def evaluate_models(self) -> None:
-        """Every model the server holds, see `evaluation.evaluate_models`."""
+        """Every model the server holds, see `evaluation.evaluate_models`, and what is unseen."""
         evaluate_models(self.context, self.engine)
+        evaluate_unseen(self.context, self.engine)
 
     def evaluate_own(self) -> None:
-        """Every client's own model, see `evaluation.evaluate_own`."""
+        """Every client's own model, see `evaluation.evaluate_own`, and what is unseen."""
         evaluate_own(self.context, self.engine)
+        evaluate_unseen(self.context, self.engine)
 
     # checkpoints
 

@@ -27,6 +27,7 @@ from fedreid_pl.reporting.html.sections import (
     ranked,
     settings,
     slots,
+    unseen,
     weights,
 )
 from fedreid_pl.reporting.records import Experiments, RunRecord, group_runs, read_run, read_standalone
@@ -67,6 +68,7 @@ class Report:
         e, alone = self.experiments, self.standalone
         sections = [
             Section("results", "Results", headline.body(e, alone, self.tables)),
+            Section("unseen", "Datasets that were left out", unseen.body(e)),
             Section("accuracy", "Accuracy over rounds", accuracy.body(e, alone)),
             Section("settings", "Batch size and local epochs", settings.body(e)),
             Section("weights", "Aggregation weights", weights.body(e)),
