@@ -1,0 +1,230 @@
+"""Paired differences over seeds: a bootstrap interval, Holm's correction, and what can be said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from statistics import NormalDist
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Verdict = Literal["better", "worse", "cannot tell"]
+DRAWS = 10_000
+_LEAST, _MOST = 1e-6, 1.0  # p values that are told apart
+_CHUNK = 1 << 22  # numbers of resampled persons at a time
+
+
+class Difference(NamedTuple):
+    """The mean of paired differences and how sure it is.
+
+    Args:
+        mean: of the differences.
+        low, high: the interval; both NaN for a single seed, which says nothing about the next one.
+        p: the smallest `1 - level` whose interval leaves zero out; 1 for a single seed.
+        seeds: how many.
+        adjusted: `p` after Holm's correction over a family; `p` itself without a family.
+        verdict: `better` or `worse` if the interval leaves zero out and `adjusted` is below `1 - level`.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+    adjusted: float
+    verdict: Verdict
+
+
+def paired_difference(
+    differences: npt.ArrayLike,
+    level: float = 0.95,
+    weights: npt.ArrayLike | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Difference:
+    """Returns a bootstrap interval of a mean paired difference over seeds, and over persons if they are given.
+
+    Seeds are drawn with replacement (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). With
+    persons, these are drawn as well, the same ones for every seed because all seeds are tested on the same persons
+    (the pigeonhole bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007).
+
+    With few seeds quantiles of the bootstrap are too narrow: of three seeds they can never reach below the smallest
+    difference, so that their "95 %" is about 75 %. The distances of the quantiles from the mean are therefore
+    stretched by `t / z * sqrt(S / (S - 1))`, Student's quantile with S - 1 degrees of freedom over the normal one and
+    the correction of the standard deviation, as Hesterberg, "What Teachers Should Know About the Bootstrap", The
+    American Statistician 69(4), 2015, section 3.3, motivates for t intervals. For normal differences the coverage is
+    close to `level` from two seeds on; for skewed ones and few seeds no interval without assumptions has it.
+
+    Args:
+        differences: `[S]`, one per seed, method less baseline; or `[S, P]`, by seed and person.
+        level: of the interval, in (0, 1).
+        weights: `[P]`, by person, such as its number of queries; `None`: all count alike.
+        draws: bootstrap samples.
+        seed: of the draws.
+
+    Raises:
+        ValueError: for other shapes, no value, a value that is not finite, fewer than two draws.
+
+    >>> found = paired_difference([2.0, 2.5, 3.0, 2.2, 2.8])
+    >>> found.verdict, round(found.mean, 2), found.low > 0
+    ('better', 2.5, True)
+    >>> paired_difference([2.0, -1.0, 0.5]).verdict
+    'cannot tell'
+    """
+    values, persons = _checked(differences, weights)
+    if draws < 2 or not 0 < level < 1:
+        raise ValueError(f"draws={draws}, level={level}: at least two draws, and a level between 0 and 1")
+    mean = float((values @ persons).mean())
+    if len(values) == 1:
+        return Difference(mean, math.nan, math.nan, 1.0, 1, 1.0, "cannot tell")
+    samples = np.sort(_resampled(values, persons, draws, np.random.default_rng(seed)))
+    low, high = _interval(samples, mean, len(values), 1 - level)
+    p = _p_value(samples, mean, len(values))
+    return _judged(Difference(mean, low, high, p, len(values), p, "cannot tell"), level)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p values adjusted for a family of tests, in their order.
+
+    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6(2), 1979: the
+    i-th smallest of m (from 1) is multiplied by m - i + 1, none is below one before it, none above 1.
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def family(found: Mapping[str, Difference], level: float = 0.95) -> dict[str, Difference]:
+    """Returns the differences of a family of comparisons with `adjusted` and `verdict` after Holm's correction.
+
+    Args:
+        found: by what is compared, all of the tests that one looks at.
+        level: as in `paired_difference`.
+
+    >>> one = paired_difference([2.0, 2.5, 3.0, 2.2, 2.8])
+    >>> family({"a": one, "b": one})["a"].adjusted == 2 * one.p
+    True
+    """
+    adjusted = holm([one.p for one in found.values()])
+    pairs = zip(found.items(), adjusted, strict=True)
+    return {name: _judged(one._replace(adjusted=p), level) for (name, one), p in pairs}
+
+
+def student_quantile(share: float, freedom: int) -> float:
+    """Returns the quantile of Student's t distribution with a whole number of degrees of freedom.
+
+    Args:
+        share: in (0, 1).
+        freedom: degrees of freedom, at least 1.
+
+    >>> round(student_quantile(0.975, 4), 3)
+    2.776
+    """
+    if share == 0.5:
+        return 0.0
+    if share < 0.5:
+        return -student_quantile(1 - share, freedom)
+    low, high = 0.0, 1.0
+    while student_cdf(high, freedom) < share:
+        low, high = high, 2 * high
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_cdf(middle, freedom) < share else (low, middle)
+    return high
+
+
+def student_cdf(t: float, freedom: int) -> float:
+    """Returns the distribution function of Student's t, by the finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4.
+
+    >>> student_cdf(0.0, 3), round(student_cdf(1.0, 1), 3)
+    (0.5, 0.75)
+    """
+    angle = math.atan2(t, math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    term = cosine if freedom % 2 else 1.0
+    total = term if freedom > 1 or freedom % 2 == 0 else 0.0
+    for number in range(3 if freedom % 2 else 2, freedom - 1, 2):
+        term *= cosine**2 * (number - 1) / number
+        total += term
+    inside = 2 / math.pi * (angle + sine * total) if freedom % 2 else sine * total
+    return (1 + inside) / 2
+
+
+def _checked(differences: npt.ArrayLike, weights: npt.ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    values = np.asarray(differences, dtype=np.float64)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"differences of shape {values.shape}; expected [S] or [S, P] with a value at least")
+    persons = np.ones(values.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
+    if persons.shape != values.shape[1:] or not (persons > 0).all():
+        raise ValueError(f"weights of shape {persons.shape}; expected a positive one for each of {values.shape[1]}")
+    if not (np.isfinite(values).all() and np.isfinite(persons).all()):
+        raise ValueError("a difference or a weight is not finite")
+    return values, persons / persons.sum()
+
+
+def _resampled(values: np.ndarray, persons: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
+    """`[draws]`, the mean of every bootstrap sample."""
+    seeds, people = values.shape
+    parts = []
+    step = max(1, _CHUNK // people)
+    for start in range(0, draws, step):
+        size = min(step, draws - start)
+        chosen = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds  # [size, S]
+        by_person = chosen @ values  # [size, P]
+        if people == 1:
+            parts.append(by_person[:, 0])
+            continue
+        counts = random.multinomial(people, np.full(people, 1 / people), size=size) * persons
+        parts.append((by_person * counts).sum(1) / counts.sum(1))
+    return np.concatenate(parts)
+
+
+def _interval(samples: np.ndarray, mean: float, seeds: int, outside: float) -> tuple[float, float]:
+    """Of samples in ascending order, with quantiles between two of them interpolated."""
+    stretch = _stretch(outside, seeds)
+    ends = []
+    for share in (outside / 2, 1 - outside / 2):
+        place = share * (len(samples) - 1)
+        below = min(int(place), len(samples) - 2)
+        end = samples[below] + (place - below) * (samples[below + 1] - samples[below])
+        ends.append(float(mean + stretch * (end - mean)))
+    return ends[0], ends[1]
+
+
+@cache
+def _stretch(outside: float, seeds: int) -> float:
+    normal = NormalDist().inv_cdf(1 - outside / 2)
+    return student_quantile(1 - outside / 2, seeds - 1) / normal * math.sqrt(seeds / (seeds - 1))
+
+
+def _p_value(samples: np.ndarray, mean: float, seeds: int) -> float:
+    """The smallest share outside at which the interval leaves zero out, by bisection on its logarithm."""
+
+    def excludes(outside: float) -> bool:
+        low, high = _interval(samples, mean, seeds, outside)
+        return low > 0 or high < 0
+
+    low, high = math.log(_LEAST), math.log(_MOST)
+    if excludes(_LEAST):
+        return _LEAST
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excludes(math.exp(middle)) else (middle, high)
+    return math.exp(high)
+
+
+def _judged(found: Difference, level: float) -> Difference:
+    clear = (found.low > 0 or found.high < 0) and found.adjusted < 1 - level
+    verdict: Verdict = ("better" if found.mean > 0 else "worse") if clear else "cannot tell"
+    return found._replace(verdict=verdict)
