@@ -119,8 +119,13 @@ def by_hand(
     batches: list[TrainBatch],
     extra: Callable[[str, Tensor], Tensor | float] = lambda name, weight: 0.0,
     epochs: int = EPOCHS,
+    term: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor | float] = lambda *parts: 0.0,
 ) -> dict[str, Tensor]:
-    """The trained backbone, float64; `extra(name, weight)` is added to the gradient of a backbone parameter."""
+    """The trained backbone, float64.
+
+    `extra(name, weight)` is added to the gradient of a backbone parameter, `term(features, logits, images, labels)`
+    to the loss of a batch.
+    """
     backbone, head = copy.deepcopy(start).double(), make_head().double()
     weights = [(name, value, optim.lr_backbone) for name, value in backbone.named_parameters()]
     weights += [("", value, optim.lr_head) for value in head.parameters()]
@@ -128,7 +133,9 @@ def by_hand(
     for epoch in range(epochs):
         factor = optim.gamma ** (epoch // optim.step) if optim.schedule == "step" else 1.0
         for images, labels, *_ in batches:
-            loss = F.cross_entropy(head(backbone(images.double())), labels)
+            features = backbone(images.double())
+            logits = head(features)
+            loss = F.cross_entropy(logits, labels) + term(features, logits, images.double(), labels)
             gradients = torch.autograd.grad(loss, [value for _, value, _ in weights])
             with torch.no_grad():
                 for (name, value, rate), speed, gradient in zip(weights, speeds, gradients, strict=True):

@@ -23,6 +23,7 @@ from fedreid_pl.metrics.tested_module import TestedModule
 from fedreid_pl.models.batch_norm import average_statistics
 from fedreid_pl.models.clones import Clones
 from fedreid_pl.models.compiled import CompiledTrunk
+from fedreid_pl.models.embedder import embeddings_of
 from fedreid_pl.models.optimizer import build_sgd, momentum_of, parameter_groups, restore_momentum
 from fedreid_pl.models.stages import changing
 
@@ -212,7 +213,7 @@ class ReIDClient(TestedModule):
         labels = batch.labels
         if self._added:
             with self._own_pass(batch):
-                embeddings, features = self._embeddings(batch.images)
+                embeddings, features = embeddings_of(self.backbone, batch.images)
             logits = self.head(features)
             loss = self.classification_weight * self._cross_entropy(logits, labels)
             for name, (weight, term) in self._added.items():
@@ -235,12 +236,6 @@ class ReIDClient(TestedModule):
             return nullcontext()
         stages = self.backbone.trunk.residual_stages()  # type: ignore[union-attr, operator]
         return changing(stages, [partial(hook, self, batch) for hook in self._maps])
-
-    def _embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        if hasattr(self.backbone, "embeddings"):
-            return self.backbone.embeddings(images)  # type: ignore[operator]
-        features = self.backbone(images)
-        return features, features
 
     def on_train_epoch_start(self) -> None:
         """Sets the learning rates of the epoch."""

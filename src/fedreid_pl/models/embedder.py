@@ -31,3 +31,15 @@ class Embedder(nn.Module):
         if self.flip:
             features = features + self.backbone(images.flip(3)).float()
         return F.normalize(features, dim=1)
+
+
+def embeddings_of(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns (embeddings `[B, D]`, features `[B, D]`) of normalised images `[B, 3, H, W]`, from one forward pass.
+
+    Embeddings lie before the neck's BatchNorm, where metric losses act; features are what is classified and compared.
+    For a backbone without a method `embeddings` both are its output.
+    """
+    if hasattr(backbone, "embeddings"):
+        return backbone.embeddings(images)  # type: ignore[operator]
+    features = backbone(images)
+    return features, features
