@@ -41,9 +41,11 @@ class BackboneSync(FederationCallback):
             each round, which is what the published code does. `recalibrate`: averaged, then estimated anew on
             the public set. `local` (FedBN): BatchNorm's parameters and statistics never leave their client,
             which is evaluated with its own.
-        exchange: patterns of the backbone's entries that travel, such as `trunk.*`; by default all of them.
-        keep: patterns of entries that stay at their client, whatever `exchange` says: `bottleneck.*` keeps the
-            layers before the classifier (FedPer). The classifier is no part of the backbone and never travels.
+        exchange: patterns of the backbone's entries that travel, such as `trunk.*`; by default all of them. A group
+            (`stem`, `stage1`, `stage2`, ..., `last_stage`, `neck`) is the same part of every backbone:
+            `[last_stage, neck]` is LG-FedAvg.
+        keep: patterns or groups of entries that stay at their client, whatever `exchange` says: `[last_stage, neck]`
+            is FedPer. The classifier is no part of the backbone and never travels.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = (

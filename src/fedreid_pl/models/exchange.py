@@ -19,7 +19,8 @@ def exchanged_names(
 ) -> frozenset[str]:
     """Names of the network's entries that match a pattern of `exchange` and none of `keep`.
 
-    Patterns are those of a shell (`*`, `?`, `[...]`) over the whole name in the state dict.
+    Patterns are those of a shell (`*`, `?`, `[...]`) over the whole name in the state dict, or a group's name
+    (`entry_groups`), which means the same part of every backbone.
 
     Args:
         network: the backbone.
@@ -34,16 +35,9 @@ def exchanged_names(
     >>> sorted(exchanged_names(network, keep=["1.*"]))
     ['0.bias', '0.weight']
     """
-    names = list(network.state_dict())
-    for key, patterns in (("exchange", exchange), ("keep", keep)):
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise FedReIDError(
-                    f"callbacks.backbone_sync.{key}={pattern}: matches no entry of the backbone; its entries are "
-                    f"{names[0]}, ... to {names[-1]}"
-                )
-    stay = frozenset() if norms else norm_names(network)
-    found = frozenset(name for name in names if _matches(name, exchange) and not _matches(name, keep)) - stay
+    sent, kept = _chosen(network, "exchange", exchange), _chosen(network, "keep", keep)
+    stay = kept if norms else kept | norm_names(network)
+    found = sent - stay
     if not found:
         raise FedReIDError("callbacks.backbone_sync: nothing of the backbone is exchanged; take patterns out of keep")
     return found
@@ -55,5 +49,38 @@ def exchanges_all(options: Mapping[str, Any]) -> bool:
     return patterns and options.get("batch_norm") != "local"
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def entry_groups(network: nn.Module) -> dict[str, frozenset[str]]:
+    """Returns names of the network's entries by the part that they belong to, the same parts for every backbone.
+
+    `stem`, `stage1`, `stage2`, ... and `neck` (everything behind the trunk's stages: pooling, bottleneck and layers of
+    the trunk behind its pooling) are disjoint and hold every entry; `last_stage` is another name of the last stage.
+    A trunk whose stages are not known has the group `neck` alone, without the trunk's own layers.
+
+    >>> from fedreid_pl.models.ide import IDEBackbone
+    >>> from fedreid_pl.models.trunks import build_trunk
+    >>> list(entry_groups(IDEBackbone(build_trunk("small"))))
+    ['stem', 'stage1', 'stage2', 'stage3', 'last_stage', 'neck']
+    """
+    trunk, names = getattr(network, "trunk", None), list(network.state_dict())
+    groups: dict[str, frozenset[str]] = {}
+    for number, prefixes in enumerate(getattr(trunk, "stage_prefixes", ())):
+        begins = tuple(f"trunk.{prefix}." for prefix in prefixes)
+        groups[f"stage{number}" if number else "stem"] = frozenset(name for name in names if name.startswith(begins))
+    stages = frozenset().union(*groups.values()) if groups else frozenset(n for n in names if n.startswith("trunk."))
+    if len(groups) > 1:
+        groups["last_stage"] = list(groups.values())[-1]
+    return {**groups, "neck": frozenset(names) - stages}
+
+
+def _chosen(network: nn.Module, key: str, patterns: Sequence[str]) -> frozenset[str]:
+    names, groups = list(network.state_dict()), entry_groups(network)
+    found: set[str] = set()
+    for pattern in patterns:
+        group = groups.get(pattern, frozenset(name for name in names if fnmatchcase(name, pattern)))
+        if not group:
+            raise FedReIDError(
+                f"callbacks.backbone_sync.{key}={pattern}: matches no entry of the backbone; its entries are "
+                f"{names[0]}, ... to {names[-1]}, and its groups {', '.join(groups)}"
+            )
+        found |= group
+    return frozenset(found)

@@ -16,6 +16,14 @@ class Trunk(nn.Module):
 
     out_channels: int
 
+    @property
+    def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
+        """Beginnings of the entries' names, stage by stage from the images on; the first stage is the stem.
+
+        Entries behind the pooling (`finish`) belong to no stage. Empty for a network whose stages are not known here.
+        """
+        return ()
+
     def finish(self, pooled: Tensor) -> Tensor:
         """Returns the trunk's feature `[B, out_channels]` of the pooled feature maps `[B, C]`.
 

@@ -84,6 +84,11 @@ class OSNetTrunk(Trunk):
         self.fc = nn.Sequential(nn.Linear(channels[3], FEATURE), nn.BatchNorm1d(FEATURE), nn.ReLU())
         self._initialise()
 
+    @property
+    def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
+        """The stem and three stages, each with the layer behind it."""
+        return ("conv1",), ("conv2", "pool2"), ("conv3", "pool3"), ("conv4", "conv5")
+
     def forward(self, images: Tensor) -> Tensor:
         """Feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
         maps = images

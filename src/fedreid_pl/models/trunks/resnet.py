@@ -30,6 +30,11 @@ class ResNetTrunk(Trunk):
         for key, module in network.named_children():
             self.add_module(key, module)
 
+    @property
+    def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
+        """The stem and four stages."""
+        return ("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)
+
     def forward(self, images: Tensor) -> Tensor:
         """Feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
         maps = images

@@ -33,6 +33,11 @@ class SmallResNet(Trunk):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    @property
+    def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
+        """The stem and three stages."""
+        return ("stem",), ("stages.0",), ("stages.1",), ("stages.2",)
+
     def forward(self, images: Tensor) -> Tensor:
         """Feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
         return self.stages(self.stem(images))

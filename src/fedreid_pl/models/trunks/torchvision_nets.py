@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torchvision.models import convnext, mobilenetv2
@@ -10,6 +11,9 @@ from torchvision.models import convnext, mobilenetv2
 from fedreid_pl.models.trunks.base import Trunk, refuse_last_stride
 
 CONVNEXTS = ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
+
+HALVINGS = (0, 2, 4, 7, 14, 19)
+"""Places of MobileNetV2's blocks at which the resolution halves, from the stem on, and their number."""
 
 FLAT = {
     1: {"0": "0.0", "1": "0.1", "3": "1", "4": "2"},
@@ -34,6 +38,13 @@ class MobileNetV2Trunk(Trunk):
         self.out_channels = network.last_channel
         self.features = network.features
         self.features[14].conv[1][0].stride = (last_stride, last_stride)
+
+    @property
+    def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
+        """The stem and four stages: the blocks of one resolution."""
+        return tuple(
+            tuple(f"features.{place}" for place in range(start, end)) for start, end in pairwise(HALVINGS)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Feature maps `[B, 1280, h, w]` of images `[B, 3, H, W]`."""
@@ -66,6 +77,12 @@ class ConvNeXtTrunk(Trunk):
         self.out_channels = linear.in_features
         self.features = network.features
         self.classifier = nn.Sequential(norm)  # torchvision's name of it
+
+    @property
+    def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
+        """The stem and four stages, each with the layer before it that halves the resolution."""
+        places = ((0,), (1,), (2, 3), (4, 5), (6, 7))
+        return tuple(tuple(f"features.{place}" for place in stage) for stage in places)
 
     def forward(self, images: Tensor) -> Tensor:
         """Feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
