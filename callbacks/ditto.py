@@ -18,6 +18,7 @@ from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.client.stand_in import StandIn
 from fedreid_pl.federation.messages import State
 from fedreid_pl.functional.fedprox import proximal_term
 from fedreid_pl.models.weights import copy_state
@@ -35,7 +36,8 @@ class Ditto(FederationCallback):
         lam: weight of the proximal term; 0 is training alone.
     """
 
-    needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
+    removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
 
     def __init__(self, lam: float = 0.1) -> None:
         if not 0 <= lam < math.inf:
@@ -45,7 +47,7 @@ class Ditto(FederationCallback):
         self._personal: nn.ModuleDict | None = None
         self._weights: list[Tensor] = []
         self._start: list[Tensor] = []
-        self._federated: State = {}
+        self._stand_in = StandIn()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Makes the personal model, or takes up that of the client's last turn."""
@@ -82,14 +84,11 @@ class Ditto(FederationCallback):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After training, the personal backbone takes the federated one's place."""
         if self._personal is not None:
-            self._federated = {name: value.clone() for name, value in pl_module.backbone.state_dict().items()}
-            copy_state(self._personal["backbone"].state_dict(), pl_module.backbone)
+            self._stand_in.enter(pl_module.backbone, self._personal["backbone"].state_dict())
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The federated backbone comes back."""
-        if self._personal is not None:
-            copy_state(self._federated, pl_module.backbone)
-            self._federated = {}
+        self._stand_in.leave(pl_module.backbone)
 
     def client_state_dict(self) -> dict[str, Any]:
         """The personal model."""

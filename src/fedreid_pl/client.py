@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -130,7 +130,7 @@ class ReIDClient(TestedModule):
 
     # a second network
 
-    def clone_backbone(self, trainable: bool = True) -> nn.Module:
+    def clone_backbone(self, trainable: bool = True, entries: Collection[str] | None = None) -> nn.Module:
         """Returns a copy of the backbone as it is now, for this turn alone.
 
         The copy goes to the device, into the strategy and, if `trainable`, into the optimizer at the backbone's rates;
@@ -141,11 +141,14 @@ class ReIDClient(TestedModule):
             trainable: the copy is trained by what `training_loss` returns, in every step. A callback makes such a copy
                 in `setup`, where the backbone has the run's initial weights. `False`: the copy has no gradients and
                 stays in eval mode, and may be made in any hook of the turn.
+            entries: names of the parameters and buffers that the copy has of its own, such as BatchNorm's; the others
+                are `None` in it. `torch.func.functional_call(backbone, {**dict(copy.named_parameters()),
+                **dict(copy.named_buffers())}, (images,))` runs the backbone with them. `None`: all.
 
         Raises:
             RuntimeError: for a trainable copy when the optimizer exists already.
         """
-        return self.clones.clone(self.backbone, trainable)
+        return self.clones.clone(self.backbone, trainable, entries)
 
     def clone_head(self, trainable: bool = True) -> nn.Module:
         """Returns a copy of the head as it is now, at the head's rate; otherwise as `clone_backbone`."""
@@ -176,7 +179,7 @@ class ReIDClient(TestedModule):
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(cuda):
             seed_generators(derive_seed(self.seed, "second pass", self._passes))
-            embeddings, features = self._embeddings(images)
+            embeddings, features = embeddings_of(self.backbone, images)
         self._passes += 1
         return embeddings, features, self.head(features)
 

@@ -20,6 +20,9 @@ REFUSED = {
     *("differential_privacy reweighting", "differential_privacy robust", "differential_privacy scaffold"),
     *("distillation robust", "fednova robust", "fednova scaffold", "fedopt scaffold"),
     *("reweighting robust", "robust scaffold"),
+    # ... and a client's own evaluation is of one personal model
+    *("ditto dual_norm", "ditto fedbabu", "ditto fedreid_decentralised", "dual_norm fedbabu"),
+    *("dual_norm fedreid_decentralised", "fedbabu fedreid_decentralised"),
 }
 # ... and what has to be listed in this order: the server's optimizer steps towards what the other one made.
 ORDERED = {"differential_privacy fedopt", "fednova fedopt", "robust fedopt"}

@@ -1,4 +1,4 @@
-"""The model-contrastive loss against the paper's fraction of exponentials, a hand-worked case and finite differences."""
+"""The model-contrastive loss against the paper's fraction of exponentials, a case by hand and finite differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of a backbone's entries: every trunk's are a partition in the order of its forward pass, and patterns name them."""
+"""Groups of a backbone's entries: for every trunk a partition in the order of its forward pass."""
 
 from __future__ import annotations
 

@@ -8,7 +8,14 @@ from typing import Literal, Protocol, get_args
 from fedreid_pl.errors import FedReIDError, nearest
 
 Capability = Literal[
-    "exchange", "average", "one_global_model", "weights", "sees_single_updates", "server_step", "sequential_order"
+    "exchange",
+    "average",
+    "one_global_model",
+    "weights",
+    "sees_single_updates",
+    "server_step",
+    "local_scores",
+    "sequential_order",
 ]
 
 CAPABILITIES: dict[str, str] = {
@@ -18,11 +25,12 @@ CAPABILITIES: dict[str, str] = {
     "weights": "the average weighs clients by the weights that callbacks set",
     "sees_single_updates": "what a single client sent may be used apart from the other clients'",
     "server_step": "the step from the old model to the average is free to be set",
+    "local_scores": "the model of a client's own evaluation after training is free to be chosen",
     "sequential_order": "clients train one after the other, in the order of selection",
 }
 """What each capability means, as error messages explain it."""
 
-LOOP: tuple[Capability, ...] = ("sees_single_updates",)
+LOOP: tuple[Capability, ...] = ("sees_single_updates", "local_scores")
 """What the federation loop provides without any callback."""
 
 SEQUENTIAL: tuple[Capability, ...] = ("sequential_order",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 
 from torch import nn
 
@@ -25,8 +26,14 @@ class Clones(nn.ModuleList):
         self.attached: list[tuple[nn.Module, float]] = []
         self.closed = False
 
-    def clone(self, network: nn.Module, trainable: bool) -> nn.Module:
+    def clone(self, network: nn.Module, trainable: bool, entries: Collection[str] | None = None) -> nn.Module:
         """Returns a copy of a network as it is now; without gradients and in eval mode unless `trainable`.
+
+        Args:
+            network: the original.
+            trainable: whether the copy has gradients.
+            entries: names of the parameters and buffers that the copy has; the others are `None` in it, so that it
+                cannot be run by itself. `None`: it has all.
 
         Raises:
             RuntimeError: for a trainable copy when the optimizer exists already.
@@ -34,6 +41,8 @@ class Clones(nn.ModuleList):
         if trainable:
             self._check_open()
         clone = copy.deepcopy(network)
+        if entries is not None:
+            _reduce(clone, frozenset(entries))
         clone.zero_grad(set_to_none=True)
         self.append(clone)
         if trainable:
@@ -74,3 +83,12 @@ class Clones(nn.ModuleList):
         for value in (*self.parameters(), *self.buffers()):
             value.grad = None
             value.data = value.new_empty(0)
+
+
+def _reduce(network: nn.Module, entries: frozenset[str]) -> None:
+    """Takes every parameter and buffer out of a network that is not among the names."""
+    for prefix, module in network.named_modules():
+        for held in (module._parameters, module._buffers):
+            for name in held:
+                if (f"{prefix}.{name}" if prefix else name) not in entries:
+                    held[name] = None  # type: ignore[assignment]

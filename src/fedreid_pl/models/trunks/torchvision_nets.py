@@ -42,9 +42,7 @@ class MobileNetV2Trunk(Trunk):
     @property
     def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
         """The stem and four stages: the blocks of one resolution."""
-        return tuple(
-            tuple(f"features.{place}" for place in range(start, end)) for start, end in pairwise(HALVINGS)
-        )
+        return tuple(tuple(f"features.{place}" for place in range(start, end)) for start, end in pairwise(HALVINGS))
 
     def forward(self, images: Tensor) -> Tensor:
         """Feature maps `[B, 1280, h, w]` of images `[B, 3, H, W]`."""

@@ -1,0 +1,98 @@
+"""FedBABU: the head stays as it was drawn during federated training, and a client fine-tunes the model for itself.
+
+Oh, Kim and Yun, "FedBABU: Toward Enhanced Representation for Federated Image Classification", ICLR 2022.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedreid_pl.client import ReIDClient
+from fedreid_pl.data.batch import TrainBatch
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.client.stand_in import StandIn
+from fedreid_pl.models.weights import copy_state
+
+
+class FedBabu(FederationCallback):
+    """Trains and exchanges the body alone; the head keeps the values that it was drawn with in the client's first turn.
+
+    In the paper all clients share one head. Here each client has identities, and so a head, of its own; it stays at the
+    client, and what is exchanged is FedPav's.
+
+    Fine-tuning: in a turn that ends with the client's evaluation, a copy of the received body and of the frozen head is
+    trained on the same batches at the usual rates, and the client evaluates the copy ("local" in the tables). The copy
+    is thrown away. The paper fine-tunes the head, or head and body. The head is no part of the feature that a search
+    compares, so that fine-tuning the head alone could not change a score: head and body are fine-tuned here.
+    Such a turn takes about twice the time and memory, and `train/loss` contains the copy's loss.
+
+    Args:
+        fine_tune: `all` as above; `none`: the client evaluates the federated model after its local training.
+        head_std: standard deviation of the frozen head's weights. The default is about that of PyTorch's linear layer
+            over 512 features. The heads of this project are drawn with 0.001, which would leave the body with gradients
+            a twenty-fifth as large for ever. `null`: as they are drawn.
+    """
+
+    removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
+
+    def __init__(self, fine_tune: Literal["all", "none"] = "all", head_std: float | None = 0.025) -> None:
+        if head_std is not None and not 0 < head_std < math.inf:
+            raise FedReIDError(f"callbacks.fedbabu.head_std={head_std}: must be a finite number above 0, or null")
+        self.fine_tune, self.head_std = fine_tune, head_std
+        self._drawn = False
+        self._personal: nn.ModuleDict | None = None
+        self._stand_in = StandIn()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Freezes the head, and makes the copy that is fine-tuned if this turn ends with an evaluation."""
+        if stage != "fit":
+            return
+        if not self._drawn and self.head_std is not None:
+            with torch.no_grad():
+                pl_module.head.weight.mul_(self.head_std / pl_module.head.weight.std())
+        self._drawn = True
+        if self.fine_tune == "all" and pl_module.job.config.get("evaluate"):
+            self._personal = nn.ModuleDict({"backbone": pl_module.clone_backbone(), "head": pl_module.clone_head()})
+        pl_module.head.requires_grad_(False)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The copy starts from the received body."""
+        if self._personal is not None:
+            copy_state(pl_module.backbone.state_dict(), self._personal["backbone"])
+
+    def training_loss(
+        self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
+    ) -> Tensor | None:
+        """Cross-entropy of the copy on the batch."""
+        if self._personal is None:
+            return None
+        cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):  # the federated model's dropout does not depend on the copy
+            scores = self._personal["head"](self._personal["backbone"](batch.images))
+        return F.cross_entropy(scores, batch.labels, label_smoothing=pl_module.loss.label_smoothing)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After training, the fine-tuned body takes the federated one's place."""
+        if self._personal is not None:
+            self._stand_in.enter(pl_module.backbone, self._personal["backbone"].state_dict())
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The federated body comes back."""
+        self._stand_in.leave(pl_module.backbone)
+
+    def client_state_dict(self) -> dict[str, Any]:
+        """That the head has its scale; its values are kept as every client's head is."""
+        return {"drawn": self._drawn}
+
+    def load_client_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes it back."""
+        self._drawn = bool(state["drawn"])
