@@ -6,9 +6,7 @@ Wu and Gong, "Decentralised Learning from Independent Multi-Domain Labels for Pe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -21,13 +19,10 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stand_in import StandIn
-from fedreid_pl.federation.messages import ClientJob, State
+from fedreid_pl.federation.messages import State
 from fedreid_pl.functional.fedreid_decentralised import expert_divergence, start_of_expert
-from fedreid_pl.functional.randomness import derive_seed
+from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.weights import copy_state
-
-if TYPE_CHECKING:
-    from fedreid_pl.federation.server.context import RoundContext
 
 
 class FedReIDDecentralised(FederationCallback):
@@ -46,13 +41,12 @@ class FedReIDDecentralised(FederationCallback):
         alpha: share of the client's last expert in the new one.
         temperature: T.
         weight: of the divergence; with 0 the federated model is FedPav's to the bit, under the same weights of clients.
-        noise: standard deviation of Gaussian noise on the parameters of the mixed expert, beta in the paper. The server
-            knows its seed, and the expert does not leave: it regularises and protects nobody.
+        noise: standard deviation of Gaussian noise on the parameters of the mixed expert, beta in the code. It is
+            drawn from the run's seed, and the expert does not leave: it regularises and protects nobody.
     """
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
-    job_config: ClassVar[Mapping[str, type]] = {"expert_seed": int}
 
     def __init__(self, alpha: float = 0.5, temperature: float = 3.0, weight: float = 1.0, noise: float = 0.0) -> None:
         if not 0 <= alpha <= 1:
@@ -71,17 +65,6 @@ class FedReIDDecentralised(FederationCallback):
         self._expert: nn.ModuleDict | None = None
         self._stand_in = StandIn()
 
-    # server half
-
-    def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
-        """The seed of the noise, if there is any."""
-        if not self.noise:
-            return job
-        seed = derive_seed(federation.seed, federation.round, job.client, "expert")
-        return replace(job, config={**job.config, "expert_seed": seed})
-
-    # client half
-
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Makes the expert, or takes up that of the client's last turn."""
         if stage != "fit":
@@ -94,7 +77,7 @@ class FedReIDDecentralised(FederationCallback):
         """e_k <- (1 - alpha) g + alpha e_k; a client's first expert is g."""
         assert self._expert is not None  # `setup` made it
         received, expert = pl_module.backbone.state_dict(), self._expert["backbone"]
-        draws = torch.Generator().manual_seed(pl_module.job.config.get("expert_seed", 0))
+        draws = generator(pl_module.seed, "expert")
         names = dict(expert.named_parameters()).keys()
         last = expert.state_dict() if self._kept else received
         copy_state(start_of_expert(received, last, self.alpha, self.noise, names, draws), expert)

@@ -86,11 +86,13 @@ def take_turn(
     batches: list[TrainBatch],
     epochs: int = EPOCHS,
     precision: str = "plain",
+    seed: int = 0,
 ) -> ReIDClient:
     """A Trainer fits the backbone of the job with the given client halves.
 
     Args:
         precision: `plain`; `scaled`: with a loss scale that Lightning takes out; `fused`: or the optimizer does.
+        seed: of the turn.
     """
     quiet()
     backbone = make_backbone()
@@ -98,7 +100,7 @@ def take_turn(
     callbacks = list(callbacks)
     losses = training_losses({type(part).__name__: part for part in callbacks if isinstance(part, FederationCallback)})
     kind = UnfusedClient if precision == "scaled" else ReIDClient
-    module = kind(backbone, make_head(), optim, 0, job, losses=losses)
+    module = kind(backbone, make_head(), optim, 0, job, losses=losses, seed=seed)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
