@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedreid_pl.client import ReIDClient
+from fedreid_pl.config import Config
 from fedreid_pl.data.batch import TrainBatch
+from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
@@ -51,6 +53,14 @@ class FedBabu(FederationCallback):
         self._drawn = False
         self._personal: nn.ModuleDict | None = None
         self._stand_in = StandIn()
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Refuses momentum that lasts: a copy is made anew for every evaluation."""
+        if config.optimizer_state == "keep" and config.optim.momentum and self.fine_tune != "none":
+            raise FedReIDError(
+                "optimizer_state=keep: callbacks.fedbabu fine-tunes a new copy for every evaluation, which would take "
+                "over the momentum of the last one; set optimizer_state=reset or callbacks.fedbabu.fine_tune=none"
+            )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Freezes the head, and makes the copy that is fine-tuned if this turn ends with an evaluation."""

@@ -102,6 +102,15 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
     assert not torch.equal(tuned.context.models["global"][name], fedpav.context.models["global"][name])
 
 
+def test_momentum_that_lasts_is_refused_for_a_copy_that_does_not() -> None:
+    data: Any = None
+    with pytest.raises(FedReIDError, match=r"^optimizer_state=keep: callbacks\.fedbabu .*fine_tune=none$"):
+        FedBabu().check(compose(["exp=fedbabu", "optimizer_state=keep"]), data)
+    FedBabu().check(compose(["exp=fedbabu", "optimizer_state=keep", "optim.momentum=0"]), data)
+    FedBabu("none").check(compose(["exp=fedbabu", "optimizer_state=keep"]), data)
+    FedBabu().check(compose(["exp=fedbabu"]), data)
+
+
 @pytest.mark.parametrize("head_std", [0.0, -1.0, math.nan, math.inf])
 def test_another_scale_is_refused(head_std: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.fedbabu\.head_std=.*above 0, or null"):

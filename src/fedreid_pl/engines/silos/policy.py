@@ -140,8 +140,8 @@ TEXT = """\
 # Experiments, by name (fedpav, fedpav_rw, scaffold, ...).
 algorithms: ["*"]
 
-# Parts of algorithms. clustering sends summaries of features, scaffold and ditto keep more state at this silo;
-# add their names to allow them.
+# Parts of algorithms. clustering sends summaries of features; scaffold, ditto, moon, fedbabu, fedreid_decentralised and
+# dual_norm keep more state at this silo. Add their names to allow them.
 callbacks: [backbone_sync, reweighting, distillation, fedprox, fednova, fedopt]
 
 # Numbers that may leave beside the model. test/* are scores on this silo's test pictures.
