@@ -79,8 +79,8 @@ def _chosen(network: nn.Module, key: str, patterns: Sequence[str]) -> frozenset[
         group = groups.get(pattern, frozenset(name for name in names if fnmatchcase(name, pattern)))
         if not group:
             raise FedReIDError(
-                f"callbacks.backbone_sync.{key}={pattern}: matches no entry of the backbone; its entries are "
-                f"{names[0]}, ... to {names[-1]}, and its groups {', '.join(groups)}"
+                f"callbacks.backbone_sync.{key}={pattern}: matches no entry of the backbone; give a pattern of its "
+                f"entries, {names[0]}, ... to {names[-1]}, or one of its groups, {', '.join(groups)}"
             )
         found |= group
     return frozenset(found)
