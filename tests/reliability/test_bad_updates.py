@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import support
-from reliability.bad_updates import BAD, engine_with, metrics
+from hostile.updates import UPDATES, metrics
+from reliability.bad_updates import engine_with
 
 from fedreid_pl.cli import main
 from fedreid_pl.engines import sequential
@@ -47,11 +48,11 @@ def run(root: Path, folder: Path, exp: str, spoil: Any, monkeypatch: pytest.Monk
     return json.loads((folder / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("defect", BAD)
+@pytest.mark.parametrize("defect", UPDATES)
 def test_refused_named_and_without_a_trace(
     defect: str, tiny_root: Path, tmp_path: Path, without: Any, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
-    summary = run(tiny_root, tmp_path, "fedpav", BAD[defect], monkeypatch)
+    summary = run(tiny_root, tmp_path, "fedpav", UPDATES[defect], monkeypatch)
     support.assert_equal(models(tmp_path), without["fedpav"])
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     told = "nobody" if defect == "another's name" else LAST
@@ -66,7 +67,7 @@ def test_refused_named_and_without_a_trace(
 def test_no_algorithm_is_touched_by_a_refused_update(
     exp: str, tiny_root: Path, tmp_path: Path, without: Any, monkeypatch: Any
 ) -> None:
-    run(tiny_root, tmp_path, exp, BAD["NaN"], monkeypatch)
+    run(tiny_root, tmp_path, exp, UPDATES["NaN"], monkeypatch)
     found = models(tmp_path)  # under clustering the refused client keeps the initial model
     support.assert_equal({name: found[name] for name in without[exp]}, without[exp])
 
@@ -92,7 +93,7 @@ def test_twice_the_same_update_counts_once(
 def test_too_many_bad_ones_stop_the_run_with_one_line(
     tiny_root: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(sequential, "SequentialEngine", engine_with(LAST, BAD["NaN"]))
+    monkeypatch.setattr(sequential, "SequentialEngine", engine_with(LAST, UPDATES["NaN"]))
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path, "min_clients=3")]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: round 1: 2 of 3 clients sent a good update, min_clients=3")

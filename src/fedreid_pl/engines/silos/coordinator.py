@@ -229,6 +229,8 @@ class SilosEngine:
             raise BadPayload("is of another silo or federation")
         if (header.session, header.experiment) != (sent.session, sent.experiment):
             raise BadPayload("is of another session")
+        if (header.round, header.attempt) != (sent.round, sent.attempt):
+            raise BadPayload("is of another round or attempt")
         kinds = ("joined", "refused") if sent.kind == "experiment" else ("update", "failure")
         if header.kind not in kinds:
             raise BadPayload(f"is of kind {header.kind}")

@@ -38,6 +38,7 @@ SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", PIECE + MOST_NOTE),
     ("grpc.max_metadata_size", 8192),
     ("grpc.max_concurrent_streams", 8),
+    ("grpc.server_handshake_timeout_ms", 20_000),
 ]
 CLIENT_OPTIONS = [
     *KEEPALIVE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from fedreid_pl.errors import FedReIDError, printable
 
 PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two tries
 BEAT = 10.0  # seconds between two signs of life while the silo works
-MOST_BYTES = 64 * 2**30  # of a payload, before the disk is full
+ROOM = 2**30  # bytes of the disk that a payload leaves free
 
 
 class GrpcLink:
@@ -87,24 +88,33 @@ class GrpcLink:
         Raises:
             FedReIDError: if the coordinator does not know this silo's key.
         """
-        offset, pause = 0, PAUSE
+        offset, pause, known = 0, PAUSE, True
         while True:
             try:
+                if not known:
+                    held, known = self._held(payload, answers), True
+                    if held <= offset:  # nothing arrived: a coordinator that says so again and again is not rushed
+                        time.sleep(pause)
+                        pause = min(2 * pause, LONGEST_PAUSE)
+                    offset = held
                 done = read_note(self._push(_stream(payload, answers, offset)))
                 if done.get("whole") is True:
                     self._reached()
                     return True
-                offset = self._held(payload, answers)
+                known = False
             except grpc.RpcError as error:
+                known = False
+                elsewhere = offset == 0 and "goes on" in (error.details() or "")
                 if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT):
-                    if offset == 0 and "goes on" in (error.details() or ""):
-                        offset = self._held(payload, answers)
-                        continue
-                    return False
+                    if not elsewhere:
+                        return False
+                    continue
                 self._failed(error, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-                with suppress(grpc.RpcError):
-                    offset = self._held(payload, answers)
+            except BadPayload as error:
+                self.say(f"warning: {self._address}: its answer {error}")
+                time.sleep(LONGEST_PAUSE)
+                return False
 
     def beat(self) -> None:
         """Gives a sign of life; failures do not matter."""
@@ -124,14 +134,23 @@ class GrpcLink:
         self._reached()
         if first is None:
             return None
-        envelope, offset = envelope_of(read_note(first))
-        if envelope.size > MOST_BYTES:
+        try:
+            envelope, offset = envelope_of(read_note(first))
+            if offset not in (0, known.get("offset") if envelope.digest == known.get("digest") else 0):
+                raise BadPayload("goes on at another place than it ended")
+            self._check_room(envelope.size - offset)
+        except BadPayload:
             stream.cancel()
-            raise BadPayload(f"has {envelope.size} bytes")
+            raise
         for old in self.folder.glob("*.part"):
             if old.stem != envelope.digest or not offset:
                 old.unlink(missing_ok=True)
         return self._written(self.folder / f"{envelope.digest}.part", envelope, offset, stream)
+
+    def _check_room(self, size: int) -> None:
+        free = shutil.disk_usage(self.folder).free - ROOM
+        if size > free:
+            raise BadPayload(f"has {size} bytes, and {max(free, 0)} of the disk may be used")
 
     def _written(self, part: Path, envelope: Envelope, offset: int, pieces: Iterator[bytes]) -> Payload | None:
         digest = hashlib.sha256()

@@ -63,7 +63,8 @@ class GrpcServer(Mailbox):
             maximum_concurrent_rpcs=threads,
         )
         handlers = {
-            FETCH: grpc.unary_stream_rpc_method_handler(self._fetch),
+            # for a stream of requests: a caller is known, and its calls are counted, before the first one is here
+            FETCH: grpc.stream_stream_rpc_method_handler(self._fetch),
             PUSH: grpc.stream_unary_rpc_method_handler(self._push),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -88,9 +89,9 @@ class GrpcServer(Mailbox):
 
     # calls
 
-    def _fetch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _fetch(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         with self._caller(context) as silo:
-            asked = read_note(request)
+            asked = read_note(next(requests, b""))
             context.set_trailing_metadata(((CLOCK, f"{time.time():.0f}"),))
             wait = WAIT if asked.get("wait") is True else 0.0
             payload = self.wait(silo, str(asked.get("have", "")), wait, context.is_active)
@@ -99,7 +100,7 @@ class GrpcServer(Mailbox):
             offset = asked.get("offset", 0) if asked.get("digest") == payload.envelope.digest else 0
             envelope, offset = envelope_of({**vars(payload.envelope), "offset": max(offset, 0)})
             yield note(**vars(envelope), offset=offset)
-            with self._turns.turn(envelope.size - offset, context.is_active) as over:
+            with self._turns.turn(silo, envelope.size - offset, context.is_active) as over:
                 yield from until(read_pieces(payload, offset), over)
 
     def _push(self, pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
@@ -108,7 +109,7 @@ class GrpcServer(Mailbox):
             (envelope, offset), answers = envelope_of(first), str(first.get("answers", ""))
             if offset < 0:
                 return note(held=self.held(silo, envelope, answers), whole=False)
-            with self._turns.turn(envelope.size - offset, context.is_active) as over:
+            with self._turns.turn(silo, envelope.size - offset, context.is_active) as over:
                 return note(held=0, whole=self.take(silo, envelope, answers, offset, until(pieces, over)))
 
     @contextmanager

@@ -28,13 +28,15 @@ class Box:
         ready: what lies ready, `None` if nothing does.
         most: bytes that its answer may have.
         seen: when it was last heard of.
-        sending: one upload at a time.
+        sending: held while an upload writes.
+        upload: number of the newest upload, the only one that may write.
     """
 
     ready: Payload | None = None
     most: int = 0
     seen: float | None = None
     sending: threading.Lock = field(default_factory=threading.Lock)
+    upload: int = 0
 
 
 class Mailbox:
@@ -131,37 +133,43 @@ class Mailbox:
     def take(self, silo: str, envelope: Envelope, answers: str, offset: int, pieces: Iterator[bytes]) -> bool:
         """Writes an answer, from `offset` on, and hands it on when it is whole.
 
+        An upload takes the place of the silo's one before, whose connection may be dead without anybody knowing.
+
         Returns:
             Whether it is whole.
 
         Raises:
-            Unwanted: for more bytes than announced, other bytes than were signed, or a second upload at once.
+            Unwanted: for more bytes than announced, other bytes than were signed, or if a newer upload began.
         """
-        box = self._boxes[silo]
-        if not box.sending.acquire(blocking=False):
-            raise Unwanted("another upload is under way")
+        box, part = self._boxes[silo], self._part(silo, envelope)
         try:
-            if self.held(silo, envelope, answers) != offset:
-                raise Unwanted("the upload goes on at another place than it ended")
-            part = self._part(silo, envelope)
-            self._drop_others(silo, part)
-            digest = _digest_of_start(part, offset)
-            written = _append(part, envelope, offset, pieces, digest, box)
+            with box.sending:
+                box.upload += 1
+                number = box.upload
+                if self.held(silo, envelope, answers) != offset:
+                    raise Unwanted("the upload goes on at another place than it ended")
+                self._drop_others(silo, part)
+                digest = _digest_of_start(part, offset)
+            written = _append(part, envelope, offset, pieces, digest, box, number)
             if written < envelope.size:
                 return False
-            if digest.hexdigest() != envelope.digest:
-                part.unlink()
-                raise Unwanted("the answer has another digest than announced")
-            self.held(silo, envelope, answers)  # another payload may have taken the place of the one it answers
-            whole = part.with_suffix(".answer")
-            part.replace(whole)
-            self.withdraw(silo)  # or the silo fetches the job once more before the coordinator has looked
-            self._arrived.put((silo, Payload(whole, envelope, hashed=True)))
-            return True
+            with box.sending:
+                _check_newest(box, number)
+                return self._hand_on(silo, part, envelope, answers, digest.hexdigest())
         except OSError as error:
             raise FedReIDError(f"{self.folder}: an answer cannot be written ({error.strerror})") from error
-        finally:
-            box.sending.release()
+
+    def _hand_on(self, silo: str, part: Path, envelope: Envelope, answers: str, digest: str) -> bool:
+        if digest != envelope.digest:
+            part.unlink()
+            raise Unwanted("the answer has another digest than announced")
+        whole = part.with_suffix(".answer")
+        with self._changed:  # another payload may have taken the place of the one it answers, or may do so now
+            self.held(silo, envelope, answers)
+            self._boxes[silo].ready = None  # or the silo fetches the job once more before the coordinator has looked
+            part.replace(whole)
+        self._arrived.put((silo, Payload(whole, envelope, hashed=True)))
+        return True
 
     def _part(self, silo: str, envelope: Envelope) -> Path:
         return self.folder / f"{silo}.{envelope.digest[:16]}.part"
@@ -183,7 +191,7 @@ def _digest_of_start(part: Path, offset: int) -> hashlib._Hash:
 
 
 def _append(
-    part: Path, envelope: Envelope, offset: int, pieces: Iterator[bytes], digest: hashlib._Hash, box: Box
+    part: Path, envelope: Envelope, offset: int, pieces: Iterator[bytes], digest: hashlib._Hash, box: Box, number: int
 ) -> int:
     written = offset
     with open(part, "ab", buffering=0) as file:
@@ -192,9 +200,16 @@ def _append(
             if written > envelope.size or len(piece) > PIECE:
                 raise Unwanted("more bytes came than were announced")
             digest.update(piece)
-            file.write(piece)
+            with box.sending:
+                _check_newest(box, number)
+                file.write(piece)
             box.seen = time.monotonic()
     return written
+
+
+def _check_newest(box: Box, number: int) -> None:
+    if box.upload != number:
+        raise Unwanted("a newer upload took the place of this one")
 
 
 def read_pieces(payload: Payload, offset: int) -> Iterator[bytes]:

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import safetensors.torch
 from torch import Tensor
 
 from fedreid_pl.engines.silos.keys import SigningKey, verified
+from fedreid_pl.engines.silos.tensor_file import MappedTensors, memory_order, oddity, unshared
 from fedreid_pl.federation.messages import Plain
 
 FORMAT = 1
@@ -23,7 +24,8 @@ KINDS = ("experiment", "joined", "refused", "fit", "evaluate", "update", "failur
 """What a payload can be: the coordinator sends experiments and jobs, a silo answers with the others."""
 PARTS = ("backbone", "extras")
 """The tensors of a message."""
-MOST_HEADER = 16 * 2**20  # bytes of the tensors' table and of the header together
+MOST_HEADER = 2 * 2**20  # bytes of the table of tensors and of the header together
+MOST_LISTS = 50_000  # lists and objects in a header: Python takes a second and 100 MiB for a million of them
 PIECE = 2**20  # bytes that are read or sent at once
 METRIC = "metric:"
 """What the names of an update's numbers begin with among the plain values."""
@@ -97,12 +99,18 @@ class Header:
 
     def __post_init__(self) -> None:
         names = (self.kind, self.sender, self.addressee, self.federation, self.experiment, self.session, self.answers)
-        if any(type(name) is not str or len(name) > 300 for name in names) or self.kind not in KINDS:
+        if any(type(name) is not str for name in names) or self.kind not in KINDS:
             raise BadPayload("has a header with a field of the wrong type")
         if not re.fullmatch(r"[0-9a-f]{16}", self.session):
             raise BadPayload("is of a session that is none")
+        if any(not re.fullmatch(r"[a-z0-9-]{1,63}", name) for name in (self.sender, self.addressee)):
+            raise BadPayload("is from or for a name that no party has")
+        if any(not re.fullmatch(r"[0-9a-f]{0,64}", text) for text in (self.federation, self.experiment, self.answers)):
+            raise BadPayload("has a header with a number that is none")
         if type(self.round) is not int or type(self.attempt) is not int or type(self.values) is not dict:
             raise BadPayload("has a header with a field of the wrong type")
+        if self.round < 0 or self.attempt < 1:
+            raise BadPayload("is of a round or an attempt that cannot be")
         if any(type(value) not in (int, float, bool, str) for value in self.values.values()):
             raise BadPayload("has a header with a value that is not plain")
 
@@ -135,7 +143,7 @@ def write_payload(
     orders: dict[str, list[int]] = {}
     for part, state in zip(PARTS, (backbone or {}, extras or {}), strict=True):
         for name, value in state.items():
-            order = _memory_order(value)
+            order = memory_order(value)
             if order != sorted(order):
                 orders[f"{part}/{name}"] = order
             tensors[f"{part}/{name}"] = value.detach().cpu().permute(order).contiguous()
@@ -143,7 +151,7 @@ def write_payload(
     text = canonical(
         {**content, **{part: list(state or {}) for part, state in zip(PARTS, (backbone, extras), strict=True)}}
     )
-    safetensors.torch.save_file(_unshared(tensors), path, metadata={"header": text})
+    safetensors.torch.save_file(unshared(tensors), path, metadata={"header": text})
     digest, size = digest_of(path)
     return Payload(path, Envelope(digest, size, key.sign(DOMAIN + bytes.fromhex(digest))))
 
@@ -167,17 +175,15 @@ def open_payload(payload: Payload, public: str) -> Opened:
     content, file = _content(payload.path)
     parts = {part: _names(content, part) for part in PARTS}
     orders = content.pop("orders", None)
-    if set(file.keys()) != {f"{part}/{name}" for part, names in parts.items() for name in names}:
-        raise BadPayload("holds other tensors than its header names")
-    if type(orders) is not dict or not all(_is_order(file, name, order) for name, order in orders.items()):
-        raise BadPayload("has an order of dimensions that is none")
+    named = {f"{part}/{name}" for part, names in parts.items() for name in names}
+    if (odd := oddity(file, named, orders)) is not None:
+        raise BadPayload(odd)
     if content.pop("format", None) != FORMAT:
         raise BadPayload("is of another format; use the same version of fedreid_pl at all parties")
     content["values"] = _values(content.get("values"))
-    try:
-        header = Header(**content)
-    except TypeError as error:
-        raise BadPayload("has a header with other fields") from error
+    if set(content) != {item.name for item in fields(Header)}:
+        raise BadPayload("has a header with other fields")
+    header = Header(**content)
     return Opened(header, *(MappedTensors(file, part, names, orders) for part, names in parts.items()))
 
 
@@ -190,33 +196,6 @@ def read_backbone(path: Path) -> Mapping[str, Tensor]:
     """
     content, file = _content(path)
     return MappedTensors(file, "backbone", _names(content, "backbone"), content["orders"])
-
-
-class MappedTensors(Mapping[str, Tensor]):
-    """Tensors of an open safetensors file in the order of the header; each access maps one into memory.
-
-    Args:
-        file: from `safetensors.safe_open`; it may be deleted meanwhile.
-        part: what the names in the file begin with.
-        names: without the part.
-        orders: by full name the order of a tensor's dimensions in memory, where that is not the usual one.
-    """
-
-    def __init__(self, file: Any, part: str, names: list[str], orders: Mapping[str, list[int]]) -> None:
-        self._file, self._part, self._names, self._orders = file, part, dict.fromkeys(names), orders
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        value: Tensor = self._file.get_tensor(f"{self._part}/{name}")
-        order = self._orders.get(f"{self._part}/{name}")
-        return value if order is None else value.permute([order.index(axis) for axis in range(len(order))])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def canonical(content: Mapping[str, Any]) -> str:
@@ -249,13 +228,9 @@ def _content(path: Path) -> tuple[dict[str, Any], Any]:
         raise BadPayload(f"is no payload ({type(error).__name__})") from error
 
 
-def _is_order(file: Any, name: str, order: Any) -> bool:
-    if name not in file.keys() or type(order) is not list or any(type(axis) is not int for axis in order):  # noqa: SIM118
-        return False
-    return sorted(order) == list(range(len(file.get_slice(name).get_shape())))
-
-
 def _parsed(text: str) -> dict[str, Any]:
+    if text.count("[") + text.count("{") > MOST_LISTS:
+        raise BadPayload("has a header of too many lists")
     try:
         content = json.loads(text)
         same = type(content) is dict and canonical(content) == text
@@ -281,23 +256,3 @@ def _names(content: dict[str, Any], part: str) -> list[str]:
     if type(names) is not list or any(type(name) is not str for name in names) or len(set(names)) != len(names):
         raise BadPayload("has a header without the names of its tensors")
     return names
-
-
-def _memory_order(value: Tensor) -> list[int]:
-    """The dimensions from the slowest to the fastest in memory; the usual order for what is not dense."""
-    if value.is_contiguous():
-        return list(range(value.dim()))
-    strides = value.stride()
-    order = sorted(range(value.dim()), key=lambda axis: (-strides[axis], axis))
-    return order if value.permute(order).is_contiguous() else list(range(value.dim()))
-
-
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors without common memory and without memory of others, as the file format wants them."""
-    seen: set[int] = set()
-    for name, value in tensors.items():
-        place = value.untyped_storage().data_ptr()
-        if value.numel() and (place in seen or value.untyped_storage().nbytes() != value.nbytes):
-            tensors[name] = value.clone()
-        seen.add(place)
-    return tensors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from fedreid_pl.engines.silos.payload import (
     write_payload,
 )
 from fedreid_pl.engines.silos.policy import PolicyRefusal
-from fedreid_pl.engines.silos.session import Session
+from fedreid_pl.engines.silos.session import LINEAGE, Session
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.client.worker import Diverged
@@ -56,6 +57,7 @@ class SiloService:
         self.folder, self.own, self.say = folder, own, say
         self.invitation, self.audit = folder.invitation, AuditLog(folder.path)
         self.session: Session | None = None
+        self._sessions = folder.path / "sessions"
         folder.policy  # noqa: B018 - a policy with a mistake is refused now
 
     def answer(self, sent: Payload) -> Payload | None:
@@ -80,6 +82,8 @@ class SiloService:
             raise BadPayload("is for another silo or of another federation")
         if header.kind not in ("experiment", "fit", "evaluate"):
             raise BadPayload(f"is of kind {header.kind}, which no coordinator sends")
+        if header.kind == "experiment" and (header.round, header.attempt) != (0, 1):
+            raise BadPayload("is an experiment of a round")
 
     # experiments
 
@@ -89,24 +93,28 @@ class SiloService:
         if type(launch) is not int or launch < newest or (launch == newest and sent.envelope.digest != digest):
             raise BadPayload("is an experiment of an earlier start of the coordinator")
         folder = self._session_folder(header.session)
+        new = not (folder / "experiment.json").exists()
         try:
             self.session = Session(folder, self.folder.name, self.own, opened, self.folder.policy, self.say)
         except Exception as error:  # as for jobs
             self.session = None
-            return self._refusal(header, sent, error, folder)
+            if new:  # or refused experiments would fill the disk
+                shutil.rmtree(folder, ignore_errors=True)
+            return self._refusal(header, sent, error)
         write_text(self.folder.path / "launch.json", json.dumps([launch, sent.envelope.digest]) + "\n")
         kept = Payload(folder / "experiment.safetensors", sent.envelope)
         os.replace(sent.path, kept.path)
+        write_text(folder / LINEAGE, self.session.lineage + "\n")
         write_text(folder / "experiment.json", json.dumps(asdict(sent.envelope)) + "\n")
         self.audit.add("joined", experiment=header.experiment, session=header.session, payload=sent.envelope.digest)
         self.say(f"joined experiment {header.experiment[:16]}")
         return self._written(folder, self._reply(header, "joined", sent, self.session.registration()))
 
-    def _refusal(self, header: Header, sent: Payload, error: Exception, folder: Path) -> Payload:
+    def _refusal(self, header: Header, sent: Payload, error: Exception) -> Payload:
         reason = f"policy.{error.key}" if isinstance(error, PolicyRefusal) else type(error).__name__
         self.audit.add("refused", experiment=header.experiment, payload=sent.envelope.digest, reason=str(error))
         self.say(f"experiment {header.experiment[:16]} is refused: {error}")
-        return self._written(folder, self._reply(header, "refused", sent, {"reason": reason}))
+        return self._written(self._sessions, self._reply(header, "refused", sent, {"reason": reason}))
 
     def _launch(self) -> tuple[int, str]:
         """Number and digest of the newest experiment that this silo joined."""
@@ -123,15 +131,17 @@ class SiloService:
 
     def _session_folder(self, name: str) -> Path:
         """The folder of a session; a header has checked that its name is sixteen hexadecimal digits."""
-        folder = self.folder.path / "sessions" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        self._sessions.mkdir(parents=True, exist_ok=True)
+        return self._sessions / name
 
     # jobs
 
     def _job(self, opened: Opened, sent: Payload) -> Payload:
         header, envelope = opened.header, sent.envelope
         folder = self._session_folder(header.session)
+        if not (folder / "experiment.json").exists():
+            unknown = NotJoined("the job is of an experiment that this silo has not joined")
+            return self._failed(header, sent, self._sessions, unknown)
         kept = {kind: KeptAnswer(folder, kind) for kind in ("fit", "evaluate")}
         last = [found for answer in kept.values() if (found := answer.last()) is not None]
         for turn, answer in last:
@@ -145,7 +155,9 @@ class SiloService:
                 "answered"
             )
         self.say(f"round {header.round}: {header.kind}")
-        answer = self._done(opened, sent, folder)
+        answer, done = self._done(opened, sent, folder)
+        if not done:  # a job that was refused, or failed, changes nothing for those that follow
+            return answer
         turn = Turn(envelope.digest, header.session, header.round, header.attempt)
         return kept[header.kind].keep(turn, answer)
 
@@ -171,7 +183,8 @@ class SiloService:
         self.audit.add("resumed", experiment=opened.header.experiment, session=opened.header.session)
         return session
 
-    def _done(self, opened: Opened, sent: Payload, folder: Path) -> Payload:
+    def _done(self, opened: Opened, sent: Payload, folder: Path) -> tuple[Payload, bool]:
+        """The answer to a job, and whether it is an update."""
         header = opened.header
         try:
             session, policy = self._joined(header, folder), self.folder.policy
@@ -180,13 +193,13 @@ class SiloService:
             reply = self._reply(header, "update", sent, {"num_samples": update.num_samples, **_numbers(update)})
             answer = self._written(folder, reply, update.backbone, update.extras)
         except Exception as error:  # whatever it is, its words stay here
-            return self._failed(header, sent, folder, error)
+            return self._failed(header, sent, folder, error), False
         if header.kind == "fit":  # one that was refused is no measure for the next one
             session.note_job(sent)
         note = {"round": header.round, "attempt": header.attempt, "session": header.session, "kind": header.kind}
         note |= {"job": sent.envelope.digest, "answer": answer.envelope.digest, "bytes": answer.envelope.size}
         self.audit.add("update", **note, tensors=[*update.backbone, *update.extras], numbers=sorted(update.metrics))
-        return answer
+        return answer, True
 
     def _failed(self, header: Header, sent: Payload, folder: Path, error: Exception) -> Payload:
         kind = type(error).__name__

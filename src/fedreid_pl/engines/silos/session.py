@@ -13,7 +13,7 @@ from torch import Tensor
 from fedreid_pl import __version__
 from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.clients import build_client_parts
-from fedreid_pl.config import Config
+from fedreid_pl.config import Config, lineage, load_config
 from fedreid_pl.engines.silos.description import SHOWN, describe_experiment, describe_messages
 from fedreid_pl.engines.silos.payload import BadPayload, Opened, Payload, read_backbone
 from fedreid_pl.engines.silos.policy import Policy
@@ -25,7 +25,7 @@ from fedreid_pl.federation.tensor_checks import declared_like, misfit
 from fedreid_pl.models.weights import copy_state
 
 Say = Callable[[str], None]
-LAST_JOB = "job.safetensors"
+LAST_JOB, LINEAGE = "job.safetensors", "lineage"
 
 
 class Session:
@@ -55,6 +55,7 @@ class Session:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.header, self.silos = folder, header, silos
         self.config: Config = silo_config(text, own, folder / "experiment.yaml")
+        self.lineage = self._checked_lineage()
         say(about := describe_experiment(self.config, header.experiment, silos))
         policy.check(self.config, silos)
         self.worker = self._worker(silo, opened)
@@ -62,6 +63,17 @@ class Session:
         held = (self.worker.backbone, parts, policy, self.samples)
         write_text(folder / "experiment.txt", "\n".join([about, describe_messages(*held), ""]))
         say(f"{describe_messages(*held, most=SHOWN)}\n  all names     {folder / 'experiment.txt'}")
+
+    def _checked_lineage(self) -> str:
+        """The lineage of the coordinator's configuration; a session keeps its own, and with it what a client keeps."""
+        found = lineage(load_config(self.folder / "experiment.yaml"))
+        try:
+            known = (self.folder / LINEAGE).read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return found
+        if known != found:
+            raise RejectedJob("is another experiment than the one that this session began with")
+        return found
 
     @property
     def samples(self) -> int:
@@ -87,6 +99,8 @@ class Session:
             RejectedJob: for a job that no honest coordinator sends.
             Exception: what the worker raises.
         """
+        if job.round > self.config.rounds:  # the policy has looked at that number
+            raise RejectedJob(f"is of round {job.round} of {self.config.rounds}")
         if (problem := self._too_far(job, policy.largest_change)) is not None:
             raise RejectedJob(problem)
         update = self.worker.do(job)
@@ -103,6 +117,8 @@ class Session:
         parts = build_client_parts(self.config, self.folder, make_callbacks)
         worker, self.synthetic = parts.worker, parts.data.synthetic
         self.client = client_name(silo, worker.datamodules)
+        if len(opened.extras):
+            raise RejectedJob("brings tensors beside the initial weights")
         if (problem := misfit(opened.backbone, declared_like(worker.initial))) is not None:
             raise RejectedJob(f"brings initial weights of another network: {problem}")
         copy_state(opened.backbone, worker.backbone)

@@ -14,7 +14,11 @@ SLICE = 20.0  # seconds after which a transfer makes room for one that waits; it
 
 
 class Turns:
-    """Lets `AT_ONCE` transfers pass at a time; a slow one does not hold up the others for longer than `SLICE`.
+    """Lets `AT_ONCE` transfers pass at a time, and one of each silo.
+
+    A slow transfer makes room for others after `SLICE`. One that does not move at all cannot notice that; it loses
+    its turn after twice as long. A silo that begins another transfer loses the turn of the one before, whose
+    connection may be dead.
 
     Args:
         at_once: how many.
@@ -22,39 +26,55 @@ class Turns:
     """
 
     def __init__(self, at_once: int = AT_ONCE, seconds: float = SLICE) -> None:
-        self._free, self._seconds = threading.Semaphore(at_once), seconds
-        self._lock, self._waiting = threading.Lock(), 0
+        self._at_once, self._seconds = at_once, seconds
+        self._changed, self._waiting = threading.Condition(), 0
+        self._turns: dict[str, float] = {}  # by silo when its turn began
 
     @contextmanager
-    def turn(self, size: int, alive: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    def turn(self, silo: str, size: int, alive: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
         """Waits for a turn; yields a function that says whether the turn is over.
 
         Args:
+            silo: whose transfer it is.
             size: bytes of the transfer; a small one does not wait.
             alive: whether the caller is still there; if not, the turn is over at once.
         """
         if size <= PIECE:
             yield lambda: False
             return
-        if not self._acquire(alive):
+        if (begun := self._begin(silo, alive)) is None:
             yield lambda: True
             return
-        begun = time.monotonic()
         try:
-            yield lambda: self._waiting > 0 and time.monotonic() - begun > self._seconds
+            yield lambda: self._over(silo, begun)
         finally:
-            self._free.release()
+            with self._changed:
+                if self._turns.get(silo) == begun:
+                    del self._turns[silo]
+                self._changed.notify_all()
 
-    def _acquire(self, alive: Callable[[], bool]) -> bool:
-        with self._lock:
+    def _over(self, silo: str, begun: float) -> bool:
+        lost = self._turns.get(silo) != begun
+        return lost or (self._waiting > 0 and time.monotonic() - begun > self._seconds)
+
+    def _begin(self, silo: str, alive: Callable[[], bool]) -> float | None:
+        """Waits for a place; returns when the turn began, `None` if the caller is gone."""
+        with self._changed:
             self._waiting += 1
-        try:
-            while alive():
-                if self._free.acquire(timeout=0.5):
-                    return True
-            return False
-        finally:
-            with self._lock:
+            try:
+                while alive():
+                    self._turns.pop(silo, None)
+                    now = time.monotonic()
+                    if len(self._turns) >= self._at_once:
+                        oldest = min(self._turns, key=self._turns.__getitem__)
+                        if now - self._turns[oldest] > 2 * self._seconds:
+                            del self._turns[oldest]
+                    if len(self._turns) < self._at_once:
+                        self._turns[silo] = now
+                        return now
+                    self._changed.wait(0.5)
+                return None
+            finally:
                 self._waiting -= 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import JOB_CONFIG, ClientJob, RejectedJob
 from fedreid_pl.federation.tensor_checks import declared_like, misfit, short
 
-MOST_ROUNDS = 10**6
+MOST_ROUNDS = 10**6  # and attempts
 LONGEST_VALUE = 100_000  # characters
 
 
@@ -23,6 +23,7 @@ def check_job(
     callbacks: Mapping[str, FederationCallback],
     last: Mapping[str, Any] | None = None,
     session: str | None = None,
+    tests: Collection[str] | None = None,
 ) -> None:
     """Holds a job against the client's own configuration before anything is changed.
 
@@ -33,12 +34,16 @@ def check_job(
         callbacks: client halves; they say which entries are exchanged, which extras and which plain values may come.
         last: `session`, `round` and `attempt` of the last turn that the client kept.
         session: the only one that the job may be of; `None`: any.
+        tests: names of the client's test sets, the only ones that a job may name; `None`: any.
 
     Raises:
         RejectedJob: saying what is wrong.
     """
     _check_turn(job, last, session)
     _check_config(job, callbacks)
+    named = str(job.config.get("tests", ""))
+    if tests is not None and (odd := set(filter(None, named.split("/"))) - set(tests)):
+        raise RejectedJob(f"names the test set '{short(min(odd))}', which this client does not have")
     allowed = frozenset().union(*(callback.exchanged(network) for callback in callbacks.values()))
     wanted = set(job.exchanged)
     if job.kind == "fit" and wanted != allowed:  # of an evaluation nothing goes back
@@ -57,7 +62,7 @@ def check_job(
 
 def _check_turn(job: ClientJob, last: Mapping[str, Any] | None, session: str | None) -> None:
     least = 1 if job.kind == "fit" else 0
-    if not least <= job.round <= MOST_ROUNDS or job.attempt < 1:
+    if not least <= job.round <= MOST_ROUNDS or not 1 <= job.attempt <= MOST_ROUNDS:
         raise RejectedJob(f"is of round {short(job.round)}, attempt {short(job.attempt)}")
     if session is not None and job.session != session:
         raise RejectedJob(f"is of session '{short(job.session)}', this client is registered with '{session}'")

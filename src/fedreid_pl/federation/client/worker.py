@@ -144,7 +144,8 @@ class ClientWorker:
         callbacks = self.make_callbacks()
         if job.client not in self.datamodules:
             raise RejectedJob("is for a client that is not here")
-        check_job(job, self.backbone, self.initial, callbacks, self._last_turn(job.client), self.session)
+        tests = self.datamodules[job.client].tests
+        check_job(job, self.backbone, self.initial, callbacks, self._last_turn(job.client), self.session, tests)
         module, datamodule = self._prepare(job, callbacks, trained)
         limit = TimeLimit(self.config.client_timeout)
         trainer = self.make_trainer([*callbacks.values(), limit])

@@ -73,6 +73,8 @@ def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:
     for name, number in update.metrics.items():
         if len(name) > LONGEST_NAME:
             raise RejectedUpdate(f"has a metric with a name of {len(name)} characters")
+        if not name.isprintable():  # it goes into metrics.csv, loggers and reports
+            raise RejectedUpdate(f"has a metric '{short(name)}' whose name has characters that cannot be printed")
         if not abs(number) <= sys.float_info.max:
             raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}")
         section, _, metric = name.partition("/")

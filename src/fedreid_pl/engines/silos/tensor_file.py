@@ -1,0 +1,86 @@
+"""Tensors in a safetensors file of another party: its table is checked before any tensor is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+DTYPES = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
+"""Types that the networks and the checks of this program know; a file may name others that torch cannot read."""
+MOST_DIMENSIONS = 8
+
+
+class MappedTensors(Mapping[str, Tensor]):
+    """Tensors of an open safetensors file in the order of the header; each access maps one into memory.
+
+    Args:
+        file: from `safetensors.safe_open`; it may be deleted meanwhile.
+        part: what the names in the file begin with.
+        names: without the part.
+        orders: by full name the order of a tensor's dimensions in memory, where that is not the usual one.
+    """
+
+    def __init__(self, file: Any, part: str, names: list[str], orders: Mapping[str, list[int]]) -> None:
+        self._file, self._part, self._names, self._orders = file, part, dict.fromkeys(names), orders
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        value: Tensor = self._file.get_tensor(f"{self._part}/{name}")
+        order = self._orders.get(f"{self._part}/{name}")
+        return value if order is None else value.permute([order.index(axis) for axis in range(len(order))])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def oddity(file: Any, names: set[str], orders: Any) -> str | None:
+    """Returns what is wrong with the table of an open file, `None` if nothing is; no tensor is read.
+
+    Args:
+        file: from `safetensors.safe_open`.
+        names: of all tensors that the header names.
+        orders: by name the order of a tensor's dimensions in memory, as the header has it.
+    """
+    if set(file.keys()) != names:
+        return "holds other tensors than its header names"
+    dimensions: dict[str, int] = {}
+    for name in names:
+        part = file.get_slice(name)
+        dimensions[name] = len(part.get_shape())
+        if part.get_dtype() not in DTYPES or dimensions[name] > MOST_DIMENSIONS:
+            return "holds a tensor of a type that no network has"
+    if type(orders) is not dict or not all(_is_order(dimensions.get(name), order) for name, order in orders.items()):
+        return "has an order of dimensions that is none"
+    return None
+
+
+def _is_order(dimensions: int | None, order: Any) -> bool:
+    if dimensions is None or type(order) is not list or any(type(axis) is not int for axis in order):
+        return False
+    return sorted(order) == list(range(dimensions))
+
+
+def memory_order(value: Tensor) -> list[int]:
+    """The dimensions from the slowest to the fastest in memory; the usual order for what is not dense."""
+    if value.is_contiguous():
+        return list(range(value.dim()))
+    strides = value.stride()
+    order = sorted(range(value.dim()), key=lambda axis: (-strides[axis], axis))
+    return order if value.permute(order).is_contiguous() else list(range(value.dim()))
+
+
+def unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without common memory and without memory of others, as the file format wants them."""
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        place = value.untyped_storage().data_ptr()
+        if value.numel() and (place in seen or value.untyped_storage().nbytes() != value.nbytes):
+            tensors[name] = value.clone()
+        seen.add(place)
+    return tensors
