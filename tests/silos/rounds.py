@@ -74,12 +74,21 @@ class Rounds:
         self.average()
         return self._honest(name, self._asked[name], self.home / f"{name}.honest")
 
+    def replayed(self, name: str, **changes: int | str) -> Payload:
+        """What a silo answered to a job with another address, signed by it at that time."""
+        self.average()
+        sent = self._asked[name]
+        opened = open_payload(sent, self.federation.key.public)
+        other = replace(opened.header, **changes)  # type: ignore[arg-type]
+        job = write_payload(self.home / "old.job", other, self.federation.key, opened.backbone)
+        return self._honest(name, job, self.home / "old.answer")
+
     def _answering(self, name: str):  # type: ignore[no-untyped-def]
         def answer(sent: Payload) -> Payload | None:
+            kept = self.home / f"{name}.asked"
+            kept.write_bytes(sent.path.read_bytes())
+            self._asked[name] = Payload(kept, sent.envelope)
             if name == "c" and not self._joining:
-                kept = self.home / "c.asked"
-                kept.write_bytes(sent.path.read_bytes())
-                self._asked["c"] = Payload(kept, sent.envelope)
                 return self._of_c or self._failure(sent)
             return self._honest(name, sent, self.home / f"{name}.out")
 

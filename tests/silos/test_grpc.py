@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import shutil
 import socket
 import ssl
@@ -17,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from silos.parties import make_parties
+from silos.place import Place, content
 from silos.wire import free_port
 
 from fedreid_pl.engines.silos import grpc_server
@@ -25,48 +25,12 @@ from fedreid_pl.engines.silos.federation_folder import FederationFolder
 from fedreid_pl.engines.silos.grpc_calls import FETCH, PUSH, SERVICE, note
 from fedreid_pl.engines.silos.grpc_link import GrpcLink, probe, target_of
 from fedreid_pl.engines.silos.grpc_server import GrpcServer
-from fedreid_pl.engines.silos.keys import SigningKey
-from fedreid_pl.engines.silos.payload import DOMAIN, PIECE, Envelope, Payload, digest_of
+from fedreid_pl.engines.silos.payload import PIECE, Envelope, Payload
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.engines.silos.turns import Turns
 from fedreid_pl.errors import FedReIDError
 
-KEY = SigningKey.new()
 ANSWERS = b"ANSWERS"
-
-
-class Place:
-    """A coordinator that listens, its silos, and a file that lies ready for silo a."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.federation, self.silos = make_parties(home, ["a", "b"], port=free_port())
-        self.server = GrpcServer(self.federation, home / "uploads")
-        self.address = self.federation.address
-        self.payloads: dict[str, Payload] = {}
-        self.asked: dict[str, str] = {}
-
-    def ready(self, silo: str = "a", size: int = 3 * PIECE + 7, most: int = 8 * PIECE) -> Payload:
-        if silo not in self.payloads:
-            self.payloads[silo] = content(self.home / f"for-{silo}", size)
-        payload = self.payloads[silo]
-        self.asked[silo] = payload.envelope.digest
-        self.server.post(silo, payload, most)
-        return payload
-
-    def link(self, credentials: Credentials, name: str = "spool") -> GrpcLink:
-        return GrpcLink(self.address, credentials, self.home / name, lambda line: None)
-
-    def call(self, credentials: Credentials, method: str = FETCH) -> Any:
-        """One call; raises `grpc.RpcError` if it is refused."""
-        channel = grpc.secure_channel(
-            target_of(self.address),
-            grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate),
-        )
-        with channel:
-            if method == FETCH:
-                return list(channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=True), timeout=5))
-            return channel.stream_unary(f"/{SERVICE}/{method}")(iter([b"{}"]), timeout=5)
 
 
 @pytest.fixture()
@@ -74,12 +38,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
     made.server.close()
-
-
-def content(path: Path, size: int) -> Payload:
-    path.write_bytes(os.urandom(size))
-    digest, size = digest_of(path)
-    return Payload(path, Envelope(digest, size, KEY.sign(DOMAIN + bytes.fromhex(digest))))
 
 
 def test_a_file_goes_there_and_an_answer_comes_back(place: Place) -> None:

@@ -1,0 +1,125 @@
+"""The coordinator against a silo that signs whatever it likes: refused, and the run has the bits of one without it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support
+from hostile.payloads import MAKERS, altered
+from hostile.updates import UPDATES, Spoil
+from reliability.attacks import attack
+from silos.parties import coordinator_words, make_parties, make_service, run_loopback
+from silos.rounds import Rounds
+
+from fedreid_pl.cli import main
+from fedreid_pl.engines.silos.payload import Payload
+from fedreid_pl.engines.silos.service import SiloService
+from fedreid_pl.federation.messages import ClientFailure
+from fedreid_pl.federation.storage import read_state
+
+HOSTILE, HONEST = support.TINY[2], support.TINY[:2]
+SAID_BY_THE_TRANSPORT = ("another's name", "silence")
+"""A silo has the name of its key; what silence does is in test_coordinator.py."""
+
+
+def spoiled(service: SiloService, spoil: Spoil) -> Callable[[Payload], Payload | None]:
+    """Answers as the service does, but for the updates of its client."""
+
+    def answer(sent: Payload) -> Payload | None:
+        session = service.session
+        if session is not None and "do" not in vars(session):
+            honest = session.do
+
+            def do(job: Any, policy: Any) -> Any:
+                found = spoil(honest(job, policy))[0] if job.kind == "fit" else honest(job, policy)
+                if isinstance(found, ClientFailure):
+                    raise RuntimeError("no update")
+                return found
+
+            vars(session)["do"] = do
+        return service.answer(sent)
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def without(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The models after two rounds of a federation that the hostile silo does not belong to."""
+    folder = tmp_path_factory.mktemp("without")
+    words = support.quick(tiny_root, folder, "trainer.accelerator=cpu", f"data.datasets=[{','.join(HONEST)}]")
+    assert main(["train", "exp=fedpav", *words]) == 0
+    return read_state(folder / "checkpoints" / "round-00002.ckpt")["models"]
+
+
+QUICK = ("NaN", "further tensor", "code in extras", "absurd count", "a metric that is no text")
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.system)
+        for name in UPDATES
+        if name not in SAID_BY_THE_TRANSPORT
+    ],
+)
+def test_the_run_is_the_one_without_the_hostile_silo(
+    defect: str, tiny_root: Path, tmp_path: Path, without: dict[str, Any]
+) -> None:
+    federation, silos = make_parties(tmp_path / "parties", support.TINY)
+    services = {name: make_service(silo, tiny_root) for name, silo in silos.items()}
+    answers = {name: service.answer for name, service in services.items()}
+    answers[HOSTILE] = spoiled(services[HOSTILE], UPDATES[defect])
+    words = coordinator_words(tiny_root, tmp_path / "run", federation, "exp=fedpav", "min_clients=2")
+    loop = run_loopback([*words, "client_retries=0"], tmp_path / "run", answers)
+    support.assert_equal(loop.context.models, without)
+    assert loop.context.rejected == {HOSTILE: 2}
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Rounds:
+    return Rounds(tmp_path_factory.mktemp("rounds"))
+
+
+def test_an_honest_answer_is_averaged(rounds: Rounds) -> None:
+    found = rounds.average(rounds.honest_answer("c"))
+    assert found.clients == ("a", "b", "c")
+    assert found.model["norm.weight"].tolist() == [2.0] * 3, "the mean of 1, 2 and 3"
+
+
+def test_a_replayed_answer_of_another_round_is_not_averaged(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = rounds.replayed("c", session="f" * 16)
+    monkeypatch.setattr(rounds.engine, "deadline", 0.5)  # it is no answer, so that the round waits for one
+    assert rounds.average(old).clients == ("a", "b")
+    monkeypatch.undo()
+    assert rounds.average(rounds.honest_answer("c")).clients == ("a", "b", "c"), "the next one is taken"
+
+
+def test_the_answer_of_another_silo_is_not_taken_for_ones_own(rounds: Rounds) -> None:
+    stolen = rounds.honest_answer("b")
+    assert rounds.average(stolen).clients == ("a", "b")
+    assert "not signed by its sender" in rounds.said[-1]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_altered_answers_are_refused_and_change_no_bit(name: str, rounds: Rounds, tmp_path: Path) -> None:
+    honest, without = rounds.honest_answer("c"), rounds.average()
+    for number in range(8):
+        _, payload = altered(honest, tmp_path / "x", MAKERS[name], random.Random(number), rounds.silos["c"].key)
+        found = rounds.average(payload)
+        assert found.clients == ("a", "b")
+        support.assert_equal(found.model, without.model)
+
+
+@pytest.mark.system
+@pytest.mark.filterwarnings("ignore")
+def test_a_thousand_altered_messages_in_either_direction(tmp_path: Path) -> None:
+    report = attack(1000, 1, tmp_path)
+    assert report["wrong"] == []
+    counts = report["counts"]
+    assert sum(row["refused"] + row["lie"] for row in counts) == 1000
+    assert all(row["lie"] == 0 for row in counts if row["maker"] in MAKERS)
+    assert all(0 < size < 64 * 2**20 for size in report["memory"].values()), report["memory"]
