@@ -42,8 +42,8 @@ def check_job(
     _check_turn(job, last, session)
     _check_config(job, callbacks)
     named = str(job.config.get("tests", ""))
-    if tests is not None and (odd := set(filter(None, named.split("/"))) - set(tests)):
-        raise RejectedJob(f"names the test set '{short(min(odd))}', which this client does not have")
+    if tests is not None and (others := set(filter(None, named.split("/"))) - set(tests)):
+        raise RejectedJob(f"names the test set '{short(min(others))}', which this client does not have")
     allowed = frozenset().union(*(callback.exchanged(network) for callback in callbacks.values()))
     wanted = set(job.exchanged)
     if job.kind == "fit" and wanted != allowed:  # of an evaluation nothing goes back
