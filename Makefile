@@ -35,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check soak lint bench \
+.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check soak soak-silos lint bench \
   gpu-pack gpu-check clean
 
 help:  ## show this list
@@ -105,6 +105,9 @@ soak: install  ## break it: 100 kills at random instants, one of two processes, 
 	$(BIN) tests/reliability/ranks.py kills=10
 	$(BIN) tests/reliability/flood.py count=12000
 	$(BIN) tests/reliability/ray_kills.py kills=20
+
+soak-silos: install  ## break a federation across parties: 30 kills, 10 partitions, 10,000 altered messages; half an hour
+	$(BIN) tests/reliability/silo_soak.py kills=30 partitions=10 attacks=10000 $(ARGS)
 
 fuzz: install  ## read 5,000 altered inputs of every reader, 100,000 in all with words and YAML; up to three hours
 	$(BIN) tests/reliability/fuzz.py each=5600 $(ARGS)

@@ -81,6 +81,7 @@ def coordinate(config: Config, folder: Path, open_transport: Open) -> Federation
     if public.public is not None:
         prepare_images(config, parts.pool, terminal.say)
     attempts = Attempts(folder / "checkpoints")
+    attempts.keep()  # a start that is killed while silos join leaves no session at them that nobody goes on with
     engine = SilosEngine(
         *(federation, open_transport(federation), attempts.session, shared_text(config), folder / "payloads"),
         announce=lambda job: loop.announce(job),

@@ -15,13 +15,16 @@ import pytest
 import support
 import torch
 from end_to_end.test_every_experiment import EXPERIMENTS, MORE
+from hostile.jobs import JOBS
+from hostile.updates import UPDATES
 
 from fedreid_pl.cli import main
 from fedreid_pl.config import compose
 from fedreid_pl.engines.ray.cluster import Cluster
 from fedreid_pl.engines.ray.leftovers import marked_sessions, processes_of
 from fedreid_pl.engines.ray.schedule import Schedule
-from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.engines.sequential import SequentialEngine
+from fedreid_pl.federation.messages import ClientFailure, ClientJob
 from fedreid_pl.federation.storage import read_state
 from fedreid_pl.reporting.run_folder import read_timings
 
@@ -198,3 +201,43 @@ def test_all_ports_of_a_ray_of_our_own_are_on_the_loopback_address(slots: list[A
     assert len(addresses) >= 5, "Ray's own processes and its slots"
     assert set(addresses) <= {"127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1", "::1"}
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0" and len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def hostile(fit: Any, update: str | None, job: str | None) -> Any:
+    """`fit` of an engine whose last client sends a hostile update, or is sent a hostile job in round 2."""
+    victim = support.TINY[2]
+
+    def altered(engine: Any, jobs: Any) -> Iterator[Any]:
+        asked = [JOBS[job](each) if job and each.client == victim and each.round == 2 else each for each in jobs]
+        for outcome in fit(engine, asked):
+            spoilt = update and outcome.client == victim and not isinstance(outcome, ClientFailure)
+            yield from UPDATES[update](outcome) if spoilt else [outcome]  # type: ignore[index]
+
+    return altered
+
+
+@pytest.mark.parametrize(
+    ("update", "job"),
+    [
+        ("one NaN", None),
+        ("code in extras", None),
+        (None, "the head by name"),
+        (None, "code as a value"),
+        (None, "shape"),
+    ],
+)
+def test_hostile_messages_are_refused_as_by_the_sequential_engine(
+    update: str | None, job: str | None, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedreid_pl.engines.ray.engine import RayEngine
+
+    folders = tmp_path / "straight" / "run" / "it", tmp_path / "parallel" / "run" / "it"
+    for engine in (SequentialEngine, RayEngine):
+        monkeypatch.setattr(engine, "fit", hostile(engine.fit, update, job))
+    common = ("client_retries=0", "min_clients=2")
+    assert main(words("scaffold", tiny_root, folders[0], *common)) == 0
+    assert main(words("scaffold", tiny_root, folders[1], *common, "engine=ray", "engine.slots=2")) == 0
+    assert_same_run(*folders)
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    wanted = 3 if update else 1
+    assert [summary["rejected"] for summary in summaries] == [{support.TINY[2]: wanted}] * 2

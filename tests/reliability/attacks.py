@@ -184,6 +184,12 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "| sum | | " + " | ".join(f"{number:,}" for number in sums) + " |"])
 
 
+def memory(report: dict[str, Any]) -> str:
+    """The peaks of memory in one line."""
+    parts = [f"{size / 2**20:.0f} MiB for messages of a hostile {who}" for who, size in report["memory"].items()]
+    return f"Peak memory above what it was before: {', '.join(parts)}."
+
+
 if __name__ == "__main__":
     options = {"count": "10000", "seed": "0", "json": "", "table": ""}
     options |= dict(word.split("=", 1) for word in sys.argv[1:])
@@ -196,8 +202,7 @@ if __name__ == "__main__":
     if options["table"]:
         Path(options["table"]).write_text(table(report) + "\n")
     print(table(report))
-    for who, size in report["memory"].items():
-        print(f"peak memory of whoever reads what a hostile {who} sends: {size / 2**20:.0f} MiB above before")
+    print(memory(report))
     for case in report["wrong"][:30]:
         print(f"\n{case['who']}: {case['maker']}: {case['case']}\n{case['outcome']}")
     sys.exit(1 if report["wrong"] or max(report["memory"].values()) > BOUND else 0)

@@ -66,6 +66,10 @@ class Points:
             for part in classes:
                 owner = getattr(owner, part)
             setattr(owner, name, self._wrapped(point, getattr(owner, name)))
+        self.install_storage()
+
+    def install_storage(self) -> None:
+        """Has files written in steps, with a point before and after each."""
         storage: Any = importlib.import_module("fedreid_pl.federation.storage")
         storage.open, storage.os = self._open, _System(self)
 

@@ -1,7 +1,8 @@
 """Starts processes of the program quickly: it has imported everything, and forks one for every line that it reads.
 
 A line is JSON: `{"words": [...], "log": FILE}` starts one and answers its id, `{"reap": ID}` waits for its end and
-answers the exit code, negative for a signal. At the end of the input every process is killed.
+answers the exit code, negative for a signal. At the end of the input every process is killed. Besides words there may
+be `spots` (arguments of `silos.spots.Spots`), `missed` (see `silos.absent`) and `proxy` (the words are the proxy's).
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ import json
 import os
 import signal
 import sys
+import traceback
+from pathlib import Path
+from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
 import grpc  # noqa: F401  (imported once, for every fork; no channel is made before it)
 import torch
+from silos import absent, tcp_proxy
+from silos.spots import Spots
 
 import fedreid_pl.coordination
 import fedreid_pl.engines.silos.grpc_server
@@ -24,7 +31,7 @@ import fedreid_pl.engines.silos.runner  # noqa: F401
 from fedreid_pl.cli import main
 
 
-def start(words: list[str], log: str) -> int:
+def start(words: list[str], log: str, **more: Any) -> int:
     """Forks a process that runs the command line; returns its id."""
     sys.stdout.flush()
     child = os.fork()
@@ -36,7 +43,14 @@ def start(words: list[str], log: str) -> int:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0), os.dup2(target, 1), os.dup2(target, 2)
         torch.set_num_threads(1)
-        code = main(words)
+        if "spots" in more:
+            control, who, pace = more["spots"]
+            Spots(Path(control), who, pace).install()
+        if "missed" in more:
+            absent.install(more["missed"])
+        code = tcp_proxy.main(words) if "proxy" in more else main(words)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(code)
@@ -48,7 +62,7 @@ def serve() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         if "words" in asked:
-            answer = start(asked["words"], asked["log"])
+            answer = start(**asked)
             children.add(answer)
         else:
             _, status = os.waitpid(asked["reap"], 0)

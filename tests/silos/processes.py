@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 class Nursery:
@@ -22,9 +23,9 @@ class Nursery:
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
         self._lock = threading.Lock()
 
-    def start(self, words: list[str], log: Path) -> int:
-        """Starts `fedreid-pl WORDS`; returns its process id."""
-        return self._ask({"words": words, "log": str(log)})
+    def start(self, words: list[str], log: Path, **more: Any) -> int:
+        """Starts `fedreid-pl WORDS`; returns its process id. `more` is described in nursery.py."""
+        return self._ask({"words": words, "log": str(log), **more})
 
     def reap(self, process: int) -> int:
         """Exit code of a process that has ended, or will at once."""
@@ -47,23 +48,24 @@ class Service:
 
     Attributes:
         starts: how often it was started.
+        away: whether it is not started again for now.
         code: its last exit code once it has ended for good.
     """
 
-    def __init__(self, nursery: Nursery, words: list[str], log: Path) -> None:
-        self.nursery, self.words, self.log = nursery, words, log
-        self.starts, self.code = 1, None  # type: int, int | None
-        self.process = nursery.start(words, log)
+    def __init__(self, nursery: Nursery, words: list[str], log: Path, **more: Any) -> None:
+        self.nursery, self.words, self.log, self.more = nursery, words, log, more
+        self.starts, self.code, self.away = 1, None, False  # type: int, int | None, bool
+        self.process = nursery.start(words, log, **more)
 
     def look(self) -> None:
-        """Starts the process again if it was killed."""
-        if self.code is not None or not _ended(self.process):
+        """Starts the process again if it was killed, but for one that is to stay away."""
+        if self.code is not None or self.away or not _ended(self.process):
             return
         code = self.nursery.reap(self.process)
         if code in (0, 2):
             self.code = code
             return
-        self.process = self.nursery.start(self.words, self.log)
+        self.process = self.nursery.start(self.words, self.log, **self.more)
         self.starts += 1
 
     def kill(self) -> None:

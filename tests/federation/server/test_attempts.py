@@ -51,3 +51,10 @@ def test_a_damaged_file_begins_a_new_session(tmp_path: Path, text: str) -> None:
     (tmp_path / NAME).write_text(text)
     attempts = Attempts(tmp_path)
     assert attempts.begin(3) == 1 and len(attempts.session) == 16
+
+
+def test_a_session_can_be_saved_before_the_first_round(tmp_path: Path) -> None:
+    first = Attempts(tmp_path)
+    first.keep()
+    again = Attempts(tmp_path)
+    assert again.session == first.session and again.begin(1) == 1

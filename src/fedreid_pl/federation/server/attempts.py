@@ -33,6 +33,10 @@ class Attempts:
         if known is not None:
             self.session, self.round, self.attempt = known
 
+    def keep(self) -> None:
+        """Saves the session before anybody else is told of it."""
+        self._set(self.round, self.attempt)
+
     def begin(self, round: int) -> int:
         """Saves that a round begins; returns its attempt."""
         return self._set(round, self.attempt + (round < self.round))

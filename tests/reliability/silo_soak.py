@@ -1,0 +1,324 @@
+"""A federation of processes whose silos, coordinator and proxy are killed, and whose lines are cut.
+
+    python tests/reliability/silo_soak.py kills=30 partitions=10 attacks=10000 seed=0 [work=FOLDER] [json=FILE]
+    python tests/reliability/silo_soak.py minutes=30 [work=FOLDER] [json=FILE]    # one run of 30 rounds under all of it
+
+Three silos call the coordinator through a proxy (`silos/tcp_proxy.py`), each on a port of its own; all are processes
+that start again by themselves. SIGKILL strikes a silo, the coordinator or the proxy while a party is at a named spot
+of a phase (`silos/spots.py`); gRPC has no process of its own. Partitions begin at such spots as well, for one silo or
+for all.
+
+A run in which no silo missed a turn has to end with the bits of an undisturbed one. In every third run a round ends
+after a deadline with two silos, and a silo that is struck stays away until a round was saved without it. Then the bits
+have to be those of a run, in one process, in which the clients that the ledger names did nothing in the rounds that it
+names.
+
+With `work`, what is done is kept there: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import support
+from reliability import attacks
+from reliability.silo_federation import PARTS, Federation, References, differences, missed
+from silos.processes import Nursery
+from silos.spots import PHASES
+from silos.tcp_proxy import KINDS
+
+SILOS = support.TINY
+HOSTS = {
+    "joining": ("silo", "coordinator"),
+    "download": ("silo", "coordinator"),
+    "training": ("silo",),
+    "upload": ("silo", "coordinator"),
+    "aggregation": ("coordinator",),
+    "checkpoint": ("silo", "coordinator"),
+    "evaluation": ("silo",),
+}
+"""Whose spots a phase has."""
+ROUNDS, DEADLINE = 6, 15.0
+EXPERIMENTS = ("scaffold", "fedpav_rw")
+
+
+@dataclass(frozen=True)
+class Incident:
+    """One strike.
+
+    Args:
+        what: `kill` or `partition`.
+        part: what is killed; kind of the partition.
+        phase: in which.
+        spot: the very place, when it was struck.
+        away: whether the struck silo missed a round by intent.
+    """
+
+    what: str
+    part: str
+    phase: str
+    spot: str = ""
+    away: bool = False
+
+
+def plan(kills: int, partitions: int, seed: int) -> list[Incident]:
+    """Every part in every phase and every kind of partition in turn."""
+    draws = random.Random(seed)
+    orders, kinds = {part: draws.sample(PHASES, len(PHASES)) for part in PARTS}, list(KINDS)
+    pairs = [(part, orders[part][number]) for number in range(len(PHASES)) for part in PARTS]
+    draws.shuffle(kinds)
+    found = [Incident("kill", *pair) for pair, _ in zip(itertools.cycle(pairs), range(kills), strict=False)]
+    phases = ("download", "training", "upload", "evaluation")
+    lines = zip(itertools.cycle(kinds), range(partitions), strict=False)
+    found += [Incident("partition", kind, draws.choice(phases)) for kind, _ in lines]
+    draws.shuffle(found)
+    return sorted(found, key=lambda incident: incident.phase == "joining")  # joining comes once in a run
+
+
+def runs(todo: list[Incident]) -> Iterator[list[Incident]]:
+    """Up to three incidents a run, at most one of them while silos join; that one is the first."""
+    joining = [incident for incident in todo if incident.phase == "joining"]
+    others = [incident for incident in todo if incident.phase != "joining"]
+    while joining or others:
+        first = joining[:1]
+        joining = joining[1:]
+        rest, others = others[: 3 - len(first)], others[3 - len(first) :]
+        yield [*first, *rest]
+
+
+class Torment:
+    """Disturbs one federation.
+
+    Args:
+        made: the federation, not started yet.
+        draws: decides where and how long.
+        away: whether a silo that is struck misses a round.
+    """
+
+    def __init__(self, made: Federation, draws: random.Random, away: bool) -> None:
+        self.made, self.draws, self.away = made, draws, away
+        self.struck: list[Incident] = []
+
+    def strike(self, incident: Incident, started: bool = True, limit: float = 120.0) -> bool:
+        """Waits for the incident's phase and strikes; `False` if the run was over before."""
+        made, draws = self.made, self.draws
+        hosts = HOSTS[incident.phase]
+        kind = incident.part if incident.part in hosts else draws.choice(hosts)
+        silo = draws.choice(SILOS)
+        host = silo if kind == "silo" else "coordinator"
+        made.control.arm(host, incident.phase, draws.choice([0, 0, 1, 2] if incident.phase != "joining" else [0]))
+        if not started:
+            made.start()
+        spot = made.wait_for_hit(limit)
+        if spot is None:
+            made.control.release()
+            return False
+        if incident.what == "kill":
+            away = self._kill(silo if incident.part == "silo" else incident.part)
+        else:
+            away = self._cut(incident.part, silo)
+        self.struck.append(Incident(incident.what, incident.part, incident.phase, spot, away))
+        return True
+
+    def _kill(self, name: str) -> bool:
+        made = self.made
+        service = made.services[name]
+        away = service.away = self.away and name in SILOS and made.rounds() > 0
+        service.kill()
+        made.control.release()
+        if away:
+            made.wait_for_round(made.rounds() + 1)
+            service.away = False
+        return away
+
+    def _cut(self, kind: str, silo: str) -> bool:
+        made = self.made
+        away = self.away and kind == "drop" and made.rounds() > 0
+        made.set_harm(kind, [silo] if away or self.draws.random() < 0.7 else list(SILOS))
+        made.control.release()
+        if away:
+            made.wait_for_round(made.rounds() + 1)
+        else:
+            made.wait(self.draws.choice([2.0, 4.0, 8.0, 25.0] if kind == "drop" else [3.0, 6.0]))
+        made.set_harm("", [])
+        return away
+
+
+def one_run(
+    number: int, incidents: list[Incident], nursery: Nursery, root: Path, work: Path, seed: int
+) -> dict[str, Any]:
+    """A federation, disturbed and left to finish: what was struck, who missed what, and what is wrong with the end."""
+    draws, away = random.Random(f"{seed}/{number}"), number % 3 == 2
+    exp = EXPERIMENTS[number % len(EXPERIMENTS)]
+    words = (f"exp={exp}", f"rounds={ROUNDS}", "evaluate_every=2", f"min_clients={2 if away else 3}")
+    words += (f"engine.deadline={DEADLINE}",) if away else ()
+    begun, made = time.monotonic(), Federation(nursery, root, work / "federation", words)
+    torment = Torment(made, draws, away)
+    try:
+        started = False
+        for incident in incidents:
+            torment.strike(incident, started)
+            started = True
+            if made.over:
+                break
+            made.wait(draws.uniform(0, 0.7))
+        wrong, found = ended(made, References(nursery, root, work / "references"), words, ROUNDS, 2)
+    except AssertionError as error:
+        wrong, found = [f"stands still: {error}"], {}
+    finally:
+        made.stop()
+    if not away and found:
+        wrong.append(f"missed turns without a deadline: {found}")
+    seconds = time.monotonic() - begun
+    struck = [asdict(incident) for incident in torment.struck]
+    return {"exp": exp, "incidents": struck, "missed": found, "wrong": wrong, "seconds": seconds}
+
+
+def ended(
+    made: Federation, references: References, words: tuple[str, ...], rounds: int, every: int
+) -> tuple[list[str], dict[str, Any]]:
+    """What is wrong with the end of a run, and who missed what."""
+    if (code := made.finish()) != 0:
+        return [f"exit code {code}\n{made.said()}"], {}
+    evaluated = [number for number in range(rounds + 1) if number % every == 0 or number == rounds]
+    found, odd = missed(made.run, rounds, evaluated)
+    wrong = [*odd, *differences(made, references.of(words, found), rounds)]
+    late = [client for client, turns in found.items() if ("fit", rounds) in turns]
+    return wrong + [f"{client} did not come back" for client in late], found
+
+
+def soak(kills: int, partitions: int, seed: int, work: Path) -> dict[str, Any]:
+    """All incidents, in runs; goes on with what `work` holds."""
+    file, root = work / "report.json", work / "data"
+    report: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"cases": []}
+    if not root.exists():
+        support.write_tiny(root)
+    nursery = Nursery()
+    try:
+        while len(report["cases"]) < 10 * (kills + partitions):
+            done = Counter((item["what"], item["part"], item["phase"]) for item in incidents_of(report))
+            todo = []
+            for incident in plan(kills, partitions, seed):
+                key = (incident.what, incident.part, incident.phase)
+                done[key] -= 1
+                todo += [incident] if done[key] < 0 else []
+            if not todo:
+                break
+            case = one_run(len(report["cases"]), next(runs(todo)), nursery, root, work, seed)
+            report["cases"].append(case)
+            file.write_text(json.dumps(report, indent=1))
+            struck = ", ".join(f"{item['part']} in {item['phase']}" for item in case["incidents"])
+            end = case["wrong"] or ("equal, without " + str(case["missed"]) if case["missed"] else "equal")
+            print(
+                f"run {len(report['cases'])}: {case['exp']}, {case['seconds']:.0f} s: {struck}: {end}", file=sys.stderr
+            )
+    finally:
+        nursery.close()
+    return report
+
+
+def for_minutes(minutes: float, seed: int, work: Path, rounds: int = 30) -> dict[str, Any]:
+    """One run of many rounds that takes about so many minutes, disturbed all the time."""
+    pace = 60 * minutes / rounds / 2
+    words = (
+        "exp=scaffold",
+        f"rounds={rounds}",
+        "evaluate_every=5",
+        "min_clients=2",
+        f"engine.deadline={2.5 * pace + 20}",
+    )
+    root, draws, nursery = work / "data", random.Random(seed), Nursery()
+    if not root.exists():
+        support.write_tiny(root)
+    begun, made = time.monotonic(), Federation(nursery, root, work / "federation", words, pace)
+    torment, started = Torment(made, draws, away=False), False
+    try:
+        for incident in itertools.chain.from_iterable(plan(21, 5, seed + again) for again in itertools.count()):
+            torment.away = draws.random() < 0.2
+            torment.strike(incident, started, limit=20 + 2 * pace)
+            started = True
+            print(f"{time.monotonic() - begun:.0f} s: round {made.rounds()}: {torment.struck[-1:]}", file=sys.stderr)
+            if made.over:
+                break
+            made.wait(draws.uniform(0, pace))
+        wrong, found = ended(made, References(nursery, root, work / "references"), words, rounds, 5)
+    finally:
+        made.stop()
+        nursery.close()
+    struck = [asdict(incident) for incident in torment.struck]
+    seconds = time.monotonic() - begun
+    return {"cases": [{"exp": "scaffold", "incidents": struck, "missed": found, "wrong": wrong, "seconds": seconds}]}
+
+
+def incidents_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return [incident for case in report["cases"] for incident in case["incidents"]]
+
+
+def table(report: dict[str, Any]) -> str:
+    """Kills by part and phase, and partitions by kind, as Markdown."""
+    found = incidents_of(report)
+    counts = Counter((item["part"], item["phase"]) for item in found if item["what"] == "kill")
+    lines = ["| killed | " + " | ".join(PHASES) + " | sum |", "|---|" + "---:|" * (len(PHASES) + 1)]
+    for part in (*PARTS, "sum"):
+        row = [sum(counts[name, phase] for name in PARTS if part in (name, "sum")) for phase in PHASES]
+        lines.append(f"| {part} | " + " | ".join(map(str, row)) + f" | {sum(row)} |")
+    kinds = Counter(item["part"] for item in found if item["what"] == "partition")
+    lines += ["", "| partition | " + " | ".join(KINDS) + " | sum |", "|---|" + "---:|" * (len(KINDS) + 1)]
+    lines.append("| times | " + " | ".join(str(kinds[kind]) for kind in KINDS) + f" | {kinds.total()} |")
+    cases = report["cases"]
+    away, lost = sum(item["away"] for item in found), sum(bool(case["missed"]) for case in cases)
+    lines += [
+        "",
+        f"{len(cases)} runs, {sum(case['seconds'] for case in cases) / 60:.0f} minutes. In {lost} of them silos ",
+    ]
+    lines[-1] += (
+        f"missed turns ({away} strikes kept one away). {sum(bool(case['wrong']) for case in cases)} ended differently."
+    )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Strikes, attacks, prints; returns the exit code."""
+    options = {"kills": "30", "partitions": "10", "attacks": "10000", "seed": "0", "minutes": "0"}
+    options |= {"work": "", "json": "", "table": ""} | dict(word.split("=", 1) for word in sys.argv[1:])
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        work, seed = Path(options["work"] or name), int(options["seed"])
+        work.mkdir(parents=True, exist_ok=True)
+        if minutes := float(options["minutes"]):
+            report, count = for_minutes(minutes, seed, work), 0
+        else:
+            report, count = soak(int(options["kills"]), int(options["partitions"]), seed, work), int(options["attacks"])
+        text = table(report)
+        if count:
+            (work / "attacks").mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory() as place:
+                report["attacks"] = attacks.attack(count, seed, Path(place))
+            text += f"\n\n{attacks.table(report['attacks'])}\n\n{attacks.memory(report['attacks'])}"
+    for key, content in (("json", json.dumps(report, indent=1)), ("table", text + "\n")):
+        if options[key]:
+            Path(options[key]).write_text(content)
+    print(text)
+    wrong = [case for case in report["cases"] if case["wrong"]] + report.get("attacks", {}).get("wrong", [])
+    for case in wrong[:20]:
+        print(json.dumps(case, indent=1))
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""The sequential engine with clients that are away: what a run has to equal in which silos missed turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fedreid_pl.engines.sequential import SequentialEngine
+from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
+
+Missed = dict[str, list[tuple[str, int]]]
+"""By client the kinds of jobs, `fit` or `evaluate`, and the rounds in which it did not answer."""
+LATE = "did not answer in time"
+
+
+class AbsentEngine(SequentialEngine):
+    """A real engine whose clients do nothing of the jobs that they missed."""
+
+    missed: Missed
+
+    def fit(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
+        return self._present(jobs, "fit")
+
+    def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
+        return self._present(jobs, "evaluate")
+
+    def _present(self, jobs: Iterable[ClientJob], kind: str) -> Iterator[ClientUpdate | ClientFailure]:
+        do = super().fit if kind == "fit" else super().evaluate
+        for job in jobs:
+            if (kind, job.round) in self.missed.get(job.client, []):
+                self.announce(job)
+                yield ClientFailure(job.round, job.client, LATE, final=True)
+            else:
+                yield from do([job])
+
+
+def install(missed: Missed) -> None:
+    """Makes it the sequential engine of this process."""
+    from fedreid_pl.engines import sequential
+
+    found = {client: [(kind, round) for kind, round in turns] for client, turns in missed.items()}
+    sequential.SequentialEngine = type("Engine", (AbsentEngine,), {"missed": found})  # type: ignore[misc]
