@@ -217,7 +217,7 @@ def wanted_styles(root: Path, client: str, least: int) -> np.ndarray:
             small = image.convert("RGB").resize((32, 64), Image.Resampling.BICUBIC)  # the network's size
             cameras.setdefault(camera, []).append(np.asarray(small, dtype=np.float64) / 255)
     rows = [np.stack(cameras[number]) for number in sorted(cameras) if len(cameras[number]) >= least]
-    return np.array([[*pixels.mean(axis=(0, 1, 2)), *pixels.var(axis=(0, 1, 2))] for pixels in rows])
+    return np.array([[*pixels.mean(axis=(0, 1, 2)), *pixels.var(axis=(0, 1, 2))] for pixels in rows]).reshape(-1, 6)
 
 
 def test_what_leaves_a_client(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,12 +232,14 @@ def test_what_leaves_a_client(tiny_root: Path, tmp_path: Path, monkeypatch: pyte
         rows = update.extras["style_bank"]
         if job.round == 1:
             wanted = wanted_styles(tiny_root, job.client, 3)
-            assert len(job.extras["style_bank"]) == 0 and len(wanted) >= 1
+            assert len(job.extras["style_bank"]) == 0 and rows.shape == wanted.shape
             np.testing.assert_allclose(rows.numpy(), wanted, rtol=1e-5, atol=1e-7)
             assert rows.untyped_storage().nbytes() == rows.nbytes, "no more than the rows"
             bank.append(rows)
         else:
             assert len(rows) == 0 and torch.equal(job.extras["style_bank"], torch.cat(bank))
+    counts = [len(rows) for rows in bank]
+    assert counts[0] > 1 and 0 in counts, "a client whose cameras have too few images sends none"
 
 
 def test_with_noise_other_numbers_leave_and_they_are_kept(tiny_root: Path, tmp_path: Path) -> None:
