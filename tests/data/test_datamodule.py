@@ -97,6 +97,18 @@ def test_workers_give_the_same_batches(tiny_root):
         assert all(torch.equal(*pair) for pair in zip(batch[:4], same[:4], strict=True))
 
 
+def test_stored_images_are_all_of_them_in_row_order_as_they_lie_on_the_disk(tiny_root):
+    datamodule = module(tiny_root, test_batch_size=7)
+    known = files_by_pixels(tiny_root, MARKET, "bounding_box_train")
+    batches = list(datamodule.stored_images())
+    rows = torch.cat([batch.rows for batch in batches])
+    assert rows.tolist() == list(range(datamodule.num_samples)) and len(batches[0].rows) == 7
+    files = [lookup(known, image) for batch in batches for image in batch.images]
+    assert [str(file) for file in files] == datamodule.client.train.files()
+    assert torch.cat([batch.labels for batch in batches]).tolist() == datamodule.client.train.labels().tolist()
+    assert torch.cat([batch.cameras for batch in batches]).tolist() == datamodule.client.train.cameras.tolist()
+
+
 # the probe
 
 

@@ -1,0 +1,76 @@
+"""CrossStyle: training images get the colour statistics of other images of the batch.
+
+Tang et al., "CrossNorm and SelfNorm for Generalization under Distribution Shifts", ICCV 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from fedreid_pl.client import ReIDClient
+from fedreid_pl.data.batch import TrainBatch
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.functional.crossstyle import cross_style, draw_box, whole_box
+from fedreid_pl.functional.randomness import derive_seed
+from fedreid_pl.models.whole_batch import images_of_whole_batch, of_whole_batch
+
+
+class CrossStyle(FederationCallback):
+    """CrossNorm on the images of a step: each gets mean and deviation of the channels of a random partner's box.
+
+    This is what the table of DACS (Yang et al., AAAI 2024) calls CrossStyle, as its published code computes it: the
+    two-instance CrossNorm of Tang et al. on pixels, with random boxes for content and style (beta 0.5), in every batch
+    (p 1). SelfNorm, the other half of that paper, is no part of it. Each client takes partners from its own images, and
+    nothing is exchanged or kept for it. Boxes are the same for all images of a batch, as in that code. Variances are
+    those of the population, where that code takes the unbiased ones.
+
+    Args:
+        p: probability with which a batch is changed; 0 is FedPav to the bit.
+        crop: `both`: a box of the image gets the statistics of a box of its partner; `content` or `style`: only that
+            one is a box, the other is the whole image; `neither`: both are whole.
+        beta: of the Beta distribution of a box's area.
+        least_area: share of the image that a box is larger than.
+    """
+
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
+
+    def __init__(
+        self,
+        p: float = 1.0,
+        crop: Literal["both", "content", "style", "neither"] = "both",
+        beta: float = 0.5,
+        least_area: float = 0.1,
+    ) -> None:
+        if not 0 <= p <= 1:
+            raise FedReIDError(f"callbacks.crossstyle.p={p}: must be from 0 to 1")
+        if not 0 < beta < math.inf:
+            raise FedReIDError(f"callbacks.crossstyle.beta={beta}: must be above 0 and finite")
+        if not 0 <= least_area <= 0.5:
+            raise FedReIDError(f"callbacks.crossstyle.least_area={least_area}: must be from 0 to 0.5")
+        self.p, self.crop, self.beta, self.least_area = p, crop, beta, least_area
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the turn's random numbers."""
+        self._draws = np.random.default_rng(derive_seed(pl_module.seed, "crossstyle"))
+
+    def training_images(self, pl_module: ReIDClient, batch: TrainBatch) -> Tensor:
+        """Images with the style of others `[B, 3, H, W]`."""
+        images, draws = batch.images, self._draws
+        if draws.random() >= self.p:
+            return images
+        total, own = images_of_whole_batch(images)
+        partners = torch.from_numpy(draws.permutation(total))[own].to(images.device)
+        size = (images.shape[2], images.shape[3])
+        content, style = (
+            draw_box(*size, self.beta, self.least_area, draws) if self.crop in ("both", part) else whole_box(*size)
+            for part in ("content", "style")
+        )
+        return cross_style(images, partners, content, style, gather=of_whole_batch)

@@ -1,0 +1,120 @@
+"""Methods for unseen domains with BatchNorm policies, batches of every kind, distance weights, resume, two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support
+from end_to_end.test_ddp_equals_one import distance
+from end_to_end.test_personal_methods import Interruption, Stopped
+
+from fedreid_pl.config import compose
+from fedreid_pl.engines import sequential
+from fedreid_pl.experiment import train
+from fedreid_pl.federation.storage import read_state
+from fedreid_pl.models.weights import build_backbone
+
+pytestmark = pytest.mark.system
+
+METHODS = {
+    "mixstyle": ["callbacks.mixstyle.p=1"],
+    "style_bank": ["callbacks.style_bank.least_images=1"],
+    "crossstyle": [],
+}
+"""Each with what makes it act in this data."""
+KINDS = {
+    "identities, first": ("first", ["data.instances=2", "loss.triplet=1"]),
+    "small last batch, recalibrate": ("recalibrate", ["batch_size=6"]),
+    "local, distance weights": ("local", ["exp=fedpav_rw"]),
+}
+"""Policy of BatchNorm, and words."""
+
+
+def words(exp: str, kind: str, root: Path, folder: Path) -> list[str]:
+    """Of a run of two rounds; with distance weights the experiment's callback joins those of `fedpav_rw`."""
+    policy, more = KINDS[kind]
+    joined = [] if any(word.startswith("exp=") for word in more) else [f"exp={exp}"]
+    own = METHODS[exp] or [f"callbacks.{exp}={{}}"]
+    common = [f"callbacks.backbone_sync.batch_norm={policy}", "evaluate_every=2", "trainer.accelerator=cpu"]
+    return support.quick(root, folder, *joined, *more, *common, *own)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("exp", list(METHODS))
+def test_interrupted_and_resumed_it_ends_with_the_same_bits(
+    exp: str, kind: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: Path) -> Any:
+        return train(compose(words(exp, kind, tiny_root, folder)), folder)
+
+    straight = run(tmp_path / "straight")
+    assert exp in straight.callbacks
+    with monkeypatch.context() as patched:
+        patched.setattr(sequential, "SequentialEngine", Stopped)
+        patched.setattr(Stopped, "turns", 0)
+        with pytest.raises(Interruption):
+            run(tmp_path / "resumed")
+    assert not (tmp_path / "resumed" / "checkpoints" / "round-00002.ckpt").exists()
+    resumed = run(tmp_path / "resumed")
+    support.assert_equal(resumed.context.models, straight.context.models)
+    assert resumed.context.history.to_csv() == straight.context.history.to_csv()
+    kept = [
+        {path.relative_to(folder): path for path in folder.rglob("clients/*/*.pt")} for folder in tmp_path.iterdir()
+    ]
+    assert kept[0].keys() == kept[1].keys() and len(kept[0]) >= 3
+    for name, path in kept[0].items():
+        states = [read_state(path), read_state(kept[1][name])]
+        for state in states:
+            state.pop("turn")
+        support.assert_equal(*states, str(name))
+    if "distance" in kind:
+        weights = straight.context.weights
+        assert sum(weights.values()) == pytest.approx(1) and len(set(weights.values())) == 3
+
+
+WORDS = ("rounds=2", "evaluate_every=2", "optim.lr_backbone=0.0001", "optim.lr_head=0.0001", "trainer.accelerator=cpu")
+
+
+@pytest.fixture(scope="module")
+def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every method trained by two processes, in a folder of its name, and what each process reported."""
+    folder = tmp_path_factory.mktemp("two")
+    runs = {
+        exp: support.quick(tiny_root, folder / exp, f"exp={exp}", *WORDS, *more, "trainer.devices=2")
+        for exp, more in METHODS.items()
+    }
+    (folder / "experiments.json").write_text(json.dumps(runs))
+    probe = Path(__file__).with_name("ddp_probe.py")
+    done = subprocess.run(
+        [sys.executable, str(probe), str(folder), str(folder / "experiments.json")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+@pytest.mark.parametrize("exp", list(METHODS))
+def test_two_processes_train_the_model_of_one(exp: str, in_two: Path, tiny_root: Path, tmp_path: Path) -> None:
+    """Up to rounding, partners and styles of other processes' images among it; both processes to the bit."""
+    ranks = [json.loads((in_two / f"rank{rank}.json").read_text())[exp] for rank in (0, 1)]
+    assert ranks[0]["digest"] == ranks[1]["digest"] and ranks[0]["history"] == ranks[1]["history"]
+    config = compose(support.quick(tiny_root, tmp_path / "one", f"exp={exp}", *WORDS, *METHODS[exp]))
+    one = train(config, tmp_path / "one").context.models["global"]
+    two = read_state(in_two / exp / "checkpoints" / "round-00002.ckpt")["models"]["global"]
+    plain = compose(support.quick(tiny_root, tmp_path / "plain", "exp=fedpav", *WORDS))
+    fedpav = train(plain, tmp_path / "plain").context.models["global"]
+    start = build_backbone(config.model, config.seed).state_dict()
+    way = {kind: distance(start, one, kind) for kind in (False, True)}
+    assert distance(two, one, statistics=False) < 0.05 * way[False]
+    assert distance(two, one, statistics=True) < 1e-4 * way[True]
+    assert distance(fedpav, one, statistics=False) > 0.1 * way[False], "the method would be missed"
