@@ -52,11 +52,7 @@ def check_stages(model: ModelConfig, compiled: str, callback: str, wanted: int =
     Raises:
         FedReIDError: for a network without stages, with fewer than `wanted`, or a compiled one.
     """
-    if compiled != "none":
-        raise FedReIDError(
-            f"trainer.compile={compiled}: callbacks.{callback} changes feature maps between the stages of the trunk, "
-            "which a compiled trunk does not allow; set trainer.compile=none"
-        )
+    check_not_compiled(compiled, callback)
     found = len(build_trunk(model.name, model.last_stride).residual_stages())
     if not found:
         raise FedReIDError(
@@ -65,3 +61,20 @@ def check_stages(model: ModelConfig, compiled: str, callback: str, wanted: int =
         )
     if wanted > found:
         raise FedReIDError(f"callbacks.{callback}.stages={wanted}: {model.name} has {found} residual stages")
+
+
+def check_not_compiled(compiled: str, callback: str) -> None:
+    """Refuses a compiled trunk for a callback that runs the trunk in another way than a training step does.
+
+    Args:
+        compiled: `trainer.compile`.
+        callback: its key, for the message.
+
+    Raises:
+        FedReIDError: if a trunk is compiled.
+    """
+    if compiled != "none":
+        raise FedReIDError(
+            f"trainer.compile={compiled}: callbacks.{callback} reaches into the forward pass of the trunk, which a "
+            "compiled trunk does not allow; set trainer.compile=none"
+        )
