@@ -20,6 +20,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.aggregation import normalize_weights, weighted_average
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.batch_norm import recalibrate
@@ -56,6 +57,43 @@ class BackboneSync(FederationCallback):
         "server_step",
     )
     needs: ClassVar[tuple[Capability, ...]] = ()
+    methods: ClassVar[Mapping[str, Method]] = {
+        "fedpav": Method(
+            title="FedPav",
+            paper="Zhuang et al., ACM MM 2020, Algorithm 1",
+            purpose="federation",
+            does="averages the clients' backbones by their numbers of images; each client has a head of its own",
+            verified="the average against a second writing, one client against plain SGD to the bit; the paper's data "
+            "are not public in full, so its figures stand beside a run's where the datasets are there",
+        ),
+        "fedbn": Method(
+            title="FedBN",
+            paper="Li et al., ICLR 2021",
+            purpose="personal models",
+            does="keeps BatchNorm, its parameters and statistics, at the clients; an unseen place has none",
+            exchanged="the backbone without BatchNorm",
+            stays="the head; BatchNorm",
+            verified="no entry of BatchNorm is in any message, and each client's own lasts",
+        ),
+        "fedper": Method(
+            title="FedPer",
+            paper="Arivazhagan et al., 2019",
+            purpose="personal models",
+            does="keeps the last stage and the neck at the clients; an unseen place has none",
+            exchanged="the stem and the stages below the last one",
+            stays="the head; the last stage; the neck",
+            verified="which entries travel and that those which stay are averaged nowhere",
+        ),
+        "lg_fedavg": Method(
+            title="LG-FedAvg",
+            paper="Liang et al., 2020",
+            purpose="personal models",
+            does="keeps the stem and the lower stages at the clients; an unseen place has none",
+            exchanged="the last stage and the neck",
+            stays="the head; the stem; the stages below the last one",
+            verified="which entries travel and that those which stay are averaged nowhere",
+        ),
+    }
 
     def __init__(
         self,

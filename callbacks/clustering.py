@@ -19,6 +19,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.clustering import first_neighbor_clusters
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.exchange import exchanges_all
@@ -43,6 +44,17 @@ class Clustering(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("one_global_model",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "sees_single_updates")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "fedpav_cc": Method(
+            title="Client clustering (CC)",
+            paper="Zhuang et al., ACM TOMM 19(1s), 2023, Algorithm 2; FINCH, Sarfraz et al., CVPR 2019",
+            purpose="federation",
+            does="gives each group of clients whose models see the public images alike a model of its own",
+            needs=("a public set of unlabelled images at the server",),
+            verified="the clusters against the graph of the paper and the authors' package of FINCH; published figures "
+            "not reproduced",
+        ),
+    }
 
     def __init__(self, images: int = 32) -> None:
         if images < 1:

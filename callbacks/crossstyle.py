@@ -6,6 +6,7 @@ Tang et al., "CrossNorm and SelfNorm for Generalization under Distribution Shift
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.crossstyle import cross_style, draw_box, whole_box
 from fedreid_pl.functional.randomness import derive_seed
 from fedreid_pl.models.whole_batch import images_of_whole_batch, of_whole_batch
@@ -41,6 +43,16 @@ class CrossStyle(FederationCallback):
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
+    methods: ClassVar[Mapping[str, Method]] = {
+        "crossstyle": Method(
+            title="CrossStyle",
+            paper="Tang et al., ICCV 2021 (CrossNorm), on images as the code of DACS has it",
+            purpose="unseen places",
+            does="gives a box of every image the colour statistics of a box of another image of the batch",
+            verified="the statistics against a loop in float64; p = 0 is FedPav to the bit; the name and the "
+            "setting are those of the published code of DACS",
+        ),
+    }
 
     def __init__(
         self,

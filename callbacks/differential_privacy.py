@@ -18,6 +18,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.differential_privacy import (
     add_noise,
@@ -70,6 +71,16 @@ class DifferentialPrivacy(FederationCallback):
     # whatever uses what a single client sent, its numbers included, would release it without noise
     removes: ClassVar[tuple[Capability, ...]] = ("sees_single_updates",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "fedpav_dp": Method(
+            title="DP-FedAvg",
+            paper="McMahan et al., ICLR 2018, Algorithm 1",
+            purpose="privacy",
+            does="clips every client's update and adds Gaussian noise to the average, with an epsilon in the summary",
+            needs=("hundreds of clients for an epsilon that leaves a useful model", "the extra privacy"),
+            verified="sensitivity by updates of any size, noise by its distribution, epsilon by two accountants",
+        ),
+    }
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ Zhuang et al., ACM TOMM 19(1s), 2023, Algorithm 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.forward import ForwardPass
 from fedreid_pl.federation.messages import ClientUpdate
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.distillation import distillation_loss, mean_feature
 from fedreid_pl.functional.finite import first_not_finite
 from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators
@@ -68,6 +69,16 @@ class Distillation(FederationCallback):
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "fedpav_kd": Method(
+            title="Knowledge distillation (KD)",
+            paper="Zhuang et al., ACM TOMM 19(1s), 2023, Algorithm 3",
+            purpose="federation",
+            does="fine-tunes the average to the mean feature that the clients' models give public images",
+            needs=("a public set of unlabelled images at the server",),
+            verified="loss and step against a plain loop; published figures not reproduced",
+        ),
+    }
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ Li et al., "Ditto: Fair and Robust Federated Learning Through Personalization", 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -20,6 +21,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stand_in import StandIn
 from fedreid_pl.federation.messages import State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.fedprox import proximal_term
 from fedreid_pl.models.weights import copy_state
 
@@ -38,6 +40,16 @@ class Ditto(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "ditto": Method(
+            title="Ditto",
+            paper="Li et al., ICML 2021, Algorithm 1",
+            purpose="personal models",
+            does="trains a personal model beside the federated one, held to it by lam/2 of the squared distance",
+            stays="the head; the personal backbone and head",
+            verified="the personal step against plain SGD, the federated model equal to FedPav's to the bit",
+        ),
+    }
 
     def __init__(self, lam: float = 0.1) -> None:
         if not 0 <= lam < math.inf:

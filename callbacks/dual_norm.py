@@ -6,6 +6,7 @@ Sun, Wu and Gong, "Decentralised Person Re-Identification with Selective Knowled
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -23,6 +24,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stand_in import StandIn
 from fedreid_pl.federation.messages import State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.models.batch_norm import norm_names
 
 
@@ -45,6 +47,18 @@ class DualNorm(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "dual_norm": Method(
+            title="SKA's dual local normalisation",
+            paper="Sun, Wu and Gong, BMVC 2021",
+            purpose="personal models",
+            does="gives each client a second, private set of BatchNorm for its own tests",
+            exchanged="the backbone with its other set of BatchNorm",
+            stays="the head; the private set of BatchNorm",
+            verified="the step against one by hand; how the paper trains both sets is not known, and its attentive "
+            "normalisation is not offered",
+        ),
+    }
 
     def __init__(self, weight: float = 1.0) -> None:
         if not 0 <= weight < math.inf:

@@ -6,6 +6,7 @@ Oh, Kim and Yun, "FedBABU: Toward Enhanced Representation for Federated Image Cl
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
@@ -21,6 +22,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stand_in import StandIn
+from fedreid_pl.federation.method import Method
 from fedreid_pl.models.weights import copy_state
 
 
@@ -45,6 +47,16 @@ class FedBabu(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "fedbabu": Method(
+            title="FedBABU",
+            paper="Oh, Kim and Yun, ICLR 2022",
+            purpose="personal models",
+            does="trains under a head that stays as it was drawn, and fine-tunes a copy for the client's own tests",
+            verified="the head's bits over rounds, the fine-tuned copy against plain training; each client has a "
+            "head of its own, where the paper has one for all",
+        ),
+    }
 
     def __init__(self, fine_tune: Literal["all", "none"] = "all", head_std: float | None = 0.025) -> None:
         if head_std is not None and not 0 < head_std < math.inf:

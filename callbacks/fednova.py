@@ -18,6 +18,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum
 from fedreid_pl.federation.messages import ClientUpdate, RejectedUpdate, State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.fednova import normalized_average
 from fedreid_pl.functional.local_steps import effective_steps
 
@@ -38,6 +39,17 @@ class FedNova(FederationCallback):
     provides: ClassVar[tuple[Capability, ...]] = ("average",)
     removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "fednova": Method(
+            title="FedNova",
+            paper="Wang et al., NeurIPS 2020, Section 4",
+            purpose="federation",
+            does="divides each client's change by the steps that it took, counted with momentum",
+            exchanged="the backbone; the number of effective steps",
+            verified="the average against a second writing, steps against the paper's closed form; equal steps are "
+            "FedPav",
+        ),
+    }
 
     # server half
 

@@ -16,6 +16,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.fedopt import adaptive_step, momentum_step
 
 if TYPE_CHECKING:
@@ -41,6 +42,29 @@ class FedOpt(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
     needs: ClassVar[tuple[Capability, ...]] = ("average", "one_global_model")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "fedavgm": Method(
+            title="FedAvgM",
+            paper="Hsu et al., 2019",
+            purpose="federation",
+            does="gives the server's step momentum",
+            verified="against torch.optim.SGD on the pseudo-gradient; without momentum it is FedPav",
+        ),
+        "fedadam": Method(
+            title="FedAdam",
+            paper="Reddi et al., ICLR 2021, Algorithm 2",
+            purpose="federation",
+            does="lets the server step along the averaged update by Adam's rule",
+            verified="against a second writing of the paper's algorithm, which has no bias correction",
+        ),
+        "fedyogi": Method(
+            title="FedYogi",
+            paper="Reddi et al., ICLR 2021, Algorithm 2",
+            purpose="federation",
+            does="lets the server step along the averaged update by Yogi's rule",
+            verified="against a second writing of the paper's algorithm",
+        ),
+    }
 
     def __init__(
         self,

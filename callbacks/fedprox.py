@@ -6,6 +6,7 @@ Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, Eq. 2
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pytorch_lightning as pl
@@ -16,6 +17,7 @@ from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.fedprox import proximal_term
 
 
@@ -30,6 +32,15 @@ class FedProx(FederationCallback):
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
+    methods: ClassVar[Mapping[str, Method]] = {
+        "fedprox": Method(
+            title="FedProx",
+            paper="Li et al., MLSys 2020, Eq. 2",
+            purpose="local training",
+            does="holds the local model to the one that was sent by mu/2 of the squared distance",
+            verified="the gradient against mu (w - w^t); mu = 0 is FedPav to the bit",
+        ),
+    }
 
     def __init__(self, mu: float = 0.01) -> None:
         if not 0 <= mu < math.inf:

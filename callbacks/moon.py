@@ -6,6 +6,7 @@ Li, He and Song, "Model-Contrastive Federated Learning", CVPR 2021, Algorithm 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.moon import model_contrastive_loss
 from fedreid_pl.models.embedder import embeddings_of
 from fedreid_pl.models.weights import copy_state
@@ -40,6 +42,17 @@ class Moon(FederationCallback):
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
+    methods: ClassVar[Mapping[str, Method]] = {
+        "moon": Method(
+            title="MOON",
+            paper="Li, He and Song, CVPR 2021, Algorithm 1",
+            purpose="local training",
+            does="draws embeddings to the received model's, away from those of the client's last model",
+            stays="the head; the client's last backbone",
+            verified="the loss against a second writing in float64; mu = 0 is FedPav to the bit; no projection "
+            "head, where the paper has one",
+        ),
+    }
 
     def __init__(self, mu: float = 1.0, temperature: float = 0.5) -> None:
         if not 0 <= mu < math.inf:

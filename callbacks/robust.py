@@ -18,6 +18,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.robust import krum, number_cut, trimmed_mean
 
@@ -48,6 +49,36 @@ class Robust(FederationCallback):
     # weights are ignored; whatever uses what a single client sent could be led by a hostile one
     removes: ClassVar[tuple[Capability, ...]] = ("weights", "sees_single_updates")
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "median": Method(
+            title="Coordinate-wise median",
+            paper="Yin et al., ICML 2018, Definition 1",
+            purpose="robustness",
+            does="takes the median of every coordinate in place of the mean",
+            verified="against numpy's median; a client that sends anything cannot move it past the others",
+        ),
+        "trimmed_mean": Method(
+            title="Trimmed mean",
+            paper="Yin et al., ICML 2018, Definition 2",
+            purpose="robustness",
+            does="leaves out the largest and the smallest values of every coordinate",
+            verified="against scipy",
+        ),
+        "krum": Method(
+            title="Krum",
+            paper="Blanchard et al., NeurIPS 2017",
+            purpose="robustness",
+            does="takes the one model whose nearest neighbours are nearest",
+            verified="the choice against a second writing in loops",
+        ),
+        "multi_krum": Method(
+            title="Multi-Krum",
+            paper="Blanchard et al., NeurIPS 2017",
+            purpose="robustness",
+            does="averages the models that Krum scores best",
+            verified="the choice against a second writing in loops",
+        ),
+    }
 
     def __init__(
         self,

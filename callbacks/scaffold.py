@@ -23,6 +23,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.local_steps import LocalSteps, check_fresh_momentum, gradient_scale
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, State
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.scaffold import control_change, move_control
 
 if TYPE_CHECKING:
@@ -50,6 +51,17 @@ class Scaffold(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
     needs: ClassVar[tuple[Capability, ...]] = ("average", "one_global_model", "sees_single_updates", "server_step")
+    methods: ClassVar[Mapping[str, Method]] = {
+        "scaffold": Method(
+            title="SCAFFOLD",
+            paper="Karimireddy et al., ICML 2020, Algorithm 1, option II",
+            purpose="local training",
+            does="corrects every step by the difference of the server's and the client's control variates",
+            exchanged="the backbone; control variates of the same size, both ways",
+            stays="the head; the client's control variate",
+            verified="against a second writing with plain SGD; momentum is accounted for, which the paper leaves open",
+        ),
+    }
 
     def __init__(self, server_lr: float = 1.0) -> None:
         if not 0 < server_lr < math.inf:

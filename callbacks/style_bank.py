@@ -6,6 +6,7 @@ Zhang et al., "CO-EVO", ACL 2026 (arXiv 2604.26363), global style diversificatio
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,6 +22,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, RejectedUpdate
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.randomness import derive_seed, generator
 from fedreid_pl.functional.secret_noise import SecretStream, new_key
 from fedreid_pl.functional.style_bank import (
@@ -76,6 +78,19 @@ class StyleBank(FederationCallback):
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "sees_single_updates")
     job_config: ClassVar[dict[str, type]] = {ASK: bool}
+    methods: ClassVar[Mapping[str, Method]] = {
+        "style_bank": Method(
+            title="Style bank (GSD)",
+            paper="Zhang et al., CO-EVO, ACL 2026, global style diversification",
+            purpose="unseen places",
+            does="trains on every image twice: as it is, and in the colours of a camera of any client",
+            exchanged="the backbone; once, six numbers for each camera, with noise if asked; the bank to every client",
+            needs=("camera numbers, or groups found by K-means",),
+            verified="statistics, restyling and noise against second writings, what leaves by a canary test; "
+            "weight 0 is FedPav to the bit; the equations come from notes on the paper; published figures"
+            " not reproduced",
+        ),
+    }
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from fedreid_pl.commands.export import export
 from fedreid_pl.commands.federation import federation
 from fedreid_pl.commands.figure import figure
 from fedreid_pl.commands.habits import as_words
+from fedreid_pl.commands.methods import methods
 from fedreid_pl.commands.report import report
 from fedreid_pl.commands.search import search
 from fedreid_pl.commands.silo import silo
@@ -45,6 +46,7 @@ fedreid-pl figure FOLDER ... [columns=1|2] [out=FOLDER]                       fi
 fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             count (show: draw) the pictures
 fedreid-pl data check [data=NAME] [data.root=FOLDER] [json=FILE.json]         are the datasets there and readable
 fedreid-pl data cache [clear] [data.cache_dir=FOLDER]                         what is kept of pictures, and how much
+fedreid-pl methods [NAME] [out=FILE.md]                                       what each method exchanges and needs
 fedreid-pl dashboard run=FOLDER|data=NAME [out=FILE.json] [KEY=VALUE ...]     a wandb workspace of comparisons
 fedreid-pl silo [init|check|run] ...                          take part in a federation across parties; alone: its help
 fedreid-pl federation [init|add|revoke|status] ...            coordinate a federation across parties; alone: its help
@@ -61,6 +63,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": report,
     "figure": figure,
     "data": data,
+    "methods": methods,
     "dashboard": dashboard,
     "silo": silo,
     "federation": federation,

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,12 +42,15 @@ class FederationCallback(pl.Callback):
             before it; one that removes one of them does not combine with it. A class that says nothing is taken to
             use single updates, and is refused beside a callback that protects them.
         job_config: name and type of the plain values that it adds to a job's `config`.
+        methods: the methods that it makes possible, by the name of their experiment, in words; the list of
+            `fedreid-pl methods` and docs/methods.md are made from them.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = ()
     removes: ClassVar[tuple[Capability, ...]] = ()
     needs: ClassVar[tuple[Capability, ...]] = ("sees_single_updates",)
     job_config: ClassVar[Mapping[str, type]] = {}
+    methods: ClassVar[Mapping[str, Method]] = {}
 
     def check(self, config: Config, data: FederatedData) -> None:
         """Before anything is written: raises `FedReIDError` if this experiment cannot work with the callback."""

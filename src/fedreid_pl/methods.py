@@ -1,0 +1,150 @@
+"""Every method: what its callback declares in words, and what its code declares as capabilities and state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from fedreid_pl.callbacks import find_callback, known_callbacks
+from fedreid_pl.config import available, compose
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import CAPABILITIES, Capability
+from fedreid_pl.federation.method import Method, Purpose
+
+BASELINES = {
+    "local": Method(
+        title="Standalone",
+        paper="no federation",
+        purpose="baseline",
+        does="every client trains alone",
+        exchanged="nothing",
+        stays="everything",
+        verified="equal to one continuous run of plain SGD; the lower bound of the tables",
+    ),
+    "centralized": Method(
+        title="Centralized",
+        paper="no federation",
+        purpose="baseline",
+        does="one model trains on the union of all images",
+        exchanged="all images, beforehand",
+        stays="nothing",
+        needs=("all images in one place",),
+        verified="the loop of standalone training on the union; persons of different datasets stay apart",
+    ),
+}
+"""Methods without a callback, by the name of the experiment."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A method as it is listed.
+
+    Args:
+        name: of the experiment, `exp=NAME`.
+        method: in words.
+        callbacks: of the experiment, in order.
+        capabilities: what its own callback needs of the others and of the engine.
+        state: where something lasts over rounds because of its own callback: `client`, `server`, both or nowhere.
+    """
+
+    name: str
+    method: Method
+    callbacks: tuple[str, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
+    state: tuple[str, ...] = ()
+
+
+def list_methods() -> list[Listed]:
+    """Returns all methods, by purpose, then baselines' and experiments' names.
+
+    Raises:
+        TypeError: if a callback declares a method whose experiment does not exist.
+    """
+    found = [Listed(name, method) for name, method in BASELINES.items()] + list(_declared())
+    order = get_args(Purpose)
+    return sorted(found, key=lambda one: (order.index(one.method.purpose), one.name))
+
+
+def _declared() -> Iterator[Listed]:
+    experiments = available("exp")
+    for callback in known_callbacks():
+        kind = find_callback(callback)
+        for name, method in kind.methods.items():
+            if name not in experiments:
+                raise TypeError(
+                    f"callbacks/{callback}.py: declares the method {name}, but configs/exp/{name}.yaml is missing"
+                )
+            parts = tuple(compose([f"exp={name}"]).callbacks)
+            yield Listed(name, method, parts, kind.needs, tuple(_state(kind)))
+
+
+def _state(kind: type[FederationCallback]) -> Iterator[str]:
+    for where, hooks in (("client", ("client_state_dict",)), ("server", ("state_dict", "release_state"))):
+        if any(getattr(kind, hook) is not getattr(FederationCallback, hook) for hook in hooks):
+            yield where
+
+
+def methods_text(name: str) -> str:
+    """Returns all that is known of one method, as text.
+
+    Raises:
+        KeyError: if there is no such method.
+    """
+    one = {listed.name: listed for listed in list_methods()}[name]
+    width = max(len(heading) for heading, _ in _facts(one))
+    lines = [f"{heading:<{width}}  {text}" for heading, text in _facts(one)]
+    return "\n".join([f"{one.method.title} (exp={name})", "", *lines])
+
+
+def methods_page() -> str:
+    """Returns docs/methods.md."""
+    parts = [_INTRODUCTION]
+    found = list_methods()
+    for purpose in get_args(Purpose):
+        if group := [one for one in found if one.method.purpose == purpose]:
+            parts += [f"## {purpose.capitalize()}", _overview(group), *map(_entry, group)]
+    meanings = "\n".join(f"- `{name}`: {meaning}." for name, meaning in CAPABILITIES.items())
+    parts.append(f"## Capabilities\n\nThey decide which callbacks combine.\n\n{meanings}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _overview(group: Sequence[Listed]) -> str:
+    rows = [("`exp=`", "method", "paper", "exchanged", "stays"), ("---",) * 5]
+    for one in group:
+        method = one.method
+        rows.append((f"`{one.name}`", method.title, method.paper, method.exchanged, method.stays))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _entry(one: Listed) -> str:
+    facts = [f"- {heading}: {text}." for heading, text in _facts(one) if heading not in ("paper", "callbacks")]
+    return "\n".join([f"### {one.method.title}", "", *facts, f"- callbacks: {_callbacks(one)}."])
+
+
+def _facts(one: Listed) -> list[tuple[str, str]]:
+    method = one.method
+    return [
+        ("paper", method.paper),
+        ("what it does", method.does),
+        ("exchanged", method.exchanged),
+        ("stays at the client", method.stays),
+        ("lasts over rounds", " and ".join(f"state at the {where}" for where in one.state) or "nothing of its own"),
+        ("needs", "; ".join(method.needs) or "nothing beside labelled images at the clients"),
+        ("callbacks", _callbacks(one)),
+        ("verified", method.verified),
+    ]
+
+
+def _callbacks(one: Listed) -> str:
+    names = ", ".join(one.callbacks) or "none"
+    return f"{names}; of the others it needs {', '.join(one.capabilities)}" if one.capabilities else names
+
+
+_INTRODUCTION = """\
+# Methods
+
+<!-- written by `fedreid-pl methods out=docs/methods.md`; the texts are declared by the callbacks -->
+
+Every method is an experiment, `fedreid-pl train exp=NAME`. `fedreid-pl methods` prints this list, and
+`fedreid-pl methods NAME` one entry. docs/algorithms.md has the equations and the options."""
