@@ -183,12 +183,12 @@ class ReIDClient(TestedModule):
         self._passes += 1
         return embeddings, features, self.head(features)
 
-    def supervised_loss(self, labels: Tensor, embeddings: Tensor, logits: Tensor) -> Tensor:
-        """Returns what the configuration trains with: cross-entropy, plus `loss.triplet` times the triplet loss."""
-        loss = self._cross_entropy(logits, labels)
-        if not self.loss.triplet:
-            return loss
-        return loss + self.loss.triplet * batch_hard_triplet(embeddings, labels, self.loss.margin)
+    def supervised_loss(
+        self, labels: Tensor, embeddings: Tensor, logits: Tensor, classification: float = 1.0
+    ) -> Tensor:
+        """Returns the configuration's loss: `classification` x cross-entropy, plus `loss.triplet` x triplet loss."""
+        loss, weight = classification * self._cross_entropy(logits, labels), self.loss.triplet
+        return loss + weight * batch_hard_triplet(embeddings, labels, self.loss.margin) if weight else loss
 
     # Lightning's hooks
 

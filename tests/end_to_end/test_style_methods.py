@@ -27,9 +27,10 @@ METHODS = {
     "style_bank": ["callbacks.style_bank.least_images=1"],
     "crossstyle": [],
     "dacs": ["callbacks.dacs.first_round=1"],
+    "sscu": ["callbacks.sscu.first_round=1", "data.val_ids=0.2"],
 }
 """Each with what makes it act in this data."""
-OF_A_PART = {"dacs": ["callbacks.dacs.authenticity=0"]}
+OF_A_PART = {exp: [f"callbacks.{exp}.authenticity=0"] for exp in ("dacs", "sscu")}
 """What leaves out losses that are of a process's part of the batch, as the triplet loss is."""
 KINDS = {
     "identities, first": ("first", ["data.instances=2", "loss.triplet=1"]),
@@ -37,6 +38,11 @@ KINDS = {
     "local, distance weights": ("local", ["exp=fedpav_rw"]),
 }
 """Policy of BatchNorm, and words."""
+
+
+def acting(exp: str) -> list[str]:
+    """Words with which a method acts in this data, and equally in any number of processes."""
+    return [*METHODS[exp], *OF_A_PART.get(exp, [])]
 
 
 def words(exp: str, kind: str, root: Path, folder: Path) -> list[str]:

@@ -1,0 +1,224 @@
+"""SSCU: DACS with a memory of prototypes, into which styles are taken up that improved the global model.
+
+Xu et al., "Positive Style Accumulation: A Style Screening and Continuous Utilization Framework for Federated DG-ReID",
+ACM MM 2025 (arXiv 2507.16238).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from fedreid_pl.client import ReIDClient
+from fedreid_pl.config import Config
+from fedreid_pl.data.augmentation import normalize
+from fedreid_pl.data.batch import TrainBatch
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.callback import FederationCallback
+from fedreid_pl.federation.capabilities import Capability
+from fedreid_pl.federation.client.stylist import Stylist
+from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.functional.sscu import memory_loss, prototypes_of, updated_memory
+from fedreid_pl.models.stages import check_not_compiled
+from fedreid_pl.models.whole_batch import of_whole_batch
+
+if TYPE_CHECKING:
+    from fedreid_pl.federation.server.context import RoundContext
+
+ACCEPTED = "sscu_accepted"
+
+
+class SSCU(FederationCallback):
+    """DACS whose models classify the images by prototypes, which change where a round's styles improved the model.
+
+    A client has one prototype c_y for every identity, at first the normalised mean of its features under the first
+    model that the client receives. L_mem, cross-entropy over cos(f(x), c) / `temperature`, takes the place of the
+    head's cross-entropy on images x, for the global model g and the expert l. Transformed images x' are classified by
+    the head as in DACS (see `dacs`), and so are all the losses of DACS. During a turn every batch moves the prototypes
+    towards f(x') (`momentum`). What a turn made of them is kept aside. It becomes the client's memory if the client's
+    next job says that this round improved the global model; otherwise it is dropped.
+
+    "Improved" means: the mean Rank-1 of the server's model on the clients' validation persons (`data.val_ids`, held
+    out of training) is at least that of all evaluated rounds before. The code that was published with a later method
+    decides it on the target's test set instead, which is the set that the method is judged by; that is not offered.
+    Rounds without an evaluation (`evaluate_every`) change no memory.
+
+    As in that code: `momentum`, `temperature`, the start of x' in the second round. Otherwise than there, prototypes
+    move from `first_round` on, and one optimizer step moves all parts at once; see `dacs` for the rest. Prototypes stay
+    at the client; a job brings the number of the last round that improved, and the answer is FedPav's.
+
+    Args:
+        memory: share of L_mem in the place of the head's cross-entropy; 1 in the paper. With it and the three weights
+            of DACS at 0, the federated model is FedPav's to the bit.
+        momentum, temperature: of prototypes and of L_mem.
+        weight, diversity, authenticity, first_round: as in `dacs`.
+        style_statistics, least_probability: as in `dacs`.
+    """
+
+    needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model")
+    job_config: ClassVar[dict[str, type]] = {ACCEPTED: int}
+
+    def __init__(
+        self,
+        memory: float = 1.0,
+        momentum: float = 0.9,
+        temperature: float = 0.05,
+        weight: float = 1.0,
+        diversity: float = 1.0,
+        authenticity: float = 5.0,
+        first_round: int = 2,
+        style_statistics: Literal["deviation", "variance"] = "deviation",
+        least_probability: float = 0.0,
+    ) -> None:
+        weights = {"weight": weight, "diversity": diversity, "authenticity": authenticity}
+        for option, value in weights.items():
+            _require(0 <= value < math.inf, option, value, "a finite number, at least 0")
+        _require(0 <= memory <= 1, "memory", memory, "from 0 to 1")
+        _require(0 <= momentum < 1, "momentum", momentum, "at least 0 and below 1")
+        _require(0 < temperature < math.inf, "temperature", temperature, "a finite number above 0")
+        _require(first_round >= 1, "first_round", first_round, "at least 1")
+        _require(0 <= least_probability < 1, "least_probability", least_probability, "at least 0 and below 1")
+        self.memory, self.momentum, self.temperature = memory, momentum, temperature
+        self.weight, self.diversity, self.authenticity, self.first_round = weight, diversity, authenticity, first_round
+        self._stylist = Stylist("sscu", style_statistics, least_probability)
+        self._accepted = 0  # at the server: the last round that improved; at a client: the round of `_candidate`
+        self._best = -1.0
+        self._prototypes: Tensor | None = None
+        self._working: Tensor | None = None
+        self._candidate: Tensor | None = None
+        self._round = 0
+
+    def check(self, config: Config, data: FederatedData) -> None:
+        """Refuses a run without validation persons, and a compiled trunk."""
+        check_not_compiled(config.trainer.compile, "sscu")
+        if self.memory and not config.data.val_ids:
+            raise FedReIDError(
+                f"data.val_ids={config.data.val_ids}: callbacks.sscu decides on validation persons which styles stay; "
+                "set data.val_ids, such as 0.2, or callbacks.sscu.memory=0"
+            )
+
+    # server half
+
+    def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
+        """The last round that improved the global model; 0: none did."""
+        return replace(job, config={**job.config, ACCEPTED: self._accepted})
+
+    def on_round_end(self, federation: RoundContext) -> None:
+        """Whether an evaluated round is at least as good as those before, on the validation persons."""
+        found = federation.history.mean_series("val_global", "rank1").get(federation.round)
+        if found is not None and found >= self._best:
+            self._best, self._accepted = found, federation.round
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last round that improved, and its score."""
+        return {"accepted": self._accepted, "best": self._best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes them back."""
+        self._accepted, self._best = state.get("accepted", 0), state.get("best", -1.0)
+
+    def summary(self) -> dict[str, Any]:
+        """The last round whose styles were taken up."""
+        return {"last_improved_round": self._accepted}
+
+    # client half
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Makes the expert and the transformation, or takes up those of the client's last turn."""
+        if stage == "fit":
+            size = trainer.datamodule.config  # type: ignore[attr-defined]
+            styled = pl_module.job.round >= self.first_round and bool(self.weight + self.diversity + self.authenticity)
+            self._stylist.begin(pl_module, (size.height, size.width), styled)
+            pl_module.classification_weight = 1.0 - self.memory
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Makes the first prototypes, or takes up those of the last turn if its round improved the model."""
+        if not self.memory:
+            return
+        if self._candidate is not None and self._round == pl_module.job.config.get(ACCEPTED, 0):
+            self._prototypes = self._candidate
+        if self._prototypes is None:
+            self._prototypes = _first_prototypes(trainer, pl_module)
+        self._working = self._prototypes.to(pl_module.device)
+
+    def training_loss(
+        self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
+    ) -> Tensor:
+        """L_mem of both models, and the losses of DACS."""
+        stylist = self._stylist
+        loss = self._remembered(features, batch)
+        loss = loss + stylist.expert_loss(pl_module, batch, lambda *parts: self._expert_loss(pl_module, batch, *parts))
+        if stylist.style is None:
+            return loss
+        view = stylist.view(batch.images)
+        if self.weight or self.memory:
+            before, styled, scores = pl_module.second_pass(view)
+            loss = loss + self.weight * pl_module.supervised_loss(batch.labels, before, scores)
+            self._move(styled, batch.labels)
+        if self.diversity:
+            distance = stylist.style_distance(batch.images)
+            loss = loss + self.diversity * (2 * distance.detach() - distance)  # see `dacs`
+        if self.authenticity:
+            loss = loss + self.authenticity * stylist.authenticity(pl_module, batch.images, view)
+        return loss
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps aside what the turn made of the prototypes."""
+        if self._working is not None:
+            self._candidate, self._round = self._working.cpu(), pl_module.job.round
+            self._working = None
+
+    def client_state_dict(self) -> dict[str, Any]:
+        """Expert, transformation, prototypes, and those of the last turn with its round."""
+        state: dict[str, Any] = self._stylist.state_dict()
+        if self._prototypes is not None and self._candidate is not None:
+            state["memory"] = {"prototypes": self._prototypes, "candidate": self._candidate, "round": self._round}
+        return state
+
+    def load_client_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes them back."""
+        self._stylist.load_state_dict(state)
+        if "memory" in state:
+            kept = state["memory"]
+            self._prototypes, self._candidate, self._round = kept["prototypes"], kept["candidate"], int(kept["round"])
+
+    def _remembered(self, features: Tensor, batch: TrainBatch) -> Tensor:
+        if self._working is None:
+            return features.new_zeros(())
+        return self.memory * memory_loss(features, self._working, batch.labels, self.temperature)
+
+    def _expert_loss(
+        self, pl_module: ReIDClient, batch: TrainBatch, before: Tensor, features: Tensor, scores: Tensor
+    ) -> Tensor:
+        """T(l(x)) with L_mem in the place of cross-entropy, as far as `memory` says."""
+        loss = pl_module.supervised_loss(batch.labels, before, scores, classification=1 - self.memory)
+        return loss + self._remembered(features, batch)
+
+    def _move(self, features: Tensor, labels: Tensor) -> None:
+        if self._working is not None:
+            whole, known = of_whole_batch(features.detach().float()), of_whole_batch(labels.double()).long()
+            self._working = updated_memory(self._working, whole, known, self.momentum)
+
+
+@torch.no_grad()
+def _first_prototypes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
+    data, mode = trainer.datamodule, pl_module.backbone.training  # type: ignore[attr-defined]
+    pl_module.backbone.eval()
+    parts = [
+        (pl_module.backbone(normalize(batch.images.to(pl_module.device))).cpu(), batch.labels)
+        for batch in data.stored_images()
+    ]
+    pl_module.backbone.train(mode)
+    features, labels = (torch.cat(values) for values in zip(*parts, strict=True))
+    return prototypes_of(features, labels, data.num_identities)
+
+
+def _require(holds: bool, option: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise FedReIDError(f"callbacks.sscu.{option}={value}: must be {wanted}")
