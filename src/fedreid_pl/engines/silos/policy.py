@@ -24,7 +24,9 @@ class Policy:
     """
 
     algorithms: tuple[str, ...] = ("*",)
-    callbacks: tuple[str, ...] = ("backbone_sync", "reweighting", "distillation", "fedprox", "fednova", "fedopt")
+    callbacks: tuple[str, ...] = (
+        *("backbone_sync", "reweighting", "distillation", "fedprox", "fednova", "fedopt", "mixstyle", "crossstyle"),
+    )
     metrics: tuple[str, ...] = ("train/*", "test/*", "cost/*", "cosine_distance*", "effective_steps")
     minimum_silos: int = 2
     secure_aggregation: str = "no"
@@ -140,9 +142,10 @@ TEXT = """\
 # Experiments, by name (fedpav, fedpav_rw, scaffold, ...).
 algorithms: ["*"]
 
-# Parts of algorithms. clustering sends summaries of features; scaffold, ditto, moon, fedbabu, fedreid_decentralised and
-# dual_norm keep more state at this silo. Add their names to allow them.
-callbacks: [backbone_sync, reweighting, distillation, fedprox, fednova, fedopt]
+# Parts of algorithms. clustering sends summaries of features, style_bank colour statistics of each camera; scaffold,
+# ditto, moon, fedbabu, fedreid_decentralised, dual_norm, dacs and sscu keep more state at this silo. Add their names to
+# allow them.
+callbacks: [backbone_sync, reweighting, distillation, fedprox, fednova, fedopt, mixstyle, crossstyle]
 
 # Numbers that may leave beside the model. test/* are scores on this silo's test pictures.
 metrics: ["train/*", "test/*", "cost/*", "cosine_distance*", effective_steps]
