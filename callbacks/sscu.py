@@ -7,6 +7,7 @@ ACM MM 2025 (arXiv 2507.16238).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,6 +25,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stylist import Stylist
 from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.sscu import memory_loss, prototypes_of, updated_memory
 from fedreid_pl.models.stages import check_not_compiled
 from fedreid_pl.models.whole_batch import of_whole_batch
@@ -63,6 +65,20 @@ class SSCU(FederationCallback):
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model")
     job_config: ClassVar[dict[str, type]] = {ACCEPTED: int}
+    methods: ClassVar[Mapping[str, Method]] = {
+        "sscu": Method(
+            title="SSCU",
+            paper="Xu et al., ACM MM 2025 (arXiv 2507.16238)",
+            purpose="unseen places",
+            does="adds to DACS a memory of prototypes that takes up the styles of rounds that improved the model",
+            exchanged="the backbone; to the client, the number of the last round that improved",
+            stays="the head; the expert; the transformation; one prototype for each identity",
+            needs=("validation persons (data.val_ids), which alone decide what improved",),
+            verified="memory and losses against second writings, gradients by finite differences; all weights 0 are "
+            "FedPav to the bit; the equations come from notes and a later method's code; the published selection "
+            "on the target's test set is not offered; published figures not reproduced",
+        ),
+    }
 
     def __init__(
         self,
