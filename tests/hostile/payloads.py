@@ -104,7 +104,8 @@ def _address(draws: random.Random, file: File) -> Altered:
     """A field that says who, whom, which federation, experiment or session."""
     name = draws.choice(["sender", "addressee", "federation", "experiment", "session", "kind", "format"])
     before = file.header[name]
-    others = ["f" * 16, "0" * 64, "b", "coordinator", "update", "joined", 2, *ODD]
+    another = [] if name == "session" else ["f" * 16]  # which would be a new run, and no attack
+    others = [*another, "0" * 64, "b", "coordinator", "update", "joined", 2, *ODD]
     file.header[name] = draws.choice([value for value in others if value != before])
     return Altered(f"{name} = {str(file.header[name])[:40]!r}", file.bytes())
 

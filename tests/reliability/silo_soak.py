@@ -124,6 +124,8 @@ class Torment:
         made.control.arm(host, incident.phase, draws.choice([0, 0, 1, 2] if incident.phase != "joining" else [0]))
         if not started:
             made.start()
+        elif incident.phase == "joining":  # silos join again when the coordinator starts again
+            made.services["coordinator"].kill()
         spot = made.wait_for_hit(limit)
         if spot is None:
             made.control.release()
@@ -234,13 +236,13 @@ def soak(kills: int, partitions: int, seed: int, work: Path) -> dict[str, Any]:
 
 def for_minutes(minutes: float, seed: int, work: Path, rounds: int = 30) -> dict[str, Any]:
     """One run of many rounds that takes about so many minutes, disturbed all the time."""
-    pace = 60 * minutes / rounds / 2
+    pace = 60 * minutes / rounds / 1.8
     words = (
         "exp=scaffold",
         f"rounds={rounds}",
         "evaluate_every=5",
         "min_clients=2",
-        f"engine.deadline={2.5 * pace + 20}",
+        f"engine.deadline={2 * pace + 15}",
     )
     root, draws, nursery = work / "data", random.Random(seed), Nursery()
     if not root.exists():
@@ -248,8 +250,9 @@ def for_minutes(minutes: float, seed: int, work: Path, rounds: int = 30) -> dict
     begun, made = time.monotonic(), Federation(nursery, root, work / "federation", words, pace)
     torment, started = Torment(made, draws, away=False), False
     try:
-        for incident in itertools.chain.from_iterable(plan(21, 5, seed + again) for again in itertools.count()):
-            torment.away = draws.random() < 0.2
+        plans = (draws.sample(found := plan(21, 5, seed + again), len(found)) for again in itertools.count())
+        for incident in itertools.chain.from_iterable(plans):
+            torment.away = draws.random() < 0.5
             torment.strike(incident, started, limit=20 + 2 * pace)
             started = True
             print(f"{time.monotonic() - begun:.0f} s: round {made.rounds()}: {torment.struck[-1:]}", file=sys.stderr)

@@ -47,7 +47,7 @@ STREAMS = {
     "upload: a piece is written": ("fedreid_pl.engines.silos.mailbox", "Mailbox.take", True),
 }
 """Spot: module, function, and whether its last argument is the stream, or what it returns."""
-FILES = {"fit": "checkpoint", "log": "checkpoint", "start": "joining"}
+FILES = {"fit": "checkpoint", "start": "joining"}
 """Phase of the spots inside of writing a file, by the name that `Points` has for it."""
 
 
