@@ -1,0 +1,221 @@
+"""Leave one domain out over four domains of MiniReID, all methods: runs what is missing, one row of a CSV per run.
+
+    python benchmarks/leave_one_out.py [--rounds 20] [--jobs 2] [--seeds 3] [--methods NAME ...] [--targets NAME ...]
+    python benchmarks/leave_one_out.py --best 4 --seeds 5     five seeds for the four best methods and the two baselines
+    python benchmarks/leave_one_out.py --table                prints the tables of docs/which_method.md
+    python benchmarks/leave_one_out.py --page                 writes them into docs/which_method.md
+
+Synthetic data. A run trains on three domains and is tested on the fourth, of which it sees nothing (`data.leave_out`).
+A tenth of each client's training persons is held out; they choose a round ("validated"). A run computes with one
+thread. Rows that are in the CSV are not repeated, whatever interrupted the script, and the folders of finished runs are
+deleted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leave_one_out_tables import BASELINE, CONTROL, ROWS, Row, best_methods, read_rows, tables, write_page
+
+from fedreid_pl.config import available, load_config
+from fedreid_pl.config.launch import clean_environment
+from fedreid_pl.reporting.run_folder import read_history
+from fedreid_pl.reporting.summary_file import read_summary
+
+TARGETS = ("mini-market1501", "mini-cuhk03np", "mini-prid2011", "mini-cuhk01")
+"""The four domains: 1294, 737, 374 and 194 training images. They were named before any result was seen."""
+
+METHODS = (
+    *(BASELINE, CONTROL, "local", "centralized"),
+    *("fedpav_rw", "fedprox", "scaffold", "moon"),
+    *("mixstyle", "crossstyle", "style_bank", "dacs", "sscu", "snr"),
+    *("ditto", "fedbn", "fedper", "lg_fedavg", "fedbabu", "fedreid_decentralised", "dual_norm"),
+)
+"""Every method that needs neither a public set nor many clients; baselines first."""
+
+RESULTS = Path(__file__).parent.parent / "results" / "leave_one_out.csv"
+WORK = Path("runs/leave_one_out")
+EVALUATIONS = 5
+"""Evaluations of a run, evenly spread; the last round is the last of them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of the plan."""
+
+    target: str
+    method: str
+    seed: int
+    rounds: int
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What a row of the CSV is known by."""
+        return self.target, self.method, self.seed, self.rounds
+
+    @property
+    def folder(self) -> Path:
+        """Where it trains."""
+        return WORK / f"{self.target}-{self.method}-{self.seed}-{self.rounds}"
+
+    def command(self) -> list[str]:
+        """`fedreid-pl train` with its words."""
+        words = [
+            f"exp={self.method}",
+            "data=minireid",
+            f"data.datasets=[{','.join(TARGETS)}]",
+            f"data.leave_out={self.target}",
+            "data.public=null",
+            "data.val_ids=0.1",
+            f"seed={self.seed}",
+            f"rounds={self.rounds}",
+            f"evaluate_every={max(1, self.rounds // EVALUATIONS)}",
+            "report.images=false",
+            "logger=none",
+            "trainer.accelerator=cpu",
+            f"output_dir={self.folder}",
+        ]
+        return [sys.executable, "-m", "fedreid_pl", "train", *words]
+
+
+def planned(arguments: argparse.Namespace, rows: Sequence[Row]) -> list[Run]:
+    """The runs that are asked for, seed by seed, so that what is done first can be compared; without those done."""
+    methods = [name for name in arguments.methods or METHODS]
+    if arguments.best:
+        chosen = best_methods(rows, arguments.best, arguments.rounds)
+        methods = [BASELINE, CONTROL, *chosen]
+        print(f"the best {arguments.best}: {', '.join(chosen)}", file=sys.stderr)
+    known = available("exp")
+    for name in methods:
+        if name not in known:
+            print(f"{name}: there is no such experiment yet; left out", file=sys.stderr)
+    done = {(row.target, row.method, row.seed, row.rounds) for row in rows}
+    every = [
+        Run(target, method, seed, arguments.rounds)
+        for seed in range(arguments.seeds)
+        for method in methods
+        if method in known
+        for target in arguments.targets or TARGETS
+    ]
+    return [run for run in every if run.key not in done]
+
+
+def measured(run: Run) -> Row:
+    """The row of a finished run."""
+    summary = read_summary(run.folder) or {}
+    history = read_history(run.folder, load_config(run.folder / "config.yaml"))
+    curves = {
+        metric: {round: 100 * value for round, value in history.series("unseen", run.target, metric).items() if round}
+        for metric in ("rank1", "mAP")
+    }
+    chosen = summary["best_round"] if summary["best_by"] == "validation" else None
+    last = {metric: curve[max(curve)] for metric, curve in curves.items()}
+    sections = {section: summary.get(section, {}).get("mean", {}) for section in ("global", "local")}
+    costs = summary["costs"]
+
+    def score(section: str, metric: str) -> float | None:
+        found = sections[section].get(metric)
+        return None if found is None else 100 * found["last"]
+
+    return Row(
+        *run.key,
+        rank1_last=last["rank1"],
+        mAP_last=last["mAP"],
+        validated_round=chosen,
+        rank1_validated=None if chosen is None else curves["rank1"][chosen],
+        mAP_validated=None if chosen is None else curves["mAP"][chosen],
+        rank1_best_on_target=max(curves["rank1"].values()),
+        mAP_best_on_target=max(curves["mAP"].values()),
+        source_rank1=score("global", "rank1"),
+        source_mAP=score("global", "mAP"),
+        local_rank1=score("local", "rank1"),
+        local_mAP=score("local", "mAP"),
+        seconds=costs["seconds"]["fit"],
+        bytes_up=costs["bytes_up"],
+        bytes_down=costs["bytes_down"],
+        peak_memory_bytes=costs["peak_memory_bytes"],
+    )
+
+
+def append(row: Row, path: Path) -> None:
+    """One line at the end of the CSV, with the header before the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(ROWS)
+        writer.writerow(row.written())
+
+
+def train(runs: Iterable[Run], jobs: int, path: Path) -> int:
+    """Trains at most `jobs` runs at once, each with one thread; returns how many failed."""
+    waiting, children, failed = list(runs), {}, 0
+    total, started = len(waiting), time.monotonic()
+    environment = {**clean_environment(os.environ), "OMP_NUM_THREADS": "1"}
+    try:
+        while waiting or children:
+            while waiting and len(children) < jobs:
+                run = waiting.pop(0)
+                run.folder.mkdir(parents=True, exist_ok=True)
+                with open(run.folder / "train.log", "ab") as log:
+                    children[run] = subprocess.Popen(run.command(), env=environment, stdout=log, stderr=log)
+            for run, child in [*children.items()]:
+                if child.poll() is None:
+                    continue
+                del children[run]
+                if child.returncode:
+                    failed += 1
+                    lines = (run.folder / "train.log").read_text(errors="replace").strip().splitlines()
+                    print(f"{run.folder} failed: {lines[-1] if lines else 'no output'}", file=sys.stderr)
+                    continue
+                append(measured(run), path)
+                shutil.rmtree(run.folder)
+                done = total - len(waiting) - len(children)
+                left = (time.monotonic() - started) / done * (total - done)
+                print(f"{done} of {total}: {' '.join(map(str, run.key))}; {left / 60:.0f} min left", file=sys.stderr)
+            time.sleep(0.2)
+    finally:
+        for child in children.values():
+            child.terminate()
+        for child in children.values():
+            child.wait()
+    return failed
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 1 if a run failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ...")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--methods", nargs="+")
+    parser.add_argument("--targets", nargs="+", choices=TARGETS)
+    parser.add_argument("--best", type=int, default=0, help="the best methods alone, with FedPav and the control")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print the tables and train nothing")
+    parser.add_argument("--page", action="store_true", help="write the tables into docs/which_method.md")
+    arguments = parser.parse_args(words)
+    rows = read_rows(arguments.results)
+    if arguments.table or arguments.page:
+        if arguments.page:
+            write_page(rows)
+        else:
+            print(tables(rows))
+        return 0
+    runs = planned(arguments, rows)
+    print(f"{len(runs)} runs to train", file=sys.stderr)
+    return int(train(runs, arguments.jobs, arguments.results) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
