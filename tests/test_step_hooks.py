@@ -93,7 +93,7 @@ def test_the_stages_of_a_trunk_in_their_order(name: str, channels: list[int]) ->
 @pytest.mark.parametrize(
     ("model", "compiled", "wanted", "message"),
     [
-        ("mobilenet_v2", "none", 1, "model.name=mobilenet_v2: callbacks.zebra works between residual stages"),
+        ("mobilenet_v2", "none", 1, "model.name=mobilenet_v2: callbacks.zebra.stages works between residual stages"),
         ("small", "none", 4, "callbacks.zebra.stages=4: small has 3"),
         ("small", "default", 1, "trainer.compile=default: callbacks.zebra.*set trainer.compile=none"),
     ],

@@ -28,9 +28,11 @@ METHODS = {
     "crossstyle": [],
     "dacs": ["callbacks.dacs.first_round=1"],
     "sscu": ["callbacks.sscu.first_round=1", "data.val_ids=0.2"],
+    "snr": ["callbacks.snr.weight=1", "model.snr_stages=3"],
 }
 """Each with what makes it act in this data."""
 OF_A_PART = {exp: [f"callbacks.{exp}.authenticity=0"] for exp in ("dacs", "sscu")}
+OF_A_PART["snr"] = ["callbacks.snr.weight=0"]
 """What leaves out losses that are of a process's part of the batch, as the triplet loss is."""
 KINDS = {
     "identities, first": ("first", ["data.instances=2", "loss.triplet=1"]),

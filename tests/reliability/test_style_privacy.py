@@ -20,8 +20,14 @@ ACTING = {
     "style_bank": ["callbacks.style_bank.least_images=3"],
     "dacs": ["callbacks.dacs.first_round=1"],
     "sscu": ["callbacks.sscu.first_round=1"],
+    "snr": [],
 }
-KEPT = {"dacs": {"expert", "style"}, "sscu": {"expert", "style", "memory"}, "style_bank": {"own"}}
+KEPT = {
+    "dacs": {"expert", "style"},
+    "sscu": {"expert", "style", "memory"},
+    "snr": {"classifiers"},
+    "style_bank": {"own"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def test_what_a_client_keeps_stays(exp: str, marked: Path, tmp_path: Path, monke
         kept["turns"] += 1
         for rows in rows_of({key: value for key, value in state.items() if key != "own"}):
             canaries.add_numbers("kept", rows)
-    assert kept["turns"] >= 3 and ("kept" in canaries.needles.values()) == (exp in ("dacs", "sscu"))
+    assert kept["turns"] >= 3 and ("kept" in canaries.needles.values()) == (exp in ("dacs", "sscu", "snr"))
     assert {"a head", "a path", "an identity", "pixels"} <= set(canaries.needles.values())
     updates = [from_bytes(content) for name, content in messages.items() if name.startswith("update")]
     assert len(updates) == 6 and canaries.find(messages) == []

@@ -66,6 +66,12 @@ class ModelConfig:
         "bottleneck: linear layer and BatchNorm (the paper); bnneck: BatchNorm without bias, the trunk's own size",
         choices=("bottleneck", "bnneck"),
     )
+    snr_stages: int = key(
+        0,
+        "style normalisation and restitution (SNR) behind this many first residual stages (small, ResNets, OSNets)",
+        at_least=0,
+        at_most=4,
+    )
     channels_last: bool = key(True, "keep images and weights in channels-last memory order (same results, faster)")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fedreid_pl.config import ModelConfig
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.models.trunks import build_trunk
+from fedreid_pl.models.trunks import Trunk, build_trunk
 
 
 @contextmanager
@@ -53,14 +53,32 @@ def check_stages(model: ModelConfig, compiled: str, callback: str, wanted: int =
         FedReIDError: for a network without stages, with fewer than `wanted`, or a compiled one.
     """
     check_not_compiled(compiled, callback)
-    found = len(build_trunk(model.name, model.last_stride).residual_stages())
-    if not found:
+    trunk = build_trunk(model.name, model.last_stride)
+    first_stages(trunk, model.name, wanted, f"callbacks.{callback}.stages={wanted}")
+
+
+def first_stages(trunk: Trunk, name: str, wanted: int, key: str = "model.snr_stages") -> tuple[nn.Module, ...]:
+    """Returns the first residual stages of a trunk.
+
+    Args:
+        trunk: the network.
+        name: of the network, for messages.
+        wanted: how many stages.
+        key: the option that wants them, for messages.
+
+    Raises:
+        FedReIDError: for a network without stages, or with fewer than `wanted`.
+    """
+    stages = trunk.residual_stages()
+    if not stages:
         raise FedReIDError(
-            f"model.name={model.name}: callbacks.{callback} works between residual stages, which this network does "
-            "not name; choose small, a ResNet or an OSNet"
+            f"model.name={name}: {key.partition('=')[0]} works between residual stages, which this network does not "
+            "name; choose small, a ResNet or an OSNet"
         )
-    if wanted > found:
-        raise FedReIDError(f"callbacks.{callback}.stages={wanted}: {model.name} has {found} residual stages")
+    if wanted > len(stages):
+        shown = key if "=" in key else f"{key}={wanted}"
+        raise FedReIDError(f"{shown}: {name} has {len(stages)} residual stages")
+    return stages[:wanted]
 
 
 def check_not_compiled(compiled: str, callback: str) -> None:

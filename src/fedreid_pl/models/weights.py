@@ -19,6 +19,8 @@ from fedreid_pl.functional.randomness import derive_seed
 from fedreid_pl.models.bnneck import BNNeckBackbone
 from fedreid_pl.models.ide import IDEBackbone
 from fedreid_pl.models.pooling import GeMPooling
+from fedreid_pl.models.restitution import restitute
+from fedreid_pl.models.stages import first_stages
 from fedreid_pl.models.trunks import SIZE, Trunk, build_trunk
 from fedreid_pl.models.trunks.timm_nets import PREFIX, pretrained_state
 from fedreid_pl.models.weights_file import Found, State, find_neck, find_network, read_tensors
@@ -58,6 +60,8 @@ def build_backbone(
             backbone = BNNeckBackbone(trunk, config.pooling)
         else:
             backbone = IDEBackbone(trunk, config.feature_dim, config.dropout, config.pooling)
+        if config.snr_stages:
+            backbone.restitution = restitute(trunk, first_stages(trunk, config.name, config.snr_stages))
     if config.weights == "drawn":
         raise FedReIDError("model.weights=drawn: give this start's file; fedreid_pl.start.initial_backbone makes it")
     source = f"model.weights={config.weights}"
@@ -86,6 +90,9 @@ def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str,
         backbone.bottleneck.load_state_dict(neck.state)
         parts.append("the neck")
         used |= {neck.prefix + key for key in neck.state}
+    if restituted := _load_restitution(backbone, held, trunk.prefix.removesuffix("trunk.")):
+        parts.append("the restitution")
+        used |= restituted
     if power := _load_power(backbone.pooling, held):
         parts.append("the power of the pooling")
         used.add(power)
@@ -117,6 +124,18 @@ def _load_trunk(
     found = find_network(held, network.state_dict(), source, name)
     network.load_state_dict(found.state)
     return found, held, notes
+
+
+def _load_restitution(backbone: Backbone, tensors: Mapping[str, Tensor], prefix: str) -> set[str]:
+    """Takes over the layers of `model.snr_stages` from a file of this program; returns their names in the file."""
+    layers = getattr(backbone, "restitution", None)
+    if layers is None:
+        return set()
+    wanted = {f"{prefix}restitution.{key}": (key, value.shape) for key, value in layers.state_dict().items()}
+    if not all(name in tensors and tensors[name].shape == shape for name, (_, shape) in wanted.items()):
+        return set()
+    layers.load_state_dict({key: tensors[name] for name, (key, _) in wanted.items()})
+    return set(wanted)
 
 
 def _load_power(pooling: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:

@@ -142,9 +142,9 @@ TEXT = """\
 # Experiments, by name (fedpav, fedpav_rw, scaffold, ...).
 algorithms: ["*"]
 
-# Parts of algorithms. clustering sends summaries of features, style_bank colour statistics of each camera; scaffold,
-# ditto, moon, fedbabu, fedreid_decentralised, dual_norm, dacs and sscu keep more state at this silo. Add their names to
-# allow them.
+# Parts of algorithms. clustering sends summaries of features, style_bank colour statistics of each camera. scaffold,
+# ditto, moon, fedbabu, fedreid_decentralised, dual_norm, dacs, sscu and snr keep more state at this silo. Add their
+# names to allow them.
 callbacks: [backbone_sync, reweighting, distillation, fedprox, fednova, fedopt, mixstyle, crossstyle]
 
 # Numbers that may leave beside the model. test/* are scores on this silo's test pictures.
