@@ -34,7 +34,7 @@ class Nursery:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(300)  # a busy machine takes its time over the end of so many processes
 
     def _ask(self, asked: dict) -> int:
         assert self._process.stdin is not None and self._process.stdout is not None
