@@ -1,6 +1,6 @@
 """Rounds of MiniReID (synthetic) on two slots of Ray against the sequential engine with one thread and with two.
 
-    python benchmarks/ray_rounds.py [--repeats 4] [--rounds 6] [--slots 2]
+    python benchmarks/ray_rounds.py [--repeats 4] [--rounds 12] [--slots 2]
 
 Every run is `fedreid-pl train exp=fedpav evaluate_every=1` in a process of its own; the three kinds alternate. Seconds
 are those of timings.csv, the median over a run's rounds but the first, in which images are decoded. A ratio is of two
@@ -86,7 +86,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--data", nargs="*", default=[], help="further words of every run, such as data.clients=2")
     parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
