@@ -131,16 +131,17 @@ class Torment:
             made.control.release()
             return False
         if incident.what == "kill":
-            away = self._kill(silo if incident.part == "silo" else incident.part)
+            away = self._kill(silo if incident.part == "silo" else incident.part, incident.phase)
         else:
             away = self._cut(incident.part, silo)
         self.struck.append(Incident(incident.what, incident.part, incident.phase, spot, away))
         return True
 
-    def _kill(self, name: str) -> bool:
+    def _kill(self, name: str, phase: str) -> bool:
         made = self.made
         service = made.services[name]
-        away = service.away = self.away and name in SILOS and made.rounds() > 0
+        # a coordinator that starts waits for all its silos
+        away = service.away = self.away and name in SILOS and made.rounds() > 0 and phase != "joining"
         service.kill()
         made.control.release()
         if away:
