@@ -34,7 +34,7 @@ USAGE = """\
 fedreid-pl train [exp=NAME|PATH.yaml] [data=NAME|PATH.yaml] [KEY=VALUE ...]   run an experiment
 fedreid-pl train dry_run=true [...]                       check everything, print clients and rates, write nothing
 fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [splits=10] [jobs=N] [statistic=last|best3|best]
-                   [out=FOLDER] [KEY=VALUE ...]                 train what is missing, print tables over seeds
+                   [leave_out=each|NAME,NAME] [out=FOLDER] [KEY=VALUE ...]  train what is missing, tables over seeds
 fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
 fedreid-pl evaluate run=FOLDER data=NAME data.root=FOLDER [splits=10]         the same on a dataset it never saw
 fedreid-pl embed RUN FOLDER out=FILE.safetensors|.npz|.parquet                features of the pictures of a folder

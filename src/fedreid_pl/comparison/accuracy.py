@@ -10,6 +10,7 @@ from fedreid_pl.comparison.plan import STATISTICS
 from fedreid_pl.comparison.results import Cell, Result, spread
 from fedreid_pl.comparison.tables import Column, Table
 from fedreid_pl.reporting.paper import TABLE2, TABLE3, TABLE4, paper_figure, paper_name
+from fedreid_pl.reporting.paper_unseen import BY_CAMERA, left_out_name
 from fedreid_pl.reporting.run_folder import setting
 
 Experiments = Mapping[str, Sequence[Result]]
@@ -173,6 +174,11 @@ def table2(experiments: Experiments, statistic: str, kind: str, paper: bool) -> 
     for (name, clients, text), figures in TABLE2.items() if paper else ():
         if name in known:
             table.add((name, clients, text, "paper"), [Cell(figure, None, 0) for figure in figures])
+    cameras = {lead[0] for lead, _ in table.rows if lead[2] == "federated-by-camera" and lead[3] != "paper"}
+    for name in sorted(cameras) if paper else ():
+        for method, (mean_ap, rank1) in BY_CAMERA.get(left_out_name(name) or "", {}).items():
+            row: list[Cell | None] = [Cell(rank1, None, 0), None, None, Cell(mean_ap, None, 0)]
+            table.add((name, "-", "by camera, second hand", f"paper (PEFL): {method}"), row)
     table.rows.sort(key=lambda row: known.index(paper_name(row[0][0]) or row[0][0]))  # below ours of the same dataset
     return table
 

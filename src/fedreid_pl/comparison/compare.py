@@ -99,9 +99,9 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
     checked: set[str] = set()
     status = Status()
     for run in runs:
-        if run.experiment in checked:  # seeds differ in nothing that is checked
+        if run.group in checked:  # seeds differ in nothing that is checked
             continue
-        checked.add(run.experiment)
+        checked.add(run.group)
         config = run.config
         check_devices(config)
         check_wandb_names(config)
@@ -145,8 +145,9 @@ def _report(plan: Plan, results: Mapping[PlannedRun, Result]) -> None:
 def _write_page(plan: Plan, results: Mapping[PlannedRun, Result]) -> Path:
     experiments: dict[str, list[RunRecord]] = {}
     for run in results:
-        experiments.setdefault(run.experiment, []).append(read_run(run.folder))
-    ordered = {label: experiments[label] for label in plan.experiments if label in experiments}
+        experiments.setdefault(run.group, []).append(read_run(run.folder))
+    groups = dict.fromkeys(run.group for run in plan.runs)
+    ordered = {label: experiments[label] for label in groups if label in experiments}
     missing = [run.name for run in plan.runs if run not in results]
     return write_report(
         comparison_report(ordered, make_tables(plan, results), plan.statistic, missing), plan.out / NAME
@@ -160,13 +161,22 @@ def _head(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:
     deviation = f"; mean ± sample standard deviation over {' and '.join(over)}" if over else ""
     absent = [run.name for run in plan.runs if run not in results]
     without = f"; WITHOUT {', '.join(absent)}" if absent else ""
+    seeds += f", left out in turn: {', '.join(plan.targets)}" if plan.targets else ""
     seeds += f", splits 0 to {plan.splits[-1]}" if plan.splits else ""
     return f"Comparison on {data}, {seeds}{deviation}; {STATISTICS[plan.statistic]}{without}"
 
 
 def _runs_csv(plan: Plan, results: Mapping[PlannedRun, Result]) -> str:
     rows = [
-        [run.experiment, run.seed, run.config.data.split, run.folder, run in results, run.config.rounds]
+        [
+            run.experiment,
+            run.seed,
+            run.config.data.split,
+            run.folder,
+            run in results,
+            run.config.rounds,
+            run.target or "",
+        ]
         for run in plan.runs
     ]
-    return csv_text(["experiment", "seed", "split", "folder", "complete", "rounds"], rows)
+    return csv_text(["experiment", "seed", "split", "folder", "complete", "rounds", "left_out"], rows)

@@ -9,6 +9,7 @@ from fedreid_pl.comparison.course import communication_table, fluctuation_table,
 from fedreid_pl.comparison.plan import Plan, PlannedRun
 from fedreid_pl.comparison.results import Result
 from fedreid_pl.comparison.tables import Table
+from fedreid_pl.comparison.unseen import difference_table, unseen_table
 
 
 def make_tables(plan: Plan, results: Mapping[PlannedRun, Result]) -> list[Table]:
@@ -20,7 +21,11 @@ def make_tables(plan: Plan, results: Mapping[PlannedRun, Result]) -> list[Table]
     }
     kind = ", synthetic data" if plan.synthetic else ""
     paper = not plan.synthetic
+    unseen = [unseen_table(experiments, kind, paper), difference_table(experiments, kind) if experiments else None]
+    left_out = [table for table in unseen if table is not None]
+    if plan.targets:  # the runs of an experiment have other clients: no table of all their test sets
+        return left_out
     tables = [table3(experiments, metric, plan.statistic, kind, paper) for metric in ("rank1", "mAP")]
     tables += [table for make in (table4, table2) if (table := make(experiments, plan.statistic, kind, paper))]
     tables += [fluctuation_table(experiments, kind), communication_table(experiments, kind)]
-    return [table for table in (*tables, *weight_tables(experiments, kind)) if table.rows]
+    return [table for table in (*tables, *left_out, *weight_tables(experiments, kind)) if table.rows]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedreid_pl.config import Config, compose, load_config
+from fedreid_pl.data.locating import dataset_folders, locate_root
 from fedreid_pl.data.minireid.versions import check_one_version
+from fedreid_pl.data.naming import dataset_names
 from fedreid_pl.errors import FedReIDError, nearest
 
-OPTIONS = ("exps", "seeds", "splits", "jobs", "out", "statistic")
+OPTIONS = ("exps", "seeds", "splits", "jobs", "out", "statistic", "leave_out")
 STATISTICS = {
     "last": "last evaluation",
     "best3": "mean of the three best evaluations, selected on test data",
@@ -38,6 +40,7 @@ class PlannedRun:
         words: what `train` is called with.
         folder: where it is kept.
         split: number of the datasets' split where several are compared.
+        target: the dataset that is left out, where each of several is in turn.
     """
 
     experiment: str
@@ -46,11 +49,18 @@ class PlannedRun:
     words: tuple[str, ...]
     folder: Path
     split: int | None = None
+    target: str | None = None
 
     @property
     def name(self) -> str:
         """As it is called on the screen."""
-        return f"{self.experiment} seed {self.seed}" + ("" if self.split is None else f" split {self.split}")
+        split = "" if self.split is None else f" split {self.split}"
+        return f"{self.group} seed {self.seed}{split}"
+
+    @property
+    def group(self) -> str:
+        """The experiment, with the dataset that is left out: runs of one group differ in seed and split alone."""
+        return group_label(self.experiment, self.target)
 
     @property
     def draw(self) -> tuple[int, int | None]:
@@ -88,9 +98,23 @@ class Plan:
         return list(dict.fromkeys(run.split for run in self.runs if run.split is not None))
 
     @property
+    def targets(self) -> list[str]:
+        """Datasets that are left out in turn; none in a comparison without `leave_out`."""
+        return list(dict.fromkeys(run.target for run in self.runs if run.target is not None))
+
+    @property
     def synthetic(self) -> bool:
         """Whether drawn pictures are among the data."""
         return any(_is_synthetic(run) for run in self.runs)
+
+
+def group_label(experiment: str, target: str | None) -> str:
+    """The label of an experiment that leaves a dataset out.
+
+    >>> group_label("fedpav", "GRID"), group_label("fedpav", None)
+    ('fedpav, GRID left out', 'fedpav')
+    """
+    return experiment if target is None else f"{experiment}, {target} left out"
 
 
 def _is_synthetic(run: PlannedRun) -> bool:
@@ -106,7 +130,8 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
 
     Args:
         options: `exps` (names or YAML files, each with `+KEY=VALUE` overrides, separated by spaces), `seeds`,
-            `splits`, `jobs`, `out` and `statistic`, as text.
+            `splits`, `jobs`, `out`, `statistic` and `leave_out` (`each`, or names separated by commas: every experiment
+            is trained once without each of these datasets), as text.
         words: `KEY=VALUE` for all runs.
         folder_of: gives the folder of a run from its configuration and words.
 
@@ -124,10 +149,12 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
     if statistic not in STATISTICS:
         raise FedReIDError(f"statistic={statistic}: no such statistic{nearest(statistic, list(STATISTICS))}")
     splits = _splits(options.get("splits"), words)
+    targets = _targets(options.get("leave_out"), experiments[0], words)
     runs = [
-        _planned(experiment, seed, split, words, folder_of)
+        _planned(experiment, seed, split, target, words, folder_of)
         for seed in seeds
         for split in splits
+        for target in targets
         for experiment in experiments
     ]
     _check_distinct(runs)
@@ -149,7 +176,9 @@ def split_experiment(text: str) -> tuple[str, list[str]]:
     return name, overrides
 
 
-def _planned(experiment: str, seed: int, split: int | None, words: Sequence[str], folder_of: FolderOf) -> PlannedRun:
+def _planned(
+    experiment: str, seed: int, split: int | None, target: str | None, words: Sequence[str], folder_of: FolderOf
+) -> PlannedRun:
     name, overrides = split_experiment(experiment)
     for word in (*words, *overrides):
         key = word.partition("=")[0]
@@ -158,9 +187,29 @@ def _planned(experiment: str, seed: int, split: int | None, words: Sequence[str]
     own = (f"exp={name}", *words, *overrides, f"seed={seed}")
     if split:  # the first is what is read without a word
         own += (f"data.split={split}",)
+    if target is not None:
+        own += (f"data.leave_out={target}",)
     config = compose(own)
     label = "+".join([config.name, *overrides])
-    return PlannedRun(label, seed, config, own, folder_of(config, own), split)
+    return PlannedRun(label, seed, config, own, folder_of(config, own), split, target)
+
+
+def _targets(text: str | None, experiment: str, words: Sequence[str]) -> list[str | None]:
+    if text is None:
+        return [None]
+    if any(word.startswith("data.leave_out=") for word in words):
+        raise FedReIDError(f"leave_out={text}: stands beside data.leave_out; leave one of them out")
+    config = compose([f"exp={split_experiment(experiment)[0]}", *words]).data
+    known = dataset_names(config.datasets) or list(dataset_folders(config, locate_root(config)))
+    if text == "each":
+        return [*known]
+    names = [part.strip() for part in text.split(",")]
+    if len(set(names)) < len(names):
+        raise FedReIDError(f"leave_out={text}: a dataset stands twice")
+    for name in names:
+        if name not in known:
+            raise FedReIDError(f"leave_out={name}: no such dataset{nearest(name, ['each', *known])}")
+    return [*names]
 
 
 def _seeds(text: str) -> list[int]:

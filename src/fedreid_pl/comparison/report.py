@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedreid_pl.bounded import read_text_inside
 from fedreid_pl.comparison.contents import make_tables
-from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun
+from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun, group_label
 from fedreid_pl.comparison.results import Result, read_result
 from fedreid_pl.comparison.tables import Table
 from fedreid_pl.data.minireid.versions import check_one_version
@@ -20,8 +20,8 @@ from fedreid_pl.reporting.html.report import Report, report_of_run
 from fedreid_pl.reporting.records import Experiments, group_runs, read_run
 
 MOST_BYTES, MOST_RUNS = 16 * 1024 * 1024, 10_000
-FIRST = ("table3", "table4")
-"""Tables at the top of the report: the scores, and their differences to standalone training."""
+FIRST = ("table3", "table4", "unseen", "unseen_difference")
+"""Tables at the top of the report, the first two of which are there: scores, and differences."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class Listed:
     seed: int
     split: int
     folder: Path
+    target: str | None = None
+
+    @property
+    def group(self) -> str:
+        """See `PlannedRun.group`."""
+        return group_label(self.experiment, self.target)
 
 
 def report_of(folders: Sequence[Path]) -> Report:
@@ -44,24 +50,25 @@ def report_of(folders: Sequence[Path]) -> Report:
         return report_of_run(folders[0])
     experiments: Experiments = {}
     missing: list[str] = []
+    turns: dict[str, tuple[str, str]] = {}  # experiment and left-out dataset by group
     statistic = "last"
     comparisons = [folder for folder in folders if (folder / "runs.csv").is_file()]
     if len(folders) == 1:
         statistic = _statistic(folders[0])
         for listed in read_listed(folders[0]):
             if (listed.folder / "metrics.csv").is_file():
-                experiments.setdefault(listed.experiment, []).append(read_run(listed.folder))
+                experiments.setdefault(listed.group, []).append(read_run(listed.folder))
+                if listed.target:
+                    turns[listed.group] = (listed.experiment, listed.target)
             else:
-                missing.append(
-                    f"{listed.experiment} seed {listed.seed}" + f" split {listed.split}" * bool(listed.split)
-                )
+                missing.append(f"{listed.group} seed {listed.seed}" + f" split {listed.split}" * bool(listed.split))
         if not experiments:
             raise FedReIDError(f"{folders[0]}: none of its {len(missing)} runs is there; repeat the comparison")
     else:
         places = [folder for folder in folders if folder not in comparisons]
         places += [listed.folder for folder in comparisons for listed in read_listed(folder)]
         experiments = group_runs(read_run(place) for place in places)
-    return comparison_report(experiments, _tables(experiments, statistic), statistic, missing)
+    return comparison_report(experiments, _tables(experiments, statistic, turns), statistic, missing)
 
 
 def comparison_report(
@@ -82,13 +89,14 @@ def comparison_report(
     return Report(experiments, tables=sheets, missing=missing, statistic=STATISTICS[statistic])
 
 
-def _tables(experiments: Experiments, statistic: str) -> list[Table]:
-    """Those of the runs that are complete."""
-    runs = [
-        PlannedRun(label, run.config.seed, run.config, (), run.folder, run.config.data.split)
-        for label, group in experiments.items()
-        for run in group
-    ]
+def _tables(experiments: Experiments, statistic: str, turns: Mapping[str, tuple[str, str]]) -> list[Table]:
+    """Those of the runs that are complete; `turns`: experiment and left-out dataset, where each is in turn."""
+    runs = []
+    for label, group in experiments.items():
+        experiment, target = turns.get(label, (label, None))
+        for run in group:
+            config = run.config
+            runs.append(PlannedRun(experiment, config.seed, config, (), run.folder, config.data.split, target))
     runs.sort(key=lambda run: (run.seed, run.split))
     plan = Plan(tuple(runs), 1, statistic, Path())
     results: Mapping[PlannedRun, Result] = {run: result for run in runs if (result := read_result(run))}
@@ -107,7 +115,11 @@ def read_listed(folder: Path) -> list[Listed]:
         if len(rows) > MOST_RUNS:
             raise FedReIDError(f"{path}: names {len(rows):,} runs, at most {MOST_RUNS:,} are read")
         return [
-            Listed(row["experiment"], int(row["seed"]), int(row.get("split") or 0), _find(Path(row["folder"]), folder))
+            Listed(
+                *(row["experiment"], int(row["seed"]), int(row.get("split") or 0)),
+                _find(Path(row["folder"]), folder),
+                row.get("left_out") or None,
+            )
             for row in rows
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:

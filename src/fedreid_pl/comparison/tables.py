@@ -55,7 +55,9 @@ class Table:
 
     def to_text(self) -> str:
         """Title, aligned columns, notes."""
-        return "\n".join([self.title, "", text_table(*self.body()), *(["", *self.notes] if self.notes else [])])
+        return "\n".join(
+            [self.title, "", text_table(*self.body(), left=len(self.lead)), *(["", *self.notes] if self.notes else [])]
+        )
 
     def to_markdown(self) -> str:
         """The same as a section of a Markdown file."""

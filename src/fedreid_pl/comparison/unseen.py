@@ -1,0 +1,202 @@
+"""The tables of leave one domain out: the unseen target, and paired differences to the first experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from fedreid_pl.comparison.accuracy import Experiments
+from fedreid_pl.comparison.results import Cell, Result, spread
+from fedreid_pl.comparison.tables import Column, Table
+from fedreid_pl.federation.server.history import best_round
+from fedreid_pl.functional.paired import Difference, family, paired_difference
+from fedreid_pl.reporting.paper_unseen import LEFT_OUT, departures_from_paper, left_out_name
+
+MEAN = "mean"
+ON_TARGET = "best on target"
+"""What papers print: the best evaluation of the target itself, which nobody who deploys a model can choose."""
+SHOWN = (("last", "last"), ("validated", "validated"), ("best", ON_TARGET))
+
+
+def unseen_score(result: Result, target: str, metric: str, which: str) -> float | None:
+    """A score of the unseen target in percent.
+
+    Args:
+        result: of a run that left it out.
+        target: name of the test set.
+        metric: `rank1` or `mAP`.
+        which: `last`: of the last round; `validated`: of the round that is best by the validation persons, `None`
+            without any; `best`: the best round of the target itself.
+    """
+    series = {round: value for round, value in result.history.series("unseen", target, metric).items() if round}
+    if not series:
+        return None
+    if which == "validated":
+        chosen, by = best_round(result.history)
+        return 100 * series[chosen] if by == "validation" and chosen in series else None
+    return 100 * (max(series.values()) if which == "best" else series[max(series)])
+
+
+def targets_of(experiments: Experiments) -> list[str]:
+    """Names of the unseen test sets, in order of appearance."""
+    results = (result for group in experiments.values() for result in group)
+    return list(dict.fromkeys(name for result in results for name in result.tests("unseen")))
+
+
+def unseen_table(experiments: Experiments, kind: str, paper: bool) -> Table | None:
+    """Rank-1 and mAP of every unseen target by experiment, those of the clients' own test sets, seconds and bytes.
+
+    Returns `None` if no run left a dataset out.
+    """
+    targets = targets_of(experiments)
+    if not targets:
+        return None
+    columns = [
+        Column(f"{title} {name}", f"unseen_{metric}_{key}")
+        for key, name in SHOWN
+        for metric, title in (("rank1", "R1"), ("mAP", "mAP"))
+    ]
+    columns += [Column("sources R1", "source_rank1_last"), Column("sources mAP", "source_mAP_last")]
+    columns += [Column("seconds", "seconds", ",.0f"), Column("MB", "megabytes", ",.1f")]
+    table = Table("unseen", f"Left out: the unseen target (%){kind}", ("left out", "experiment"), columns)
+    for target in targets:
+        for label, results in experiments.items():
+            table.add(
+                (target, label), _cells([result for result in results if target in result.tests("unseen")], target)
+            )
+            _add_best_single(table, target, label, results)
+        if paper:
+            _add_paper(table, experiments, target)
+    if len(targets) > 1:
+        for label, results in experiments.items():
+            table.add((MEAN, label), _mean_cells(results, targets))
+    table.notes += [
+        f"{ON_TARGET}: the best evaluation of the target itself, as papers print it; no deployment can choose it.",
+        "validated: the round with the best Rank-1 of the clients' validation persons (data.val_ids).",
+        "sources: the last round's mean over the clients' own test sets (source performance).",
+    ]
+    return table
+
+
+def difference_table(experiments: Experiments, kind: str) -> Table | None:
+    """Paired differences to the first experiment in points: last round, one value per seed, mean over the targets.
+
+    Intervals are those of `functional.paired`, verdicts are after Holm's correction over the experiments of a metric.
+    """
+    targets, (first, *others) = targets_of(experiments), experiments
+    table = Table(
+        "unseen_difference",
+        f"Left out: difference to {first} (points){kind}",
+        ("experiment", "metric", "verdict"),
+        [
+            Column("difference", "difference", "+.2f"),
+            Column("low", "low", "+.2f"),
+            Column("high", "high", "+.2f"),
+            Column("p", "p", ".3f"),
+            Column("p, Holm", "p_holm", ".3f"),
+            Column("seeds", "seeds", ".0f"),
+        ],
+    )
+    for metric, title in (("mAP", "mAP"), ("rank1", "Rank-1")):
+        pairs = {label: paired_values(experiments, first, label, targets, metric) for label in others}
+        found = family({label: paired_difference(values) for label, values in pairs.items() if values})
+        for label, one in found.items():
+            table.add((label, title, one.verdict), _difference_cells(one))
+    table.notes.append(
+        "95 % bootstrap interval of the mean over seeds; 'cannot tell' where it holds zero, or where Holm's correction "
+        "over the experiments takes the finding back."
+    )
+    return table if table.rows else None
+
+
+def paired_values(
+    experiments: Experiments, first: str, second: str, targets: Sequence[str], metric: str
+) -> list[float]:
+    """One difference, second less first, for every seed and split in which both have every target, in their order."""
+    mine, theirs = (_by_draw(experiments[label], targets, metric) for label in (second, first))
+    return [fmean(mine[draw]) - fmean(theirs[draw]) for draw in mine if draw in theirs]
+
+
+def _by_draw(results: Sequence[Result], targets: Sequence[str], metric: str) -> dict[tuple, list[float]]:
+    found: dict[tuple, dict[str, float]] = {}
+    for result in results:
+        for target in result.tests("unseen"):
+            value = unseen_score(result, target, metric, "last")
+            if value is not None:
+                found.setdefault(result.run.draw, {})[target] = value
+    return {draw: list(scores.values()) for draw, scores in found.items() if set(scores) == set(targets)}
+
+
+def _cells(results: Sequence[Result], target: str) -> list[Cell | None]:
+    cells = [
+        spread(unseen_score(result, target, metric, key) for result in results)
+        for key, _ in SHOWN
+        for metric in ("rank1", "mAP")
+    ]
+    return [*cells, *_rest(results)]
+
+
+def _rest(results: Sequence[Result]) -> list[Cell | None]:
+    cells = [
+        spread(
+            result.score("global" if result.tests("global") else "local", MEAN, metric, "last") for result in results
+        )
+        for metric in ("rank1", "mAP")
+    ]
+    sizes = ((result.costs.bytes_down + result.costs.bytes_up) / 1e6 for result in results)
+    return [*cells, spread(result.costs.seconds for result in results), spread(sizes)]
+
+
+def _mean_cells(results: Sequence[Result], targets: Sequence[str]) -> list[Cell | None]:
+    """Means over the targets, of the seeds and splits that have all of them."""
+    columns: list[Cell | None] = []
+    for key, _ in SHOWN:
+        for metric in ("rank1", "mAP"):
+            by_draw: dict[tuple, list[float]] = {}
+            for result in results:
+                for target in result.tests("unseen"):
+                    if (value := unseen_score(result, target, metric, key)) is not None:
+                        by_draw.setdefault(result.run.draw, []).append(value)
+            columns.append(spread(fmean(values) for values in by_draw.values() if len(values) == len(targets)))
+    return [*columns, None, None, None, None]
+
+
+def _add_best_single(table: Table, target: str, label: str, results: Sequence[Result]) -> None:
+    """Of runs with several models the one that is best on the target in the last round, as papers print it."""
+    scores: dict[str, list[float | None]] = {"rank1": [], "mAP": []}
+    for result in results:
+        names = [name for name in result.tests("unseen_models") if name.startswith(f"{target} by ")]
+        curves = {name: result.history.series("unseen_models", name, "mAP") for name in names}
+        if curves:
+            best = max(curves, key=lambda name: curves[name][max(curves[name])])
+            for metric, values in scores.items():
+                series = result.history.series("unseen_models", best, metric)
+                values.append(100 * series[max(series)])
+    if scores["mAP"]:
+        cells: list[Cell | None] = [None] * len(table.columns)
+        cells[4:6] = spread(scores["rank1"]), spread(scores["mAP"])
+        table.add((target, f"{label}, its best single model"), cells)
+
+
+def _add_paper(table: Table, experiments: Experiments, target: str) -> None:
+    name = left_out_name(target)
+    if name is None:
+        return
+    for published in LEFT_OUT:
+        mean_ap, rank1 = published.targets[name]
+        cells: list[Cell | None] = [None] * len(table.columns)
+        cells[4:6] = Cell(rank1, None, 0), Cell(mean_ap, None, 0)
+        table.add((target, f"paper: {published.label}"), cells)
+    for label, results in experiments.items():
+        for result in results[:1]:
+            differs = departures_from_paper(result.run.config, result.clients, target)
+            said = f"paper_setting=false: {'; '.join(differs)}" if differs else "paper_setting=true"
+            table.notes.append(f"{target}, {label}: {said}.")
+
+
+def _difference_cells(one: Difference) -> Iterator[Cell | None]:
+    single = one.seeds == 1
+    yield Cell(one.mean, None, one.seeds)
+    for value in (one.low, one.high, one.p, one.adjusted):
+        yield None if single else Cell(value, None, one.seeds)
+    yield Cell(one.seeds, None, one.seeds)
