@@ -303,7 +303,7 @@ def test_the_papers_figures_stand_beside_real_data_only() -> None:
 
 
 PEFL = (90.0, 59.4, 55.7, 63.1, 66.4)
-"""Rank-1 of Market-1501 by camera: centralized, baseline, MOON, DACS and the method, as notes on the paper print them."""
+"""Rank-1 of Market-1501 by camera: centralized, baseline, MOON, DACS and the method, as notes on the paper say."""
 
 
 def test_table_2_is_of_scenarios_over_one_dataset() -> None:
