@@ -15,21 +15,29 @@ from __future__ import annotations
 
 import argparse
 import csv
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 
 from leave_one_out_tables import BASELINE, CONTROL, ROWS, Row, best_methods, read_rows, tables, write_page
 
+import fedreid_pl.commands.train
+import fedreid_pl.experiment  # noqa: F401  what a run imports, with torch and Lightning
+from fedreid_pl.cli import main as run_cli
 from fedreid_pl.config import available, load_config
-from fedreid_pl.config.launch import clean_environment
 from fedreid_pl.reporting.run_folder import read_history
 from fedreid_pl.reporting.summary_file import read_summary
+
+FORK = multiprocessing.get_context("fork")
 
 TARGETS = ("mini-market1501", "mini-cuhk03np", "mini-prid2011", "mini-cuhk01")
 """The four domains: 1294, 737, 374 and 194 training images. They were named before any result was seen."""
@@ -44,7 +52,7 @@ METHODS = (
 
 RESULTS = Path(__file__).parent.parent / "results" / "leave_one_out.csv"
 WORK = Path("runs/leave_one_out")
-EVALUATIONS = 5
+EVALUATIONS = 3
 """Evaluations of a run, evenly spread; the last round is the last of them."""
 
 
@@ -68,7 +76,7 @@ class Run:
         return WORK / f"{self.target}-{self.method}-{self.seed}-{self.rounds}"
 
     def command(self) -> list[str]:
-        """`fedreid-pl train` with its words."""
+        """The words of `fedreid-pl`."""
         words = [
             f"exp={self.method}",
             "data=minireid",
@@ -84,7 +92,35 @@ class Run:
             "trainer.accelerator=cpu",
             f"output_dir={self.folder}",
         ]
-        return [sys.executable, "-m", "fedreid_pl", "train", *words]
+        return ["train", *words]
+
+
+def started(words: Sequence[str], log: Path) -> BaseProcess:
+    """`fedreid-pl` in a process of its own, a copy of this one, which has imported all that takes seconds."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    process = FORK.Process(target=run_command, args=(words, log))
+    process.start()
+    return process
+
+
+def run_command(words: Sequence[str], log: Path) -> None:
+    """`fedreid-pl` with its words, printing to a file."""
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os._exit(_main(words))
+
+
+def _main(words: Sequence[str]) -> int:
+    try:
+        return run_cli(list(words))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
 
 
 def planned(arguments: argparse.Namespace, rows: Sequence[Row]) -> list[Run]:
@@ -161,19 +197,16 @@ def train(runs: Iterable[Run], jobs: int, path: Path) -> int:
     """Trains at most `jobs` runs at once, each with one thread; returns how many failed."""
     waiting, children, failed = list(runs), {}, 0
     total, started = len(waiting), time.monotonic()
-    environment = {**clean_environment(os.environ), "OMP_NUM_THREADS": "1"}
     try:
         while waiting or children:
             while waiting and len(children) < jobs:
                 run = waiting.pop(0)
-                run.folder.mkdir(parents=True, exist_ok=True)
-                with open(run.folder / "train.log", "ab") as log:
-                    children[run] = subprocess.Popen(run.command(), env=environment, stdout=log, stderr=log)
+                children[run] = started(run.command(), run.folder / "train.log")
             for run, child in [*children.items()]:
-                if child.poll() is None:
+                if child.is_alive():
                     continue
                 del children[run]
-                if child.returncode:
+                if child.exitcode:
                     failed += 1
                     lines = (run.folder / "train.log").read_text(errors="replace").strip().splitlines()
                     print(f"{run.folder} failed: {lines[-1] if lines else 'no output'}", file=sys.stderr)
@@ -188,7 +221,7 @@ def train(runs: Iterable[Run], jobs: int, path: Path) -> int:
         for child in children.values():
             child.terminate()
         for child in children.values():
-            child.wait()
+            child.join()
     return failed
 
 

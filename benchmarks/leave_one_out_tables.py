@@ -106,8 +106,18 @@ def differences(rows: Sequence[Row], metric: str) -> dict[str, Difference]:
     return family(found)
 
 
+def whole(rows: Sequence[Row]) -> list[Row]:
+    """The rows of every method's and seed's runs that have all targets: means over others cannot be compared."""
+    targets = {row.target for row in rows}
+    found: dict[tuple[str, int, int], set[str]] = {}
+    for row in rows:
+        found.setdefault((row.method, row.seed, row.rounds), set()).add(row.target)
+    return [row for row in rows if found[row.method, row.seed, row.rounds] == targets]
+
+
 def tables(rows: Sequence[Row]) -> str:
-    """Markdown: the unseen domain, then the clients' own domains and costs."""
+    """Markdown: the unseen domain, then the clients' own domains and costs; seeds without all targets are left out."""
+    rows = whole(rows)
     if not rows:
         return "No run is finished."
     return "\n\n".join([_unseen(rows), _own(rows), _said(rows)])
@@ -164,8 +174,8 @@ def _said(rows: Sequence[Row]) -> str:
         "mean over seeds of the paired difference of the last round's mAP, itself a mean over the four targets, with a "
         "95 % bootstrap interval over seeds (`functional.paired`); the verdict is after Holm's correction over all "
         "methods. Best on target is the best evaluation of the unseen domain itself, as papers print it: nobody "
-        "who deploys a model can choose it. Seconds are of runs beside others on one machine; docs/method_costs.md has "
-        "costs that were measured in turn."
+        "who deploys a model can choose it. Seconds are of runs beside other work on one machine, so they rank the "
+        "methods roughly; `python benchmarks/method_costs.py` measures costs in turn."
     )
 
 
