@@ -19,7 +19,8 @@ REFUSED = {
     *("clustering differential_privacy", "differential_privacy distillation", "differential_privacy fednova"),
     *("differential_privacy reweighting", "differential_privacy robust", "differential_privacy scaffold"),
     *("distillation robust", "fednova robust", "fednova scaffold", "fedopt scaffold"),
-    *("reweighting robust", "robust scaffold"),
+    *("reweighting robust", "robust scaffold", "clustering sscu"),
+    *("differential_privacy style_bank", "robust style_bank"),
     # ... and a client's own evaluation is of one personal model
     *("ditto dual_norm", "ditto fedbabu", "ditto fedreid_decentralised", "dual_norm fedbabu"),
     *("dual_norm fedreid_decentralised", "fedbabu fedreid_decentralised"),
