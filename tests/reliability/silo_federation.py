@@ -17,6 +17,8 @@ from silos.spots import Control
 from silos.wire import free_port
 
 from fedreid_pl.engines.silos.audit import check_log
+from fedreid_pl.engines.silos.federation_folder import FederationFolder
+from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.federation.storage import read_state
 
 LIMIT = 600.0  # seconds for anything to happen
@@ -29,15 +31,28 @@ class Federation:
     Args:
         nursery: forks the processes.
         root: of the data.
-        home: of all folders; made anew.
+        home: of all folders; made anew unless they are kept.
         words: of the experiment.
         pace: seconds that every training takes at least.
+        keep: goes on with the folders of an earlier one, all of whose processes ended at once.
     """
 
-    def __init__(self, nursery: Nursery, root: Path, home: Path, words: tuple[str, ...], pace: float = 0.0) -> None:
-        shutil.rmtree(home, ignore_errors=True)
+    def __init__(
+        self,
+        nursery: Nursery,
+        root: Path,
+        home: Path,
+        words: tuple[str, ...],
+        pace: float = 0.0,
+        keep: bool = False,
+    ) -> None:
         self.nursery, self.root, self.home, self.words, self.run = nursery, root, home, words, home / "run"
-        self.federation, self.silos = make_parties(home, support.TINY, port=free_port())
+        if keep:
+            self.federation = FederationFolder(home / "federation")
+            self.silos = {name: SiloFolder(home / name) for name in support.TINY}
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+            self.federation, self.silos = make_parties(home, support.TINY, port=free_port())
         self.control, self.harm = Control(home / "control"), home / "harm.json"
         self.set_harm("", [])
         self.pace, self.services = pace, dict[str, Service]()

@@ -27,8 +27,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,128 +37,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import support
 from reliability import attacks
 from reliability.silo_federation import PARTS, Federation, References, differences, missed
+from reliability.silo_torment import Incident, Torment, plan, runs
 from silos.processes import Nursery
 from silos.spots import PHASES
 from silos.tcp_proxy import KINDS
 
-SILOS = support.TINY
-HOSTS = {
-    "joining": ("silo", "coordinator"),
-    "download": ("silo", "coordinator"),
-    "training": ("silo",),
-    "upload": ("silo", "coordinator"),
-    "aggregation": ("coordinator",),
-    "checkpoint": ("silo", "coordinator"),
-    "evaluation": ("silo",),
-}
-"""Whose spots a phase has."""
 ROUNDS, DEADLINE = 6, 15.0
 EXPERIMENTS = ("scaffold", "fedpav_rw")
-
-
-@dataclass(frozen=True)
-class Incident:
-    """One strike.
-
-    Args:
-        what: `kill` or `partition`.
-        part: what is killed; kind of the partition.
-        phase: in which.
-        spot: the very place, when it was struck.
-        away: whether the struck silo missed a round by intent.
-    """
-
-    what: str
-    part: str
-    phase: str
-    spot: str = ""
-    away: bool = False
-
-
-def plan(kills: int, partitions: int, seed: int) -> list[Incident]:
-    """Every part in every phase and every kind of partition in turn."""
-    draws = random.Random(seed)
-    orders, kinds = {part: draws.sample(PHASES, len(PHASES)) for part in PARTS}, list(KINDS)
-    pairs = [(part, orders[part][number]) for number in range(len(PHASES)) for part in PARTS]
-    draws.shuffle(kinds)
-    found = [Incident("kill", *pair) for pair, _ in zip(itertools.cycle(pairs), range(kills), strict=False)]
-    phases = ("download", "training", "upload", "evaluation")
-    lines = zip(itertools.cycle(kinds), range(partitions), strict=False)
-    found += [Incident("partition", kind, draws.choice(phases)) for kind, _ in lines]
-    draws.shuffle(found)
-    return sorted(found, key=lambda incident: incident.phase == "joining")  # joining comes once in a run
-
-
-def runs(todo: list[Incident]) -> Iterator[list[Incident]]:
-    """Up to three incidents a run, at most one of them while silos join; that one is the first."""
-    joining = [incident for incident in todo if incident.phase == "joining"]
-    others = [incident for incident in todo if incident.phase != "joining"]
-    while joining or others:
-        first = joining[:1]
-        joining = joining[1:]
-        rest, others = others[: 3 - len(first)], others[3 - len(first) :]
-        yield [*first, *rest]
-
-
-class Torment:
-    """Disturbs one federation.
-
-    Args:
-        made: the federation, not started yet.
-        draws: decides where and how long.
-        away: whether a silo that is struck misses a round.
-    """
-
-    def __init__(self, made: Federation, draws: random.Random, away: bool) -> None:
-        self.made, self.draws, self.away = made, draws, away
-        self.struck: list[Incident] = []
-
-    def strike(self, incident: Incident, started: bool = True, limit: float = 120.0) -> bool:
-        """Waits for the incident's phase and strikes; `False` if the run was over before."""
-        made, draws = self.made, self.draws
-        hosts = HOSTS[incident.phase]
-        kind = incident.part if incident.part in hosts else draws.choice(hosts)
-        silo = draws.choice(SILOS)
-        host = silo if kind == "silo" else "coordinator"
-        made.control.arm(host, incident.phase, draws.choice([0, 0, 1, 2] if incident.phase != "joining" else [0]))
-        if not started:
-            made.start()
-        elif incident.phase == "joining":  # silos join again when the coordinator starts again
-            made.services["coordinator"].kill()
-        spot = made.wait_for_hit(limit)
-        if spot is None:
-            made.control.release()
-            return False
-        if incident.what == "kill":
-            away = self._kill(silo if incident.part == "silo" else incident.part, incident.phase)
-        else:
-            away = self._cut(incident.part, silo)
-        self.struck.append(Incident(incident.what, incident.part, incident.phase, spot, away))
-        return True
-
-    def _kill(self, name: str, phase: str) -> bool:
-        made = self.made
-        service = made.services[name]
-        # a coordinator that starts waits for all its silos
-        away = service.away = self.away and name in SILOS and made.rounds() > 0 and phase != "joining"
-        service.kill()
-        made.control.release()
-        if away:
-            made.wait_for_round(made.rounds() + 1)
-            service.away = False
-        return away
-
-    def _cut(self, kind: str, silo: str) -> bool:
-        made = self.made
-        away = self.away and kind == "drop" and made.rounds() > 0
-        made.set_harm(kind, [silo] if away or self.draws.random() < 0.7 else list(SILOS))
-        made.control.release()
-        if away:
-            made.wait_for_round(made.rounds() + 1)
-        else:
-            made.wait(self.draws.choice([2.0, 4.0, 8.0, 25.0] if kind == "drop" else [3.0, 6.0]))
-        made.set_harm("", [])
-        return away
 
 
 def one_run(
@@ -236,27 +120,30 @@ def soak(kills: int, partitions: int, seed: int, work: Path) -> dict[str, Any]:
 
 
 def for_minutes(minutes: float, seed: int, work: Path, rounds: int = 30) -> dict[str, Any]:
-    """One run of many rounds that takes about so many minutes, disturbed all the time."""
+    """One run of many rounds that takes about so many minutes, disturbed all the time; goes on with what `work` holds.
+
+    If everything ended at once, all parties start again from their folders.
+    """
     pace = 60 * minutes / rounds / 1.8
-    words = (
-        "exp=scaffold",
-        f"rounds={rounds}",
-        "evaluate_every=5",
-        "min_clients=2",
-        f"engine.deadline={2 * pace + 15}",
-    )
-    root, draws, nursery = work / "data", random.Random(seed), Nursery()
+    words = ("exp=scaffold", f"rounds={rounds}", "evaluate_every=5", "min_clients=2")
+    words += (f"engine.deadline={2 * pace + 15}",)
+    file, root, draws, nursery = work / "minutes.json", work / "data", random.Random(seed), Nursery()
     if not root.exists():
         support.write_tiny(root)
-    begun, made = time.monotonic(), Federation(nursery, root, work / "federation", words, pace)
+    note = json.loads(file.read_text()) if file.exists() else {"tried": 0, "seconds": 0.0, "incidents": [], "starts": 0}
+    begun, before = time.monotonic(), note["seconds"]
+    made = Federation(nursery, root, work / "federation", words, pace, keep=note["starts"] > 0)
     torment, started = Torment(made, draws, away=False), False
+    note["starts"] += 1
     try:
         plans = (draws.sample(found := plan(21, 5, seed + again), len(found)) for again in itertools.count())
-        for incident in itertools.chain.from_iterable(plans):
+        for incident in itertools.islice(itertools.chain.from_iterable(plans), note["tried"], None):
             torment.away = draws.random() < 0.5
-            torment.strike(incident, started, limit=20 + 2 * pace)
-            started = True
-            print(f"{time.monotonic() - begun:.0f} s: round {made.rounds()}: {torment.struck[-1:]}", file=sys.stderr)
+            if torment.strike(incident, started, limit=20 + 2 * pace):
+                note["incidents"].append(asdict(torment.struck[-1]))
+            note["tried"], note["seconds"], started = note["tried"] + 1, before + time.monotonic() - begun, True
+            file.write_text(json.dumps(note))
+            print(f"{note['seconds']:.0f} s: round {made.rounds()}: {note['incidents'][-1:]}", file=sys.stderr)
             if made.over:
                 break
             made.wait(draws.uniform(0, pace))
@@ -264,9 +151,7 @@ def for_minutes(minutes: float, seed: int, work: Path, rounds: int = 30) -> dict
     finally:
         made.stop()
         nursery.close()
-    struck = [asdict(incident) for incident in torment.struck]
-    seconds = time.monotonic() - begun
-    return {"cases": [{"exp": "scaffold", "incidents": struck, "missed": found, "wrong": wrong, "seconds": seconds}]}
+    return {"cases": [{"exp": "scaffold", "missed": found, "wrong": wrong, **note}]}
 
 
 def incidents_of(report: dict[str, Any]) -> list[dict[str, Any]]:

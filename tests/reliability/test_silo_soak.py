@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import support
 from reliability.silo_federation import PARTS, missed
-from reliability.silo_soak import PHASES, plan, runs
+from reliability.silo_torment import PHASES, plan, runs
 from silos import absent
 from silos.tcp_proxy import DELAY, KINDS, Harm, accept
 from silos.wire import free_port
