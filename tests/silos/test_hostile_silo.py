@@ -54,8 +54,8 @@ def without(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return read_state(folder / "checkpoints" / "round-00002.ckpt")["models"]
 
 
-COUNTED = ("complex numbers", "stale round", "round to come")
-OPEN = "the run is not the one without the silo; it is not known yet whether its update was counted"
+COUNTED = ("complex numbers",)
+OPEN = "failed once on a busy machine, and passed in every run since; the cause is not known"
 QUICK = ("NaN", "further tensor", "code in extras", "absurd count", "a metric that is no text")
 
 

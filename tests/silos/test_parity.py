@@ -17,7 +17,7 @@ ELSEWHERE = ("centralized",)
 """Experiments that need everybody's pictures in one place."""
 
 
-OPEN = {"sscu": "over silos, SSCU does not end as the sequential engine does; the cause is not known yet"}
+OPEN = {"sscu": "a silo that joins alone with data.val_ids and too few persons to hold out is refused"}
 """Experiments that are known to fail, with what is known of it."""
 
 QUICK = ("fedpav_cc_rw", "fedpav_kd_rw", "scaffold")
