@@ -25,7 +25,7 @@ from fedreid_pl.functional.aggregation import normalize_weights, weighted_averag
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.batch_norm import recalibrate
 from fedreid_pl.models.exchange import ALL, exchanged_names, exchanges_all
-from fedreid_pl.models.weights import build_backbone, copy_state
+from fedreid_pl.models.weights import build_backbone, copied, copy_state
 
 if TYPE_CHECKING:
     from fedreid_pl.federation.server.context import RoundContext
@@ -190,8 +190,7 @@ class BackboneSync(FederationCallback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The entries that travel go into the update, the others stay."""
-        state: dict[str, Any] = pl_module.backbone.state_dict()
-        copies = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+        copies = copied(pl_module.backbone.state_dict())
         sent = frozenset(pl_module.job.exchanged)
         self._own = {name: value for name, value in copies.items() if name not in sent}
         pl_module.outbox.backbone = {name: value for name, value in copies.items() if name in sent}

@@ -6,7 +6,6 @@ Re-identification", AAAI 2024.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +16,6 @@ from fedreid_pl.client import ReIDClient
 from fedreid_pl.config import Config
 from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.data.federated import FederatedData
-from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stylist import Stylist
@@ -76,16 +74,9 @@ class DACS(FederationCallback):
         style_statistics: Literal["deviation", "variance"] = "deviation",
         least_probability: float = 0.0,
     ) -> None:
-        for option, value in (("weight", weight), ("diversity", diversity), ("authenticity", authenticity)):
-            if not 0 <= value < math.inf:
-                raise FedReIDError(f"callbacks.dacs.{option}={value}: must be a finite number, at least 0")
-        if first_round < 1:
-            raise FedReIDError(f"callbacks.dacs.first_round={first_round}: must be at least 1")
-        if not 0 <= least_probability < 1:
-            raise FedReIDError(f"callbacks.dacs.least_probability={least_probability}: must be at least 0 and below 1")
-        self.weight, self.diversity, self.authenticity = weight, diversity, authenticity
-        self.first_round = first_round
-        self._stylist = Stylist("dacs", style_statistics, least_probability)
+        self._stylist = Stylist(
+            "dacs", weight, diversity, authenticity, first_round, style_statistics, least_probability
+        )
 
     def check(self, config: Config, data: FederatedData) -> None:
         """Refuses a compiled trunk, which is not run with frozen weights."""
@@ -94,30 +85,16 @@ class DACS(FederationCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Makes the expert and the transformation, or takes up those of the client's last turn."""
         if stage == "fit":
-            size = trainer.datamodule.config  # type: ignore[attr-defined]
-            styled = pl_module.job.round >= self.first_round and bool(self.weight + self.diversity + self.authenticity)
-            self._stylist.begin(pl_module, (size.height, size.width), styled)
+            self._stylist.begin(trainer, pl_module)
 
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor:
         """The expert's loss, and from `first_round` on those of the transformed images and of the transformation."""
-        stylist = self._stylist
-        loss = stylist.expert_loss(
+        loss = self._stylist.expert_loss(
             pl_module, batch, lambda before, _, scores: pl_module.supervised_loss(batch.labels, before, scores)
         )
-        if stylist.style is None:
-            return loss
-        view = stylist.view(batch.images)
-        if self.weight:
-            embeddings, _, logits = pl_module.second_pass(view)
-            loss = loss + self.weight * pl_module.supervised_loss(batch.labels, embeddings, logits)
-        if self.diversity:
-            distance = stylist.style_distance(batch.images)
-            loss = loss + self.diversity * (2 * distance.detach() - distance)
-        if self.authenticity:
-            loss = loss + self.authenticity * stylist.authenticity(pl_module, batch.images, view)
-        return loss
+        return self._stylist.style_losses(pl_module, batch, loss)
 
     def client_state_dict(self) -> dict[str, Any]:
         """The expert and the transformation."""

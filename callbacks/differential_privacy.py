@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ import torch
 
 from fedreid_pl.config import Config
 from fedreid_pl.data.federated import FederatedData
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, require
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientUpdate, State
@@ -32,6 +33,9 @@ from fedreid_pl.functional.secret_noise import SecretStream, new_key
 
 if TYPE_CHECKING:
     from fedreid_pl.federation.server.context import RoundContext
+
+
+_require = partial(require, "callbacks.differential_privacy")
 
 
 class DifferentialPrivacy(FederationCallback):
@@ -294,8 +298,3 @@ def _with_the_absent(
 
 def _is_parameter(federation: RoundContext, name: str, state: Mapping[str, torch.Tensor]) -> bool:
     return name not in federation.buffer_names and state[name].is_floating_point()
-
-
-def _require(holds: bool, key: str, value: object, bound: str) -> None:
-    if not holds:
-        raise FedReIDError(f"callbacks.differential_privacy.{key}={value}: must be {bound}")

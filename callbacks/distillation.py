@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.augmentation import crop_and_flip, normalize
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.images import ImageSource
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, require
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.forward import ForwardPass
@@ -25,7 +26,7 @@ from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.distillation import distillation_loss, mean_feature
 from fedreid_pl.functional.finite import first_not_finite
-from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators
+from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators, undisturbed
 from fedreid_pl.models.exchange import exchanges_all
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 """Public images (uint8) held at a time; every teacher is loaded once for all of them."""
+
+
+_require = partial(require, "callbacks.distillation")
 
 
 class Batch(NamedTuple):
@@ -124,7 +128,7 @@ class Distillation(FederationCallback):
         server = federation.server
         student = server.network(0)
         student.load_state_dict(federation.models["global"])
-        with torch.random.fork_rng(devices=[server.device] if server.device.type == "cuda" else []):
+        with undisturbed(server.device):
             loss = float(server.agree({"loss": self._distil(federation, student, updates)})["loss"])
         state = server.agree(student.state_dict())
         student.zero_grad(set_to_none=True)
@@ -199,8 +203,3 @@ def _public(federation: RoundContext) -> ImageSource:
     if federation.server.public is None:
         raise RuntimeError("this federation has no public images")
     return federation.server.public
-
-
-def _require(holds: bool, key: str, value: object, bound: str) -> None:
-    if not holds:
-        raise FedReIDError(f"callbacks.distillation.{key}={value}: must be {bound}")

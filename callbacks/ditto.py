@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +22,8 @@ from fedreid_pl.federation.client.stand_in import StandIn
 from fedreid_pl.federation.messages import State
 from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.fedprox import proximal_term
-from fedreid_pl.models.weights import copy_state
+from fedreid_pl.functional.randomness import undisturbed
+from fedreid_pl.models.weights import copied, copy_state
 
 
 class Ditto(FederationCallback):
@@ -83,8 +83,7 @@ class Ditto(FederationCallback):
     ) -> Tensor:
         """F_k(v_k) on the batch, and the proximal term."""
         assert self._personal is not None
-        cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):  # the federated model's dropout does not depend on the personal model
+        with undisturbed(pl_module.device):  # the federated model's dropout does not depend on the personal model
             scores = self._personal["head"](self._personal["backbone"](batch.images))
         loss = F.cross_entropy(scores, batch.labels, label_smoothing=pl_module.loss.label_smoothing)
         return loss + proximal_term(self._weights, self._start, self.lam) if self._weights else loss
@@ -105,10 +104,7 @@ class Ditto(FederationCallback):
     def client_state_dict(self) -> dict[str, Any]:
         """The personal model."""
         parts = {} if self._personal is None else self._personal.items()
-        return {
-            part: {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
-            for part, network in dict(parts).items()
-        }
+        return {part: copied(network.state_dict()) for part, network in dict(parts).items()}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
         """Takes the personal model back."""

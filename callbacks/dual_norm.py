@@ -25,7 +25,9 @@ from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stand_in import StandIn
 from fedreid_pl.federation.messages import State
 from fedreid_pl.federation.method import Method
+from fedreid_pl.functional.randomness import undisturbed
 from fedreid_pl.models.batch_norm import norm_names
+from fedreid_pl.models.weights import copied
 
 
 class DualNorm(FederationCallback):
@@ -97,8 +99,7 @@ class DualNorm(FederationCallback):
         if self._private is None:
             return None
         own = {**dict(self._private.named_parameters()), **dict(self._private.named_buffers())}
-        cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):  # dropout of the pass with the exchanged set is FedPav's
+        with undisturbed(pl_module.device):  # dropout of the pass with the exchanged set is FedPav's
             scores = pl_module.head(functional_call(pl_module.backbone, own, (batch.images,)))
         return self.weight * F.cross_entropy(scores, batch.labels, label_smoothing=pl_module.loss.label_smoothing)
 
@@ -115,8 +116,7 @@ class DualNorm(FederationCallback):
         """The private set."""
         if self._private is None:
             return {}
-        state = self._private.state_dict()
-        return {"private": {name: value.detach().to("cpu", copy=True) for name, value in state.items()}}
+        return {"private": copied(self._private.state_dict())}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
         """Takes the private set back."""

@@ -23,6 +23,7 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stand_in import StandIn
 from fedreid_pl.federation.method import Method
+from fedreid_pl.functional.randomness import undisturbed
 from fedreid_pl.models.weights import copy_state
 
 
@@ -97,8 +98,7 @@ class FedBabu(FederationCallback):
         """Cross-entropy of the copy on the batch."""
         if self._personal is None:
             return None
-        cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):  # the federated model's dropout does not depend on the copy
+        with undisturbed(pl_module.device):  # the federated model's dropout does not depend on the copy
             scores = self._personal["head"](self._personal["backbone"](batch.images))
         return F.cross_entropy(scores, batch.labels, label_smoothing=pl_module.loss.label_smoothing)
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,8 +22,8 @@ from fedreid_pl.federation.client.stand_in import StandIn
 from fedreid_pl.federation.messages import State
 from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.fedreid_decentralised import expert_divergence, start_of_expert
-from fedreid_pl.functional.randomness import generator
-from fedreid_pl.models.weights import copy_state
+from fedreid_pl.functional.randomness import generator, undisturbed
+from fedreid_pl.models.weights import copied, copy_state
 
 
 class FedReIDDecentralised(FederationCallback):
@@ -100,8 +99,7 @@ class FedReIDDecentralised(FederationCallback):
     ) -> Tensor:
         """CE(e_k) + weight * T^2 KL(e_k || g)."""
         assert self._expert is not None
-        cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):  # the federated model's dropout does not depend on the expert
+        with undisturbed(pl_module.device):  # the federated model's dropout does not depend on the expert
             scores = self._expert["head"](self._expert["backbone"](batch.images))
         loss = F.cross_entropy(scores, batch.labels, label_smoothing=pl_module.loss.label_smoothing)
         if self.weight:
@@ -120,10 +118,7 @@ class FedReIDDecentralised(FederationCallback):
     def client_state_dict(self) -> dict[str, Any]:
         """The expert."""
         parts = {} if self._expert is None else self._expert.items()
-        return {
-            part: {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
-            for part, network in dict(parts).items()
-        }
+        return {part: copied(network.state_dict()) for part, network in dict(parts).items()}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
         """Takes the expert back."""

@@ -22,7 +22,7 @@ from fedreid_pl.federation.messages import State
 from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.moon import model_contrastive_loss
 from fedreid_pl.models.embedder import embeddings_of
-from fedreid_pl.models.weights import copy_state
+from fedreid_pl.models.weights import copied, copy_state
 
 
 class Moon(FederationCallback):
@@ -87,8 +87,7 @@ class Moon(FederationCallback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The trained model is the next turn's previous one."""
         if self.mu:
-            state = pl_module.backbone.state_dict()
-            self._previous = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+            self._previous = copied(pl_module.backbone.state_dict())
 
     def client_state_dict(self) -> dict[str, Any]:
         """The model of this turn's end."""

@@ -21,8 +21,9 @@ from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, RejectedUpdate, State
 from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.aggregation import normalize_weights
-from fedreid_pl.functional.randomness import derive_seed, seed_generators
+from fedreid_pl.functional.randomness import derive_seed, seed_generators, undisturbed
 from fedreid_pl.functional.reweighting import client_weights, clip_weights, cosine_distance, mix_weights
+from fedreid_pl.models.weights import copied
 
 MOVING, FIXED = "cosine_distance", "cosine_distance_fixed"
 """Names of d_k with the statistics that training left, and with those of before."""
@@ -184,7 +185,7 @@ class Reweighting(FederationCallback):
             return
         moved = {PREFIX + name: value for name, value in pl_module.backbone.named_buffers()}
         asked = [name for name in moved if name in pl_module.job.extras]
-        pl_module.outbox.extras |= {name: moved[name].detach().to("cpu", copy=True) for name in asked}
+        pl_module.outbox.extras |= copied({name: moved[name] for name in asked})
         _set_buffers(pl_module, self._statistics)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -208,7 +209,7 @@ class Reweighting(FederationCallback):
         if self.probe == "eval":
             return _logits(pl_module, self._probe)
         device, training = pl_module.device, moment == "after" or "probe_first" not in pl_module.job.config
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with undisturbed(device):
             seed_generators(derive_seed(pl_module.job.config["probe_seed"], moment))
             return _logits(pl_module, self._probe, training)
 

@@ -25,6 +25,7 @@ from fedreid_pl.functional.snr import causality_loss
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.restitution import Parts
 from fedreid_pl.models.stages import check_not_compiled
+from fedreid_pl.models.weights import copied
 
 
 class SNR(FederationCallback):
@@ -123,8 +124,7 @@ class SNR(FederationCallback):
         """The classifiers."""
         if self._classifiers is None:
             return {"classifiers": self._kept} if self._kept else {}
-        state = self._classifiers.state_dict()
-        return {"classifiers": {name: value.detach().to("cpu", copy=True) for name, value in state.items()}}
+        return {"classifiers": copied(self._classifiers.state_dict())}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
         """Takes them back."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytorch_lightning as pl
@@ -20,7 +21,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.augmentation import normalize
 from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.data.federated import FederatedData
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, require
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.client.stylist import Stylist
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from fedreid_pl.federation.server.context import RoundContext
 
 ACCEPTED = "sscu_accepted"
+
+
+_require = partial(require, "callbacks.sscu")
 
 
 class SSCU(FederationCallback):
@@ -92,17 +96,13 @@ class SSCU(FederationCallback):
         style_statistics: Literal["deviation", "variance"] = "deviation",
         least_probability: float = 0.0,
     ) -> None:
-        weights = {"weight": weight, "diversity": diversity, "authenticity": authenticity}
-        for option, value in weights.items():
-            _require(0 <= value < math.inf, option, value, "a finite number, at least 0")
         _require(0 <= memory <= 1, "memory", memory, "from 0 to 1")
         _require(0 <= momentum < 1, "momentum", momentum, "at least 0 and below 1")
         _require(0 < temperature < math.inf, "temperature", temperature, "a finite number above 0")
-        _require(first_round >= 1, "first_round", first_round, "at least 1")
-        _require(0 <= least_probability < 1, "least_probability", least_probability, "at least 0 and below 1")
         self.memory, self.momentum, self.temperature = memory, momentum, temperature
-        self.weight, self.diversity, self.authenticity, self.first_round = weight, diversity, authenticity, first_round
-        self._stylist = Stylist("sscu", style_statistics, least_probability)
+        self._stylist = Stylist(
+            "sscu", weight, diversity, authenticity, first_round, style_statistics, least_probability
+        )
         self._accepted = 0  # at the server: the last round that improved; at a client: the round of `_candidate`
         self._best = -1.0
         self._prototypes: Tensor | None = None
@@ -148,9 +148,7 @@ class SSCU(FederationCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Makes the expert and the transformation, or takes up those of the client's last turn."""
         if stage == "fit":
-            size = trainer.datamodule.config  # type: ignore[attr-defined]
-            styled = pl_module.job.round >= self.first_round and bool(self.weight + self.diversity + self.authenticity)
-            self._stylist.begin(pl_module, (size.height, size.width), styled)
+            self._stylist.begin(trainer, pl_module)
             pl_module.classification_weight = 1.0 - self.memory
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -170,19 +168,9 @@ class SSCU(FederationCallback):
         stylist = self._stylist
         loss = self._remembered(features, batch)
         loss = loss + stylist.expert_loss(pl_module, batch, lambda *parts: self._expert_loss(pl_module, batch, *parts))
-        if stylist.style is None:
-            return loss
-        view = stylist.view(batch.images)
-        if self.weight or self.memory:
-            before, styled, scores = pl_module.second_pass(view)
-            loss = loss + self.weight * pl_module.supervised_loss(batch.labels, before, scores)
-            self._move(styled, batch.labels)
-        if self.diversity:
-            distance = stylist.style_distance(batch.images)
-            loss = loss + self.diversity * (2 * distance.detach() - distance)  # see `dacs`
-        if self.authenticity:
-            loss = loss + self.authenticity * stylist.authenticity(pl_module, batch.images, view)
-        return loss
+        return stylist.style_losses(
+            pl_module, batch, loss, partial(self._move, labels=batch.labels) if self.memory else None
+        )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps aside what the turn made of the prototypes."""
@@ -233,8 +221,3 @@ def _first_prototypes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Ten
     pl_module.backbone.train(mode)
     features, labels = (torch.cat(values) for values in zip(*parts, strict=True))
     return prototypes_of(features, labels, data.num_identities)
-
-
-def _require(holds: bool, option: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise FedReIDError(f"callbacks.sscu.{option}={value}: must be {wanted}")

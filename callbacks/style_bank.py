@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from fedreid_pl.client import ReIDClient
 from fedreid_pl.data.augmentation import MEAN, STD
 from fedreid_pl.data.batch import TrainBatch
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import require
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import Capability
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, DeclaredTensor, RejectedUpdate
@@ -43,6 +44,9 @@ NAME, ASK = "style_bank", "style_bank_ask"
 MOST_STYLES = 64
 """Styles that one client may send."""
 MOST_CLIENTS = 4096
+
+
+_require = partial(require, "callbacks.style_bank")
 
 
 class StyleBank(FederationCallback):
@@ -243,8 +247,3 @@ def _largest(groups: Tensor) -> Tensor:
     rank = torch.empty_like(counts)
     rank[counts.argsort(descending=True, stable=True)] = torch.arange(len(counts))
     return rank.clamp(max=MOST_STYLES - 1)[places]
-
-
-def _require(holds: bool, option: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise FedReIDError(f"callbacks.{NAME}.{option}={value}: must be {wanted}")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from fedreid_pl.config import LossConfig, OptimConfig
 from fedreid_pl.data.batch import TrainBatch
 from fedreid_pl.functional.batch_part import current_part, working_on
-from fedreid_pl.functional.randomness import derive_seed, seed_generators
+from fedreid_pl.functional.randomness import derive_seed, seed_generators, undisturbed
 from fedreid_pl.functional.schedule import rate_factor
 from fedreid_pl.functional.triplet import batch_hard_triplet
 from fedreid_pl.metrics.retrieval import RankedSets
@@ -176,8 +176,7 @@ class ReIDClient(TestedModule):
         The normalised images `[B, 3, H, W]` go through the model that is trained; BatchNorm sees them. Dropout draws
         numbers of its own, so that the step's other numbers do not depend on it.
         """
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):
+        with undisturbed(self.device):
             seed_generators(derive_seed(self.seed, "second pass", self._passes))
             embeddings, features = embeddings_of(self.backbone, images)
         self._passes += 1

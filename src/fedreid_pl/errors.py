@@ -16,6 +16,22 @@ class FedReIDError(Exception):
         super().__init__(visible(" ".join(message.splitlines())))
 
 
+def require(section: str, holds: bool, key: str, value: object, wanted: str) -> None:
+    """Refuses the value of an option.
+
+    Args:
+        section: where the option stands, such as `callbacks.distillation`.
+        holds: whether the value is one that can be used.
+        key, value: of the option.
+        wanted: what it has to be; continues "must be".
+
+    Raises:
+        FedReIDError: unless `holds`.
+    """
+    if not holds:
+        raise FedReIDError(f"{section}.{key}={value}: must be {wanted}")
+
+
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Categories of characters that are not seen, or turn the direction of reading, or drive a terminal."""
 

@@ -6,6 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import torch
 
 
@@ -40,3 +42,10 @@ def seed_generators(seed: int) -> None:
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
+
+
+def undisturbed(device: torch.device) -> AbstractContextManager[None]:
+    """Returns a context after which the generators of the processor and of `device` are as they were before."""
+    import torch
+
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])

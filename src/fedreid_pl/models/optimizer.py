@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedreid_pl.config import OptimConfig
 from fedreid_pl.models.clones import Clones
+from fedreid_pl.models.weights import copied
 
 
 def parameter_groups(backbone: nn.Module, head: nn.Module, clones: Clones, optim: OptimConfig) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def build_sgd(groups: list[dict[str, Any]], optim: OptimConfig, fused: bool) -> 
 def momentum_of(optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """Returns copies of SGD's momentum buffers, by parameter name; those that were never stepped are left out."""
     found = {name: optimizer.state.get(value, {}).get("momentum_buffer") for name, value in named}
-    return {name: value.detach().to("cpu", copy=True) for name, value in found.items() if value is not None}
+    return copied({name: value for name, value in found.items() if value is not None})
 
 
 def restore_momentum(

@@ -167,6 +167,11 @@ def copy_state(state: Mapping[str, Tensor], network: nn.Module) -> None:
         value.copy_(state[name])
 
 
+def copied(state: Mapping[str, Tensor]) -> State:
+    """Returns copies of tensors on the CPU, without gradients, which later steps do not change."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+
+
 def _imagenet(name: str) -> Mapping[str, Tensor]:
     hint = "give a file with model.weights=PATH, or go without with model.weights=none"
     if name == "small":

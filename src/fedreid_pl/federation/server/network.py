@@ -11,6 +11,7 @@ from fedreid_pl.data.augmentation import normalize
 from fedreid_pl.data.images import ImageSource
 from fedreid_pl.federation.forward import ForwardPass, features_of
 from fedreid_pl.federation.messages import State
+from fedreid_pl.models.weights import copied
 
 
 class ServerNetwork:
@@ -67,7 +68,7 @@ class ServerNetwork:
 
     def agree(self, state: Mapping[str, Tensor]) -> State:
         """The first process's copy of `state`, on the CPU, in every process: equal bits whatever the devices."""
-        result = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+        result = copied(state)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             for name, value in result.items():
                 shared = value.to(self.device)
