@@ -125,7 +125,7 @@ def _main(words: Sequence[str]) -> int:
 
 def planned(arguments: argparse.Namespace, rows: Sequence[Row]) -> list[Run]:
     """The runs that are asked for, seed by seed, so that what is done first can be compared; without those done."""
-    methods = [name for name in arguments.methods or METHODS]
+    methods = list(arguments.methods or METHODS)
     if arguments.best:
         chosen = best_methods(rows, arguments.best, arguments.rounds)
         methods = [BASELINE, CONTROL, *chosen]

@@ -84,28 +84,6 @@ def best_methods(rows: Sequence[Row], count: int, rounds: int) -> list[str]:
     return sorted(means, key=lambda name: -means[name])[:count]
 
 
-def differences(rows: Sequence[Row], metric: str) -> dict[str, Difference]:
-    """By method the paired difference to FedPav: one value per seed, the mean over the targets that both have.
-
-    A seed counts where both have every target. The verdicts are after Holm's correction over all methods.
-    """
-    targets = {row.target for row in rows}
-    base = {(row.target, row.seed): row for row in _of(rows, BASELINE)}
-    found = {}
-    for name in _methods(rows):
-        if name == BASELINE:
-            continue
-        own = {(row.target, row.seed): row for row in _of(rows, name)}
-        by_seed = []
-        for seed in sorted({seed for _, seed in own}):
-            pairs = [(own.get((target, seed)), base.get((target, seed))) for target in targets]
-            if all(one is not None and two is not None for one, two in pairs):
-                by_seed.append(fmean(_metric(one, metric) - _metric(two, metric) for one, two in pairs))
-        if by_seed:
-            found[name] = paired_difference(by_seed)
-    return family(found)
-
-
 def whole(rows: Sequence[Row]) -> list[Row]:
     """The rows of every method's and seed's runs that have all targets: means over others cannot be compared."""
     targets = {row.target for row in rows}
@@ -113,6 +91,22 @@ def whole(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         found.setdefault((row.method, row.seed, row.rounds), set()).add(row.target)
     return [row for row in rows if found[row.method, row.seed, row.rounds] == targets]
+
+
+def differences(rows: Sequence[Row], metric: str) -> dict[str, Difference]:
+    """By method the paired difference to FedPav: one value per seed, the mean over the targets.
+
+    A seed counts where both have every target. The verdicts are after Holm's correction over all methods.
+    """
+    scores: dict[str, dict[int, list[float]]] = {}
+    for row in whole(rows):
+        scores.setdefault(row.method, {}).setdefault(row.seed, []).append(_metric(row, metric))
+    base = scores.pop(BASELINE, {})
+    pairs = {
+        name: [fmean(own[seed]) - fmean(base[seed]) for seed in sorted(own) if seed in base]
+        for name, own in scores.items()
+    }
+    return family({name: paired_difference(values) for name, values in pairs.items() if values})
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -208,8 +202,7 @@ def _validated(row: Row) -> float:
     return row.mAP_last if row.mAP_validated is None else row.mAP_validated
 
 
-def _metric(row: Row | None, name: str) -> float:
-    assert row is not None
+def _metric(row: Row, name: str) -> float:
     value = getattr(row, name)
     assert value is not None
     return float(value)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import support
+from end_to_end.two_processes import in_two_processes, reports_of
 
 from fedreid_pl.cli import main
 
@@ -23,23 +22,12 @@ def ddp_run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two rounds by two processes, in `run`, and what each process reported."""
     folder = tmp_path_factory.mktemp("ddp")
     words = support.quick(tiny_root, folder / "run", "exp=fedpav_rw", *DDP)
-    probe = Path(__file__).with_name("ddp_probe.py")
-    experiments = folder / "experiments.json"
-    experiments.write_text(json.dumps({"fedpav_rw": words}))
-    done = subprocess.run(
-        [sys.executable, str(probe), str(folder), str(experiments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    (folder / "stderr.txt").write_text(done.stderr)
+    (folder / "stderr.txt").write_text(in_two_processes(folder, {"fedpav_rw": words}, seconds=300))
     return folder
 
 
 def test_all_ranks_end_with_identical_bits_and_only_the_first_writes(ddp_run: Path) -> None:
-    first, second = (json.loads((ddp_run / f"rank{rank}.json").read_text())["fedpav_rw"] for rank in (0, 1))
+    first, second = (report["fedpav_rw"] for report in reports_of(ddp_run))
     assert first["digest"] == second["digest"]
     assert first["history"] == second["history"]
     assert first["written"] and not second["written"]

@@ -4,15 +4,13 @@ come in a random order, and in two processes; always the same bits."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import support
 from end_to_end.remote_clients import ClientProcess, Interruption, RemoteEngine
+from end_to_end.two_processes import in_two_processes, reports_of
 
 from fedreid_pl import parts
 from fedreid_pl.cli import main
@@ -90,17 +88,8 @@ def test_two_processes_agree_on_every_bit_of_every_experiment(tiny_root: Path, t
     for exp in EXPERIMENTS:
         more = ["trainer.devices=2", "trainer.strategy=ddp"]
         experiments[exp] = [*words(exp, tiny_root, tmp_path / exp)[1:], *more]
-    (tmp_path / "experiments.json").write_text(json.dumps(experiments))
-    script = Path(__file__).with_name("ddp_probe.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(tmp_path / "experiments.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    in_two_processes(tmp_path, experiments, seconds=1200)
+    ranks = reports_of(tmp_path)
     assert set(ranks[0]) == set(experiments)
     for exp in experiments:
         one, other = (rank[exp] for rank in ranks)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import support
+from end_to_end.interrupted import assert_distance_weights, assert_resumes
 from end_to_end.test_ddp_equals_one import distance
+from end_to_end.two_processes import in_two_processes, reports_of
 
 from fedreid_pl.config import compose
-from fedreid_pl.engines import sequential
-from fedreid_pl.engines.sequential import SequentialEngine
 from fedreid_pl.experiment import train
 from fedreid_pl.federation.storage import read_state
 from fedreid_pl.models.weights import build_backbone
@@ -29,23 +25,6 @@ KINDS = {
     "small last batch, recalibrate": ["batch_size=6", "callbacks.backbone_sync.batch_norm=recalibrate"],
     "local, distance weights": ["callbacks.backbone_sync.batch_norm=local", "callbacks.reweighting.by=cosine_distance"],
 }
-
-
-class Interruption(BaseException):
-    """Stops a run in the middle of a round."""
-
-
-class Stopped(SequentialEngine):
-    """Stops after five turns of training: in the second round, after two of three clients."""
-
-    turns = 0
-
-    def fit(self, jobs: Iterable[Any]) -> Iterator[Any]:
-        for outcome in super().fit(jobs):
-            yield outcome
-            type(self).turns += 1
-            if self.turns == 5:
-                raise Interruption
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -61,28 +40,9 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(
         words = support.quick(tiny_root, folder, f"exp={exp}", *more, "evaluate_every=2", "trainer.accelerator=cpu")
         return train(compose(words), folder)
 
-    straight = run(tmp_path / "straight")
-    with monkeypatch.context() as patched:
-        patched.setattr(sequential, "SequentialEngine", Stopped)
-        patched.setattr(Stopped, "turns", 0)
-        with pytest.raises(Interruption):
-            run(tmp_path / "resumed")
-    assert not (tmp_path / "resumed" / "checkpoints" / "round-00002.ckpt").exists()
-    resumed = run(tmp_path / "resumed")
-    support.assert_equal(resumed.context.models, straight.context.models)
-    assert resumed.context.history.to_csv() == straight.context.history.to_csv()
-    kept = [
-        {path.relative_to(folder): path for path in folder.rglob("clients/*/*.pt")} for folder in tmp_path.iterdir()
-    ]
-    assert kept[0].keys() == kept[1].keys() and len(kept[0]) >= 3
-    for name, path in kept[0].items():
-        states = [read_state(path), read_state(kept[1][name])]
-        for state in states:
-            state.pop("turn")
-        support.assert_equal(*states, str(name))
+    straight = assert_resumes(run, tmp_path, monkeypatch)
     if "distance" in kind:
-        weights = straight.context.weights
-        assert sum(weights.values()) == pytest.approx(1) and len(set(weights.values())) == 3
+        assert_distance_weights(straight.context.weights)
 
 
 WORDS = ("rounds=2", "evaluate_every=2", "optim.lr_backbone=0.0001", "optim.lr_head=0.0001", "trainer.accelerator=cpu")
@@ -101,16 +61,7 @@ def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         exp: support.quick(tiny_root, folder / exp, f"exp={exp}", *WORDS, *STRONG.get(exp, []), "trainer.devices=2")
         for exp in METHODS
     }
-    (folder / "experiments.json").write_text(json.dumps(runs))
-    probe = Path(__file__).with_name("ddp_probe.py")
-    done = subprocess.run(
-        [sys.executable, str(probe), str(folder), str(folder / "experiments.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes(folder, runs)
     return folder
 
 
@@ -118,7 +69,7 @@ def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("exp", METHODS)
 def test_two_processes_train_the_models_of_one(exp: str, in_two: Path, tiny_root: Path, tmp_path: Path) -> None:
     """The federated model and what every client keeps, up to rounding; both processes to the bit."""
-    ranks = [json.loads((in_two / f"rank{rank}.json").read_text())[exp] for rank in (0, 1)]
+    ranks = [report[exp] for report in reports_of(in_two)]
     assert ranks[0]["digest"] == ranks[1]["digest"] and ranks[0]["history"] == ranks[1]["history"]
     config = compose(support.quick(tiny_root, tmp_path, f"exp={exp}", *WORDS, *STRONG.get(exp, [])))
     one = train(config, tmp_path).context.models["global"]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import support
+from end_to_end.interrupted import assert_distance_weights, assert_resumes
 from end_to_end.test_ddp_equals_one import distance
-from end_to_end.test_personal_methods import Interruption, Stopped
+from end_to_end.two_processes import in_two_processes, reports_of
 
 from fedreid_pl.config import compose
-from fedreid_pl.engines import sequential
 from fedreid_pl.experiment import train
 from fedreid_pl.federation.storage import read_state
 from fedreid_pl.models.weights import build_backbone
@@ -64,29 +61,10 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(
     def run(folder: Path) -> Any:
         return train(compose(words(exp, kind, tiny_root, folder)), folder)
 
-    straight = run(tmp_path / "straight")
+    straight = assert_resumes(run, tmp_path, monkeypatch)
     assert exp in straight.callbacks
-    with monkeypatch.context() as patched:
-        patched.setattr(sequential, "SequentialEngine", Stopped)
-        patched.setattr(Stopped, "turns", 0)
-        with pytest.raises(Interruption):
-            run(tmp_path / "resumed")
-    assert not (tmp_path / "resumed" / "checkpoints" / "round-00002.ckpt").exists()
-    resumed = run(tmp_path / "resumed")
-    support.assert_equal(resumed.context.models, straight.context.models)
-    assert resumed.context.history.to_csv() == straight.context.history.to_csv()
-    kept = [
-        {path.relative_to(folder): path for path in folder.rglob("clients/*/*.pt")} for folder in tmp_path.iterdir()
-    ]
-    assert kept[0].keys() == kept[1].keys() and len(kept[0]) >= 3
-    for name, path in kept[0].items():
-        states = [read_state(path), read_state(kept[1][name])]
-        for state in states:
-            state.pop("turn")
-        support.assert_equal(*states, str(name))
     if "distance" in kind:
-        weights = straight.context.weights
-        assert sum(weights.values()) == pytest.approx(1) and len(set(weights.values())) == 3
+        assert_distance_weights(straight.context.weights)
 
 
 WORDS = ("rounds=2", "evaluate_every=2", "optim.lr_backbone=0.0001", "optim.lr_head=0.0001", "trainer.accelerator=cpu")
@@ -97,21 +75,10 @@ def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every method trained by two processes, in a folder of its name, and what each process reported."""
     folder = tmp_path_factory.mktemp("two")
     runs = {
-        exp: support.quick(
-            tiny_root, folder / exp, f"exp={exp}", *WORDS, *more, *OF_A_PART.get(exp, []), "trainer.devices=2"
-        )
-        for exp, more in METHODS.items()
+        exp: support.quick(tiny_root, folder / exp, f"exp={exp}", *WORDS, *acting(exp), "trainer.devices=2")
+        for exp in METHODS
     }
-    (folder / "experiments.json").write_text(json.dumps(runs))
-    probe = Path(__file__).with_name("ddp_probe.py")
-    done = subprocess.run(
-        [sys.executable, str(probe), str(folder), str(folder / "experiments.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes(folder, runs)
     return folder
 
 
@@ -119,11 +86,9 @@ def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("exp", list(METHODS))
 def test_two_processes_train_the_model_of_one(exp: str, in_two: Path, tiny_root: Path, tmp_path: Path) -> None:
     """Up to rounding, partners and styles of other processes' images among it; both processes to the bit."""
-    ranks = [json.loads((in_two / f"rank{rank}.json").read_text())[exp] for rank in (0, 1)]
+    ranks = [report[exp] for report in reports_of(in_two)]
     assert ranks[0]["digest"] == ranks[1]["digest"] and ranks[0]["history"] == ranks[1]["history"]
-    config = compose(
-        support.quick(tiny_root, tmp_path / "one", f"exp={exp}", *WORDS, *METHODS[exp], *OF_A_PART.get(exp, []))
-    )
+    config = compose(support.quick(tiny_root, tmp_path / "one", f"exp={exp}", *WORDS, *acting(exp)))
     one = train(config, tmp_path / "one").context.models["global"]
     two = read_state(in_two / exp / "checkpoints" / "round-00002.ckpt")["models"]["global"]
     plain = compose(support.quick(tiny_root, tmp_path / "plain", "exp=fedpav", *WORDS))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from engines.ray_nodes import end, environment_of, start_head, start_node
+from engines.ray_nodes import short as short
 from engines.test_ray import assert_same_run, words
 
 from fedreid_pl.cli import main
@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors"),
 ]
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
 def until(holds: Callable[[], object], seconds: float = 400.0) -> None:
@@ -42,35 +41,11 @@ class Nodes:
     """
 
     def __init__(self, folder: Path, own: Path) -> None:
-        self.environment = {
-            **os.environ,
-            "RAY_TMPDIR": str(own),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_worker_niceness": "0",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": "a" * 64,
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-        options = ["--num-cpus=1", "--num-gpus=0", "--disable-usage-stats", "--block"]
-        self.processes = []
-        head = self._start(folder / "one", "--head", "--port=0", "--include-dashboard=false", *options)
-        line = next(line for line in head.stdout or () if "ray start --address=" in line)
-        found = re.search(r"--address='([^']+)'", line)
-        assert found
-        self.address = found[1]
-        self.second = self._start(folder / "two", f"--address={self.address}", *options)
+        self.environment = environment_of(own)
+        head, self.address = start_head(self.environment, folder / "one", "--num-cpus=1")
+        self.second = start_node(self.environment, folder / "two", f"--address={self.address}", "--num-cpus=1")
+        self.processes = [head, self.second]
         assert any("Ray runtime started" in line for line in self.second.stdout or ()), "the second node did not start"
-
-    def _start(self, place: Path, *words: str) -> subprocess.Popen:
-        place.mkdir(parents=True)
-        command = [*RAY, "start", *words]
-        process = subprocess.Popen(
-            command, cwd=place, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        self.processes.append(process)
-        return process
 
     def lose_the_second(self) -> None:
         """SIGKILL for the second node's raylet."""
@@ -87,17 +62,7 @@ class Nodes:
 
     def close(self) -> None:
         """Ends both."""
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            process.wait(30)
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A folder whose path is short enough for Ray's sockets."""
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+        end(self.processes)
 
 
 @pytest.fixture

@@ -12,14 +12,11 @@ Memory is the process's own (`RssAnon`): its peak while messages are read, above
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import sys
-import tempfile
 import threading
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import support
 import torch
 from hostile.payloads import MAKERS, Maker, altered, flip
+from reliability.reported import reported
 from silos.parties import make_parties, make_service
 from silos.rounds import Rounds
 from silos.signing import Coordinator
@@ -191,17 +189,7 @@ def memory(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    options = {"count": "10000", "seed": "0", "json": "", "table": ""}
-    options |= dict(word.split("=", 1) for word in sys.argv[1:])
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        report = attack(int(options["count"]), int(options["seed"]), Path(name))
-    if options["json"]:
-        Path(options["json"]).write_text(json.dumps(report, indent=1))
-    if options["table"]:
-        Path(options["table"]).write_text(table(report) + "\n")
-    print(table(report))
+    report = reported(attack, table)
     print(memory(report))
     for case in report["wrong"][:30]:
         print(f"\n{case['who']}: {case['maker']}: {case['case']}\n{case['outcome']}")

@@ -8,13 +8,10 @@ a message of one line.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import sys
-import tempfile
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +20,10 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import torch
 from reliability.bad_files import FILES
 from reliability.bad_messages import UPDATES
 from reliability.bad_words import WORDS
+from reliability.reported import reported
 
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.messages import RejectedUpdate
@@ -85,17 +82,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    options = {"count": "10000", "seed": "0", "json": "", "table": ""}
-    options |= dict(word.split("=", 1) for word in sys.argv[1:])
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        report = flood(int(options["count"]), int(options["seed"]), Path(name))
-    if options["json"]:
-        Path(options["json"]).write_text(json.dumps(report, indent=1))
-    if options["table"]:
-        Path(options["table"]).write_text(table(report) + "\n")
-    print(table(report))
+    report = reported(flood, table)
     for case in report["wrong"][:30]:
         print(f"\n{case['outcome']}: {case['maker']}: {case['case']}\n{case['detail']}")
     sys.exit(1 if report["wrong"] else 0)
