@@ -113,18 +113,18 @@ def paired_values(
     experiments: Experiments, first: str, second: str, targets: Sequence[str], metric: str
 ) -> list[float]:
     """One difference, second less first, for every seed and split in which both have every target, in their order."""
-    mine, theirs = (_by_draw(experiments[label], targets, metric) for label in (second, first))
-    return [fmean(mine[draw]) - fmean(theirs[draw]) for draw in mine if draw in theirs]
+    mine, theirs = (_means(experiments[label], targets, metric, "last") for label in (second, first))
+    return [mine[draw] - theirs[draw] for draw in mine if draw in theirs]
 
 
-def _by_draw(results: Sequence[Result], targets: Sequence[str], metric: str) -> dict[tuple, list[float]]:
+def _means(results: Sequence[Result], targets: Sequence[str], metric: str, which: str) -> dict[tuple, float]:
+    """Means over the targets, of the seeds and splits that have all of them."""
     found: dict[tuple, dict[str, float]] = {}
     for result in results:
         for target in result.tests("unseen"):
-            value = unseen_score(result, target, metric, "last")
-            if value is not None:
+            if (value := unseen_score(result, target, metric, which)) is not None:
                 found.setdefault(result.run.draw, {})[target] = value
-    return {draw: list(scores.values()) for draw, scores in found.items() if set(scores) == set(targets)}
+    return {draw: fmean(scores.values()) for draw, scores in found.items() if set(scores) == set(targets)}
 
 
 def _cells(results: Sequence[Result], target: str) -> list[Cell | None]:
@@ -148,16 +148,9 @@ def _rest(results: Sequence[Result]) -> list[Cell | None]:
 
 
 def _mean_cells(results: Sequence[Result], targets: Sequence[str]) -> list[Cell | None]:
-    """Means over the targets, of the seeds and splits that have all of them."""
-    columns: list[Cell | None] = []
-    for key, _ in SHOWN:
-        for metric in ("rank1", "mAP"):
-            by_draw: dict[tuple, list[float]] = {}
-            for result in results:
-                for target in result.tests("unseen"):
-                    if (value := unseen_score(result, target, metric, key)) is not None:
-                        by_draw.setdefault(result.run.draw, []).append(value)
-            columns.append(spread(fmean(values) for values in by_draw.values() if len(values) == len(targets)))
+    columns = [
+        spread(_means(results, targets, metric, key).values()) for key, _ in SHOWN for metric in ("rank1", "mAP")
+    ]
     return [*columns, None, None, None, None]
 
 
