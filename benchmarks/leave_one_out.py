@@ -196,7 +196,7 @@ def append(row: Row, path: Path) -> None:
 def train(runs: Iterable[Run], jobs: int, path: Path) -> int:
     """Trains at most `jobs` runs at once, each with one thread; returns how many failed."""
     waiting, children, failed = list(runs), {}, 0
-    total, started = len(waiting), time.monotonic()
+    total, begin = len(waiting), time.monotonic()
     try:
         while waiting or children:
             while waiting and len(children) < jobs:
@@ -214,7 +214,7 @@ def train(runs: Iterable[Run], jobs: int, path: Path) -> int:
                 append(measured(run), path)
                 shutil.rmtree(run.folder)
                 done = total - len(waiting) - len(children)
-                left = (time.monotonic() - started) / done * (total - done)
+                left = (time.monotonic() - begin) / done * (total - done)
                 print(f"{done} of {total}: {' '.join(map(str, run.key))}; {left / 60:.0f} min left", file=sys.stderr)
             time.sleep(0.2)
     finally:
