@@ -1,4 +1,7 @@
-"""Federated algorithms, one file each; the file's name is its key under `callbacks` in a configuration."""
+"""Federated algorithms, one file each; the file's name is its key under `callbacks` in a configuration.
+
+Other installed packages add callbacks by entry points of the group `fedreid_pl.callbacks`.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,33 @@ from fedreid_pl.config.values import fitting
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import LOOP, SEQUENTIAL, Part, check_combination, check_names
+from fedreid_pl.installed import check_not_shipped, installed_names, load_installed
 
 
 def known_callbacks() -> list[str]:
-    """Names of the algorithms in this package, sorted."""
+    """Returns the names of the shipped algorithms, sorted; `installed.installed_names` has those of other packages."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def find_callback(name: str) -> type[FederationCallback]:
-    """The one `FederationCallback` class that `fedreid_pl/callbacks/<name>.py` defines.
+    """Returns the `FederationCallback` class of a name.
+
+    It is the one that `fedreid_pl/callbacks/<name>.py` defines, or the one that an installed package adds by an entry
+    point of the group `fedreid_pl.callbacks`.
 
     Raises:
-        FedReIDError: if there is no such file.
+        FedReIDError: if there is neither, or an installed package adds a name that is shipped, or no callback class.
     """
-    if name not in known_callbacks():
-        raise FedReIDError(f"callbacks.{name}: no such callback{nearest(name, known_callbacks())}")
+    if name in known_callbacks():
+        check_not_shipped("callbacks", name)
+        kind = _shipped(name)
+    else:
+        kind = _installed(name)
+    check_names(kind)
+    return kind
+
+
+def _shipped(name: str) -> type[FederationCallback]:
     module = importlib.import_module(f"{__name__}.{name}")
     classes = [
         item
@@ -36,8 +51,21 @@ def find_callback(name: str) -> type[FederationCallback]:
     ]
     if len(classes) != 1:
         raise TypeError(f"{module.__file__}: has to define exactly one FederationCallback, found {len(classes)}")
-    check_names(classes[0])
     return classes[0]
+
+
+def _installed(name: str) -> type[FederationCallback]:
+    try:
+        kind = load_installed("callbacks", name)
+    except KeyError:
+        known = [*known_callbacks(), *installed_names("callbacks")]
+        raise FedReIDError(f"callbacks.{name}: no such callback{nearest(name, known)}") from None
+    if not (inspect.isclass(kind) and issubclass(kind, FederationCallback)):
+        raise FedReIDError(
+            f"callbacks.{name}: the entry point of an installed package names {kind!r}, which is no class derived from "
+            "FederationCallback"
+        )
+    return kind
 
 
 def callback_factory(

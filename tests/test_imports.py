@@ -16,10 +16,11 @@ import fedreid_pl.callbacks
 
 PACKAGE = Path(str(fedreid_pl.__file__)).parent
 CALLBACKS = Path(str(fedreid_pl.callbacks.__file__)).parent
-LEAVES = {"errors", "bounded", "config"}
+LEAVES = {"errors", "bounded", "config", "installed"}
 BELOW = {
     "errors": set(),
     "bounded": {"errors"},
+    "installed": {"errors"},
     "config": {"errors", "bounded"},
     "functional": {"errors"},
     "metrics": {"functional", *LEAVES},

@@ -21,20 +21,10 @@ def figure(words: list[str]) -> int:
     from fedreid_pl.reporting.figures.style import check_matplotlib
 
     check_matplotlib()
-    from fedreid_pl.comparison.report import report_of
-    from fedreid_pl.reporting.figures.plots import all_figures
-    from fedreid_pl.reporting.figures.style import drawing, save
+    from fedreid_pl.comparison.figures import write_figures
 
-    runs = report_of(folders)
     default = folders[0] / "figures" if len(folders) == 1 else Path("figures")
     place = Path(os.path.expanduser(options["out"])) if options.get("out") else default
-    count = 0
-    with drawing() as matplotlib_figure:
-        for number in columns:
-            suffix = "" if number == "1" else "-wide"
-            for name, drawn in all_figures(matplotlib_figure, runs.experiments, runs.standalone, int(number)):
-                count += len(save(drawn, place / f"{name}{suffix}"))
-    if not count:
-        raise FedReIDError(f"{folders[0]}: nothing has been measured yet; train for a round first")
-    print(f"{count} files in {place}")
+    files = write_figures(folders, place, map(int, columns))
+    print(f"{len(files)} files in {place}")
     return 0

@@ -1,4 +1,8 @@
-"""The registry of dataset layouts: every module in `fedreid_pl.data.readers` that defines `LAYOUT` or `LAYOUTS`."""
+"""The registry of dataset layouts: every module in `fedreid_pl.data.readers` that defines `LAYOUT` or `LAYOUTS`.
+
+Other installed packages add layouts by entry points of the group `fedreid_pl.layouts`; the name of the entry point is
+the layout's key.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from pathlib import Path
 
 from fedreid_pl.data import readers
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.installed import check_not_shipped, installed_names, load_installed
 
 __all__ = ["Layout", "ReadOptions", "find_layouts", "recognise_layout"]
 
@@ -37,4 +43,14 @@ def _collect() -> tuple[tuple[str, Layout], ...]:
             if layout.key in found:
                 raise RuntimeError(f"two readers have the layout {layout.key}; the second is {source.__name__}")
             found[layout.key] = layout
+    for key in found:
+        check_not_shipped("layouts", key)
+    for key in installed_names("layouts"):
+        layout = load_installed("layouts", key)
+        if not isinstance(layout, Layout) or layout.key != key:
+            raise FedReIDError(
+                f"layouts.{key}: the entry point of an installed package names {layout!r}, which is no Layout with the "
+                f"key {key}"
+            )
+        found[key] = layout
     return tuple(sorted(found.items()))

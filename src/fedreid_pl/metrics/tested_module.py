@@ -11,9 +11,20 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fedreid_pl.config import Config
 from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
 
 MOST_TIED = 0.01  # share of queries whose first match may tie with an image of somebody else without a warning
+
+
+def retrieval_options(config: Config) -> dict[str, Any]:
+    """Returns the arguments of `ReIDRetrieval` that a configuration stands for."""
+    return {
+        "keep_unmatched": config.data.keep_unmatched,
+        "ties": config.ties,
+        "single_shot": config.data.single_shot,
+        "seed": config.data.split_seed,
+    }
 
 
 class TestedModule(pl.LightningModule):

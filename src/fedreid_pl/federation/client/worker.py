@@ -23,6 +23,7 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedJob
 from fedreid_pl.functional.finite import first_not_finite
 from fedreid_pl.functional.randomness import derive_seed, generator, seed_generators
 from fedreid_pl.metrics.retrieval import RankedSets
+from fedreid_pl.metrics.tested_module import retrieval_options
 from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import Backbone, copy_state
@@ -221,15 +222,10 @@ class ClientWorker:
         datamodule.begin_turn(seed, str(tests).split("/") if tests else None)
         epochs_before = max(job.round - 1, 0) * config.epochs_per_round
         total_epochs = config.rounds * config.epochs_per_round
-        retrieval = {
-            "keep_unmatched": config.data.keep_unmatched,
-            "ties": config.ties,
-            "single_shot": config.data.single_shot,
-            "seed": config.data.split_seed,
-        }
         inspect = partial(self._look, job, trained) if self.look_at and job.config.get("inspect") else None
         module = ReIDClient(
-            *(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs, retrieval),
+            *(backbone, head, config.optim, epochs_before, job, config.loss, total_epochs),
+            retrieval_options=retrieval_options(config),
             inspect=inspect,
             compiled=self.compiled,
             optimizer_state=kept.get("optimizer") if config.optimizer_state == "keep" else None,

@@ -1,0 +1,35 @@
+"""The figures of runs for a paper, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fedreid_pl.comparison.report import report_of
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.reporting.figures.plots import all_figures
+from fedreid_pl.reporting.figures.style import check_matplotlib, drawing, save
+
+
+def write_figures(folders: Sequence[Path], place: Path, columns: Iterable[int] = (1, 2)) -> list[Path]:
+    """Draws the figures of a run, of a comparison or of several of either, and returns the files, PNG and PDF.
+
+    Args:
+        folders: of runs or comparisons.
+        place: the folder that the files go to.
+        columns: widths, in columns of a paper: 1, 2 or both. Files of two columns end in `-wide`.
+
+    Raises:
+        FedReIDError: if matplotlib is missing, a folder holds no run, or nothing has been measured yet.
+    """
+    check_matplotlib()
+    runs = report_of(folders)
+    files: list[Path] = []
+    with drawing() as matplotlib_figure:
+        for number in columns:
+            suffix = "" if number == 1 else "-wide"
+            for name, drawn in all_figures(matplotlib_figure, runs.experiments, runs.standalone, number):
+                files += save(drawn, place / f"{name}{suffix}")
+    if not files:
+        raise FedReIDError(f"{folders[0]}: nothing has been measured yet; train for a round first")
+    return files

@@ -1,0 +1,281 @@
+"""Training and reading runs from Python: what `fedreid-pl train`, `evaluate` and `figure` do, with tables as results.
+
+run = fedreid_pl.train("fedpav_rw", rounds=4)
+pandas.DataFrame(run.scores())
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from fedreid_pl.commands.words import run_folder
+from fedreid_pl.config import Config, compose
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.server.history import SCORED, statistics
+from fedreid_pl.reporting.records import RunRecord
+from fedreid_pl.reporting.records import read_run as read_record
+from fedreid_pl.retrieval.loading import load
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedreid_pl.data.federated import FederatedData
+    from fedreid_pl.reporting.tables import TransferScores
+    from fedreid_pl.retrieval.model import ReIDModel
+
+Row = dict[str, Any]
+"""One row of a table, by column. A list of rows is what `pandas.DataFrame` and `csv.DictWriter` take."""
+
+
+def train(exp: str | Path = "fedpav", data: str | Path | None = None, **settings: Any) -> Run:
+    """Trains an experiment in this process and returns its run.
+
+    The same as `fedreid-pl train exp=EXP data=DATA KEY=VALUE ...`, and with the same result: a run that was begun is
+    continued, a finished one is read. Progress goes to stderr. Notebooks may call the function repeatedly.
+
+    Args:
+        exp: a shipped experiment (`fedreid-pl methods` lists them) or the path of a YAML file.
+        data: a shipped data configuration or the path of a YAML file; `None`: the embedded synthetic benchmark, or what
+            the folder `data.root` holds.
+        settings: further keys of the configuration. Keys with dots go through a dictionary:
+            `train("fedprox", rounds=10, **{"callbacks.fedprox.mu": 0.1, "data.root": "/datasets"})`.
+
+    Raises:
+        FedReIDError: for unknown keys and names, wrong values, data that cannot be read, and whatever else the command
+            refuses.
+    """
+    words = _words(exp, data, settings)
+    config = compose(words)
+    if config.engine.name == "silos":
+        raise FedReIDError("engine=silos: start the coordinator with fedreid-pl train exp=... engine=silos")
+    folder = run_folder(config, words)
+    from fedreid_pl.experiment import train as run
+
+    run(config, folder)
+    return read_run(folder)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Returns the run in a folder that `train` or `fedreid-pl train` made, finished or not.
+
+    Raises:
+        FedReIDError: if the folder holds no run, or one of its files cannot be read.
+    """
+    return Run(read_record(Path(os.path.expanduser(folder))))
+
+
+def configure(exp: str | Path = "fedpav", data: str | Path | None = None, **settings: Any) -> Config:
+    """Returns the configuration that `train` with the same arguments runs.
+
+    Raises:
+        FedReIDError: for an unknown key or name, or a wrong value.
+
+    >>> configure("fedprox", rounds=3, **{"callbacks.fedprox.mu": 0.1}).callbacks["fedprox"]
+    {'mu': 0.1}
+    """
+    return compose(_words(exp, data, settings))
+
+
+def read_data(config: Config) -> FederatedData:
+    """Returns the clients, the test sets and the public set of a configuration, as tables of files.
+
+    The embedded synthetic benchmark is drawn on first use. No image is decoded.
+
+    Raises:
+        FedReIDError: for a folder that is not there, or files that cannot be read as a dataset.
+    """
+    from fedreid_pl.data.scenarios import load_federated_data
+
+    return load_federated_data(config.data)
+
+
+def as_word(value: Any) -> str:
+    """Returns a Python value as the command line writes it.
+
+    >>> [as_word(value) for value in (None, True, 0.01, "cuda", ["a", "b"], Path("runs"))]
+    ['null', 'true', '0.01', 'cuda', '["a", "b"]', 'runs']
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (Mapping, list, tuple, bool, type(None))):
+        return json.dumps(value, default=as_word)
+    return str(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run, as the files in its folder have it. All scores are shares of one, not percent.
+
+    Attributes:
+        record: the files' content.
+    """
+
+    record: RunRecord
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.record.folder
+
+    @property
+    def config(self) -> Config:
+        """The configuration that the run was trained with."""
+        return self.record.config
+
+    @property
+    def round(self) -> int:
+        """The last round that was trained."""
+        return self.record.rounds
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rounds of the configuration are done."""
+        return self.record.complete
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the pictures were drawn by this program: such scores say nothing about real pictures."""
+        return bool(self.record.config.data.synthetic)
+
+    def scores(self, statistic: str = "last") -> list[Row]:
+        """Returns one row for each model and test set.
+
+        Args:
+            statistic: `last` (the last round), `best` (the best round on the test set itself, as some papers print it),
+                `best3` (the mean of the three best evaluations), `fluctuation` (the mean absolute change between
+                evaluations of the second half), or `untrained`.
+
+        Returns:
+            Rows with the columns `section` (`global`: the server's model; `local`: the clients' own after training;
+            `val_global`, `val_local`: on validation persons; `unseen`: on datasets that no client has), `test`, and one
+            column per metric (`rank1`, `rank5`, `rank10`, `mAP`, `mINP`, ...).
+
+        Raises:
+            FedReIDError: for another statistic.
+        """
+        if statistic not in STATISTICS:
+            raise FedReIDError(f"statistic={statistic}: must be one of {', '.join(STATISTICS)}")
+        rows: dict[tuple[str, str], Row] = {}
+        for curve in self._curves():
+            values = statistics(curve.values)
+            if statistic in values:
+                row = rows.setdefault((curve.section, curve.name), {"section": curve.section, "test": curve.name})
+                row[curve.metric] = values[statistic]
+        return list(rows.values())
+
+    def curves(self) -> list[Row]:
+        """Returns one row for each evaluation: `round`, `section`, `test`, `metric`, `value`."""
+        return [
+            {"round": round, "section": curve.section, "test": curve.name, "metric": curve.metric, "value": value}
+            for curve in self._curves()
+            for round, value in sorted(curve.values.items())
+        ]
+
+    def weights(self) -> list[Row]:
+        """Returns one row for each client and round that it took part in: `round`, `client`, `weight`.
+
+        The weights of the clients that share a model add up to one.
+        """
+        return [
+            {"round": record.round, "client": record.name, "weight": record.value}
+            for record in self.record.history.records
+            if record.section == "weights"
+        ]
+
+    def costs(self) -> Row:
+        """Returns `bytes_down`, `bytes_up`, `backbone_bytes`, `peak_memory_bytes` and `seconds` by phase; of a run
+        without an evaluation yet, nothing."""
+        return dict(self.record.summary.get("costs", {}))
+
+    def load(
+        self,
+        checkpoint: str | int = "last",
+        client: str | None = None,
+        device: str | torch.device = "cpu",
+        network: str | None = None,
+    ) -> ReIDModel:
+        """Returns a trained model of the run; arguments and errors as `fedreid_pl.load`."""
+        return load(self.folder, checkpoint, client, device, network)
+
+    def evaluate(self, data: str | Path | None = None, checkpoint: str | int = "last", **settings: Any) -> list[Row]:
+        """Scores the run's models on its own test sets, or on those of other data.
+
+        The same as `fedreid-pl evaluate run=FOLDER data=DATA KEY=VALUE ...`. Nothing is written.
+
+        Args:
+            data: a shipped data configuration or the path of a YAML file; `None`: the run's own.
+            checkpoint: `"last"`, `"best"`, or the path of a checkpoint.
+            settings: further keys, such as `**{"data.root": "/datasets"}`.
+
+        Returns:
+            Rows with the columns `model` (`global`, or a client), `test`, and one per metric, open-set measures among
+            them.
+
+        Raises:
+            FedReIDError: if the data cannot be read or do not fit the run.
+        """
+        from fedreid_pl.reporting.terminal import say
+        from fedreid_pl.scoring import asked_of, score
+
+        words = [f"run={self.folder}", f"checkpoint={checkpoint}", *([] if data is None else [f"data={data}"])]
+        words += [f"{key}={as_word(value)}" for key, value in settings.items()]
+        rows = score(asked_of(words), say).rows()
+        return [{"model": row.model, "test": row.test, **_means(row)} for row in rows]
+
+    def figures(self, out: str | Path | None = None, columns: Sequence[int] = (1, 2)) -> list[Path]:
+        """Draws the run's figures, as PNG and PDF, and returns the files.
+
+        Args:
+            out: a folder; `None`: `figures` in the run's folder.
+            columns: widths, in columns of a paper: 1, 2 or both.
+
+        Raises:
+            FedReIDError: if matplotlib is missing (`pip install 'fedreid-pl[figure]'`).
+        """
+        from fedreid_pl.comparison.figures import write_figures
+
+        return write_figures([self.folder], Path(out) if out is not None else self.folder / "figures", columns)
+
+    def _curves(self) -> list[_Curve]:
+        history = self.record.history
+        metrics = {record.metric: None for record in history.records if record.section in SCORED}
+        found = []
+        for section in SCORED:
+            for metric in metrics:
+                found += [
+                    _Curve(section, name, metric, history.series(section, name, metric))
+                    for name in history.names(section, metric)
+                ]
+        return found
+
+    def __repr__(self) -> str:
+        kind = ", synthetic data" if self.synthetic else ""
+        return f"<Run {self.config.name} on {self.config.data.name}{kind}, round {self.round}, {self.folder}>"
+
+
+def _words(exp: str | Path, data: str | Path | None, settings: Mapping[str, Any]) -> list[str]:
+    words = [f"exp={os.fspath(exp)}", *([] if data is None else [f"data={os.fspath(data)}"])]
+    return words + [f"{key}={as_word(value)}" for key, value in settings.items()]
+
+
+STATISTICS = ("last", "best", "best3", "fluctuation", "untrained")
+
+
+@dataclass(frozen=True)
+class _Curve:
+    section: str
+    name: str
+    metric: str
+    values: dict[int, float]
+
+
+def _means(row: TransferScores) -> Row:
+    return {metric: fmean(values) for metric, values in row.metrics.items()}
