@@ -112,10 +112,13 @@ soak-silos: install  ## break a federation across parties: 30 kills, 10 partitio
 fuzz: install  ## read 5,000 altered inputs of every reader, 100,000 in all with words and YAML; up to three hours
 	$(BIN) tests/reliability/fuzz.py each=5600 $(ARGS)
 
+PUBLIC_MODULES := import fedreid_pl as f; print("-m fedreid_pl", *sorted({f"-m fedreid_pl.{m}" for m in f._PUBLIC.values()}))
+# what can be imported from fedreid_pl is checked more strictly
 lint: install  ## style and types
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
+	$(BIN) -m mypy --strict --follow-imports=silent $$($(BIN) -c '$(PUBLIC_MODULES)')
 
 bench: install  ## measure the ratios of docs/performance.md: ARGS="--quick" or "--only ranking round"
 	$(BIN) benchmarks $(ARGS)

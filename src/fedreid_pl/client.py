@@ -126,7 +126,8 @@ class ReIDClient(TestedModule):
 
     def logits(self, images: Tensor) -> Tensor:
         """Scores over the client's identities `[B, identities]`."""
-        return self.head(self.backbone(images))
+        scores: Tensor = self.head(self.backbone(images))
+        return scores
 
     # a second network
 

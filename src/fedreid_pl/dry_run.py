@@ -16,6 +16,7 @@ from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.minireid import is_drawn
 from fedreid_pl.data.minireid.lessons import LESSONS
 from fedreid_pl.experiment import check_experiment
+from fedreid_pl.federation.client.trainer import quiet
 from fedreid_pl.functional.schedule import run_factors
 from fedreid_pl.models.weights import Backbone
 from fedreid_pl.reporting.introduction import introduce
@@ -36,6 +37,7 @@ def dry_run(config: Config, folder: Path) -> str:
     Raises:
         FedReIDError: for every mistake that `train` would refuse.
     """
+    quiet()
     with TemporaryDirectory() as place, _nothing_kept(config, Path(place)) as changed:
         checked = check_experiment(changed, folder, Status(), say)
         done = check_folder(config, folder, checked.data.digests)

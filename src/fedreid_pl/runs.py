@@ -102,7 +102,7 @@ def as_word(value: Any) -> str:
     ['null', 'true', '0.01', 'cuda', '["a", "b"]', 'runs']
     """
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return str(value)
     if isinstance(value, str):
         return value
     if isinstance(value, (Mapping, list, tuple, bool, type(None))):
@@ -180,15 +180,19 @@ class Run:
         ]
 
     def weights(self) -> list[Row]:
-        """Returns one row for each client and round that it took part in: `round`, `client`, `weight`.
+        """Returns one row for each round and client that took part in it.
 
-        The weights of the clients that share a model add up to one.
+        Returns:
+            Rows with the columns `round`, `client`, `weight` (the weights of clients that share a model add up to one)
+            and what the algorithm measured for the weights, such as `cosine_distance`.
         """
-        return [
-            {"round": record.round, "client": record.name, "weight": record.value}
-            for record in self.record.history.records
-            if record.section == "weights"
-        ]
+        rows: dict[tuple[int, str], Row] = {}
+        for record in self.record.history.records:
+            if record.section == "weights":
+                key = (record.round, record.name)
+                row = rows.setdefault(key, {"round": record.round, "client": record.name})
+                row[record.metric] = record.value
+        return list(rows.values())
 
     def costs(self) -> Row:
         """Returns `bytes_down`, `bytes_up`, `backbone_bytes`, `peak_memory_bytes` and `seconds` by phase; of a run

@@ -194,8 +194,8 @@ def from_bytes(data: bytes) -> ClientJob | ClientUpdate:
     """
     try:
         fields = decode(data)
-        kind = {"ClientJob": ClientJob, "ClientUpdate": ClientUpdate}[fields.pop("message")]
-        return kind(**fields)
+        kinds: dict[str, type[ClientJob | ClientUpdate]] = {"ClientJob": ClientJob, "ClientUpdate": ClientUpdate}
+        return kinds[fields.pop("message")](**fields)
     except Exception as error:  # whatever a hostile sender makes of the bytes
         raise RejectedUpdate(f"is not a message ({type(error).__name__})") from error
 

@@ -135,7 +135,7 @@ class ReIDRetrieval(Metric):
         columns = dim_zero_cat(self.columns).view(-1, 5) if len(self.columns) else torch.empty(0, 5)
         if len(columns) == 0:
             raise ValueError("the query is empty, and so is the gallery")
-        dims = columns[:, _DIM].unique().tolist()
+        dims = torch.unique(columns[:, _DIM]).tolist()
         if len(dims) > 1:
             raise ValueError(f"features of different sizes {dims}")
         features = dim_zero_cat(self.features).view(len(columns), dims[0])

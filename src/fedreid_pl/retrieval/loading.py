@@ -16,7 +16,7 @@ from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models, read_checkpoint
 from fedreid_pl.functional.fingerprint import fingerprint_of
 from fedreid_pl.reporting.inspection import read_thresholds
-from fedreid_pl.reporting.run_folder import read_summary
+from fedreid_pl.reporting.summary_file import read_summary
 from fedreid_pl.resume import find_checkpoint
 from fedreid_pl.retrieval.model import ModelCard, ReIDModel
 from fedreid_pl.start import empty_backbone
@@ -101,7 +101,8 @@ def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:
 
 def _weights(folder: Path, config: Config, state: dict[str, Any], client: str | None) -> State:
     """The state dict of the model that is asked for."""
-    models, assignment = state["models"], state["assignment"]
+    models: dict[str, State] = state["models"]
+    assignment: dict[str, str] = state["assignment"]
     clients = _clients(folder)
     if client is None:
         if "global" not in models:
@@ -112,7 +113,8 @@ def _weights(folder: Path, config: Config, state: dict[str, Any], client: str | 
         raise FedReIDError(f"client={client}: no such client{nearest(client, clients)}")
     kept = ClientStore(folder / "clients", writable=False).load(client, state["round"] + 1) or {}
     if "backbone" in kept:
-        return kept["backbone"]
+        whole: State = kept["backbone"]
+        return whole
     model = assignment.get(client, "global")
     if model not in models:
         raise FedReIDError(f"client={client}: {folder} holds neither a model nor a turn of this client")

@@ -170,7 +170,7 @@ class ReIDModel:
             inputs = self._checked(pictures)
         else:
             inputs = self.preprocess(pictures)  # type: ignore[arg-type]
-        done = self._passes(embedder, iter(inputs.split(batch_size)), len(inputs), progress)
+        done = self._passes(embedder, iter(torch.split(inputs, batch_size)), len(inputs), progress)
         return torch.cat([torch.empty(0, self.card.dim), *done])
 
     def embed_files(
