@@ -172,7 +172,8 @@ def _said(rows: Sequence[Row]) -> str:
         "95 % bootstrap interval over seeds (`functional.paired`); the verdict is after Holm's correction over all "
         f"methods. The control is `{CONTROL}`. Best on target is the best evaluation of the unseen domain itself, as "
         "papers print it: nobody who deploys a model can choose it. Seconds are of runs beside other "
-        "work on one machine, so they rank the methods roughly; `python benchmarks/method_costs.py` measures costs in turn."
+        "work on one machine, so they rank the methods roughly; `python benchmarks/method_costs.py` measures costs in "
+        "turn."
     )
 
 
