@@ -5,8 +5,8 @@
 Synthetic pictures. Two clients of MiniReID (version 1: mini-prid2011, mini-viper) train ResNet-18 at 128 x 64 pixels,
 in batches of 32, with one thread. A method's run and one of FedPav alternate, each in a process of its own: a ratio is
 of two runs that followed each other. Seconds are those of training in rounds 2 and 3 of 4: in the first one pictures
-are decoded and some methods take no term, the last one is evaluated. Memory is the peak of the whole process. `--page` writes
-docs/method_costs.md.
+are decoded and some methods take no term, the last one is evaluated. Memory is the peak of the whole process.
+`--page` writes docs/method_costs.md.
 """
 
 from __future__ import annotations
