@@ -6,6 +6,7 @@ al., CVPR 2019).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,7 +35,8 @@ class Clustering(FederationCallback):
     Each cluster has a model of its own, averaged by `backbone_sync` over its members of the round, whose weights
     add up to one; they start their next round from it. Clients that did not take part keep the model they had.
     A model is named after the first client, in the order of the configuration, that works with it
-    (`cluster-CLIENT`). Before the first round all are at `global`, the initial backbone.
+    (`cluster-CLIENT`). Before the first round all are at `global`, the initial backbone. A client that joins later
+    begins with the model that most clients work with.
 
     There is no state to restore: assignment and models are in the loop's, the batch depends on the run's seed.
 
@@ -72,6 +74,14 @@ class Clustering(FederationCallback):
                 "callbacks.backbone_sync.batch_norm=local: clustering runs the clients' models at the server, "
                 "which needs their BatchNorm; choose average, first or recalibrate"
             )
+
+    def on_members_change(self, federation: RoundContext, changes: Mapping[str, int]) -> None:
+        """A client without a model that is still there gets the one that most others have; of several, the first."""
+        members = Counter(name for name in map(federation.model_of, federation.clients) if name in federation.models)
+        largest = max(members, key=members.__getitem__, default=next(iter(federation.models), "global"))
+        for client in federation.clients:
+            if federation.model_of(client) not in federation.models:
+                federation.assignment[client] = largest
 
     def on_aggregation_start(
         self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]

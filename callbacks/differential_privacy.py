@@ -145,6 +145,14 @@ class DifferentialPrivacy(FederationCallback):
         if self.selection == "poisson":
             self._rate = (federation.config.clients_per_round or 0) / len(federation.clients)
 
+    def on_members_change(self, federation: RoundContext, changes: Mapping[str, int]) -> None:
+        """The rate at which a client is drawn stays that of the start, as epsilon is computed for it."""
+        if self.noise_multiplier and self.delta * len(federation.clients) >= 1:
+            raise FedReIDError(
+                f"callbacks.differential_privacy.delta={self.delta}: promises nothing for {len(federation.clients)} "
+                "clients; take the new ones out, or begin a new run with a smaller delta"
+            )
+
     def on_round_start(self, federation: RoundContext) -> None:
         """Draws the clients under `selection=poisson`, the same in every process.
 
@@ -210,12 +218,13 @@ class DifferentialPrivacy(FederationCallback):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Number of models released."""
-        return {"released": self._released}
+        """Number of models released, and the rate at which a client is drawn."""
+        return {"released": self._released, **({"rate": self._rate} if self.selection == "poisson" else {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there."""
         self._released = state["released"]
+        self._rate = float(state.get("rate", self._rate))
 
     def release_state(self) -> dict[str, Any]:
         """The noised parameters, and the number of releases with this one."""

@@ -42,7 +42,8 @@ class Scaffold(FederationCallback):
 
     Weight decay is added by the optimizer, after the correction, and so belongs to the local gradient that c_k
     estimates. The average is that of the callbacks before, by number of images unless one says otherwise; the
-    paper's is unweighted. Messages are twice as long as FedPav's. An update that the server leaves out does
+    paper's is unweighted. A client that joins later has c_k = 0, so that c, the mean over all clients, shrinks; one
+    that leaves still counts among all, like a client that is not drawn. Messages are twice as long as FedPav's. An update that the server leaves out does
     not change c, though its client has a new c_k.
 
     Args:
@@ -75,6 +76,13 @@ class Scaffold(FederationCallback):
         """Refuses momentum that a client keeps: d is the way of steps whose momentum starts at zero."""
         check_fresh_momentum(config, "scaffold")
 
+    def on_members_change(self, federation: RoundContext, changes: Mapping[str, int]) -> None:
+        """c over all clients, with those that are new."""
+        everybody = len(federation.ledger.members)
+        new = sum(federation.ledger.members.spans(client)[0].first == federation.round for client in changes)
+        if new:
+            self._control = {name: value * ((everybody - new) / everybody) for name, value in self._control.items()}
+
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
         """c of the parameters that are exchanged."""
         for name, value in job.backbone.items():
@@ -92,7 +100,7 @@ class Scaffold(FederationCallback):
     ) -> dict[str, State]:
         """c from the changes of the clients that count, and the server's step from w^t to the average."""
         changes = ({name: update.extras[PREFIX + name] for name in self._control} for update in updates)
-        self._control = move_control(self._control, changes, len(federation.clients))
+        self._control = move_control(self._control, changes, len(federation.ledger.members))
         start, average = federation.models["global"], models["global"]
         stepped = {name: torch.lerp(start[name], average[name], self.server_lr) for name in self._control}
         return {**models, "global": {**average, **stepped}}

@@ -152,6 +152,7 @@ def server(models: dict[str, Any] | None = None, **more: Any) -> Any:
     records: list[tuple] = []
     parts = {
         "clients": {"a": 40, "b": 40, "c": 40},
+        "ledger": SimpleNamespace(members=dict.fromkeys("abc")),
         "buffer_names": frozenset({"1.running_mean", "1.running_var", "1.num_batches_tracked"}),
         "models": models or {},
         "records": records,

@@ -60,6 +60,17 @@ class FederationCallback(pl.Callback):
     def on_federation_start(self, federation: RoundContext) -> None:
         """Before the first round, and before a checkpoint is restored."""
 
+    def on_members_change(self, federation: RoundContext, changes: Mapping[str, int]) -> None:
+        """Before a round in which clients have joined, left, or come back with other images.
+
+        Args:
+            federation: its `clients` are those of the round, `ledger.members` knows all that ever were members.
+            changes: training images by client that has changed; zero for one that is no longer there.
+
+        Raises:
+            FedReIDError: if the algorithm cannot go on with these clients.
+        """
+
     def on_round_start(self, federation: RoundContext) -> None:
         """After the clients of the round are drawn (`federation.selected`)."""
 

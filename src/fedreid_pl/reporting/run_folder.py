@@ -93,6 +93,7 @@ def build_summary(federation: RoundContext, data: FederatedData | None = None) -
         "fingerprint": fingerprint(config),
         "setting": setting(config),
         "clients": federation.clients,
+        "members": federation.ledger.members.summary(),
         "data_digest": {name: entry["sha256"] for name, entry in (data.digests if data else {}).items()},
         "left_out_images": {name: len(bad) for name, bad in (data.left_out if data else {}).items()},
         **{section: summarize(federation.history, section) for section in SCORED},

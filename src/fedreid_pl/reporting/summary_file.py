@@ -36,6 +36,14 @@ class Start(TypedDict):
     sha256: Digest
 
 
+class Span(TypedDict):
+    """Rounds in which a client was a member; `last` is null for one that is still there."""
+
+    first: Count
+    last: Count | None
+    images: Count
+
+
 Sections = TypedDict(  # `global` is no name of a field in a class
     "Sections",
     {
@@ -63,6 +71,8 @@ class Summary(Sections, total=False):
     setting: Digest
     start: Start | None
     clients: Annotated[dict[Name, Count], PER_CLIENT]
+    members: Annotated[dict[Name, Annotated[list[Span], Field(max_length=10_000)]], PER_CLIENT]
+    rejections: Annotated[dict[Name, dict[str, list[Count]]], PER_CLIENT]
     best_round: Count | None
     best_by: Name
     weights: Annotated[dict[Name, Number], PER_CLIENT]

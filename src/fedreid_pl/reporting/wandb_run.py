@@ -26,7 +26,7 @@ from fedreid_pl.reporting.wandb_media import last_media, log_artifact, run_summa
 from fedreid_pl.reporting.wandb_names import project_name
 from fedreid_pl.reporting.wandb_place import becomes_whole, wandb_surroundings
 
-SECTIONS = (*SCORED, "weights", "train", "cost", "system")
+SECTIONS = (*SCORED, "weights", "train", "members", "cost", "system")
 
 
 class RoundLogger(WandbLogger):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 
 from fedreid_pl.client import Outbox, ReIDClient
@@ -17,6 +18,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback, step_hooks
 from fedreid_pl.federation.client.checks import check_job
 from fedreid_pl.federation.client.kept import check_kept
+from fedreid_pl.federation.client.persons import check_marks, check_tests, known_rows, person_marks, with_persons
 from fedreid_pl.federation.client.store import KeptState, LostState
 from fedreid_pl.federation.client.time_limit import TimeLimit
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedJob
@@ -84,6 +86,7 @@ class ClientWorker:
         self.compiled, self.look_at, self.session = compiled, look_at, session
         self._looks: list[Look] = []
         self._turns: dict[str, dict[str, Any] | None] = {}  # the last one of each client
+        self._marks: dict[str, Tensor] = {}
 
     def do(self, job: ClientJob) -> ClientUpdate:
         """Does a job of either kind."""
@@ -113,6 +116,7 @@ class ClientWorker:
             kept: dict[str, Any] = {"head": trained["head"]} if job.exchanged else dict(trained)
             states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
             kept["callbacks"] = {name: state for name, state in states.items() if state}
+            kept["persons"] = self._marks_of(job.client)
             kept["turn"] = {"session": job.session, "round": job.round, "attempt": job.attempt}
             self._turns[job.client] = kept["turn"]
             if self.config.optimizer_state == "keep":
@@ -195,8 +199,49 @@ class ClientWorker:
             LostState: if there is a state that cannot be used.
         """
         head = self._new_head(job.client) if head is None else head
-        fits = partial(check_kept, head=head.state_dict(), backbone=self.initial)
-        return self.store.load(job.client, self.drop_old(job) + 1, fits) or {}
+        fits = partial(self._fitting, job.client, head.state_dict())
+        state = self.store.load(job.client, self.drop_old(job) + 1, fits)
+        return fits(state) if state is not None else {}
+
+    def check_persons(self, client: str) -> int:
+        """Holds the newest state of a client against its pictures, which may have changed since.
+
+        Returns:
+            How many persons of the client are new to that state; zero for a client without one.
+
+        Raises:
+            FedReIDError: if pictures that were trained on are tested on now.
+            LostState: if the state cannot be used with the client's persons as they are now.
+        """
+        newest = self.store.newest(client)
+        fits = partial(self._fitting, client, self._new_head(client).state_dict())
+        state = self.store.load(client, newest + 1, fits) if newest is not None else None
+        if state is None or "persons" not in state:
+            return 0
+        return known_rows(state["persons"], self.datamodules[client].client.train).count(None)
+
+    def _fitting(self, client: str, head: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Any]:
+        """What a client kept, with its head made to fit its persons as they are now.
+
+        Raises:
+            ValueError: for a state that is not of this client.
+            FedReIDError: if pictures that were trained on are tested on now.
+        """
+        check_marks(marks := state.get("persons"))
+        if marks is not None and not torch.equal(marks, self._marks_of(client)):
+            data = self.datamodules[client]
+            rows = known_rows(marks, data.client.train)
+            if rows != list(range(len(marks))):
+                sides = ((test.query, test.gallery) for test in data.tests.values())
+                check_tests(marks, (table for both in sides for table in both), client)
+                state = with_persons(state, head, rows)
+        check_kept(state, head=head, backbone=self.initial)
+        return state
+
+    def _marks_of(self, client: str) -> Tensor:
+        if client not in self._marks:
+            self._marks[client] = person_marks(self.datamodules[client].client.train)
+        return self._marks[client]
 
     def _new_head(self, client: str) -> nn.Module:
         draws = generator(self.config.seed, client, "head")

@@ -63,6 +63,10 @@ def _is_costs(value: Any) -> bool:
     )
 
 
+def _is_event(value: Any) -> bool:
+    return type(value) is list and len(value) == 2 and all(map(_is_count, value))
+
+
 CONTENT: dict[str, Check] = {
     "round": lambda value: type(value) is int and 0 <= value <= MOST_ROUNDS,
     "models": _by_name(_by_name(lambda value: isinstance(value, Tensor))),
@@ -71,6 +75,7 @@ CONTENT: dict[str, Check] = {
     "rejected": _by_name(_is_count),
     "rejections": _by_name(lambda value: type(value) is dict and all(map(_all(_is_count), value.values()))),
     "costs": _is_costs,
+    "members": _by_name(lambda value: _all(_is_event)(value) and bool(value)),
     "callbacks": _by_name(lambda value: type(value) is dict),
     "lineage": _is_name,
     "threads": _is_count,

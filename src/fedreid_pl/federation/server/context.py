@@ -7,6 +7,7 @@ from typing import Any
 
 from fedreid_pl.config import Config
 from fedreid_pl.errors import printable
+from fedreid_pl.federation.engine import Member
 from fedreid_pl.federation.messages import State
 from fedreid_pl.federation.server.costs import Costs
 from fedreid_pl.federation.server.history import History
@@ -21,7 +22,8 @@ class RoundContext:
 
     Args:
         config: the experiment.
-        clients: declared number of training images by client; its order is the order of every table.
+        clients: declared number of training images by client, of those that are members now; its order is the order
+            of every table.
         tests: names of the test sets of every client.
         initial_backbone: state dict that every run with this seed starts from.
         buffer_names: its entries that are not parameters.
@@ -54,7 +56,7 @@ class RoundContext:
         server: ServerNetwork | None = None,
         unseen: Sequence[str] = (),
     ) -> None:
-        self.config, self.clients, self.tests = config, dict(clients), tests
+        self.config, self.clients, self.tests = config, dict(clients), dict(tests)
         self.initial_backbone, self.buffer_names, self._server = initial_backbone, buffer_names, server
         self.unseen = tuple(unseen)
         self.seed, self.rounds = config.seed, config.rounds
@@ -104,6 +106,27 @@ class RoundContext:
     def rejections(self) -> dict[str, dict[str, list[int]]]:
         """The rounds in which a client's answers were left out, by client and reason."""
         return self.ledger.rejections
+
+    def set_members(self, members: Mapping[str, Member]) -> None:
+        """Sets who is a member from this round on; clients that stay keep their place in the order."""
+        order = [*(client for client in self.clients if client in members), *members]
+        self.clients = {client: members[client].images for client in order}
+        self.tests = {client: members[client].tests for client in self.clients}
+
+    def note_members(self) -> dict[str, int]:
+        """Writes into the books who is a member in this round.
+
+        Returns:
+            Training images by client that has joined, has others than before, or (zero) is no longer there; nothing in
+            a run's first round, whose clients are there from the start.
+        """
+        first = not len(self.ledger.members)
+        changes = self.ledger.members.note(self.round, self.clients)
+        if first:
+            return {}
+        for client, images in changes.items():
+            self.record("members", client, "images", images)
+        return changes
 
     def model_of(self, client: str) -> str:
         """Name of the model that a client works with."""

@@ -35,8 +35,8 @@ ROUNDING = 1e-6
 
 
 class Record(NamedTuple):
-    """One number: `section` is global, local, val_global, val_local, unseen, unseen_models, weights, train, privacy or
-    cost.
+    """One number: `section` is global, local, val_global, val_local, unseen, unseen_models, weights, train, members,
+    privacy or cost.
 
     `name` is a test set, client or phase; of a validation set, without `val:`.
     """
@@ -73,8 +73,12 @@ class History:
         return dict(self._series.get((section, metric), {}).get(name, {}))
 
     def mean_series(self, section: str, metric: str) -> dict[int, float]:
-        """Mean over the test sets by round, for rounds in which all test sets of the section were evaluated."""
-        curves = list(self._series.get((section, metric), {}).values())
+        """Mean over the test sets by round, for rounds in which all test sets of the section were evaluated.
+
+        Test sets of clients that have left the run do not count, also in the rounds before.
+        """
+        gone = {name for name, values in self._series.get(("members", "images"), {}).items() if not _last(values)}
+        curves = [curve for name, curve in self._series.get((section, metric), {}).items() if name not in gone]
         if not curves:
             return {}
         complete = set(curves[0]).intersection(*curves[1:])
@@ -170,6 +174,10 @@ def _is_possible(section: str, metric: str, value: float) -> bool:
     if section in ("weights", "cost", "system") or section in SCORED:
         return abs(value) <= LARGEST
     return True  # losses and epsilon may be infinite
+
+
+def _last(values: dict[int, float]) -> float:
+    return values[max(values)]
 
 
 def summarize(history: History, section: str) -> dict[str, dict[str, dict[str, float]]]:

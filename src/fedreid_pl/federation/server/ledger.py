@@ -8,6 +8,7 @@ from typing import Any
 from fedreid_pl.errors import printable
 from fedreid_pl.federation.server.costs import Costs
 from fedreid_pl.federation.server.history import History
+from fedreid_pl.federation.server.members import Members
 
 Listener = Callable[[str], None]
 
@@ -18,6 +19,7 @@ class Ledger:
     Attributes:
         history: everything measured.
         costs: seconds, bytes and memory.
+        members: who took part when.
         rejected: how many answers of each client were left out.
         rejections: the rounds in which that happened, by client and reason.
         listeners: functions that get the text of every warning.
@@ -26,6 +28,7 @@ class Ledger:
     def __init__(self) -> None:
         self.history = History()
         self.costs = Costs()
+        self.members = Members()
         self.rejected: dict[str, int] = {}
         self.rejections: dict[str, dict[str, list[int]]] = {}
         self.listeners: list[Listener] = []
@@ -48,6 +51,7 @@ class Ledger:
             "rejections": {client: dict(reasons) for client, reasons in self.rejections.items()},
             "history": self.history.state_dict(),
             "costs": self.costs.state_dict(),
+            "members": self.members.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -56,3 +60,4 @@ class Ledger:
         self.rejections = {client: dict(reasons) for client, reasons in state.get("rejections", {}).items()}
         self.history.load_state_dict(state["history"])
         self.costs.load_state_dict(state["costs"])
+        self.members.load_state_dict(state.get("members", {}))

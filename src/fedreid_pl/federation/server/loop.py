@@ -104,6 +104,7 @@ class FederationLoop:
     def run_round(self) -> None:
         """The round whose number is in the context."""
         context, config = self.context, self.context.config
+        self._change_members()
         evaluated = context.round % config.evaluate_every == 0 or context.round == context.rounds
         context.selected = select_clients(list(context.clients), config.clients_per_round, context.seed, context.round)
         for callback in self.callbacks.values():
@@ -132,6 +133,24 @@ class FederationLoop:
             self._save()
         for observer in self.observers:
             observer.on_round_end(context, context.history.of_round(context.round))
+
+    def _change_members(self) -> None:
+        """Asks the engine who is there, if its clients come and go, and tells the callbacks who is new or gone.
+
+        Raises:
+            FedReIDError: if fewer than `min_clients` are left.
+        """
+        context, least = self.context, self.context.config.min_clients
+        if (members := getattr(self.engine, "members", None)) is not None:
+            context.set_members(members())
+        if changes := context.note_members():
+            for callback in self.callbacks.values():
+                callback.on_members_change(context, changes)
+        if len(context.clients) < least:
+            raise FedReIDError(
+                f"round {context.round}: {len(context.clients)} clients are left, min_clients={least}; the last saved "
+                f"round is {context.round - 1}, and the same command goes on once there are more"
+            )
 
     def _summarize(self) -> None:
         self.context.algorithms = {
@@ -223,6 +242,8 @@ class FederationLoop:
         # without a note of a client's last turn, the newest state up to this round is what it starts from
         context.turns = dict(state.get("turns", dict.fromkeys(context.clients, context.round)))
         context.ledger.load_state_dict(state)
+        if not len(context.ledger.members):  # a checkpoint of before they were noted, when nobody came or went
+            context.ledger.members.note(1, context.clients)
         for name, callback in self.callbacks.items():
             callback.load_state_dict(state["callbacks"].get(name, {}))
         self.checkpoints.forget(context.round)
