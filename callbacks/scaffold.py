@@ -42,9 +42,9 @@ class Scaffold(FederationCallback):
 
     Weight decay is added by the optimizer, after the correction, and so belongs to the local gradient that c_k
     estimates. The average is that of the callbacks before, by number of images unless one says otherwise; the
-    paper's is unweighted. A client that joins later has c_k = 0, so that c, the mean over all clients, shrinks; one
-    that leaves still counts among all, like a client that is not drawn. Messages are twice as long as FedPav's. An update that the server leaves out does
-    not change c, though its client has a new c_k.
+    paper's is unweighted. Messages are twice as long as FedPav's. An update that the server leaves out does
+    not change c, though its client has a new c_k. A client that joins later has c_k = 0, so that c, the mean
+    over all clients, shrinks. A client that leaves still counts among all, like one that is not drawn.
 
     Args:
         server_lr: the server's step eta_g: w^t + server_lr * (average - w^t).

@@ -18,10 +18,11 @@ from fedreid_pl.clients import Parts, build_parts
 from fedreid_pl.config import Config, lineage, load_config, to_yaml
 from fedreid_pl.data.federated import ClientData, FederatedData
 from fedreid_pl.data.samples import SampleTable
-from fedreid_pl.data.scenarios import load_public
+from fedreid_pl.data.scenarios import NO_CAMERAS, load_public
 from fedreid_pl.data.synthetic import with_found
-from fedreid_pl.engines.silos.coordinator import Registration, SilosEngine
+from fedreid_pl.engines.silos.coordinator import SilosEngine
 from fedreid_pl.engines.silos.federation_folder import FederationFolder
+from fedreid_pl.engines.silos.registration import Registration
 from fedreid_pl.engines.silos.shared import check_shareable, shared_text
 from fedreid_pl.engines.silos.transport import Transport
 from fedreid_pl.errors import FedReIDError
@@ -34,6 +35,7 @@ from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.inbox import UpdateInbox
 from fedreid_pl.federation.server.loop import FederationLoop
+from fedreid_pl.federation.server.members import Members
 from fedreid_pl.federation.server.network import ServerNetwork
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.server.selection import check_selection
@@ -89,14 +91,15 @@ def coordinate(config: Config, folder: Path, open_transport: Open) -> Federation
         say=terminal.say,
     )
     with closing(engine):
-        registered = engine.join(parts.worker.initial, federation.next_launch())
+        checkpoints = Checkpoints(folder / "checkpoints", lineage=lineage(config))
+        initial = parts.worker.initial
+        registered = engine.join(initial, federation.next_launch(), config.min_clients, _left(checkpoints))
         data = _registered(public, registered.values())
         config = with_found(config, data)
         context = _context(config, registered.values(), parts, trainer)
         write_text(folder / "config.yaml", to_yaml(config))
         write_splits(folder, data.digests, data.datasets)
         _introduce(config, registered.values(), folder)
-        checkpoints = Checkpoints(folder / "checkpoints", lineage=lineage(config))
         inbox = UpdateInbox(folder / "checkpoints")
         observers = _observers(config, folder, data)
         loop = FederationLoop(context, engine, make_callbacks(), checkpoints, observers, inbox, attempts)
@@ -169,6 +172,14 @@ def _recorded(config: Config, folder: Path) -> Config:
 def _client(name: str, images: int) -> ClientData:
     columns = (np.zeros(images, np.int64), np.zeros(images, np.int64), np.zeros(images, np.uint8))
     return SiloClient(name, SampleTable(name, Path(), ("",) * images, *columns), (name,))
+
+
+def _left(checkpoints: Checkpoints) -> list[str]:
+    """Silos that had left the run by its newest checkpoint; nobody waits for them."""
+    state, _ = checkpoints.latest()
+    members = Members()
+    members.load_state_dict((state or {}).get("members", {}))
+    return [client.removesuffix(NO_CAMERAS) for client in members if client not in members.present()]
 
 
 def _registered(public: FederatedData, registered: Iterable[Registration]) -> FederatedData:

@@ -17,12 +17,15 @@ fedreid-pl silo check SILO data.root=FOLDER [data=NAME] [data.datasets=[NAME]] [
 fedreid-pl silo run SILO data.root=FOLDER [data=NAME] [data.datasets=[NAME]] [coordinator=https://HOST:PORT]
     Joins what the coordinator runs, as far as SILO/policy.yaml allows, until it is ended. Every experiment is printed
     before it is joined; SILO/audit.jsonl holds every job and every update.
+fedreid-pl silo leave SILO [coordinator=https://HOST:PORT]
+    Tells the coordinator that this silo leaves the run; rounds go on without it. End `silo run` before. The silo comes
+    back with `silo run`, also with other pictures.
 """
 
 
 def silo(words: list[str]) -> int:
-    """Makes, checks or runs a silo."""
-    commands = {"init": _init, "check": _check, "run": _run}
+    """Makes, checks or runs a silo, or takes it out of a run."""
+    commands = {"init": _init, "check": _check, "run": _run, "leave": _leave}
     if not words:
         print(HELP, end="")
         return 0
@@ -71,6 +74,18 @@ def _run(words: list[str]) -> int:
     from fedreid_pl.reporting.terminal import say
 
     run_silo(SiloFolder(folder), rest, address, say)
+    return 0
+
+
+def _leave(words: list[str]) -> int:
+    folder, rest, address = _folder(words, "leave")
+    if rest:
+        raise FedReIDError(f"silo leave: {rest[0]} means nothing here; write fedreid-pl silo leave SILO")
+    from fedreid_pl.engines.silos.runner import leave_run
+    from fedreid_pl.engines.silos.silo_folder import SiloFolder
+    from fedreid_pl.reporting.terminal import say
+
+    leave_run(SiloFolder(folder), address, say)
     return 0
 
 

@@ -26,7 +26,7 @@ from fedreid_pl.reporting.wandb_media import last_media, log_artifact, run_summa
 from fedreid_pl.reporting.wandb_names import project_name
 from fedreid_pl.reporting.wandb_place import becomes_whole, wandb_surroundings
 
-SECTIONS = (*SCORED, "weights", "train", "members", "cost", "system")
+SECTIONS = (*SCORED, "weights", "train", "cost", "system")
 
 
 class RoundLogger(WandbLogger):
@@ -194,7 +194,7 @@ def _init(config: Config, folder: Path, identity: RunIdentity, offline: bool) ->
         ),
     )
     run.define_metric("round", hidden=True)
-    for section in SECTIONS:
+    for section in (*SECTIONS, "members"):
         summary = "last,max" if section in SCORED else "last"
         run.define_metric(f"{section}/*", step_metric="round", summary=summary)
     return run

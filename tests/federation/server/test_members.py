@@ -1,4 +1,4 @@
-"""Clients that join, leave and come back: who is asked in which round, the books, the means and the algorithms' state."""
+"""Clients that join, leave and come back: who is asked when, the books, the means and the state of algorithms."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class Server:
 
     def __init__(self, clients: str, assignment: dict[str, str]) -> None:
         self.clients, self.assignment = dict.fromkeys(clients, 1), assignment
-        self.models = dict.fromkeys(["cluster-a", "cluster-c"], {})
+        self.models = {"cluster-a": {}, "cluster-c": {}}
 
     def model_of(self, client: str) -> str:
         return self.assignment.get(client, "global")

@@ -65,7 +65,7 @@ class SlotStore:
                 time.sleep(0.1)
 
     def load(
-        self, client: str, before: int, fits: Callable[[dict[str, Any]], None] | None = None
+        self, client: str, before: int, fits: Callable[[dict[str, Any]], object] | None = None
     ) -> dict[str, Any] | None:
         """The state that the job starts from."""
         if self._round is None:

@@ -33,13 +33,14 @@ from fedreid_pl.engines.silos.turns import Turns, until
 from fedreid_pl.errors import FedReIDError
 
 CALLS = 4  # of one silo at a time
+MORE_SILOS = 16  # may join a run that has begun, beside those that are there
 
 
 class GrpcServer(Mailbox):
     """A mailbox that silos reach over gRPC.
 
     A caller is the silo whose key its certificate holds; no name in a message or a certificate counts. The list of
-    members is read again when its file changes, so that a revoked silo is kept out at once.
+    members is read again when its file changes, so that a revoked silo is kept out, and a new one let in, at once.
 
     Args:
         federation: who may call, and the certificates.
@@ -52,11 +53,11 @@ class GrpcServer(Mailbox):
     def __init__(self, federation: FederationFolder, folder: Path) -> None:
         silos = list(federation.members)
         super().__init__(silos, folder)
-        self._federation, self._names = federation, frozenset(silos)
+        self._federation = federation
         self._calls: Counter[str] = Counter()
         self._lock, self._turns = threading.Lock(), Turns()
         self._read_at = self._changed_at()
-        threads = CALLS * len(silos) + 4
+        threads = CALLS * (len(silos) + MORE_SILOS) + 4
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="silos"),
             options=SERVER_OPTIONS,
@@ -116,7 +117,7 @@ class GrpcServer(Mailbox):
     def _caller(self, context: grpc.ServicerContext) -> Iterator[str]:
         """The silo that calls; whatever goes wrong with its call is told in a word, and the call ends."""
         member = self._member(context)
-        if member is None or member.name not in self._names:
+        if member is None:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "this key is not a member of the federation")
         assert member is not None
         with self._lock:
@@ -140,6 +141,7 @@ class GrpcServer(Mailbox):
         with self._lock:
             if (changed := self._changed_at()) != self._read_at:
                 self._federation.reload()
+                self.admit(self._federation.members)
                 self._read_at = changed
         (certificate,) = context.auth_context().get("x509_pem_cert", [b""])
         return self._federation.member_of_key(key_digest(certificate)) if certificate else None

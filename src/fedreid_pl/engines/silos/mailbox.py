@@ -6,7 +6,7 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,8 +57,15 @@ class Mailbox:
 
     # the coordinator's side
 
+    def admit(self, silos: Iterable[str]) -> None:
+        """Makes room for silos that are new."""
+        with self._changed:
+            for silo in silos:
+                self._boxes.setdefault(silo, Box())
+
     def post(self, silo: str, payload: Payload, most: int) -> None:
         """Lays a payload ready."""
+        self.admit([silo])
         with self._changed:
             box = self._boxes[silo]
             box.ready, box.most = payload, most
@@ -79,7 +86,7 @@ class Mailbox:
     def seen(self) -> dict[str, float]:
         """Returns by silo the seconds since it was heard of."""
         now = time.monotonic()
-        return {silo: now - box.seen for silo, box in self._boxes.items() if box.seen is not None}
+        return {silo: now - box.seen for silo, box in list(self._boxes.items()) if box.seen is not None}
 
     def close(self) -> None:
         """Lets everybody who waits go."""

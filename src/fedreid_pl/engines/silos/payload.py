@@ -20,7 +20,7 @@ from fedreid_pl.engines.silos.tensor_file import MappedTensors, memory_order, od
 from fedreid_pl.federation.messages import Plain
 
 FORMAT = 1
-KINDS = ("experiment", "joined", "refused", "fit", "evaluate", "update", "failure")
+KINDS = ("experiment", "joined", "refused", "left", "fit", "evaluate", "update", "failure")
 """What a payload can be: the coordinator sends experiments and jobs, a silo answers with the others."""
 PARTS = ("backbone", "extras")
 """The tensors of a message."""

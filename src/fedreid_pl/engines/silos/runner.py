@@ -8,6 +8,7 @@ from contextlib import closing
 from threading import Event
 
 from fedreid_pl.engines.silos.grpc_link import Beating, GrpcLink, target_of
+from fedreid_pl.engines.silos.leaving import leave
 from fedreid_pl.engines.silos.service import SiloService
 from fedreid_pl.engines.silos.shared import own_config
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
@@ -35,6 +36,21 @@ def run_silo(folder: SiloFolder, words: Sequence[str], address: str, say: Callab
     with closing(GrpcLink(address, folder.credentials, folder.path / "spool", say)) as link:
         serve(service, link)
     del lock
+
+
+def leave_run(folder: SiloFolder, address: str, say: Callable[[str], None]) -> None:
+    """Tells the coordinator that this silo leaves the run; waits until it is told.
+
+    Raises:
+        FedReIDError: if the silo's process still runs, or the coordinator does not know this silo's key.
+    """
+    address = address or folder.invitation.address
+    lock = folder.lock()
+    say(f"silo {folder.name} calls {address} to leave the run; this takes until the coordinator's next message")
+    with closing(GrpcLink(address, folder.credentials, folder.path / "spool", say)) as link:
+        leave(folder, link, say)
+    del lock
+    say(f"silo {folder.name} has left; it comes back with fedreid-pl silo run")
 
 
 def serve(service: SiloService, link: GrpcLink, over: Event | None = None) -> None:

@@ -33,12 +33,19 @@ from fedreid_pl.federation.client.worker import Diverged
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, RejectedJob
 from fedreid_pl.federation.storage import write_text
 
-FINAL = (Diverged, RejectedJob, FedReIDError)
-"""Failures that the same job would meet again."""
+REGISTRATION = "registration.json"
 
 
 class NotJoined(Exception):
     """A job of an experiment that this silo has not joined."""
+
+
+class DataChanged(Exception):
+    """The silo's pictures are others than those that it joined with; it has to join again."""
+
+
+FINAL = (Diverged, RejectedJob, FedReIDError, NotJoined, DataChanged)
+"""Failures that the same job would meet again."""
 
 
 class SiloService:
@@ -68,22 +75,13 @@ class SiloService:
         """
         try:
             opened = open_payload(sent, self.invitation.coordinator_key)
-            self._check_address(opened.header)
+            check_address(opened.header, self.folder)
             answer = self._experiment(opened, sent) if opened.header.kind == "experiment" else self._job(opened, sent)
         except BadPayload as error:
             self.audit.add("ignored", payload=sent.envelope.digest, reason=str(error))
             self.say(f"warning: a payload is ignored: it {error}")
             return None
         return answer
-
-    def _check_address(self, header: Header) -> None:
-        wanted = (COORDINATOR, self.folder.name, self.invitation.federation)
-        if (header.sender, header.addressee, header.federation) != wanted:
-            raise BadPayload("is for another silo or of another federation")
-        if header.kind not in ("experiment", "fit", "evaluate"):
-            raise BadPayload(f"is of kind {header.kind}, which no coordinator sends")
-        if header.kind == "experiment" and (header.round, header.attempt) != (0, 1):
-            raise BadPayload("is an experiment of a round")
 
     # experiments
 
@@ -108,13 +106,15 @@ class SiloService:
         write_text(folder / "experiment.json", json.dumps(asdict(sent.envelope)) + "\n")
         self.audit.add("joined", experiment=header.experiment, session=header.session, payload=sent.envelope.digest)
         self.say(f"joined experiment {header.experiment[:16]}")
-        return self._written(folder, self._reply(header, "joined", sent, self.session.registration()))
+        told = self.session.registration()
+        write_text(folder / REGISTRATION, json.dumps(told) + "\n")
+        return self._written(folder, reply_to(header, self.folder, "joined", sent, told))
 
     def _refusal(self, header: Header, sent: Payload, error: Exception) -> Payload:
         reason = f"policy.{error.key}" if isinstance(error, PolicyRefusal) else type(error).__name__
         self.audit.add("refused", experiment=header.experiment, payload=sent.envelope.digest, reason=str(error))
         self.say(f"experiment {header.experiment[:16]} is refused: {error}")
-        return self._written(self._sessions, self._reply(header, "refused", sent, {"reason": reason}))
+        return self._written(self._sessions, reply_to(header, self.folder, "refused", sent, {"reason": reason}))
 
     def _launch(self) -> tuple[int, str]:
         """Number and digest of the newest experiment that this silo joined."""
@@ -180,8 +180,23 @@ class SiloService:
         if envelope.digest != self._launch()[1]:
             raise NotJoined("the job is of an experiment that this silo has joined, but a newer one took its place")
         session = Session(folder, self.folder.name, self.own, opened, self.folder.policy, self.say)
+        self._check_same_data(folder, session)
         self.audit.add("resumed", experiment=opened.header.experiment, session=opened.header.session)
         return session
+
+    def _check_same_data(self, folder: Path, session: Session) -> None:
+        """The coordinator weighs a silo by the number of images that it joined with."""
+        try:
+            before = json.loads((folder / REGISTRATION).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # of an earlier version, or lost
+            before = {}
+        now = session.registration()
+        changed = [name for name in ("client", "images", "tests") if before.get(name, now[name]) != now[name]]
+        if changed:
+            raise DataChanged(
+                f"this silo joined with {before.get('images')} training images and has {now['images']} now; it joins "
+                "again"
+            )
 
     def _done(self, opened: Opened, sent: Payload, folder: Path) -> tuple[Payload, bool]:
         """The answer to a job, and whether it is an update."""
@@ -190,7 +205,9 @@ class SiloService:
             session, policy = self._joined(header, folder), self.folder.policy
             policy.check(session.config, session.silos)  # it may have changed
             update = session.do(_job_of(opened, session.client), policy)
-            reply = self._reply(header, "update", sent, {"num_samples": update.num_samples, **_numbers(update)})
+            reply = reply_to(
+                header, self.folder, "update", sent, {"num_samples": update.num_samples, **_numbers(update)}
+            )
             answer = self._written(folder, reply, update.backbone, update.extras)
         except Exception as error:  # whatever it is, its words stay here
             return self._failed(header, sent, folder, error), False
@@ -206,13 +223,7 @@ class SiloService:
         self.audit.add("failed", payload=sent.envelope.digest, reason=kind, words=printable(str(error), 500))
         self.say(f"round {header.round}: {header.kind} failed: {kind}: {printable(str(error), 500)}")
         values: dict[str, Plain] = {"reason": kind, "final": isinstance(error, FINAL)}
-        return self._written(folder, self._reply(header, "failure", sent, values))
-
-    # answers
-
-    def _reply(self, header: Header, kind: str, sent: Payload, values: Mapping[str, Plain]) -> Header:
-        reply = replace(header, kind=kind, sender=self.folder.name, addressee=COORDINATOR)
-        return replace(reply, answers=sent.envelope.digest, values=dict(values))
+        return self._written(folder, reply_to(header, self.folder, "failure", sent, values))
 
     def _written(
         self,
@@ -224,6 +235,27 @@ class SiloService:
         target = folder / "next.safetensors"
         target.unlink(missing_ok=True)
         return write_payload(target, header, self.folder.key, backbone, extras)
+
+
+def check_address(header: Header, folder: SiloFolder) -> None:
+    """Refuses what is not from the coordinator to this silo.
+
+    Raises:
+        BadPayload: saying what is wrong.
+    """
+    wanted = (COORDINATOR, folder.name, folder.invitation.federation)
+    if (header.sender, header.addressee, header.federation) != wanted:
+        raise BadPayload("is for another silo or of another federation")
+    if header.kind not in ("experiment", "fit", "evaluate"):
+        raise BadPayload(f"is of kind {header.kind}, which no coordinator sends")
+    if header.kind == "experiment" and (header.round, header.attempt) != (0, 1):
+        raise BadPayload("is an experiment of a round")
+
+
+def reply_to(header: Header, folder: SiloFolder, kind: str, sent: Payload, values: Mapping[str, Plain]) -> Header:
+    """Returns the header of a silo's answer to a payload."""
+    reply = replace(header, kind=kind, sender=folder.name, addressee=COORDINATOR)
+    return replace(reply, answers=sent.envelope.digest, values=dict(values))
 
 
 def _numbers(update: ClientUpdate) -> dict[str, Plain]:

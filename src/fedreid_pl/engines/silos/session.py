@@ -14,6 +14,9 @@ from fedreid_pl import __version__
 from fedreid_pl.callbacks import callback_factory
 from fedreid_pl.clients import build_client_parts
 from fedreid_pl.config import Config, lineage, load_config
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.layouts import find_layouts
+from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.engines.silos.description import SHOWN, describe_experiment, describe_messages
 from fedreid_pl.engines.silos.payload import BadPayload, Opened, Payload, read_backbone
 from fedreid_pl.engines.silos.policy import Policy
@@ -53,7 +56,7 @@ class Session:
         if experiment_digest(text) != header.experiment or type(silos) is not int or len(text) > 2**20:
             raise RejectedJob("is an experiment of another number than its configuration has")
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.header, self.silos = folder, header, silos
+        self.folder, self.header, self.silos, self.say = folder, header, silos, say
         self.config: Config = silo_config(text, own, folder / "experiment.yaml")
         self.lineage = self._checked_lineage()
         say(about := describe_experiment(self.config, header.experiment, silos))
@@ -124,7 +127,21 @@ class Session:
         copy_state(opened.backbone, worker.backbone)
         worker.initial = {name: value.clone() for name, value in worker.backbone.state_dict().items()}
         worker.session, worker.look_at = self.header.session, None
+        self._look_at_persons(worker, parts.data)
         return worker
+
+    def _look_at_persons(self, worker: ClientWorker, data: FederatedData) -> None:
+        """Holds what this session has learnt against the pictures, which may be others by now."""
+        before = worker.store.newest(self.client)
+        new = worker.check_persons(self.client)
+        if new:
+            self.say(
+                f"since round {before} {new} persons are new here; the others keep what the head has learnt of them"
+            )
+        layouts = find_layouts()
+        for table in data.datasets:  # a split that was drawn can be kept, whatever pictures are added
+            if table.layout in layouts and layouts[table.layout].drawn:
+                write_text(self.folder / "splits" / f"{table.name}.csv", to_csv(table))
 
     def _too_far(self, job: ClientJob, bound: float) -> str | None:
         """Says if the job's parameters are further from the last job's than `bound` times these ones' norm."""

@@ -20,7 +20,7 @@ class KeptState(Protocol):
     """Where the clients of one worker keep their state: heads, own parts of the backbone, the callbacks' state."""
 
     def load(
-        self, client: str, before: int, fits: Callable[[dict[str, Any]], None] | None = None
+        self, client: str, before: int, fits: Callable[[dict[str, Any]], object] | None = None
     ) -> dict[str, Any] | None:
         """The client's state after its last turn in a round below `before`, `None` if it had none.
 
@@ -63,7 +63,7 @@ class ClientStore:
         self._told: set[str] = set()
 
     def load(
-        self, client: str, before: int, fits: Callable[[dict[str, Any]], None] | None = None
+        self, client: str, before: int, fits: Callable[[dict[str, Any]], object] | None = None
     ) -> dict[str, Any] | None:
         """The client's state after its last turn in a round below `before`, `None` if it had none.
 

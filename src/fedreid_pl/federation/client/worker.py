@@ -231,6 +231,8 @@ class ClientWorker:
         if marks is not None and not torch.equal(marks, self._marks_of(client)):
             data = self.datamodules[client]
             rows = known_rows(marks, data.client.train)
+            if not any(row is not None for row in rows):
+                raise ValueError("its head does not fit its data: none of its persons is among the training pictures")
             if rows != list(range(len(marks))):
                 sides = ((test.query, test.gallery) for test in data.tests.values())
                 check_tests(marks, (table for both in sides for table in both), client)

@@ -67,9 +67,7 @@ class Members:
         """The rounds in which a client was a member, in order."""
         events = self._events.get(client, [])
         ends: list[int | None] = [round - 1 for round, _ in events[1:]]
-        return [
-            Span(round, end, images) for (round, images), end in zip(events, [*ends, None], strict=False) if images
-        ]
+        return [Span(round, end, images) for (round, images), end in zip(events, [*ends, None], strict=False) if images]
 
     def summary(self) -> dict[str, list[dict[str, int | None]]]:
         """Plain values for summary.json: the spans of every client."""

@@ -1,0 +1,134 @@
+"""Payloads between the coordinator and its silos: what is out, and which answers count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedreid_pl.engines.silos.cards import COORDINATOR
+from fedreid_pl.engines.silos.federation_folder import FederationFolder
+from fedreid_pl.engines.silos.payload import BadPayload, Header, Opened, Payload, open_payload, write_payload
+from fedreid_pl.engines.silos.shared import experiment_digest
+from fedreid_pl.engines.silos.status import StatusFile, Traffic
+from fedreid_pl.engines.silos.transport import Transport
+from fedreid_pl.federation.messages import ClientJob, Plain, State
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Waiting:
+    """A payload that is out: a job, or without one an experiment."""
+
+    digest: str
+    header: Header
+    job: ClientJob | None = None
+    said: bool = False
+    late: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+
+class Exchange:
+    """Sends signed payloads and checks the answers, one payload at a time for each silo.
+
+    Only answers that are signed by the silo itself, and that answer the payload that is out, count.
+
+    Args:
+        federation: who takes part, and the key that signs.
+        transport: brings bytes to silos and back.
+        session: of the payloads.
+        text: the configuration that silos are told.
+        folder: where payloads lie until they are fetched.
+        say: prints a line.
+    """
+
+    def __init__(
+        self,
+        federation: FederationFolder,
+        transport: Transport,
+        session: str,
+        text: str,
+        folder: Path,
+        say: Say | None = None,
+    ) -> None:
+        self.federation, self.transport, self.session, self.text = federation, transport, session, text
+        self.experiment, self.folder, self.say = experiment_digest(text), folder, say or (lambda line: None)
+        self.silos = federation.members
+        self.traffic = {name: Traffic() for name in self.silos}
+        self.round = 0
+        self._status = StatusFile(federation.path)
+        self._waiting: dict[str, Waiting] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Ends the transport and deletes what was laid ready."""
+        for silo in self.traffic:
+            (self.folder / f"{silo}.job.safetensors").unlink(missing_ok=True)
+        self._note_status(over=True)
+        self.transport.close()
+
+    def _note_status(self, over: bool = False) -> None:
+        self._status.write(self.session, self.round, self.traffic, self.transport.seen(), over)
+
+    def _header(
+        self, kind: str, silo: str, round: int = 0, attempt: int = 1, values: Mapping[str, Plain] | None = None
+    ) -> Header:
+        address = (COORDINATOR, silo, self.federation.number, self.experiment, self.session)
+        return Header(kind, *address, round, attempt, values=dict(values or {}))
+
+    def _post(self, silo: str, header: Header, backbone: State, extras: State, most: int) -> Waiting:
+        path = self.folder / f"{silo}.job.safetensors"
+        path.unlink(missing_ok=True)  # a silo that still fetches the old one has it open
+        payload = write_payload(path, header, self.federation.key, backbone, extras)
+        self.transport.post(silo, payload, most)
+        self._waiting[silo] = Waiting(payload.envelope.digest, header)
+        self.round = header.round if header.kind != "experiment" else self.round
+        self.traffic[silo].down += payload.envelope.size
+        self.traffic[silo].state = f"round {header.round}: {header.kind}"
+        return self._waiting[silo]
+
+    def _taken(self, silo: str, payload: Payload) -> tuple[Waiting | None, Opened | None]:
+        """What an answer answers, and the answer if it is one; nothing for an answer that nobody waits for."""
+        waiting = self._waiting.get(silo)
+        opened = self._opened(silo, waiting, payload) if waiting is not None and silo in self.silos else STALE
+        payload.path.unlink(missing_ok=True)  # mapped, if it is used
+        if opened is STALE:
+            return None, None
+        self._finished(silo)
+        return waiting, opened  # type: ignore[return-value]
+
+    def _finished(self, silo: str) -> str:
+        waiting = self._waiting.pop(silo)
+        self.transport.withdraw(silo)
+        self.traffic[silo].state = f"round {waiting.header.round}: {waiting.header.kind} is answered"
+        return silo
+
+    def _opened(self, silo: str, waiting: Waiting, payload: Payload) -> Opened | object | None:
+        self.traffic[silo].up += payload.envelope.size
+        try:
+            opened = open_payload(payload, self.silos[silo].signing_key)
+            if opened.header.answers != waiting.digest:
+                return STALE
+            self._check(silo, waiting.header, opened.header)
+        except BadPayload as error:
+            self.traffic[silo].refused += 1
+            self.say(f"warning: silo {silo}: its answer {error}")
+            return None
+        return opened
+
+    def _check(self, silo: str, sent: Header, header: Header) -> None:
+        if (header.sender, header.addressee, header.federation) != (silo, COORDINATOR, sent.federation):
+            raise BadPayload("is of another silo or federation")
+        if (header.session, header.experiment) != (sent.session, sent.experiment):
+            raise BadPayload("is of another session")
+        if (header.round, header.attempt) != (sent.round, sent.attempt):
+            raise BadPayload("is of another round or attempt")
+        kinds = ("joined", "refused", "left") if sent.kind == "experiment" else ("update", "failure", "left")
+        if header.kind not in kinds:
+            raise BadPayload(f"is of kind {header.kind}")
+
+
+STALE = object()
+"""An answer to an earlier payload, which came too late; it is dropped."""

@@ -1,0 +1,62 @@
+"""What a silo says when it is sent an experiment: that it joins, and with what, or why it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedreid_pl.data.scenarios import NO_CAMERAS
+from fedreid_pl.engines.silos.payload import Header
+from fedreid_pl.errors import FedReIDError, printable
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a silo told when it joined.
+
+    Args:
+        silo: its name.
+        client: name of its client.
+        images: its training pictures.
+        tests: names of its test sets.
+        synthetic: whether it says that this program drew its pictures.
+        version, torch: versions of its software.
+    """
+
+    silo: str
+    client: str
+    images: int
+    tests: tuple[str, ...]
+    synthetic: bool
+    version: str
+    torch: str
+
+
+def refusal_of(silo: str, reason: str) -> str:
+    """Returns a line about a silo that does not join an experiment."""
+    reason = printable(reason, 60)
+    key = reason.removeprefix("policy.")
+    if key == reason:
+        return f"silo {silo}: cannot join ({reason}); its operator sees why on the silo's screen"
+    advice = " (set min_clients=2 or more)" if key == "minimum_silos" else ""
+    return f"silo {silo}: its policy does not allow this experiment ({key}){advice}; ask its operator"
+
+
+def registration_of(silo: str, header: Header) -> Registration:
+    """Reads what a silo told when it joined.
+
+    Raises:
+        FedReIDError: for what no silo of this version tells.
+    """
+    values = header.values
+    kinds = {"client": str, "images": int, "tests": str, "synthetic": bool, "version": str, "torch": str}
+    if any(type(values.get(name)) is not kind for name, kind in kinds.items()):
+        raise FedReIDError(f"silo {silo}: joined with a message that is none; use the same version of fedreid_pl")
+    client, tests = str(values["client"]), tuple(name for name in str(values["tests"]).split("/") if name)
+    if client not in (silo, silo + NO_CAMERAS):
+        raise FedReIDError(f"silo {silo}: joined as client {printable(client)}; a silo is the client of its own name")
+    own = {client, f"val:{client}"}
+    images = values["images"]
+    if not set(tests) <= own or not isinstance(images, int) or not 2 <= images <= 2**40:
+        raise FedReIDError(f"silo {silo}: joined with {images} images and test sets that are not its own")
+    versions = (printable(str(values["version"]), 40), printable(str(values["torch"]), 40))
+    return Registration(silo, client, images, tests, bool(values["synthetic"]), *versions)
