@@ -40,6 +40,7 @@ class Ditto(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
+    heads: ClassVar[tuple[str, ...]] = ("head",)
     methods: ClassVar[Mapping[str, Method]] = {
         "ditto": Method(
             title="Ditto",

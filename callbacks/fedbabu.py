@@ -48,6 +48,7 @@ class FedBabu(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
+    per_person: ClassVar[tuple[str, ...]] = ("drawn",)  # rows of a frozen head are scaled together
     methods: ClassVar[Mapping[str, Method]] = {
         "fedbabu": Method(
             title="FedBABU",

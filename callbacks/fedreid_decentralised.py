@@ -48,6 +48,7 @@ class FedReIDDecentralised(FederationCallback):
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
+    heads: ClassVar[tuple[str, ...]] = ("head",)
     methods: ClassVar[Mapping[str, Method]] = {
         "fedreid_decentralised": Method(
             title="Decentralised FedReID",

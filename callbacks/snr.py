@@ -47,6 +47,7 @@ class SNR(FederationCallback):
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
+    per_person: ClassVar[tuple[str, ...]] = ("classifiers",)
     methods: ClassVar[Mapping[str, Method]] = {
         "snr": Method(
             title="SNR",

@@ -53,7 +53,8 @@ class SSCU(FederationCallback):
     "Improved" means: the mean Rank-1 of the server's model on the clients' validation persons (`data.val_ids`, held
     out of training) is at least that of all evaluated rounds before. The code that was published with a later method
     decides it on the target's test set instead, which is the set that the method is judged by; that is not offered.
-    Rounds without an evaluation (`evaluate_every`) change no memory.
+    Rounds without an evaluation (`evaluate_every`) change no memory. Where clients come and go, the mean is over those
+    that are there, and rounds in which one of them was not evaluated do not count.
 
     As in that code: `momentum`, `temperature`, the start of x' in the second round. Otherwise than there, prototypes
     move from `first_round` on, and one optimizer step moves all parts at once; see `dacs` for the rest. Prototypes stay
@@ -69,6 +70,7 @@ class SSCU(FederationCallback):
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model")
     job_config: ClassVar[dict[str, type]] = {ACCEPTED: int}
+    per_person: ClassVar[tuple[str, ...]] = ("memory",)
     methods: ClassVar[Mapping[str, Method]] = {
         "sscu": Method(
             title="SSCU",
@@ -104,7 +106,6 @@ class SSCU(FederationCallback):
             "sscu", weight, diversity, authenticity, first_round, style_statistics, least_probability
         )
         self._accepted = 0  # at the server: the last round that improved; at a client: the round of `_candidate`
-        self._best = -1.0
         self._prototypes: Tensor | None = None
         self._working: Tensor | None = None
         self._candidate: Tensor | None = None
@@ -127,17 +128,18 @@ class SSCU(FederationCallback):
 
     def on_round_end(self, federation: RoundContext) -> None:
         """Whether an evaluated round is at least as good as those before, on the validation persons."""
-        found = federation.history.mean_series("val_global", "rank1").get(federation.round)
-        if found is not None and found >= self._best:
-            self._best, self._accepted = found, federation.round
+        series = federation.history.mean_series("val_global", "rank1")
+        before = [value for round, value in series.items() if 0 < round < federation.round]
+        if (found := series.get(federation.round)) is not None and found >= max(before, default=0.0):
+            self._accepted = federation.round
 
     def state_dict(self) -> dict[str, Any]:
-        """The last round that improved, and its score."""
-        return {"accepted": self._accepted, "best": self._best}
+        """The last round that improved."""
+        return {"accepted": self._accepted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
-        self._accepted, self._best = state.get("accepted", 0), state.get("best", -1.0)
+        """Takes it back."""
+        self._accepted = state.get("accepted", 0)
 
     def summary(self) -> dict[str, Any]:
         """The last round whose styles were taken up."""

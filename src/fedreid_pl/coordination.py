@@ -73,7 +73,7 @@ def coordinate(config: Config, folder: Path, open_transport: Open) -> Federation
     """
     quiet()
     federation = open_federation(config)
-    config = _recorded(resolve_precision(config, recorded_precision(config, folder)), folder)
+    config, known = _recorded(resolve_precision(config, recorded_precision(config, folder)), folder)
     make_callbacks, public = check_coordination(config, federation)
     backbone = initial_backbone(config, status := Status())
     status.done()
@@ -91,15 +91,15 @@ def coordinate(config: Config, folder: Path, open_transport: Open) -> Federation
         say=terminal.say,
     )
     with closing(engine):
-        checkpoints = Checkpoints(folder / "checkpoints", lineage=lineage(config))
-        initial = parts.worker.initial
-        registered = engine.join(initial, federation.next_launch(), config.min_clients, _left(checkpoints))
-        data = _registered(public, registered.values())
-        config = with_found(config, data)
+        launch_number, left = federation.next_launch(), _left(folder)
+        registered = engine.join(parts.worker.initial, launch_number, config.min_clients, left)
+        data = _registered(public, registered.values(), known)
+        config, engine.synthetic = with_found(config, data), data.synthetic
         context = _context(config, registered.values(), parts, trainer)
         write_text(folder / "config.yaml", to_yaml(config))
         write_splits(folder, data.digests, data.datasets)
         _introduce(config, registered.values(), folder)
+        checkpoints = Checkpoints(folder / "checkpoints", lineage=lineage(config))
         inbox = UpdateInbox(folder / "checkpoints")
         observers = _observers(config, folder, data)
         loop = FederationLoop(context, engine, make_callbacks(), checkpoints, observers, inbox, attempts)
@@ -116,7 +116,7 @@ def dry_run_of_silos(config: Config, folder: Path) -> str:
         FedReIDError: for every mistake that `train` would refuse.
     """
     federation = open_federation(config)
-    config = _recorded(resolve_precision(config, recorded_precision(config, folder)), folder)
+    config, _ = _recorded(resolve_precision(config, recorded_precision(config, folder)), folder)
     check_coordination(config, federation)
     done = check_folder(config, folder)
     begins = f"would go on after round {done}" if done else "would begin"
@@ -162,11 +162,11 @@ def check_coordination(config: Config, federation: FederationFolder) -> tuple[Ma
     return make_callbacks, public
 
 
-def _recorded(config: Config, folder: Path) -> Config:
-    """The configuration with what the silos told of their pictures when the run was begun."""
+def _recorded(config: Config, folder: Path) -> tuple[Config, bool | None]:
+    """The configuration with `data.synthetic` as the run was begun with, and that value; `None` for a new run."""
     file = folder / "config.yaml"
-    known = config.resume != "never" and file.exists()
-    return replace(config, data=replace(config.data, synthetic=load_config(file).data.synthetic if known else False))
+    known = load_config(file).data.synthetic if config.resume != "never" and file.exists() else None
+    return replace(config, data=replace(config.data, synthetic=bool(known))), known
 
 
 def _client(name: str, images: int) -> ClientData:
@@ -174,18 +174,25 @@ def _client(name: str, images: int) -> ClientData:
     return SiloClient(name, SampleTable(name, Path(), ("",) * images, *columns), (name,))
 
 
-def _left(checkpoints: Checkpoints) -> list[str]:
+def _left(folder: Path) -> list[str]:
     """Silos that had left the run by its newest checkpoint; nobody waits for them."""
-    state, _ = checkpoints.latest()
+    state, _ = Checkpoints(folder / "checkpoints").latest()
     members = Members()
     members.load_state_dict((state or {}).get("members", {}))
     return [client.removesuffix(NO_CAMERAS) for client in members if client not in members.present()]
 
 
-def _registered(public: FederatedData, registered: Iterable[Registration]) -> FederatedData:
-    """What the coordinator knows of the pictures of all parties."""
+def _registered(public: FederatedData, registered: Iterable[Registration], known: bool | None) -> FederatedData:
+    """What the coordinator knows of the pictures of all parties; `known`: whether the run called them synthetic before.
+
+    Raises:
+        FedReIDError: for photographs in a run that is called synthetic.
+    """
+    if known:
+        for found in registered:
+            found.check_synthetic()
     synthetic = all(found.synthetic for found in registered) and (public.public is None or public.synthetic)
-    return replace(public, synthetic=synthetic)
+    return replace(public, synthetic=synthetic if known is None else known)
 
 
 def _context(config: Config, registered: Iterable[Registration], parts: Parts, trainer: pl.Trainer) -> RoundContext:

@@ -42,6 +42,10 @@ class FederationCallback(pl.Callback):
             before it; one that removes one of them does not combine with it. A class that says nothing is taken to
             use single updates, and is refused beside a callback that protects them.
         job_config: name and type of the plain values that it adds to a job's `config`.
+        heads: entries of `client_state_dict` that are heads like the client's own, with a row for every person. They
+            follow a client whose persons change.
+        per_person: entries of `client_state_dict` that hold something for every person and cannot follow. A client
+            that has one is refused with other persons.
         methods: the methods that it makes possible, by the name of their experiment, in words; the list of
             `fedreid-pl methods` and docs/methods.md are made from them.
     """
@@ -50,6 +54,8 @@ class FederationCallback(pl.Callback):
     removes: ClassVar[tuple[Capability, ...]] = ()
     needs: ClassVar[tuple[Capability, ...]] = ("sees_single_updates",)
     job_config: ClassVar[Mapping[str, type]] = {}
+    heads: ClassVar[tuple[str, ...]] = ()
+    per_person: ClassVar[tuple[str, ...]] = ()
     methods: ClassVar[Mapping[str, Method]] = {}
 
     def check(self, config: Config, data: FederatedData) -> None:

@@ -45,6 +45,9 @@ class SilosEngine(Exchange):
         announce: called with every job before it goes out.
         deadline: seconds; `None`: any.
         say: prints a line.
+
+    Attributes:
+        synthetic: whether the run is called synthetic; silos with photographs are then refused.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class SilosEngine(Exchange):
         self._not_before: dict[str, float] = {}
         self._initial: State = {}
         self._launch = 0
+        self.synthetic = False
 
     # who takes part
 
@@ -85,7 +89,7 @@ class SilosEngine(Exchange):
         Raises:
             FedReIDError: if a silo refuses, or too few answer within the deadline.
         """
-        self._initial, self._launch, begun = initial, launch, time.monotonic()
+        self._initial, self._launch, begun, asked = initial, launch, time.monotonic(), False
         for silo in self.silos:
             self._invite(silo)
         while missing := [silo for silo in self.silos if silo not in self._joined and silo not in absent]:
@@ -98,6 +102,9 @@ class SilosEngine(Exchange):
                     f"silo {missing[0]}: has not joined within engine.deadline={self.deadline} s; start it with "
                     "fedreid-pl silo run, or take it out with fedreid-pl federation revoke"
                 )
+            if not asked and time.monotonic() - begun >= SILENCE:
+                asked = True
+                self.say(f"waiting for {', '.join(missing)}; fedreid-pl federation revoke goes on without a silo")
             self._note_status()
             self._take(PATIENCE, strict=True)
             self._look_at_members()
@@ -169,7 +176,10 @@ class SilosEngine(Exchange):
             if opened.header.kind == "left":
                 self.say(f"silo {silo} has left")
                 return
-            found = self._joined[silo] = registration_of(silo, opened.header)
+            found = registration_of(silo, opened.header)
+            if self.synthetic:
+                found.check_synthetic()
+            self._joined[silo] = found
             self.say(f"silo {silo} has joined: {found.images} training images")
         except FedReIDError as error:
             if strict:
@@ -188,17 +198,17 @@ class SilosEngine(Exchange):
         return self._run(jobs)
 
     def _run(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
-        for silo in [name for name, waiting in self._waiting.items() if waiting.job is not None]:
-            self._finished(silo)  # of a pass that was broken off
-        silo_of, gone = {found.client: silo for silo, found in self._joined.items()}, []
+        for name in [name for name, waiting in self._waiting.items() if waiting.job is not None]:
+            self._finished(name)  # of a pass that was broken off
+        silos, gone = {found.client: silo for silo, found in self._joined.items()}, []
         for job in jobs:
             self.announce(job)
-            if (silo := silo_of.get(job.client)) is None:  # it has left within the round
+            if job.client not in silos:  # it has left within the round
                 gone.append(job)
                 continue
-            header = self._header(job.kind, silo, job.round, job.attempt, job.config)
+            header = self._header(job.kind, silos[job.client], job.round, job.attempt, job.config)
             most = MOST_SMALL if job.kind == "evaluate" else self._most(job)
-            self._post(silo, header, job.backbone, job.extras, most).job = job
+            self._post(silos[job.client], header, job.backbone, job.extras, most).job = job
         yield from (ClientFailure(job.round, job.client, "is not there any more", final=True) for job in gone)
         for silo, waiting, opened in self._answers():
             assert waiting.job is not None

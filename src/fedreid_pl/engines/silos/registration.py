@@ -30,6 +30,18 @@ class Registration:
     version: str
     torch: str
 
+    def check_synthetic(self) -> None:
+        """Refuses photographs.
+
+        Raises:
+            FedReIDError: if the silo has some.
+        """
+        if not self.synthetic:
+            raise FedReIDError(
+                f"silo {self.silo}: has photographs, and all data of this run are synthetic so far; begin a new run "
+                "with resume=never or another output_dir"
+            )
+
 
 def refusal_of(silo: str, reason: str) -> str:
     """Returns a line about a silo that does not join an experiment."""

@@ -16,11 +16,13 @@ from fedreid_pl.clients import build_client_parts
 from fedreid_pl.config import Config, lineage, load_config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
+from fedreid_pl.data.overlap import byte_keys
 from fedreid_pl.data.readers.csv_table import to_csv
 from fedreid_pl.engines.silos.description import SHOWN, describe_experiment, describe_messages
 from fedreid_pl.engines.silos.payload import BadPayload, Opened, Payload, read_backbone
 from fedreid_pl.engines.silos.policy import Policy
 from fedreid_pl.engines.silos.shared import client_name, experiment_digest, silo_config
+from fedreid_pl.engines.silos.trained import TRAINED, check_trained
 from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, RejectedJob
 from fedreid_pl.federation.storage import write_text
@@ -133,11 +135,9 @@ class Session:
     def _look_at_persons(self, worker: ClientWorker, data: FederatedData) -> None:
         """Holds what this session has learnt against the pictures, which may be others by now."""
         before = worker.store.newest(self.client)
-        new = worker.check_persons(self.client)
-        if new:
-            self.say(
-                f"since round {before} {new} persons are new here; the others keep what the head has learnt of them"
-            )
+        check_trained(self.folder / TRAINED, data, byte_keys(self.config.data, data.datasets), begun=before is not None)
+        if new := worker.check_persons(self.client):
+            self.say(f"{new} persons are new since round {before}; the known ones keep their rows of the head")
         layouts = find_layouts()
         for table in data.datasets:  # a split that was drawn can be kept, whatever pictures are added
             if table.layout in layouts and layouts[table.layout].drawn:

@@ -1,13 +1,17 @@
-"""A head whose persons change: known persons keep their rows, new ones begin with fresh rows.
+"""A head whose persons change: known persons keep their rows, new persons begin with fresh rows.
 
-A client knows a person again by the pictures: each row of the head is kept with marks of some training pictures of its
-person. The numbers of persons do not serve for this, as a reader may number persons in the order of their names.
+A client knows a person again by the pictures. Person numbers do not serve for this, as a reader may number persons in
+the order of their names. So a client keeps, beside its head, a table of marks: `[pictures, 2]` int64, one line for each
+training picture with its mark and the row of its person.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,101 +19,91 @@ from torch import Tensor
 
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
-
-MARKS = 4
-"""Pictures by which a person is known again, at most."""
-NONE = 0
-"""Stands for a picture in the marks of a person who has fewer."""
+from fedreid_pl.federation.callback import FederationCallback
 
 
 def mark_of(path: str) -> int:
-    """Returns a number that stands for a picture: 63 bits of the SHA-256 of the last three parts of its path.
+    """Returns a number that stands for a picture: 63 bits of the SHA-256 of its path.
 
-    The parts before them may change: a folder of datasets may be moved.
-
-    >>> mark_of("/data/market/bounding_box_train/0002_c1s1.jpg") == mark_of("market/bounding_box_train/0002_c1s1.jpg")
+    >>> 0 <= mark_of("bounding_box_train/0002_c1s1.jpg") < 2**63
     True
     """
-    tail = "/".join(path.split("/")[-3:])
-    return int.from_bytes(hashlib.sha256(tail.encode()).digest()[:8], "big") >> 1 or 1
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
 
 
 def person_marks(table: SampleTable) -> Tensor:
-    """Returns marks of every training person, `[persons, MARKS]` int64, in the order of the head's rows."""
-    found: list[list[int]] = [[] for _ in range(table.num_identities())]
-    for path, label in zip(table.paths, table.labels().tolist(), strict=True):
-        found[label].append(mark_of(path))
-    rows = [sorted(marks)[:MARKS] for marks in found]
-    return torch.tensor([[*row, *[NONE] * (MARKS - len(row))] for row in rows], dtype=torch.int64)
+    """Returns the table of marks of training pictures, `[pictures, 2]` int64: mark and row of the head."""
+    lines = [[mark, row] for mark, row in zip(_marks(table), table.labels().tolist(), strict=True)]
+    return torch.tensor(lines, dtype=torch.int64).reshape(-1, 2)
 
 
-def known_rows(marks: Tensor, table: SampleTable) -> list[int | None]:
-    """Returns by training person the row that the person had before, `None` for a new one.
+def known_rows(before: Tensor, now: Tensor) -> list[int | None]:
+    """Returns for each row of the new head the row that the person had before, `None` for a new person.
+
+    Where two persons have become one, or the reverse, the pair with the most pictures in common counts.
 
     Args:
-        marks: `[rows, MARKS]` int64, what `person_marks` returned for the earlier pictures.
-        table: the training pictures as they are now.
+        before: table of marks of the earlier pictures.
+        now: table of marks of the pictures as they are now.
     """
-    row_of = {mark: row for row, own in enumerate(marks.tolist()) for mark in own if mark != NONE}
-    votes: list[dict[int, int]] = [{} for _ in range(table.num_identities())]
-    for path, label in zip(table.paths, table.labels().tolist(), strict=True):
-        if (row := row_of.get(mark_of(path))) is not None:
-            votes[label][row] = votes[label].get(row, 0) + 1
-    taken: set[int] = set()
-    rows: list[int | None] = []
-    for counts in votes:
-        free = {row: count for row, count in counts.items() if row not in taken}
-        best = max(free, key=lambda row: (free[row], -row), default=None)
-        taken |= set() if best is None else {best}
-        rows.append(best)
+    row_of = dict(before.tolist())
+    shared = Counter((row, row_of[mark]) for mark, row in now.tolist() if mark in row_of)
+    rows: list[int | None] = [None] * (int(now[:, 1].max()) + 1 if len(now) else 0)
+    for (row, old), _ in sorted(shared.items(), key=lambda item: (-item[1], item[0])):
+        if rows[row] is None and old not in rows:
+            rows[row] = old
     return rows
 
 
-def check_marks(marks: Any) -> None:
-    """Refuses marks that `person_marks` did not make; `None` is what older states have.
+def check_marks(kept: Mapping[str, Any]) -> None:
+    """Refuses what a client kept if its table of marks is none, or is not of its head; earlier versions kept no table.
 
     Raises:
-        ValueError: if they are no table.
+        ValueError: if that is so.
     """
-    if marks is None or (isinstance(marks, Tensor) and marks.dim() == 2 and marks.dtype == torch.int64):
+    if "persons" not in kept:
         return
-    raise ValueError("what it kept of its persons is no table of marks")
+    marks, head = kept["persons"], kept.get("head")
+    if not (isinstance(marks, Tensor) and marks.dtype == torch.int64 and marks.dim() == 2 and marks.shape[1] == 2):
+        raise ValueError("what it kept of its persons is no table of marks")
+    values = list(head.values()) if isinstance(head, Mapping) else []
+    sizes = {len(value) if isinstance(value, Tensor) and value.dim() else 0 for value in values}
+    if len(sizes) != 1 or not ((marks[:, 1] >= 0) & (marks[:, 1] < max(sizes))).all():
+        raise ValueError("its head does not fit its table of marks")
 
 
-def check_tests(marks: Tensor, tests: Iterable[SampleTable], client: str) -> None:
-    """Refuses data in which a picture that was trained on is tested on.
-
-    Raises:
-        FedReIDError: with the number of pictures.
-    """
-    trained = set(marks.flatten().tolist()) - {NONE}
-    count = sum(mark_of(path) in trained for table in tests for path in table.paths)
-    if count:
-        raise FedReIDError(
-            f"client {client}: {count} pictures that were trained on are test pictures now; keep the split that was "
-            "drawn: lay the run's splits/NAME.csv into the dataset's folder as samples.csv, with the new pictures added"
-        )
-
-
-def with_persons(kept: Mapping[str, Any], head: Mapping[str, Tensor], rows: Sequence[int | None]) -> dict[str, Any]:
+def with_persons(
+    kept: Mapping[str, Any],
+    head: Mapping[str, Tensor],
+    rows: Sequence[int | None],
+    callbacks: Mapping[str, FederationCallback],
+) -> dict[str, Any]:
     """Returns what a client kept, with heads that fit its persons as they are now.
 
     Rows of known persons are moved to their new places, those of new persons are the rows of `head`. The same is done
-    to heads among what callbacks kept. Momentum of heads and of second networks begins anew.
+    to what callbacks declare as `heads`. Momentum of heads and of second networks begins anew.
 
     Args:
         kept: the content of the client's file.
         head: a fresh head for the persons as they are now.
         rows: see `known_rows`.
+        callbacks: client halves by name.
 
     Raises:
-        ValueError: if a callback kept something else for every person.
+        FedReIDError: if a callback kept something for every person that cannot follow.
     """
-    before = kept["head"]
-    moved = {**kept, "head": _moved(before, head, rows)}
-    moved["callbacks"] = {
-        name: _with_heads(state, before, head, rows, name) for name, state in kept.get("callbacks", {}).items()
-    }
+    states: dict[str, Any] = {}
+    for name, state in kept.get("callbacks", {}).items():
+        callback = callbacks.get(name)
+        fixed = [part for part in (callback.per_person if callback else ()) if part in state]
+        if fixed:
+            raise FedReIDError(
+                f"callbacks.{name}: keeps {fixed[0]} for every person and cannot go on with other persons; put the "
+                "earlier pictures back, or take part in a new run"
+            )
+        heads = callback.heads if callback else ()
+        states[name] = {part: _moved(own, head, rows) if part in heads else own for part, own in state.items()}
+    moved = {**kept, "head": _moved(kept["head"], head, rows), "callbacks": states}
     if "optimizer" in kept:
         momentum = kept["optimizer"]["momentum"]
         own = {name: value for name, value in momentum.items() if name.startswith("backbone.")}
@@ -117,26 +111,18 @@ def with_persons(kept: Mapping[str, Any], head: Mapping[str, Tensor], rows: Sequ
     return moved
 
 
+def _marks(table: SampleTable) -> list[int]:
+    """Marks of pictures by their paths in the dataset's folder, which may be moved as a whole."""
+    if not table.paths or table.root != Path("/"):
+        return [mark_of(path) for path in table.paths]
+    common = os.path.commonpath(table.paths)  # datasets that were put together have absolute paths
+    return [mark_of(os.path.relpath(path, common)) for path in table.paths]
+
+
 def _moved(before: Mapping[str, Tensor], fresh: Mapping[str, Tensor], rows: Sequence[int | None]) -> dict[str, Tensor]:
+    places = [place for place, row in enumerate(rows) if row is not None]
+    known = [row for row in rows if row is not None]
     moved = {name: value.clone() for name, value in fresh.items()}
     for name, value in moved.items():
-        for place, row in enumerate(rows):
-            if row is not None:
-                value[place] = before[name][row]
+        value[places] = before[name][known]
     return moved
-
-
-def _with_heads(
-    state: Any, before: Mapping[str, Tensor], fresh: Mapping[str, Tensor], rows: Sequence[int | None], name: str
-) -> Any:
-    if isinstance(state, Tensor):
-        if any(state.shape == value.shape and value.dim() > 1 for value in before.values()):
-            raise ValueError(f"callbacks.{name} keeps something for every person, and the persons have changed")
-        return state
-    if not isinstance(state, dict):
-        return state
-    if state.keys() == before.keys() and all(
-        isinstance(value, Tensor) and value.shape == before[key].shape for key, value in state.items()
-    ):
-        return _moved(state, fresh, rows)
-    return {key: _with_heads(value, before, fresh, rows, name) for key, value in state.items()}

@@ -18,7 +18,12 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback, step_hooks
 from fedreid_pl.federation.client.checks import check_job
 from fedreid_pl.federation.client.kept import check_kept
-from fedreid_pl.federation.client.persons import check_marks, check_tests, known_rows, person_marks, with_persons
+from fedreid_pl.federation.client.persons import (
+    check_marks,
+    known_rows,
+    person_marks,
+    with_persons,
+)
 from fedreid_pl.federation.client.store import KeptState, LostState
 from fedreid_pl.federation.client.time_limit import TimeLimit
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedJob
@@ -86,7 +91,7 @@ class ClientWorker:
         self.compiled, self.look_at, self.session = compiled, look_at, session
         self._looks: list[Look] = []
         self._turns: dict[str, dict[str, Any] | None] = {}  # the last one of each client
-        self._marks: dict[str, Tensor] = {}
+        self._marks: dict[str, Tensor] = {}  # of the training pictures, see `client.persons`
 
     def do(self, job: ClientJob) -> ClientUpdate:
         """Does a job of either kind."""
@@ -210,33 +215,31 @@ class ClientWorker:
             How many persons of the client are new to that state; zero for a client without one.
 
         Raises:
-            FedReIDError: if pictures that were trained on are tested on now.
-            LostState: if the state cannot be used with the client's persons as they are now.
+            FedReIDError: if a callback cannot go on with the client's persons as they are now.
+            LostState: if the state cannot be used.
         """
-        newest = self.store.newest(client)
-        fits = partial(self._fitting, client, self._new_head(client).state_dict())
-        state = self.store.load(client, newest + 1, fits) if newest is not None else None
+        if (newest := self.store.newest(client)) is None:
+            return 0
+        state = self.store.load(client, newest + 1, partial(self._fitting, client, self._new_head(client).state_dict()))
         if state is None or "persons" not in state:
             return 0
-        return known_rows(state["persons"], self.datamodules[client].client.train).count(None)
+        return known_rows(state["persons"], self._marks_of(client)).count(None)
 
     def _fitting(self, client: str, head: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Any]:
         """What a client kept, with its head made to fit its persons as they are now.
 
         Raises:
             ValueError: for a state that is not of this client.
-            FedReIDError: if pictures that were trained on are tested on now.
+            FedReIDError: if a callback cannot go on with these persons.
         """
-        check_marks(marks := state.get("persons"))
-        if marks is not None and not torch.equal(marks, self._marks_of(client)):
-            data = self.datamodules[client]
-            rows = known_rows(marks, data.client.train)
+        check_marks(state)
+        marks, now = state.get("persons"), self._marks_of(client)
+        if marks is not None and not torch.equal(marks, now):
+            rows = known_rows(marks, now)
             if not any(row is not None for row in rows):
                 raise ValueError("its head does not fit its data: none of its persons is among the training pictures")
-            if rows != list(range(len(marks))):
-                sides = ((test.query, test.gallery) for test in data.tests.values())
-                check_tests(marks, (table for both in sides for table in both), client)
-                state = with_persons(state, head, rows)
+            if rows != list(range(len(state["head"]["weight"]))):
+                state = with_persons(state, head, rows, self.make_callbacks())
         check_kept(state, head=head, backbone=self.initial)
         return state
 

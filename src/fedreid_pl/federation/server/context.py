@@ -108,10 +108,9 @@ class RoundContext:
         return self.ledger.rejections
 
     def set_members(self, members: Mapping[str, Member]) -> None:
-        """Sets who is a member from this round on; clients that stay keep their place in the order."""
-        order = [*(client for client in self.clients if client in members), *members]
-        self.clients = {client: members[client].images for client in order}
-        self.tests = {client: members[client].tests for client in self.clients}
+        """Sets who is a member from this round on, in the engine's order, as a resumed run finds it."""
+        self.clients = {client: member.images for client, member in members.items()}
+        self.tests = {client: member.tests for client, member in members.items()}
 
     def note_members(self) -> dict[str, int]:
         """Writes into the books who is a member in this round.

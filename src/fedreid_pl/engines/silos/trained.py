@@ -1,0 +1,48 @@
+"""The pictures that a silo has trained on in a session: none of them may become a test picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedreid_pl.bounded import read_bounded
+from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.file_digests import SIZE
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.storage import write_bytes
+
+TRAINED = "trained"
+"""File of a session: SHA-256 of every training picture so far, 32 bytes each."""
+MOST = 32 * 2**26
+"""Bytes of this file."""
+
+
+def check_trained(file: Path, data: FederatedData, keys: Mapping[str, bytes], begun: bool) -> None:
+    """Refuses test pictures that were trained on, whatever they are called now, and notes the training pictures.
+
+    Args:
+        file: `TRAINED` in the session's folder.
+        data: of the silo as it is now.
+        keys: SHA-256 of every picture by its path, see `data.overlap.byte_keys`.
+        begun: whether this session has trained; if not, the earlier note does not count.
+
+    Raises:
+        FedReIDError: with the number of pictures and one of them, or if the note cannot be read.
+    """
+    try:
+        noted = read_bounded(file, MOST) if begun and file.exists() else b""
+    except OSError as error:
+        raise FedReIDError(f"{file}: cannot be read ({error.strerror}); put the file back") from error
+    if len(noted) % SIZE:
+        raise FedReIDError(f"{file}: is damaged; put the file back")
+    trained = {noted[start : start + SIZE] for start in range(0, len(noted), SIZE)}
+    tests = {path for test in data.tests.values() for table in (test.query, test.gallery) for path in table.files()}
+    found = sorted(path for path in tests if keys.get(path) in trained)
+    if found:
+        raise FedReIDError(
+            f"{len(found)} pictures that this run was trained on are test pictures now, such as {found[0]}; make them "
+            f"training pictures again. Where the split was drawn, lay {file.parent}/splits/NAME.csv into the dataset's "
+            "folder as samples.csv and add the new pictures to it"
+        )
+    trained |= {keys[path] for client in data.clients.values() for path in client.train.files() if path in keys}
+    write_bytes(file, b"".join(sorted(trained - {bytes(SIZE)})))
