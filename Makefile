@@ -35,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check soak soak-silos lint bench \
+.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check docs release soak soak-silos lint bench \
   gpu-pack gpu-check clean
 
 help:  ## show this list
@@ -119,6 +119,26 @@ lint: install  ## style and types
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
 	$(BIN) -m mypy --strict --follow-imports=silent $$($(BIN) -c '$(PUBLIC_MODULES)')
+
+DOCS := mkdocs-material==9.8.2 mkdocstrings-python==2.0.11
+# the site is built from the sources alone: its environment needs neither torch nor this package
+docs:  ## build the documentation site into site/, strictly
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@timeout 150 .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check $(DOCS) 2>/dev/null \
+	  || { echo 'mkdocs could not be installed; the site is not built' >&2; exit 0; }; \
+	  NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet --strict --clean && echo "the site is in site/index.html"
+
+release: install lint docs  ## build wheel and sdist into dist/, check them, and try the wheel in an empty environment
+	@test -z "$$(git status --porcelain)" || { echo 'error: commit or remove what git status lists, then release' >&2; exit 2; }
+	@rm -rf dist .venv-release
+	$(BIN) -m build --outdir dist .
+	$(BIN) -m pytest -q tests/test_packaging.py
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAIN) dist/*.whl
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && cd "$$work" && \
+	  "$(CURDIR)/.venv-release/bin/fedreid-pl" train exp=fedpav_rw rounds=1 output_dir=run && \
+	  "$(CURDIR)/.venv-release/bin/python" -c 'import fedreid_pl; print(fedreid_pl.read_run("run").scores()[0])'
+	@rm -rf .venv-release && ls -l dist
 
 bench: install  ## measure the ratios of docs/performance.md: ARGS="--quick" or "--only ranking round"
 	$(BIN) benchmarks $(ARGS)

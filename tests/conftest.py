@@ -1,9 +1,21 @@
-"""Fixtures shared by all tests: a tiny benchmark in real files, and no more threads than a worker's share."""
+"""Fixtures shared by all tests: a tiny benchmark in real files, and no more threads than a worker's share.
+
+The tests and the processes that they start use a temporary folder of their own, which is removed when all tests passed.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+if "FEDREID_TESTS_TMP" not in os.environ:  # the workers of xdist inherit it
+    os.environ["FEDREID_TESTS_TMP"] = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="fr-")
+    tempfile.tempdir = None  # read TMPDIR again
+    OWN_TEMPORARY_FOLDER = Path(os.environ["TMPDIR"])
+else:
+    OWN_TEMPORARY_FOLDER = None
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
@@ -16,6 +28,17 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("no deadline", deadline=None)  # a busy machine is slow, which is no fault
 settings.load_profile("no deadline")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Removes the temporary folder, or says where it is."""
+    if OWN_TEMPORARY_FOLDER is None or hasattr(session.config, "workerinput"):
+        return
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        shutil.rmtree(OWN_TEMPORARY_FOLDER, ignore_errors=True)
+    else:
+        print(f"\ntemporary files of the tests: {OWN_TEMPORARY_FOLDER}")
 
 
 @pytest.fixture(scope="session")

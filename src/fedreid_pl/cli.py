@@ -78,6 +78,9 @@ class Interrupted(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 2 a mistake to mend, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.platform == "win32":  # files are locked and signals are sent in other ways there
+        complain("error: fedreid-pl does not run on Windows; use it in the Windows Subsystem for Linux (WSL)")
+        return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     settle_streams()
