@@ -35,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check docs release soak soak-silos lint bench \
+.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check test-flower docs release soak soak-silos lint bench \
   gpu-pack gpu-check clean
 
 help:  ## show this list
@@ -100,6 +100,16 @@ trackers-check: install  ## feed an exported ONNX file to boxmot and deep-sort-r
 	  work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && { $(BIN) tests/trackers/prepare.py "$$work" > "$$work/log" 2>&1 || { cat "$$work/log"; exit 1; }; } && \
 	  cd "$$work" && "$(CURDIR)/.venv-trackers/bin/python" "$(CURDIR)/tests/trackers/feed.py" "$$work"
 
+# Flower wants an older protobuf than grpcio-tools and onnx have: an environment of its own, over that of the project,
+# in which nothing of the project's is changed
+FLOWER := $(shell sed -nE 's/^ *(flwr==[0-9.]+)$$/\1/p' setup.cfg)
+test-flower: install  ## run an experiment on a SuperLink with two SuperNodes, in .venv-flower
+	@$(BIN) -m venv --clear .venv-flower
+	@$(BIN) -c '$(PURELIB)' > "$$(.venv-flower/bin/python -c '$(PURELIB)')/project.pth"
+	@timeout 400 .venv-flower/bin/python -m pip install --quiet --disable-pip-version-check $(FLOWER) -e . \
+	  || { echo '$(FLOWER) could not be installed; its test is skipped' >&2; exit 0; }; \
+	  .venv-flower/bin/python -m pytest -p no:xdist tests/silos/test_flower_post.py tests/silos/test_flower.py $(ARGS)
+
 soak: install  ## break it: 100 kills at random instants, one of two processes, 12,000 bad inputs; some minutes
 	$(BIN) tests/reliability/kills.py kills=100 $(ARGS)
 	$(BIN) tests/reliability/ranks.py kills=10
@@ -151,5 +161,5 @@ gpu-check:  ## measure on a GPU, in at most eight minutes; PYTHON names the envi
 	$(BIN) benchmarks/gpu_check.py $(ARGS)
 
 clean:  ## remove environments, caches and build results; runs/ stays
-	rm -rf $(VENV) .venv-oldest .venv-trackers .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-trackers .venv-flower .make build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

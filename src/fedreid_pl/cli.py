@@ -18,6 +18,7 @@ from fedreid_pl.commands.evaluate import evaluate
 from fedreid_pl.commands.export import export
 from fedreid_pl.commands.federation import federation
 from fedreid_pl.commands.figure import figure
+from fedreid_pl.commands.flower import flower
 from fedreid_pl.commands.habits import as_words
 from fedreid_pl.commands.methods import methods
 from fedreid_pl.commands.report import report
@@ -50,6 +51,7 @@ fedreid-pl methods [NAME] [out=FILE.md]                                       wh
 fedreid-pl dashboard run=FOLDER|data=NAME [out=FILE.json] [KEY=VALUE ...]     a wandb workspace of comparisons
 fedreid-pl silo [init|check|run] ...                          take part in a federation across parties; alone: its help
 fedreid-pl federation [init|add|revoke|status] ...            coordinate a federation across parties; alone: its help
+fedreid-pl flower out=APP                                     the same on a SuperLink of Flower; alone: its help
 fedreid-pl train --help                                                       every key with its default
 """
 
@@ -67,6 +69,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "dashboard": dashboard,
     "silo": silo,
     "federation": federation,
+    "flower": flower,
 }
 """By name; each imports torch and Lightning, which take seconds, only when its words are known to be right."""
 
@@ -117,7 +120,7 @@ def _dispatch(words: list[str]) -> int:
     command, *rest = words
     if command not in COMMANDS:
         raise FedReIDError(f"'{command}': no such command{_command_hint(command, rest)}")
-    if {"-h", "--help"} & set(rest) and command in ("silo", "federation"):
+    if {"-h", "--help"} & set(rest) and command in ("silo", "federation", "flower"):
         return COMMANDS[command]([])  # which explains itself
     if {"-h", "--help"} & set(rest):
         print(_help(), end="")

@@ -33,30 +33,35 @@ def train(words: list[str]) -> int:
     if dry == "true":
         print(_dry_run(config, folder))
         return 0
-    run = _runner(config)
+    show_result(config, folder, _runner(config)(config, folder))
+    return 0
+
+
+def show_result(config: Config, folder: Path, loop: FederationLoop) -> None:
+    """Prints the table of a run that has ended.
+
+    Raises:
+        FedReIDError: if the run left no summary.json.
+    """
     from fedreid_pl.reporting.logger_observer import LoggerObserver
     from fedreid_pl.reporting.run_folder import build_summary, find_standalone
     from fedreid_pl.reporting.tables import UNSEEN, result_table, unseen_table
     from fedreid_pl.reporting.terminal import columns, fill
     from fedreid_pl.reporting.where_next import where_next, where_next_text
 
-    loop = run(config, folder)
     _check_summary(folder, 0.0 if loop.observers else PATIENCE)
-    if loop.observers:
-        width = columns(sys.stdout)
-        summary = build_summary(loop.context)
-        print(f"\n{fill(title(loop.context.config, loop.context.round), width)}\n")
-        print(
-            result_table(
-                summary, None if config.name == "local" else find_standalone(loop.context.config, folder), width
-            )
-        )
-        if unseen := unseen_table(summary, width):
-            print(f"\n{unseen}\n\n{fill(UNSEEN, width)}")
-        print(f"\n{fill('Rank-1 (R1) and mAP in percent. Where to look next:', width)}\n")
-        url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)
-        print(where_next_text(where_next(config, folder, url), width))
-    return 0
+    if not loop.observers:
+        return
+    width = columns(sys.stdout)
+    summary = build_summary(loop.context)
+    standalone = None if config.name == "local" else find_standalone(loop.context.config, folder)
+    print(f"\n{fill(title(loop.context.config, loop.context.round), width)}\n")
+    print(result_table(summary, standalone, width))
+    if unseen := unseen_table(summary, width):
+        print(f"\n{unseen}\n\n{fill(UNSEEN, width)}")
+    print(f"\n{fill('Rank-1 (R1) and mAP in percent. Where to look next:', width)}\n")
+    url = next((observer.url for observer in loop.observers if isinstance(observer, LoggerObserver)), None)
+    print(where_next_text(where_next(config, folder, url), width))
 
 
 def _runner(config: Config) -> Callable[[Config, Path], FederationLoop]:

@@ -1,0 +1,109 @@
+"""Flower's messages as parcels: the only file that makes and reads what Flower sends."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fedreid_pl.engines.silos.flower.parcel import MOST_CHUNKS, Parcel
+from fedreid_pl.engines.silos.payload import BadPayload
+
+INTRODUCE, PAYLOAD = "introduce", "payload"
+"""Actions of the ClientApp."""
+NOTE, FILE = "note", "file"
+"""Records of a message."""
+KIND = "bytes"
+"""How the bytes of an array are written: as they are. Flower's own way would copy them once more."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for a message.
+
+    Args:
+        parcel: `None` if Flower brought an error in its place.
+        error: a word for it.
+    """
+
+    parcel: Parcel | None
+    error: str = ""
+
+
+class Post(Protocol):
+    """What the transport needs of Flower's `Grid`."""
+
+    def nodes(self) -> Collection[int]:
+        """Returns the numbers of the nodes that are online."""
+        ...
+
+    def send(self, node: int, action: str, parcel: Parcel) -> str | None:
+        """Sends a message; returns its number, `None` if Flower does not take it."""
+        ...
+
+    def take(self, message: str) -> Reply | None:
+        """Returns the reply to a message once, `None` while there is none."""
+        ...
+
+
+class GridPost:
+    """The `Grid` that a ServerApp is given.
+
+    Args:
+        grid: `flwr.serverapp.Grid`.
+    """
+
+    def __init__(self, grid: Any) -> None:
+        self.grid = grid
+
+    def nodes(self) -> Collection[int]:
+        """Returns the numbers of the nodes that are online."""
+        return list(self.grid.get_node_ids())
+
+    def send(self, node: int, action: str, parcel: Parcel) -> str | None:
+        """Sends a message; returns its number, `None` if Flower does not take it."""
+        from flwr.app import Message
+
+        message = Message(record_of(parcel), dst_node_id=node, message_type=f"query.{action}")
+        numbers = list(self.grid.push_messages([message]))
+        return numbers[0] if numbers else None
+
+    def take(self, message: str) -> Reply | None:
+        """Returns the reply to a message once, `None` while there is none."""
+        for reply in self.grid.pull_messages([message]):
+            if reply.metadata.reply_to_message_id != message:
+                continue
+            if reply.has_error():
+                return Reply(None, f"error {reply.error.code}")
+            try:
+                return Reply(parcel_of(reply.content))
+            except BadPayload as error:
+                return Reply(None, str(error))
+        return None
+
+
+def record_of(parcel: Parcel) -> Any:
+    """Returns the content of a message: each chunk is one array of `uint8`."""
+    from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+    arrays = {name: Array("uint8", (len(chunk),), KIND, bytes(chunk)) for name, chunk in parcel.chunks.items()}
+    return RecordDict({NOTE: ConfigRecord(dict(parcel.note)), FILE: ArrayRecord(arrays)})
+
+
+def parcel_of(content: Any) -> Parcel:
+    """Reads the content of a message.
+
+    Raises:
+        BadPayload: for what no program of ours sends.
+    """
+    notes, files = content.config_records, content.array_records
+    if set(notes) != {NOTE} or set(files) != {FILE} or len(files[FILE]) > MOST_CHUNKS:
+        raise BadPayload("is no message of this program")
+    note, chunks = dict(notes[NOTE]), {}
+    if any(type(value) not in (str, int) for value in note.values()):
+        raise BadPayload("has a note with a value that is not plain")
+    for name, array in files[FILE].items():
+        if array.dtype != "uint8" or array.stype != KIND or tuple(array.shape) != (len(array.data),):
+            raise BadPayload("has a chunk that is no array of bytes")
+        chunks[str(name)] = array.data
+    return Parcel(note, chunks)
