@@ -1,25 +1,30 @@
 """Time and peak memory of every method's training step relative to FedPav's, measured in turn.
 
-    python benchmarks/method_costs.py [--repeats 3] [--steps 10] [--methods NAME ...] [--page]
+    python benchmarks/method_costs.py [--repeats 3] [--steps 4] [--methods NAME ...]
+    python benchmarks/method_costs.py --page         # writes docs/method_costs.md
 
 Synthetic pictures. Two clients of MiniReID (version 1: mini-prid2011, mini-viper) train ResNet-18 at 128 x 64 pixels,
-in batches of 32, with one thread. A method's run and one of FedPav alternate, each in a process of its own: a ratio is
-of two runs that followed each other. Seconds are processor time of training in rounds 2 and 3 of 4: in the first one
-pictures are decoded and some methods take no term, the last one is evaluated. Memory is the peak of the whole process.
-`--page` writes docs/method_costs.md.
+in batches of 32, with one thread, each run in a process of its own. Methods take turns, with FedPav before every third
+one; rows of results/method_costs.csv are not measured again. Seconds are processor time of training in rounds 2 and 3
+of 4: in the first one pictures are decoded and some methods take no term, the last one is evaluated. Memory is the peak
+of the whole process.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 
 from figures import machine
 from leave_one_out import BASELINE, FORK, METHODS, run_command
@@ -29,6 +34,8 @@ from fedreid_pl.reporting.run_folder import read_timings
 from fedreid_pl.reporting.summary_file import read_summary
 
 PAGE = Path(__file__).parent.parent / "docs" / "method_costs.md"
+RESULTS = Path(__file__).parent.parent / "results" / "method_costs.csv"
+COLUMNS = ("turn", "place", "method", "steps", "ms_a_step", "peak_mb")
 ROUNDS = 4
 NO_ROUNDS = ("local", "centralized")  # they train other clients, or with other steps
 COMPARED = [name for name in METHODS if name not in (BASELINE, *NO_ROUNDS)]
@@ -82,72 +89,87 @@ def run_by_processor_time(words: Sequence[str], log: Path) -> None:
     run_command(words, log)
 
 
-def in_turn(methods: Sequence[str], repeats: int, steps: int) -> dict[str, list[tuple[Cost, Cost]]]:
-    """By method: pairs of FedPav's cost and its own."""
-    found: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in methods}
+def measure(methods: Sequence[str], repeats: int, steps: int) -> None:
+    """Measures what is missing: `repeats` times all methods one after the other, FedPav before every third one."""
+    done = {(row["turn"], row["method"], row["place"]) for row in read_rows() if row["steps"] == str(steps)}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
     for turn in range(repeats):
-        for name in methods:
-            found[name].append((measured(BASELINE, steps), measured(name, steps)))
-            base, own = found[name][-1]
-            print(f"{turn + 1} of {repeats}: {name} {own.seconds / base.seconds:.2f} of the time", file=sys.stderr)
-    return found
+        order = [name for place, name in enumerate(methods) for name in ([BASELINE] * (place % 3 == 0) + [name])]
+        for place, name in enumerate(order):
+            if (str(turn), name, str(place)) in done:
+                continue
+            cost = measured(name, steps)
+            new = not RESULTS.exists()
+            with open(RESULTS, "a", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                if new:
+                    writer.writerow(COLUMNS)
+                ms = 1000 * cost.seconds / (2 * steps)
+                writer.writerow([turn, place, name, steps, f"{ms:.1f}", f"{cost.memory:.1f}"])
+            print(f"{turn + 1} of {repeats}: {name} {ms:.0f} ms a step", file=sys.stderr)
 
 
-def table(found: dict[str, list[tuple[Cost, Cost]]], steps: int) -> str:
-    """Markdown: ratios with their range, and absolute values."""
+def read_rows() -> list[dict[str, str]]:
+    """Returns the kept measurements."""
+    if not RESULTS.exists():
+        return []
+    with open(RESULTS, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Markdown: the least time and memory of each method's runs, and their ratios to FedPav's."""
+    times: dict[str, list[float]] = {}
+    sizes: dict[str, list[float]] = {}
+    for row in rows:
+        times.setdefault(row["method"], []).append(float(row["ms_a_step"]))
+        sizes.setdefault(row["method"], []).append(float(row["peak_mb"]))
     lines = [
-        "| method | time of a step / FedPav's | ms a step | peak memory / FedPav's | MB |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| method | time of a step / FedPav's | ms a step, least (most) | peak memory / FedPav's | MB | runs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, pairs in found.items():
-        times = [own.seconds / base.seconds for base, own in pairs]
-        sizes = [own.memory / base.memory for base, own in pairs]
-        ms = statistics.median(1000 * own.seconds / (2 * steps) for _, own in pairs)
-        memory = statistics.median(own.memory for _, own in pairs)
-        spread = f" ({min(times):.2f} to {max(times):.2f})" if len(times) > 1 else ""
-        lines.append(
-            f"| `{name}` | {statistics.median(times):.2f}{spread} | {ms:.0f} | {statistics.median(sizes):.2f} | "
-            f"{memory:.0f} |"
-        )
+    for name, own in times.items():
+        ratio, size = min(own) / min(times[BASELINE]), min(sizes[name]) / min(sizes[BASELINE])
+        cells = (f"`{name}`", f"{ratio:.2f}", f"{min(own):.0f} ({max(own):.0f})", f"{size:.2f}")
+        lines.append(f"| {' | '.join(cells)} | {min(sizes[name]):.0f} | {len(own)} |")
     return "\n".join(lines)
 
 
-def page(found: dict[str, list[tuple[Cost, Cost]]], repeats: int, steps: int) -> str:
+def page(rows: Sequence[Mapping[str, str]], command: str) -> str:
     """docs/method_costs.md."""
-    command = f"python benchmarks/method_costs.py --repeats {repeats} --steps {steps} --page"
     return f"""# What a method's training step costs
 
-<!-- written by `{command}` -->
+<!-- written by `{command} --page` -->
 
 Two clients of MiniReID (synthetic, version 1: mini-prid2011, mini-viper) train ResNet-18 at 128 x 64 pixels, in
-batches of 32, with one thread. {repeats} times a run of FedPav and a run of the method follow each other; ratios are
-of such pairs.
+batches of 32, with one thread. Each run is a process of its own; the methods took turns, with FedPav before every
+third.
 {machine()}.
 
     {command}
+    {command} --page     # writes this page from results/method_costs.csv
 
-{table(found, steps)}
+{table(rows)}
 
-Seconds are processor time, so other work on the machine counts little. They hold all of a client's turn: its steps,
-and what the method computes before and after them. Memory is the peak of the whole process, of which the program
-without a network takes most.
+A method's time is the least of its runs: other work on the machine only adds to it, as the most in brackets shows.
+Times are processor time and hold all of a client's turn: its steps, and what the method computes before and after them.
+Memory is the peak of the whole process, of which the program without a network takes most.
 """
 
 
 def main() -> int:
-    """Measures and prints."""
+    """Measures what is missing, or writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument(
-        "--methods", nargs="+", default=[name for name in METHODS if name not in (BASELINE, *NO_ROUNDS)]
-    )
-    parser.add_argument("--page", action="store_true", help="write docs/method_costs.md")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--methods", nargs="+", default=COMPARED)
+    parser.add_argument("--page", action="store_true", help="write docs/method_costs.md from the kept measurements")
     arguments = parser.parse_args()
-    found = in_turn(arguments.methods, arguments.repeats, arguments.steps)
-    print(table(found, arguments.steps))
     if arguments.page:
-        PAGE.write_text(page(found, arguments.repeats, arguments.steps))
+        PAGE.write_text(page(read_rows(), "python benchmarks/method_costs.py"), encoding="utf-8")
+        return 0
+    measure(arguments.methods, arguments.repeats, arguments.steps)
+    print(table(read_rows()))
     return 0
 
 
