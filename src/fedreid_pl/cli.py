@@ -25,6 +25,7 @@ from fedreid_pl.commands.report import report
 from fedreid_pl.commands.search import search
 from fedreid_pl.commands.silo import silo
 from fedreid_pl.commands.streams import flush, settle_streams
+from fedreid_pl.commands.study import study
 from fedreid_pl.commands.train import train
 from fedreid_pl.commands.words import complain
 from fedreid_pl.config import available, describe
@@ -36,6 +37,8 @@ fedreid-pl train [exp=NAME|PATH.yaml] [data=NAME|PATH.yaml] [KEY=VALUE ...]   ru
 fedreid-pl train dry_run=true [...]                       check everything, print clients and rates, write nothing
 fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [splits=10] [jobs=N] [statistic=last|best3|best]
                    [leave_out=each|NAME,NAME] [out=FOLDER] [KEY=VALUE ...]  train what is missing, tables over seeds
+fedreid-pl study NAME [groups=NAME,NAME] [jobs=N] [small=true] [keep=true] [results=FILE.csv] [dry_run=true] [KEY=VALUE]
+                   trains the missing runs of a study, keeps a row of each and deletes its folder
 fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
 fedreid-pl evaluate run=FOLDER data=NAME data.root=FOLDER [splits=10]         the same on a dataset it never saw
 fedreid-pl embed RUN FOLDER out=FILE.safetensors|.npz|.parquet                features of the pictures of a folder
@@ -58,6 +61,7 @@ fedreid-pl train --help                                                       ev
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "compare": compare,
+    "study": study,
     "evaluate": evaluate,
     "embed": embed,
     "search": search,

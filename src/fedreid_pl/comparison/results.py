@@ -58,12 +58,16 @@ class Result:
         series = self.history.series(section, test, "rank1")
         return [100 * value for round, value in sorted(series.items()) if round > 0]
 
-    def largest_drop(self, section: str) -> float | None:
-        """The most points of Rank-1 that any test set lost from one evaluation to the next; 0.0 if none fell."""
-        drops = [
-            before - after for test in self.tests(section) for before, after in pairwise(self.trained(section, test))
-        ]
+    def drop(self, section: str, test: str) -> float | None:
+        """The most points of Rank-1 that a test set lost from one evaluation to the next; 0.0 if it never fell."""
+        drops = [before - after for before, after in pairwise(self.trained(section, test))]
         return max(0.0, *drops) if drops else None
+
+    def largest_drop(self, section: str) -> float | None:
+        """`drop` of the test set that lost most."""
+        return max(
+            (drop for test in self.tests(section) if (drop := self.drop(section, test)) is not None), default=None
+        )
 
     def fluctuation(self, section: str) -> float | None:
         """Mean over the test sets of the fluctuation in points, `None` if it would rest on one evaluation."""

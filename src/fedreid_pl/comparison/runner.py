@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +37,20 @@ class Child:
     offset: int = 0
 
 
-def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
+def train_runs(
+    runs: Sequence[PlannedRun],
+    jobs: int,
+    threads: int | None = None,
+    trained: Callable[[PlannedRun], None] | None = None,
+) -> None:
     """Trains `runs` in their order, at most `jobs` at once, and says when each starts and how it ends.
 
     With one job the output of a run goes to stderr as it is, with several into `train.log` in its folder. A run
     that fails does not stop the others. When this process is interrupted, the runs are too, and waited for.
+
+    Args:
+        threads: that every run computes with; its output goes into `train.log`. `None`: the cores are shared out.
+        trained: called with every run that has ended without an error, once its output says so.
     """
     waiting = list(enumerate(runs, 1))
     children: list[Child] = []
@@ -51,13 +60,15 @@ def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
                 number, run = waiting.pop(0)
                 _say(f"run {number} of {len(runs)}: {run.name} starts, folder {run.folder}")
                 try:
-                    children.append(_start(run, number, jobs))
+                    children.append(_start(run, number, jobs, threads))
                 except OSError as error:
                     _say(f"run {number} of {len(runs)}: {run.name} failed: {run.folder}: {error.strerror or error}")
             ended = [child for child in children if child.process.poll() is not None]
             for child in ended:
                 children.remove(child)
                 _say(f"run {child.number} of {len(runs)}: {child.run.name} {_outcome(child)}")
+                if trained and child.process.returncode == 0:
+                    trained(child.run)
             if not ended:
                 time.sleep(PAUSE)
     finally:
@@ -75,13 +86,16 @@ def last_error(text: str) -> str:
     return (errors or lines or ["it said nothing"])[-1]
 
 
-def _start(run: PlannedRun, number: int, jobs: int) -> Child:
+def _start(run: PlannedRun, number: int, jobs: int, threads: int | None) -> Child:
     command = [sys.executable, "-m", "fedreid_pl", "train", *run.words, "resume=auto"]
     started = time.monotonic()
     environment = clean_environment(os.environ)
-    if jobs == 1:  # our stdout is for the tables
+    if jobs == 1 and threads is None:  # our stdout is for the tables
         return Child(run, number, subprocess.Popen(command, env=environment, stdout=2), started)
-    environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **environment}
+    if threads is None:
+        environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **environment}
+    else:
+        environment = {**environment, "OMP_NUM_THREADS": str(threads)}
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / LOG
     with open(path, "ab") as log:

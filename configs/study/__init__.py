@@ -1,0 +1,1 @@
+"""Study files, read as package data."""

@@ -1,0 +1,52 @@
+"""`fedreid-pl study`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fedreid_pl.commands.words import run_folder, take
+from fedreid_pl.config.launch import refuse_launcher
+from fedreid_pl.errors import FedReIDError
+
+OPTIONS = ("groups", "jobs", "keep", "small", "results", "dry_run")
+SWITCH = {"true": True, "false": False}
+
+
+def study(words: list[str]) -> int:
+    """Trains the missing runs of a study and keeps a row of each."""
+    refuse_launcher("study")
+    options, rest = take(words, *OPTIONS)
+    names = [word for word in rest if "=" not in word]
+    if len(names) != 1:
+        raise FedReIDError(
+            f"study: {'give one name' if names else 'give its name'}, fedreid-pl study main [jobs=2] [small=true]"
+        )
+    jobs = options.get("jobs", "1")
+    if not (jobs.isascii() and jobs.isdigit() and int(jobs) > 0):
+        raise FedReIDError(f"jobs={jobs}: must be a whole number of at least 1")
+    small, keep, dry_run = (_switch(options, name) for name in ("small", "keep", "dry_run"))
+    from fedreid_pl.comparison.study_file import chosen_groups, read_study
+
+    found = read_study(names[0], small)
+    if "groups" in options:
+        found = chosen_groups(found, options["groups"].replace(",", " ").split())
+    work = Path("runs") / "study" / (found.name + "-small" * small)
+    default = (
+        work / "study.csv"
+        if small
+        else Path("results") / ("study.csv" if found.name == "main" else f"{found.name}.csv")
+    )
+    results = Path(os.path.expanduser(options["results"])) if options.get("results") else default
+    from fedreid_pl.comparison.study import plan_study, run_study
+
+    own = [word for word in rest if "=" in word]
+    run_study(plan_study(found, own, int(jobs), results, work, keep, run_folder), dry_run)
+    return 0
+
+
+def _switch(options: dict[str, str], name: str) -> bool:
+    text = options.get(name, "false")
+    if text not in SWITCH:
+        raise FedReIDError(f"{name}={text}: expected true or false")
+    return SWITCH[text]

@@ -1,0 +1,174 @@
+"""Runs a study: what is missing of it, one run after the other, and keeps a row of each."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+from fedreid_pl.comparison.compare import check_runs
+from fedreid_pl.comparison.plan import FolderOf, PlannedRun, make_plan
+from fedreid_pl.comparison.results import read_result
+from fedreid_pl.comparison.runner import train_runs
+from fedreid_pl.comparison.study_file import Study
+from fedreid_pl.comparison.study_rows import Key, Row, add_rows, read_rows, rows_of, run_key
+from fedreid_pl.errors import FedReIDError, visible
+from fedreid_pl.federation.client.trainer import quiet
+from fedreid_pl.reporting.status import duration
+
+THREADS = 1
+"""Threads of every run: two runs side by side on two cores are faster than one run after the other with two threads."""
+SECONDS_PER_EPOCH = 10.0
+"""Of a run of nine clients of MiniReID with one thread, where no row says how long it takes."""
+ALWAYS = ("report.images=false", "logger=none", "trainer.accelerator=cpu")
+"""Words that make a run no other one, but faster and the same on every machine."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All runs of a study, in their order, and where they are trained and kept.
+
+    Attributes:
+        results: the CSV of the finished runs.
+        work: the folder of the runs' folders.
+        keep: whether the folder of a run stays when its row is written.
+    """
+
+    name: str
+    runs: tuple[PlannedRun, ...]
+    jobs: int
+    results: Path
+    work: Path
+    keep: bool
+
+    def missing(self) -> list[PlannedRun]:
+        """Runs that have no row yet, in their order.
+
+        Raises:
+            FedReIDError: if the results cannot be read.
+        """
+        done = {row.key for row in read_rows(self.results)}
+        return [run for run in self.runs if run_key(run) not in done]
+
+
+def plan_study(
+    study: Study, words: Sequence[str], jobs: int, results: Path, work: Path, keep: bool, folder_of: FolderOf
+) -> StudyPlan:
+    """Composes the configuration of every run: group after group, each seed by seed; each run once.
+
+    Args:
+        words: `KEY=VALUE` for all runs, beside those of the study.
+        folder_of: gives the folder of a run below `work` from its configuration and words.
+
+    Raises:
+        FedReIDError: for words or experiments that cannot be meant.
+    """
+    runs: dict[Key, PlannedRun] = {}
+    for group in study.groups:
+        options = {"exps": " ".join(group.experiments), "seeds": " ".join(map(str, range(group.seeds)))}
+        for run in make_plan(options, [*study.words, *ALWAYS, *words], folder_of).runs:
+            folder = work / run.folder
+            placed = replace(run, words=(*run.words, f"output_dir={folder}"), folder=folder)
+            runs.setdefault(run_key(run), placed)
+    return StudyPlan(study.name, tuple(runs.values()), jobs, results, work, keep)
+
+
+def run_study(plan: StudyPlan, dry_run: bool = False) -> None:
+    """Trains the missing runs and adds their rows to the results.
+
+    It first prints which runs are missing and how long they are expected to take. A run that was trained but has no
+    row, because the study was cut off in between, gets its row without being trained again.
+
+    Args:
+        dry_run: prints what would be trained, and trains nothing.
+
+    Raises:
+        FedReIDError: for what can be refused, before anything runs; and at the end, if a run failed.
+    """
+    quiet()
+    missing = plan.missing()
+    _announce(plan, missing)
+    if dry_run or not missing:
+        return
+    for run in missing:
+        _collect(plan, run)
+    missing = plan.missing()
+    check_runs(missing)
+    left = {run_key(run): seconds for run, seconds in zip(missing, expected_seconds(plan, missing), strict=True)}
+
+    def trained(run: PlannedRun) -> None:
+        if not _collect(plan, run):
+            _say(f"{run.name}: its folder {run.folder} cannot be read; it has no row")
+        left.pop(run_key(run), None)
+        if left:
+            _say(f"{len(left)} runs are missing, about {duration(sum(left.values()) / plan.jobs)}")
+
+    train_runs(missing, plan.jobs, THREADS, trained)
+    if missing := plan.missing():
+        names = ", ".join(run.name for run in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise FedReIDError(
+            f"study {plan.name}: {len(missing)} runs have no row: {names}; read train.log in the folders below "
+            f"{plan.work}, and repeat the command"
+        )
+
+
+def expected_seconds(plan: StudyPlan, runs: Sequence[PlannedRun]) -> list[float]:
+    """Returns how long each run is expected to take.
+
+    The mean of the rows of its experiment; else the mean time of an epoch in all rows, else a stated default, times
+    its epochs. An epoch is one pass over the training images of all clients.
+    """
+    kept: dict[Key, Row] = {row.key: row for row in read_rows(plan.results)}
+    epochs = {(run.experiment, run.config.rounds): _epochs(run) for run in plan.runs}
+    by_experiment: dict[tuple[str, int], list[float]] = {}
+    for row in kept.values():
+        by_experiment.setdefault((row.experiment, row.rounds), []).append(row.seconds)
+    each = [fmean(seconds) / epochs[key] for key, seconds in by_experiment.items() if key in epochs]
+    epoch = fmean(each) if each else SECONDS_PER_EPOCH
+    return [_expected(run, by_experiment, epoch) for run in runs]
+
+
+def _expected(run: PlannedRun, known: Mapping[tuple[str, int], list[float]], epoch: float) -> float:
+    own = known.get((run.experiment, run.config.rounds))
+    return fmean(own) if own else _epochs(run) * epoch
+
+
+def _epochs(run: PlannedRun) -> int:
+    return run.config.rounds * run.config.local_epochs
+
+
+def _announce(plan: StudyPlan, missing: Sequence[PlannedRun]) -> None:
+    there = len(plan.runs) - len(missing)
+    if not missing:
+        _say(f"study {plan.name}: all {there} runs are in {plan.results}")
+        return
+    counts: dict[str, list[int]] = {}
+    for run in missing:
+        counts.setdefault(run.experiment, []).append(run.seed)
+    for experiment, seeds in counts.items():
+        _say(f"  {experiment}: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
+    measured = bool(read_rows(plan.results))
+    source = "from the seconds of the rows" if measured else f"at {SECONDS_PER_EPOCH:.0f} s an epoch, not measured"
+    seconds = sum(expected_seconds(plan, missing)) / plan.jobs
+    _say(
+        f"study {plan.name}: {there} of {len(plan.runs)} runs are in {plan.results}, {len(missing)} to train, "
+        f"{plan.jobs} at once with one thread each: about {duration(seconds)} ({source})"
+    )
+
+
+def _collect(plan: StudyPlan, run: PlannedRun) -> bool:
+    """Writes the rows of a run whose folder is complete; returns whether it is."""
+    result = read_result(run)
+    if result is None:
+        return False
+    add_rows(plan.results, rows_of(result, THREADS))
+    if not plan.keep:
+        shutil.rmtree(run.folder, ignore_errors=True)
+    return True
+
+
+def _say(text: str) -> None:
+    print(visible(text), file=sys.stderr, flush=True)
