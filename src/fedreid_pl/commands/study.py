@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedreid_pl.commands.words import run_folder, take
+from fedreid_pl.config import Config
 from fedreid_pl.config.launch import refuse_launcher
 from fedreid_pl.errors import FedReIDError
 
@@ -40,8 +42,11 @@ def study(words: list[str]) -> int:
     results = Path(os.path.expanduser(options["results"])) if options.get("results") else default
     from fedreid_pl.comparison.study import plan_study, run_study
 
+    def folder(config: Config, words: Sequence[str]) -> Path:
+        return work / run_folder(config, words).relative_to("runs")
+
     own = [word for word in rest if "=" in word]
-    run_study(plan_study(found, own, int(jobs), results, work, keep, run_folder), dry_run)
+    run_study(plan_study(found, own, int(jobs), results, work, keep, folder), dry_run)
     return 0
 
 

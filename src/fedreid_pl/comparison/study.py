@@ -61,7 +61,8 @@ def plan_study(
 
     Args:
         words: `KEY=VALUE` for all runs, beside those of the study.
-        folder_of: gives the folder of a run below `work` from its configuration and words.
+        work: the folder of all their folders.
+        folder_of: gives the folder of a run, below `work`, from its configuration and words.
 
     Raises:
         FedReIDError: for words or experiments that cannot be meant.
@@ -70,8 +71,7 @@ def plan_study(
     for group in study.groups:
         options = {"exps": " ".join(group.experiments), "seeds": " ".join(map(str, range(group.seeds)))}
         for run in make_plan(options, [*study.words, *ALWAYS, *words], folder_of).runs:
-            folder = work / run.folder
-            placed = replace(run, words=(*run.words, f"output_dir={folder}"), folder=folder)
+            placed = replace(run, words=(*run.words, f"output_dir={run.folder}"))
             runs.setdefault(run_key(run), placed)
     return StudyPlan(study.name, tuple(runs.values()), jobs, results, work, keep)
 
@@ -104,7 +104,7 @@ def run_study(plan: StudyPlan, dry_run: bool = False) -> None:
             _say(f"{run.name}: its folder {run.folder} cannot be read; it has no row")
         left.pop(run_key(run), None)
         if left:
-            _say(f"{len(left)} runs are missing, about {duration(sum(left.values()) / plan.jobs)}")
+            _say(f"{len(left)} more to train, about {duration(sum(left.values()) / plan.jobs)}")
 
     train_runs(missing, plan.jobs, THREADS, trained)
     if missing := plan.missing():

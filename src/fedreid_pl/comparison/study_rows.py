@@ -88,7 +88,7 @@ def rows_of(result: Result, threads: int) -> list[Row]:
             def score(metric: str, statistic: str, section: str = section, test: str = test) -> float | None:
                 return result.score(section, test, metric, statistic)
 
-            moved = score("rank1", "fluctuation")
+            moved = result.fluctuation(section)
             rows.append(
                 Row(
                     *(result.run.experiment, result.run.seed, result.rounds, section, test),
@@ -98,7 +98,7 @@ def rows_of(result: Result, threads: int) -> list[Row]:
                     rank1_start=score("rank1", "untrained"),
                     mAP_start=score("mAP", "untrained"),
                     rank1_best3=score("rank1", "best3"),
-                    fluctuation=result.fluctuation(section) if mean else moved,
+                    fluctuation=moved if mean or moved is None else score("rank1", "fluctuation"),
                     largest_drop=result.largest_drop(section) if mean else result.drop(section, test),
                     seconds=costs.seconds,
                     bytes=costs.bytes_down + costs.bytes_up,
