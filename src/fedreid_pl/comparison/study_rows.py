@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from fedreid_pl import __version__
 from fedreid_pl.comparison.plan import PlannedRun
@@ -166,7 +167,7 @@ def newest(rows: Iterable[Row]) -> list[Row]:
     return [row for row in every if last[row.key[:3]] == row.fingerprint]
 
 
-def _value(name: str, text: str | None) -> object:
+def _value(name: str, text: str | None) -> Any:
     if text is None:
         raise ValueError(f"{name}: the line ends before it")
     if name in TEXTS:
