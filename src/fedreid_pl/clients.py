@@ -61,19 +61,21 @@ def build_client_parts(
     initial: State | None = None,
     store: KeptState | None = None,
     share: int = 1,
+    complete: bool = True,
 ) -> Parts:
     """Returns the data and the worker of a run's clients, made from its configuration and folder alone.
 
     Args:
         config, folder, make_callbacks, store, share: see `build_parts`.
         initial: weights that the run begins with; `None`: from where the configuration says.
+        complete: the run has no clients beside these.
 
     Raises:
         FedReIDError: for data, weights or devices that cannot be had.
     """
     quiet()
     config = resolve_precision(config)
-    data = load_federated_data(config.data)
+    data = load_federated_data(config.data, complete=complete)
     if initial is None:
         backbone = initial_backbone(config)
     else:

@@ -22,7 +22,7 @@ from fedreid_pl.data.scenarios import NO_CAMERAS, load_public
 from fedreid_pl.data.synthetic import with_found
 from fedreid_pl.engines.silos.coordinator import SilosEngine
 from fedreid_pl.engines.silos.federation_folder import FederationFolder
-from fedreid_pl.engines.silos.registration import Registration
+from fedreid_pl.engines.silos.registration import Registration, check_validated
 from fedreid_pl.engines.silos.shared import check_shareable, shared_text
 from fedreid_pl.engines.silos.transport import Transport
 from fedreid_pl.errors import FedReIDError
@@ -93,6 +93,8 @@ def coordinate(config: Config, folder: Path, open_transport: Open) -> Federation
     with closing(engine):
         launch_number, left = federation.next_launch(), _left(folder)
         registered = engine.join(parts.worker.initial, launch_number, config.min_clients, left)
+        if known is None:  # a run that goes on may have lost the silo whose persons it began with
+            check_validated(registered.values(), config.data.val_ids)
         data = _registered(public, registered.values(), known)
         config, engine.synthetic = with_found(config, data), data.synthetic
         context = _context(config, registered.values(), parts, trainer)

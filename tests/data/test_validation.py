@@ -116,6 +116,14 @@ def test_clients_have_sets_of_their_own_if_they_are_not_too_small(tiny_root: Pat
     assert data.digests == whole.digests, "the same was read"
 
 
+def test_a_part_of_a_federation_may_have_nobody_to_hold_out(tiny_root: Path) -> None:
+    config = DataConfig(name="tiny", root=str(tiny_root), datasets=[TINY[2]], val_ids=0.25)
+    with pytest.raises(FedReIDError, match="no client has enough training persons"):
+        load_federated_data(config)
+    data = load_federated_data(config, complete=False)
+    assert data.unvalidated == (TINY[2],) and list(data.tests) == [TINY[2]]
+
+
 def test_centralized_training_holds_out_whom_the_clients_do(tiny_root: Path) -> None:
     apart, data = load(tiny_root, val_ids=0.25), load(tiny_root, val_ids=0.25, scenario="merged")
     assert files(data) == files(apart) and len(files(data)) == 2 and data.unvalidated == TINY[2:]

@@ -10,15 +10,13 @@ from end_to_end.test_every_experiment import EXPERIMENTS, MORE
 from silos.parties import coordinator_words, make_parties, make_service, run_loopback
 
 from fedreid_pl.cli import main
+from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError
+from fedreid_pl.experiment import train
 from fedreid_pl.federation.storage import read_state
 
 ELSEWHERE = ("centralized",)
 """Experiments that need everybody's pictures in one place."""
-
-
-OPEN = {"sscu": "a silo that joins alone with data.val_ids and too few persons to hold out is refused"}
-"""Experiments that are known to fail, with what is known of it."""
 
 QUICK = ("fedpav_cc_rw", "fedpav_kd_rw", "scaffold")
 """What the quick tests run: a declared answer, several models, a server's network, extras, and a client's state."""
@@ -29,8 +27,7 @@ QUICK = ("fedpav_cc_rw", "fedpav_kd_rw", "scaffold")
     [
         pytest.param(
             exp,
-            marks=([] if exp in QUICK else [pytest.mark.system])
-            + ([pytest.mark.xfail(reason=OPEN[exp])] if exp in OPEN else []),
+            marks=[] if exp in QUICK else [pytest.mark.system],
         )
         for exp in EXPERIMENTS
         if exp not in ELSEWHERE
@@ -79,3 +76,27 @@ def test_what_silos_cannot_do_is_refused_by_name(
     with pytest.raises(FedReIDError, match=named):
         run_loopback(coordinator_words(tiny_root, output, federation, *words), output, {})
     assert not output.exists(), "nothing is written"
+
+
+def test_validation_persons_are_wanted_of_some_silo_and_not_of_every_one(tiny_root: Path, tmp_path: Path) -> None:
+    federation, silos = make_parties(tmp_path / "parties", support.TINY)
+    lines: list[str] = []
+    services = {name: make_service(silo, tiny_root, lines.append) for name, silo in silos.items()}
+    answers = {name: service.answer for name, service in services.items()}
+    output = tmp_path / "some"
+    words = coordinator_words(tiny_root, output, federation, "exp=fedpav", "rounds=1", "data.val_ids=0.2")
+    loop = run_loopback(words, output, answers)
+    *validated, small = support.TINY
+    assert loop.context.tests[small] == (small,)
+    assert all(loop.context.tests[name] == (name, f"val:{name}") for name in validated)
+    assert len([line for line in lines if line.startswith("no validation persons are held out here")]) == 1
+
+    common = ("exp=fedpav", "rounds=1", "data.val_ids=0.2", "resume=never")
+    straight, output = tmp_path / "straight", tmp_path / "none"
+    federation, silos = make_parties(tmp_path / "small", [small])
+    with pytest.raises(FedReIDError) as together:
+        train(compose([*support.quick(tiny_root, straight, *common), f"data.datasets=[{small}]"]), straight)
+    with pytest.raises(FedReIDError) as apart:
+        words = coordinator_words(tiny_root, output, federation, *common)
+        run_loopback(words, output, {small: make_service(silos[small], tiny_root).answer})
+    assert str(apart.value) == str(together.value) and "no client has enough training persons" in str(apart.value)

@@ -41,7 +41,9 @@ NOT_DRAWN = (
 )
 
 
-def load_federated_data(config: DataConfig, progress: Callable[[str], None] | None = None) -> FederatedData:
+def load_federated_data(
+    config: DataConfig, progress: Callable[[str], None] | None = None, complete: bool = True
+) -> FederatedData:
     """Reads every dataset of the configuration and deals the training images out to clients.
 
     `by_dataset`: one client per dataset, evaluated on the dataset's own test set. `by_camera`, `by_identity`: each
@@ -53,6 +55,8 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
 
     The datasets of `leave_out` become no client: their training images are dropped before anything is computed from
     them, and query and gallery stand in `unseen`.
+
+    `complete=False` says that the run has clients elsewhere: nobody here needs to have persons to hold out.
 
     Raises:
         FedReIDError: if the layout is unknown, a folder is missing, empty or unreadable, or a set cannot be trained or
@@ -85,7 +89,7 @@ def load_federated_data(config: DataConfig, progress: Callable[[str], None] | No
     if config.public:
         folder = locate_dataset(config, root, config.public, "data.public")
         public = read(folder, public_name(config.public), train_only=True)
-    data = federate(config, tables, public, unseen)
+    data = federate(config, tables, public, unseen, complete)
     for name, bad in left_out.items():
         data.digests[name]["left_out"] = [item._asdict() for item in bad]
     overlaps = find_overlaps(data, byte_keys(config, data.datasets, progress))
@@ -127,6 +131,7 @@ def federate(
     tables: Sequence[SampleTable],
     public: SampleTable | None = None,
     unseen: Sequence[SampleTable] = (),
+    complete: bool = True,
 ) -> FederatedData:
     """What `load_federated_data` makes of the datasets once they are read.
 
@@ -135,10 +140,11 @@ def federate(
         tables: datasets whose training images the clients have.
         public: images without labels.
         unseen: query and gallery of datasets that are left out.
+        complete: the run has no clients beside these.
 
     Raises:
         FedReIDError: if a set cannot be trained or evaluated on, two share an image, the public set shows persons
-            whom a client is tested on, or nobody has persons to hold out for `data.val_ids`.
+            whom a client is tested on, or nobody of a complete run has persons to hold out for `data.val_ids`.
     """
     read = [*tables, *unseen, *([public] if public is not None else [])]
     check_no_shared_images(read)
@@ -154,7 +160,7 @@ def federate(
     tests = {name: test for name, test in tests.items() if name in {own for _, own, _ in parts}}
     validation: dict[str, TestSet] = {}
     if config.val_ids:
-        parts, validation = hold_out_validation(config, parts)
+        parts, validation = hold_out_validation(config, parts, complete)
     if config.scenario == "merged":
         union = concatenate([train for _, _, train in parts], "merged")
         clients = [ClientData("merged", union, (*tests, *(test.name for test in validation.values())))]

@@ -18,11 +18,19 @@ Part = tuple[str, str, SampleTable]
 _LEAST = 2  # persons to train on, and to find one among
 
 
-def hold_out_validation(config: DataConfig, parts: Sequence[Part]) -> tuple[list[Part], dict[str, TestSet]]:
-    """The parts without what is held out, and the validation sets by the name of the part.
+def hold_out_validation(
+    config: DataConfig, parts: Sequence[Part], complete: bool = True
+) -> tuple[list[Part], dict[str, TestSet]]:
+    """Returns the parts without what is held out, and the validation sets by the name of the part.
+
+    Args:
+        config: of the data.
+        parts: of the clients.
+        complete: the run has no clients beside these. A silo sees its own client alone, and whether any silo has
+            a validation set is known at the coordinator.
 
     Raises:
-        FedReIDError: if no part gets a validation set.
+        FedReIDError: if no part of a complete run gets a validation set.
     """
     left: list[Part] = []
     validation: dict[str, TestSet] = {}
@@ -31,12 +39,17 @@ def hold_out_validation(config: DataConfig, parts: Sequence[Part]) -> tuple[list
         left.append((name, test, rest))
         if held_out is not None:
             validation[name] = held_out
-    if not validation:
-        raise FedReIDError(
-            f"data.val_ids={config.val_ids}: no client has enough training persons seen by two cameras to hold some "
-            "out; data.val_ids=0 does without validation"
-        )
+    if complete and not validation:
+        raise no_validation(config.val_ids)
     return left, validation
+
+
+def no_validation(share: float) -> FedReIDError:
+    """Returns the error of a run in which `data.val_ids=SHARE` gives no client a validation set."""
+    return FedReIDError(
+        f"data.val_ids={share}: no client has enough training persons seen by two cameras to hold some out; "
+        "data.val_ids=0 does without validation"
+    )
 
 
 def hold_out_identities(name: str, train: SampleTable, share: float, seed: int) -> tuple[SampleTable, TestSet | None]:

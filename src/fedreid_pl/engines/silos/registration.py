@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fedreid_pl.data.scenarios import NO_CAMERAS
+from fedreid_pl.data.validation import no_validation
 from fedreid_pl.engines.silos.payload import Header
 from fedreid_pl.errors import FedReIDError, printable
 
@@ -41,6 +43,16 @@ class Registration:
                 f"silo {self.silo}: has photographs, and all data of this run are synthetic so far; begin a new run "
                 "with resume=never or another output_dir"
             )
+
+
+def check_validated(registered: Iterable[Registration], share: float) -> None:
+    """Refuses a run with `data.val_ids=SHARE` in which no silo has validation persons.
+
+    Raises:
+        FedReIDError: as in a run in one place.
+    """
+    if share and not any(f"val:{found.client}" in found.tests for found in registered):
+        raise no_validation(share)
 
 
 def refusal_of(silo: str, reason: str) -> str:

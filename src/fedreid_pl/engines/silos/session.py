@@ -119,7 +119,7 @@ class Session:
 
     def _worker(self, silo: str, opened: Opened) -> ClientWorker:
         make_callbacks = callback_factory(self.config.callbacks, "silos", ())
-        parts = build_client_parts(self.config, self.folder, make_callbacks)
+        parts = build_client_parts(self.config, self.folder, make_callbacks, complete=False)
         worker, self.synthetic = parts.worker, parts.data.synthetic
         self.client = client_name(silo, worker.datamodules)
         if len(opened.extras):
@@ -129,6 +129,8 @@ class Session:
         copy_state(opened.backbone, worker.backbone)
         worker.initial = {name: value.clone() for name, value in worker.backbone.state_dict().items()}
         worker.session, worker.look_at = self.header.session, None
+        if parts.data.unvalidated:
+            self.say("no validation persons are held out here, for want of persons seen by two cameras")
         self._look_at_persons(worker, parts.data)
         return worker
 
