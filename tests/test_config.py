@@ -94,7 +94,7 @@ def test_a_decay_that_the_schedule_does_not_look_at_is_refused(word: str) -> Non
 
 def test_a_saved_run_keeps_the_number_of_its_defaults(tmp_path: Path) -> None:
     new = compose([])
-    with pytest.raises(FedReIDError, match="defaults=1: this fedreid_pl composes with defaults=2"):
+    with pytest.raises(FedReIDError, match="defaults=1: this version of fedreid_pl uses defaults=2"):
         compose(["defaults=1"])
     saved = tmp_path / "config.yaml"
     saved.write_text(to_yaml(new))
@@ -311,7 +311,7 @@ def test_values_of_words(word: str, value: Any) -> None:
         ("callbacks..x=1", "empty part"),
         ("callbacks.x={1: 2}", "the key 1 is not text"),
         ("callbacks.x.y=[!!binary aGVsbG8=]", "tags such as"),
-        ("callbacks.x={a: 1, a: 2}", "the key 'a' stands twice"),
+        ("callbacks.x={a: 1, a: 2}", "the key 'a' occurs twice"),
         ("callbacks." + "a." * 3000 + "a=1", "nested too deeply"),
         ("rounds=&a [*a]", "expected a whole number"),
         ("callbacks.x.y=[&a [*a]]", "anchors and aliases"),
@@ -345,7 +345,7 @@ def test_words_with_punctuation_in_the_middle_of_a_run() -> None:
         ("a: b: c", "not valid YAML"),
         ("a: !!python/object/apply:os.getcwd []", "tags such as"),
         ("seed: " + "9" * 5000, "at most 300 digits"),
-        ("rounds: 3\nseed: 1\nrounds: 30", "mine.yaml, line 3: the key 'rounds' stands twice"),
+        ("rounds: 3\nseed: 1\nrounds: 30", "mine.yaml, line 3: the key 'rounds' occurs twice"),
         ("seed: 1\noptim:\n  momentum: fast", "mine.yaml, line 3: optim.momentum=fast: expected a number"),
         ("seed: 1\nrounds: 0", "rounds=0: must be at least 1 (set in"),
         ("rounds: 0x10", "line 1: rounds=0x10: expected a whole number"),

@@ -62,4 +62,4 @@ def test_epochs_and_steps_are_not_both_taken(tiny_root: Path, tmp_path: Path, ca
     words = support.quick(tiny_root, tmp_path / "run", "local_epochs=2", "local_steps=3")
     assert main(["train", "exp=fedpav", *words]) == 2
     said = capsys.readouterr().err.strip()
-    assert said.startswith("error: local_steps=3: stands beside local_epochs=2") and "\n" not in said
+    assert said.startswith("error: local_steps=3: conflicts with local_epochs=2") and "\n" not in said

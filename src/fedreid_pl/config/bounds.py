@@ -1,4 +1,4 @@
-"""What the values of a configuration have to keep to, and what its keys mean, read from the schema."""
+"""Checks the values of a configuration against the schema, and lists its keys with their help texts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def check_bounds(config: Any, prefix: str = "", origins: Mapping[str, str] | Non
 
     Args:
         config: `Config` or a section of it.
-        prefix: of the section's keys.
-        origins: where a key was set, such as a file and a line, for the message.
+        prefix: prefix of the section's keys in messages, such as `data.`.
+        origins: the place where each key was set, such as a file and a line, for the message.
 
     Raises:
         FedReIDError: naming the key, its value, the bound and where the key was set.
@@ -47,7 +47,7 @@ def check_bounds(config: Any, prefix: str = "", origins: Mapping[str, str] | Non
 
 
 def check_texts(config: Config) -> None:
-    """Refuses texts that drive a terminal, and names of experiments and data that would be paths.
+    """Checks that texts contain no control characters, and that the names of the experiment and data are no paths.
 
     Raises:
         FedReIDError: naming the key.
@@ -82,31 +82,31 @@ def _check_together(config: Config) -> None:
         )
     if instances is not None and config.data.incomplete_batches == "skip":
         raise FedReIDError(
-            f"data.incomplete_batches=skip: with data.instances={instances} every batch is full; leave one of them out"
+            f"data.incomplete_batches=skip: with data.instances={instances} every batch is full; set only one of them"
         )
     if config.optim.nesterov and not config.optim.momentum:
         raise FedReIDError("optim.nesterov=true: needs optim.momentum above 0")
     if config.local_steps is not None and config.local_epochs != 1:
         raise FedReIDError(
-            f"local_steps={config.local_steps}: stands beside local_epochs={config.local_epochs}; a round has a number "
-            "of steps or of epochs, leave one of them out"
+            f"local_steps={config.local_steps}: conflicts with local_epochs={config.local_epochs}; a round has a "
+            "number of steps or of epochs, set only one of them"
         )
     if config.optim.scope == "round" and config.optim.warmup > config.epochs_per_round:
         raise FedReIDError(
-            f"optim.warmup={config.optim.warmup}: must be at most local_epochs={config.epochs_per_round} where "
-            "optim.scope=round begins anew in every round, or the rates never rise to their value"
+            f"optim.warmup={config.optim.warmup}: must be at most local_epochs={config.epochs_per_round} with "
+            "optim.scope=round, which restarts the schedule in every round"
         )
     stones = config.optim.milestones
     if stones and (min(stones) < 1 or any(later <= stone for stone, later in pairwise(stones))):
-        raise FedReIDError(f"optim.milestones={stones}: must be whole numbers of at least 1 that rise")
+        raise FedReIDError(f"optim.milestones={stones}: must be increasing whole numbers of at least 1")
     if stones and config.optim.schedule != "step":
         raise FedReIDError(
-            f"optim.milestones={stones}: belongs to optim.schedule=step, the schedule is {config.optim.schedule}"
+            f"optim.milestones={stones}: requires optim.schedule=step, but optim.schedule={config.optim.schedule}"
         )
 
 
 def describe(schema: type = Config, prefix: str = "") -> list[tuple[str, str, str]]:
-    """`(dotted key, default, help)` of every key, in the order of the schema."""
+    """Returns `(dotted key, default, help)` of every key, in the order of the schema."""
     rows: list[tuple[str, str, str]] = []
     defaults = schema()
     for item in fields(schema):

@@ -1,4 +1,4 @@
-"""The words that give a configuration again."""
+"""Converts a configuration back to the words of a command line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fedreid_pl.config.values import NULLS, plain
 
 
 def reproducing_words(config: Config) -> list[str]:
-    """Words for `fedreid-pl train` that compose a configuration that computes the same, quoted for a shell.
+    """Returns words for `fedreid-pl train` that compose an equivalent configuration, quoted for a shell.
 
-    Of an experiment or data file that is not shipped every key is spelled out that differs from a shipped one.
-    `portable_words` leaves the machine's files and folders out.
+    For an experiment or data file of the user, the words start from a shipped file and set every key that differs.
+    `portable_words` returns words without the paths of this machine.
 
     >>> reproducing_words(compose(["exp=fedprox", "rounds=3", "callbacks.fedprox.mu=0.5"]))
     ['exp=fedprox', 'data=minireid', 'rounds=3', 'callbacks.fedprox.mu=0.5']
@@ -41,12 +41,14 @@ def reproducing_words(config: Config) -> list[str]:
 
 
 def portable_words(config: Config, datasets: Sequence[str], public: str | None) -> list[str]:
-    """`reproducing_words` for readers elsewhere: no path is in them, but words in capitals to be filled in.
+    """Returns `reproducing_words` without paths of this machine, for readers elsewhere.
+
+    Words in capitals, such as DATA_ROOT, replace the paths. The reader fills them in.
 
     Args:
-        config: the run's.
-        datasets: what stands in `data.datasets` instead of its own entries.
-        public: the same of `data.public`.
+        config: the configuration of the run.
+        datasets: entries that replace those of `data.datasets`.
+        public: the value that replaces `data.public`.
 
     >>> config = compose(["exp=fedpav", "data=market_layout", "data.root=/ward7", "data.datasets=[a/b]"])
     >>> portable_words(config, ["client1=FOLDER"], None)
@@ -65,4 +67,4 @@ def _value(key: str, value: Any) -> str:
         if key.startswith("callbacks."):
             return value if plain(value) == value and value[:1] not in ("", "[", "{", "'", '"') else json.dumps(value)
         return f"./{value}" if value in NULLS and key == "data.root" else value
-    return json.dumps(value, ensure_ascii=False)  # which is read as YAML
+    return json.dumps(value, ensure_ascii=False)  # the command line reads a list as YAML

@@ -1,4 +1,4 @@
-"""Composition of a run's configuration: schema <- base <- data <- experiment <- command line."""
+"""Composes the configuration of a run: schema <- base <- data <- experiment <- command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fedreid_pl.config.schema import DEFAULTS, Config, EngineConfig, OptimConfig
 from fedreid_pl.config.trusted import trust
 from fedreid_pl.errors import FedReIDError, nearest
 
-# Keys that say where a run is kept, how fast it reads and what it shows, not what it computes.
+# Keys that set folders, speed and output. They do not change what a run computes.
 PLACE_KEYS = (
     *("output_dir", "resume", "logger", "data.workers", "data.cache", "data.cache_dir", "data.minireid_dir"),
     *("engine.name", "engine.address", "engine.slots", "engine.cpus_per_client", "engine.gpus_per_client"),
@@ -34,15 +34,15 @@ PLACE_KEYS = (
 AUTO = "trainer.precision"
 
 SHORT = {"engine": "engine.name", "federation": "engine.federation"}
-"""Words that stand for a longer key."""
+"""Short forms of keys."""
 
 
 def compose(words: Iterable[str]) -> Config:
-    """The configuration that `exp=NAME data=NAME key=value ...` stands for.
+    """Returns the configuration for the words `exp=NAME data=NAME key=value ...`.
 
-    `exp` and `data` choose a shipped YAML file by name or any file by its path; every other word sets one
-    dotted key. Later sources win: schema, `base.yaml`, the data file, the experiment file, what `fidelity=code`
-    stands for, the words.
+    `exp` and `data` choose a shipped YAML file by name or any file by its path. Every other word sets one dotted
+    key. Later sources win: schema, `base.yaml`, the data file, the experiment file, the settings of `fidelity=code`,
+    the words.
 
     Raises:
         FedReIDError: for an unknown key, name or file, a value of the wrong type or out of bounds.
@@ -66,17 +66,17 @@ def compose(words: Iterable[str]) -> Config:
     shipped = [_load("base.yaml"), {"data": {"name": data_name}}, data_values, {"name": exp_name}, exp_values]
     own = [of_word(name, value, f"{name}={value}") for name, value in overrides]
     config = composed([*shipped, *own])
-    if config.fidelity == "code":  # below the words, which may take single settings back
+    if config.fidelity == "code":  # the words come last, so they can override single settings of the code
         code = [_under(name, setting) for name, setting in code_settings(config.callbacks).items()]
         config = composed([*shipped, *code, *own])
     _finish(config, origins)
     _check_new(config)
-    trust(config.model.name)  # words and files of the user alone are read here
+    trust(config.model.name)  # only words and files of the user are read here
     return config
 
 
 def default_data(roots: Sequence[str]) -> str:
-    """The data configuration of a command without `data=`: `auto` if `data.root` is a folder that is not MiniReID's.
+    """Returns the default of `data=`: `auto` if `data.root` is a folder other than MiniReID's, else `minireid`.
 
     >>> default_data([]), default_data(["."])
     ('minireid', 'auto')
@@ -86,12 +86,12 @@ def default_data(roots: Sequence[str]) -> str:
 
 
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:
-    """Returns a run's saved `config.yaml`, with `words` on top.
+    """Returns the configuration that a run saved in `config.yaml`, changed by `words`.
 
-    `data=NAME` replaces the whole data section but for the size of the images, which belongs to the model.
+    `data=NAME` replaces the whole data section except the image size, which belongs to the model.
 
     Raises:
-        FedReIDError: as `compose`, or if the file is missing or not a configuration.
+        FedReIDError: as in `compose`, or if the file is missing or is not a configuration.
     """
     origins: dict[str, str] = {}
     values = {"defaults": 1, **of_document(read_document(path), str(path), origins)}
@@ -108,19 +108,20 @@ def load_config(path: Path, words: Iterable[str] = ()) -> Config:
     own = [of_word(name, value, f"{name}={value}") for name, value in overrides]
     for name, value in overrides:
         if name == "model.name":
-            trust(value)  # the user's word, not the file's
+            trust(value)  # the user wrote this name; a name from the file is not trusted
     return _finish(composed([values, *own]), origins)
 
 
 def to_yaml(config: Config) -> str:
-    """The configuration as YAML that `load_config` reads back to an equal object."""
+    """Returns the configuration as YAML text that `load_config` reads back to an equal object."""
     return dump(asdict(config))
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """Dotted keys in which two configurations compute something different (`PLACE_KEYS` left out).
+    """Returns the dotted keys in which two configurations differ, except `PLACE_KEYS`.
 
-    `trainer.precision=auto` is the one that the other configuration has: a run records what it stands for.
+    `trainer.precision=auto` equals any precision of the other configuration, because a run saves the precision that
+    `auto` selected.
     """
     left, right = flat(asdict(one)), flat(asdict(other))
     names = sorted(set(left) | set(right))
@@ -129,22 +130,22 @@ def differences(one: Config, other: Config) -> list[str]:
 
 
 def fingerprint(config: Config) -> str:
-    """Twelve hexadecimal digits that are equal for configurations that compute the same."""
+    """Returns twelve hexadecimal digits that are equal for configurations that compute the same."""
     values = {name: value for name, value in flat(asdict(config)).items() if name not in PLACE_KEYS}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def available(kind: str) -> list[str]:
-    """Names of the shipped files of `"exp"` or `"data"`, sorted."""
+    """Returns the sorted names of the shipped files of `"exp"` or `"data"`."""
     folder = resources.files("fedreid_pl.configs") / kind
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
 def _check_new(config: Config) -> None:
-    """Refuses what only a saved configuration may say, and rates that the schedule would not look at."""
+    """Refuses keys that only a saved configuration may set, and keys without effect on engine or schedule."""
     if config.defaults != DEFAULTS:
         raise FedReIDError(
-            f"defaults={config.defaults}: this fedreid_pl composes with defaults={DEFAULTS}; leave the key out"
+            f"defaults={config.defaults}: this version of fedreid_pl uses defaults={DEFAULTS}; leave the key out"
         )
     for name, value in asdict(config.engine).items():
         engine = "silos" if name in ("federation", "deadline") else "ray"
@@ -163,7 +164,7 @@ def _check_new(config: Config) -> None:
 
 
 def _finish(config: Config, origins: dict[str, str]) -> Config:
-    """Takes out the callbacks that are set to null, checks values, and returns the configuration."""
+    """Removes the callbacks that are set to null, checks the values, and returns the configuration."""
     config.model.weights = config.model.weights or "none"
     config.callbacks = {name: options for name, options in config.callbacks.items() if options is not None}
     _check_finite(config.callbacks, "callbacks")
@@ -173,10 +174,10 @@ def _finish(config: Config, origins: dict[str, str]) -> Config:
 
 
 def _split(word: str, example: str) -> tuple[str, str]:
-    """Returns key and value of a word."""
+    """Returns the key and the value of a word `key=value`."""
     categories = {unicodedata.category(mark) for mark in word}
     if categories & {"Cc", "Zl", "Zp"}:
-        raise FedReIDError(f"{word!r}: holds a line break or another control character")
+        raise FedReIDError(f"{word!r}: contains a line break or another control character")
     if "Cs" in categories:
         raise FedReIDError(f"{word!r}: is not valid UTF-8")
     name, equals, value = word.partition("=")
@@ -220,7 +221,7 @@ def _under(name: str, value: Any) -> Any:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones; an empty section is a value."""
+    """Returns nested values as one dict with dotted keys; an empty section counts as a value."""
     rows: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:

@@ -1,4 +1,4 @@
-"""YAML 1.2 as configurations are written in: keys, scalars, lists. Read with bounds, without tags, types apart."""
+"""Reads and writes the YAML of configurations: keys, scalars and lists of YAML 1.2, within bounds and without tags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedreid_pl.errors import FedReIDError, printable
 
 
 class Section(dict):
-    """A mapping of a YAML file, with the line of every key in `lines`."""
+    """A mapping of a YAML file; `lines` holds the line number of every key."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,10 +22,10 @@ class Section(dict):
 
 
 def read_document(path: Path) -> Section:
-    """Returns the keys of a YAML file, with `Scalar` leaves.
+    """Returns the keys and values of a YAML file; the leaves are `Scalar` objects.
 
     Raises:
-        FedReIDError: if the file cannot be read, is not YAML, or is larger than a configuration may be.
+        FedReIDError: if the file cannot be read, is not YAML, or is too large.
     """
     try:
         return parse_document(read_bounded(path, MOST_BYTES).decode("utf-8-sig"), str(path))
@@ -37,10 +37,10 @@ def read_document(path: Path) -> Section:
 
 
 def parse_document(text: str, source: str) -> Section:
-    """Returns the keys of a YAML text, with `Scalar` leaves; empty without any.
+    """Returns the keys and values of a YAML text; the leaves are `Scalar` objects. An empty text has no keys.
 
     Raises:
-        FedReIDError: naming `source` and the line.
+        FedReIDError: if the text is not valid; the message names `source` and the line.
     """
     root = _compose(text, source)
     if root is None or (isinstance(root, yaml.ScalarNode) and not root.value and root.style is None):
@@ -51,7 +51,7 @@ def parse_document(text: str, source: str) -> Section:
 
 
 def parse_value(text: str, source: str) -> Any:
-    """Returns a list, a mapping or a quoted text that is written as one word, with `Scalar` leaves.
+    """Returns the list, mapping or quoted text of one command-line word; the leaves are `Scalar` objects.
 
     Raises:
         FedReIDError: if the text is not YAML.
@@ -65,13 +65,13 @@ def dump(values: dict[str, Any]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Builds nodes and gives no scalar a type: types come from the schema."""
+    """YAML loader that leaves every scalar untyped, because the schema defines the types."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that would be read as something else."""
+    """YAML dumper that quotes a text if it would otherwise be read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -85,7 +85,7 @@ _Dumper.add_representer(str, _text)
 
 
 class _Reader:
-    """Turns nodes into values; `check_yaml` has bounded them."""
+    """Converts YAML nodes to values. `check_yaml` has checked their number and depth before."""
 
     def __init__(self, source: str, lines: bool = True) -> None:
         self.source, self.lines = source, lines
@@ -99,7 +99,7 @@ class _Reader:
         for name, value in node.value:
             key = self._key(name)
             if key in section:
-                raise FedReIDError(f"{self._at(name)}: the key '{key}' stands twice; keep one of them")
+                raise FedReIDError(f"{self._at(name)}: the key '{key}' occurs twice; keep one of them")
             section.lines[key] = name.start_mark.line + 1
             section[key] = self.read(value)
         return section

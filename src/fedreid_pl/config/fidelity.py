@@ -1,8 +1,8 @@
-"""Where the published code departs from the paper, as settings: `fidelity=code` chooses the code's behaviour.
+"""Lists the settings in which the published code departs from the paper; `fidelity=code` selects the code's values.
 
-The code is cap-ntu/FedReID at commit 81a1729. What is not a behaviour of the algorithm is left out: 800 rounds,
-the camera number of MSMT17 cut to its first digit, and mAP by the trapezoidal rule, which is reported beside the
-usual one anyway.
+The code is cap-ntu/FedReID at commit 81a1729. The list omits departures that are not part of the algorithm: 800
+rounds, the camera number of MSMT17 cut to its first digit, and mAP by the trapezoidal rule, which every run reports in
+addition to the usual mAP.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fedreid_pl.config.schema import Config
 
 
 class Departure(NamedTuple):
-    """One setting: its key, the code's value, the paper's, and what it means."""
+    """One setting: its key, the value of the published code, the value of the paper, and its meaning."""
 
     key: str
     code: Any
@@ -24,16 +24,24 @@ class Departure(NamedTuple):
 
 
 DEPARTURES = (
-    Departure("data.hold_out", "first", "none", "the first image of every identity is not trained on"),
-    Departure("data.incomplete_batches", "skip", "train", "a last batch of fewer images is not trained on"),
+    Departure("data.hold_out", "first", "none", "the first image of every identity is left out of training"),
+    Departure("data.incomplete_batches", "skip", "train", "an epoch skips its last batch if the batch is incomplete"),
     Departure(
-        "optim.schedule", "step", "constant", "the paper's text names it; with optim.scope=round it never decays"
+        "optim.schedule",
+        "step",
+        "constant",
+        "a step schedule, as in the paper's text; with optim.scope=round it never decays",
     ),
-    Departure("optim.scope", "round", "run", "the schedule begins anew every round: with one epoch it never decays"),
+    Departure("optim.scope", "round", "run", "the schedule restarts in every round: with one epoch it never decays"),
     Departure("optim.bottleneck", "head", "backbone", "the bottleneck has the head's learning rate"),
     Departure("optim.nesterov", True, False, "Nesterov's momentum"),
-    Departure("callbacks.backbone_sync.batch_norm", "first", "average", "running statistics of one client a round"),
-    Departure("callbacks.reweighting.probe", "code", "eval", "augmented, mostly in train mode, statistics move"),
+    Departure("callbacks.backbone_sync.batch_norm", "first", "average", "running statistics of one client per round"),
+    Departure(
+        "callbacks.reweighting.probe",
+        "code",
+        "eval",
+        "augmented probe images, mostly in train mode, BatchNorm statistics change",
+    ),
     Departure("callbacks.distillation.every_n_rounds", 10, 1, "distillation in every tenth round"),
     Departure("callbacks.distillation.mode", "train", "eval", "teachers and student with dropout on"),
     Departure("callbacks.distillation.normalize", "teachers", "none", "features of teachers are L2-normalised"),
@@ -43,12 +51,12 @@ DEPARTURES = (
 
 
 def code_settings(callbacks: Mapping[str, Any]) -> dict[str, Any]:
-    """Key and value of every departure that concerns an experiment with these callbacks."""
+    """Returns the key and the code's value of every departure that affects an experiment with these callbacks."""
     return {item.key: item.code for item in DEPARTURES if _concerns(item.key, callbacks)}
 
 
 def departures(config: Config) -> list[tuple[str, str, str, str]]:
-    """(key, value, the paper's value, meaning) of every setting in which `config` follows the code."""
+    """Returns (key, value, the paper's value, meaning) of every setting in which `config` follows the code."""
     rows = []
     for item in DEPARTURES:
         value: Any = asdict(config)

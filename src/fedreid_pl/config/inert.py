@@ -1,4 +1,4 @@
-"""Texts from people and files pass through OmegaConf as they are: it resolves no `${...}` and misses no `???`."""
+"""Protects texts from OmegaConf, which would otherwise interpret `${...}` and `???`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MARKS = (("${", "$\0{"), ("???", "?\0??"))
 
 
 def hidden(value: Any) -> Any:
-    """Returns a copy of nested values in which OmegaConf sees no mark of its own; `shown` gives the values back.
+    """Returns a copy of nested values with `${` and `???` masked for OmegaConf; `shown` restores the values.
 
     >>> shown(hidden({"root": ["${oc.env:SECRET}", "???"]}))
     {'root': ['${oc.env:SECRET}', '???']}
@@ -18,7 +18,7 @@ def hidden(value: Any) -> Any:
 
 
 def shown(value: Any) -> Any:
-    """Returns nested values, or an object of a schema, with the texts that `hidden` has hidden."""
+    """Returns nested values, or an object of a schema, with the texts that `hidden` masked restored."""
     if is_dataclass(value) and not isinstance(value, type):
         for item in fields(value):
             setattr(value, item.name, shown(getattr(value, item.name)))

@@ -1,4 +1,4 @@
-"""Who started this process: a launcher of several processes, or nobody, with variables left over. Imports no torch."""
+"""Finds the launcher that started this process, such as torchrun or SLURM, or its stale variables. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from fedreid_pl.config.schema import Config
 from fedreid_pl.errors import FedReIDError
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""What Lightning takes for the number of this process, the first that is set."""
+"""Environment variables from which Lightning reads the rank of this process; the first that is set counts."""
 
 OTHERS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_LOCALID", "SLURM_NODEID")
 STARTED = "FEDREID_PL_STARTED_BY"
-"""Set by the first process for those it starts: its process id."""
+"""Environment variable with the id of the first process, which sets it for the processes that it starts."""
 
 
 class Launcher(NamedTuple):
-    """What started this process beside others.
+    """The program that started this process together with others.
 
     Attributes:
-        name: for messages.
-        world: how many processes it started; `None` if it does not say.
-        started: whether it is known to be at work, and not a set of variables that somebody exported.
+        name: name of the launcher, for messages.
+        world: number of processes that the launcher started; `None` if unknown.
+        started: `True` if the launcher certainly started this process; `False` if the variables may be stale.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Launcher(NamedTuple):
 
 
 def find_launcher() -> Launcher | None:
-    """Returns the launcher that the environment describes; `None` if this process stands alone."""
+    """Returns the launcher that the environment variables describe; `None` if there is none."""
     given = os.environ
     if given.get(STARTED) == str(os.getppid()) and "LOCAL_RANK" in given:
         return Launcher("fedreid-pl", None)
@@ -47,16 +47,16 @@ def find_launcher() -> Launcher | None:
 
 
 def ignore_leftovers() -> None:
-    """Removes variables of a launcher that did not start this process, with one warning that names them."""
+    """Removes stale launcher variables from the environment and prints one warning that names them."""
     if find_launcher() is None:
         _remove("no launcher started this process")
 
 
 def check_launch(config: Config) -> None:
-    """Checks that as many processes were started as the run has devices.
+    """Checks that the launcher started one process per device.
 
     Raises:
-        FedReIDError: naming the launcher, both numbers and the key to set.
+        FedReIDError: if the numbers differ; the message names the launcher, both numbers and the key to set.
     """
     c, launcher = config.trainer, find_launcher()
     wanted = c.devices * c.num_nodes
@@ -76,10 +76,10 @@ def check_launch(config: Config) -> None:
 
 
 def refuse_launcher(command: str) -> None:
-    """Refuses a command that starts its own processes where a launcher started several.
+    """Raises an error if a launcher started several processes of a command that starts its own processes.
 
     Raises:
-        FedReIDError: naming the launcher.
+        FedReIDError: if a launcher started this command more than once.
     """
     launcher = find_launcher()
     if launcher is not None and launcher.started and (launcher.world or 1) > 1:
@@ -89,7 +89,7 @@ def refuse_launcher(command: str) -> None:
 
 
 def clean_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Returns an environment without what launchers set, for a run that is started by itself."""
+    """Returns the environment without the variables of launchers, to start a run as a separate process."""
     gone = (*RANKS, *OTHERS, STARTED, "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
     kinds = ("TORCHELASTIC_", "SLURM_NTASKS", "SLURM_STEP", "SLURM_TASKS", "ROLE_", "GROUP_")
     return {name: value for name, value in given.items() if name not in gone and not name.startswith(kinds)}
@@ -112,7 +112,7 @@ def _check_slurm(config: Config, launcher: Launcher) -> None:
             f"SLURM_NTASKS_PER_NODE={given['SLURM_NTASKS_PER_NODE']}, but trainer.devices={c.devices}: "
             "make the two equal"
         )
-    if wanted == 1:  # one process needs nothing of SLURM
+    if wanted == 1:  # a single process does not need the SLURM variables
         for name in (*RANKS, *OTHERS, "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
             given.pop(name, None)
         return

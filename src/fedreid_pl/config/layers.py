@@ -1,4 +1,4 @@
-"""What one source (a file, a word) sets, held against the schema; and sources merged by OmegaConf."""
+"""Reads what one source (a file or a word) sets, checks it against the schema, and merges sources with OmegaConf."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Values = dict[str, Any]
 
 
 def of_document(section: Section, source: str, origins: dict[str, str]) -> Values:
-    """Returns the typed values of a YAML file; `origins` gets the file and the line of every key.
+    """Returns the typed values of a YAML file, and adds the file and line of every key to `origins`.
 
     Raises:
-        FedReIDError: for an unknown key or a value of another type, naming file, line and key.
+        FedReIDError: for an unknown key or a value of the wrong type; the message names file, line and key.
     """
     return _section(section, Config, "", source, origins)
 
@@ -32,11 +32,11 @@ def of_document(section: Section, source: str, origins: dict[str, str]) -> Value
 def of_word(name: str, text: str, source: str) -> Values:
     """Returns the nested value that the word `name=text` sets.
 
-    A list `[ONE,TWO]` and a section `{KEY: VALUE}` are written as in YAML. Any other text is taken whole: quotes,
-    `#` and `: ` in it are characters like others.
+    A list `[ONE,TWO]` and a section `{KEY: VALUE}` are written as in YAML. Any other text is used literally, including
+    quotes, `#` and `: `.
 
     Raises:
-        FedReIDError: for an unknown key or a value of another type.
+        FedReIDError: for an unknown key or a value of the wrong type.
     """
     parts = name.split(".")
     if len(parts) > DEEPEST:
@@ -47,7 +47,7 @@ def of_word(name: str, text: str, source: str) -> Values:
     if not text and option:
         raise FedReIDError(f"{source}: no value; leave {name}= out, or write {name}=null where the option allows that")
     quoted = option and len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]
-    # Options have no type here: quotes make a text of a number.
+    # Options of callbacks have no type here, so quotes mark a number as text.
     structured = quoted or (text.startswith(("[", "{")) and _nests(parts))
     value: Any = parse_value(text, source) if structured else Scalar(text)
     for part in reversed(parts):
@@ -58,9 +58,9 @@ def of_word(name: str, text: str, source: str) -> Values:
 
 
 def composed(layers: Iterable[Values]) -> Config:
-    """Returns the configuration of the schema's defaults and these layers, later ones on top, merged by OmegaConf.
+    """Returns the defaults of the schema merged with the layers by OmegaConf; later layers win.
 
-    Sections are merged, everything else is replaced. No text is resolved: `${...}` and `???` are texts like others.
+    Sections are merged, all other values are replaced. Texts such as `${...}` and `???` stay as they are.
     """
     merged = OmegaConf.unsafe_merge(copy.deepcopy(_schema()), *map(hidden, layers))
     config = shown(OmegaConf.to_object(merged))
@@ -69,7 +69,7 @@ def composed(layers: Iterable[Values]) -> Config:
 
 
 def is_section(schema: Any, name: str) -> bool:
-    """Whether a key of a schema has keys below it that the schema lists."""
+    """Returns whether a key of a schema is a section with keys of its own."""
     return is_dataclass(_known(schema)[name].default_factory)
 
 
@@ -107,7 +107,7 @@ def _read(value: Any, kind: Any, item: Field, where: str, key: str) -> Any:
 
 
 def _free(section: Mapping[str, Any], where: str, key: str) -> Values:
-    """The untyped options below `callbacks`; a name without anything behind it has no options."""
+    """Returns the untyped options below `callbacks`; a callback name with an empty value has no options."""
     try:
         return {
             name: {} if isinstance(value, Scalar) and value == Scalar("") else typed(value, Any)
@@ -118,11 +118,11 @@ def _free(section: Mapping[str, Any], where: str, key: str) -> Values:
 
 
 def _nests(parts: list[str]) -> bool:
-    """Whether a key takes lists or sections; text that begins with a bracket is text elsewhere."""
+    """Returns whether a key takes lists or sections; for other keys a leading bracket is part of the text."""
     schema: Any = Config
     for part in parts:
         if part not in _known(schema):
-            return True  # an unknown key is named, whatever its value is
+            return True  # the error about the unknown key follows later
         kind = _kinds(schema)[part]
         if not is_section(schema, part):
             return kind not in (str, str | None)

@@ -1,4 +1,4 @@
-"""What makes two configurations stages of one run: a checkpoint of one may be gone on with under the other."""
+"""Decides whether a checkpoint saved under one configuration can be resumed under another."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ MAY_CHANGE = (
     *("name", "rounds", "evaluate_every", "min_clients", "client_timeout", "client_retries"),
     *("data.root", "data.overlap"),
 )
-"""Keys that a resumed run may set differently, beside where and on what it runs (`PLACE_KEYS`, `trainer.*`)."""
+"""Keys that a resumed run may change, in addition to `PLACE_KEYS` and `trainer.*`."""
 
 FORMER: dict[int, dict[str, Any]] = {1: {"optim.schedule": "step"}}
-"""By number of `Config.defaults`: the keys of the schema whose default was another one then."""
+"""Former default values of keys, by the value of `Config.defaults`."""
 
 
 def may_change(key: str) -> bool:
-    """Whether a resumed run may set a dotted key differently."""
+    """Returns whether a resumed run may change a dotted key."""
     return key in (*PLACE_KEYS, *MAY_CHANGE) or key.startswith("trainer.")
 
 
 def lineage(config: Config) -> str:
-    """Sixteen hexadecimal digits that checkpoints carry, equal for configurations that may go on from each other.
+    """Returns sixteen hexadecimal digits that are equal for configurations that can resume each other's checkpoints.
 
-    Keys that have the default do not count, so that a key which a newer version adds changes nothing. The number of the
-    defaults counts, so that a default which a newer version changes makes another lineage. No value can be read from
-    the digits.
+    Checkpoints store the digits. Keys with their default value are left out, so a key that a newer version adds does
+    not change the digits. `Config.defaults` selects the defaults, so a default that a newer version changes gives
+    other digits. The digits are a hash and do not reveal any value.
 
     >>> lineage(Config(rounds=3)) == lineage(Config(rounds=5)), lineage(Config(seed=1)) == lineage(Config(seed=2))
     (True, False)
@@ -39,7 +39,7 @@ def lineage(config: Config) -> str:
     defaults = flat(asdict(Config()))
     for number in sorted(former, reverse=True):
         defaults |= former[number]
-    defaults["defaults"] = 1  # runs of that time saved no number
+    defaults["defaults"] = 1  # runs with the first defaults did not save this number
     values = {
         name: value
         for name, value in flat(asdict(config)).items()

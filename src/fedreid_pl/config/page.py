@@ -1,4 +1,4 @@
-"""docs/configuration.md, from the schema: `python -m fedreid_pl.config.page > docs/configuration.md`."""
+"""Generates docs/configuration.md from the schema: `python -m fedreid_pl.config.page > docs/configuration.md`."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ key: `fedreid-pl train exp=fedprox rounds=10 callbacks.fedprox.mu=0.1`. Later so
 `configs/base.yaml`, the data file, the experiment file, the command line. `fedreid-pl train exp=... dry_run=true`
 checks a configuration and prints what it would train. A run saves its resolved configuration in `config.yaml`.
 
-Unknown keys are refused with the nearest name. The options of an algorithm, `callbacks.NAME.OPTION`, are described with
-the algorithm in [algorithms.md](algorithms.md).
+An unknown key is an error, and the message suggests the nearest known key. The options of an algorithm,
+`callbacks.NAME.OPTION`, are described in [algorithms.md](algorithms.md).
 
 ## How values are read
 
-A value is read by the type of its key: whole numbers in decimal digits, `true` or `false`, lists as `[ONE,TWO]`. A text
-keeps every character. `null` or `None` is no value where the key allows that, `~` the home folder of a path. The same
-holds in YAML files, where quotes make a text of anything.
+The type of a key decides how its value is read: a whole number in decimal digits, `true` or `false`, a list as
+`[ONE,TWO]`, or a text, of which every character counts. `null` or `None` means "no value" if the key allows that. A
+leading `~` in a path means the home folder. The same rules apply in YAML files, where quotes turn every value into a
+text.
 
-| written | for a number or flag | for a path | for another text |
+| written | number or flag | path | other text |
 |---|---|---|---|
-| `null`, `None` | no value, or refused | no value, or the text | no value, or the text |
-| `~` | no value, or refused | the home folder | no value, or the text |
+| `null`, `None` | no value, or an error | no value, or the text | no value, or the text |
+| `~` | no value, or an error | the home folder | no value, or the text |
 | `010` | 10 | `010` | `010` |
-| `???`, `#run1`, `${x}`, `1_0`, `on` | refused | the text | the text |
+| `???`, `#run1`, `${x}`, `1_0`, `on` | an error | the text | the text |
 
-"Or": where the key must have a value.
+The part after "or" applies to keys that must have a value.
 
-The defaults below are the schema's, the paper's setting where it names one. The shipped data and experiment files set
-others: `data=minireid`, the default, trains a small network on small pictures.
+The tables below list the defaults of the schema. They follow the paper where the paper states a setting. The shipped
+data and experiment files set other values: `data=minireid`, the default, trains a small network on small pictures.
 """
 
 
 def configuration_page() -> str:
-    """Returns the page: every key with its type, default, bounds and meaning, one table for each section."""
+    """Returns the page as Markdown: every key with its default, meaning and bounds, one table per section."""
     plain = [item for item in fields(Config) if not is_dataclass(getattr(Config(), item.name))]
     parts = [HEAD, "## The run", _table("", plain, Config())]
     for item in fields(Config):
@@ -74,7 +75,7 @@ def _meaning(item: Field[Any]) -> str:
     bounds += [f"above {limits['above']:g}"] if limits["above"] is not None else []
     bounds += [f"at most {limits['at_most']:g}"] if limits["at_most"] is not None else []
     bounds += ["one of " + ", ".join(f"`{choice}`" for choice in limits["choices"])] if limits["choices"] else []
-    return f"{text} ({'; '.join(bounds)})" if bounds else text
+    return f"{text} Bounds: {'; '.join(bounds)}." if bounds else text
 
 
 if __name__ == "__main__":

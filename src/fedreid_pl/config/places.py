@@ -1,4 +1,4 @@
-"""A configuration elsewhere: absolute paths for other processes, no place at all for what leaves the machine."""
+"""Makes the paths of a configuration absolute for other processes, or removes them before it leaves the machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fedreid_pl.config.schema import Config
 Section = TypeVar("Section")
 
 FILE = "file"
-"""What stands in place of the name of a file."""
+"""Placeholder for the path of a file."""
 
 
 def absolute(config: Section) -> Section:
-    """Returns a configuration, or a section of it, with absolute paths, for a process that works in another folder.
+    """Returns a configuration, or a section of it, with absolute paths, for a process in another working folder.
 
-    Values that are no path, such as `imagenet`, are left alone: the keys `resume` and `model.weights` stay as they are.
+    The keys `resume` and `model.weights` do not change, because they may hold words such as `imagenet`.
 
     >>> config = absolute(Config(output_dir="runs/1"))
     >>> config.output_dir == str(Path("runs/1").absolute()), config.resume
@@ -35,9 +35,9 @@ def absolute(config: Section) -> Section:
 
 
 def without_places(config: Config) -> dict[str, Any]:
-    """Nested values of a configuration without any name of a file or folder.
+    """Returns the nested values of a configuration without the names of files and folders.
 
-    Words that are no path, such as `imagenet`, stay; `data.naming.shared_config` puts the names of the datasets back.
+    Words such as `imagenet` stay. `data.naming.shared_config` adds the names of the datasets again.
 
     >>> config = Config(output_dir="/home/me/runs/1")
     >>> config.data.root, config.model.weights = "/clinic/ward-7/pictures", "/home/me/resnet50.pth"
@@ -54,5 +54,5 @@ def without_places(config: Config) -> dict[str, Any]:
 
 
 def _word(text: str, words: tuple[str, ...]) -> str:
-    """A choice as it is; the path of a file as `file`."""
+    """Returns a choice unchanged, and `file` for a path."""
     return text if text in words or re.fullmatch(r"[a-z]+:[\w.-]+", text) else FILE

@@ -1,4 +1,4 @@
-"""The typed configuration: every key that a YAML file or the command line may set, with its unit and bounds."""
+"""Defines the typed configuration: every key of a YAML file or of the command line, with its unit and bounds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DEFAULTS = 2
-"""Rises whenever a default changes, of a key or of a callback's option, so that old runs and new are not mixed up.
+"""Version of the default values. It increases whenever the default of a key or of a callback's option changes.
 
-1: the defaults before this number was saved. 2: see `lineage.FORMER` and docs/decisions.md.
+Runs with different versions cannot be confused. 1: the defaults before runs saved this number. 2: see
+`lineage.FORMER` and docs/decisions.md.
 """
 
 
@@ -22,9 +23,16 @@ def key(
     at_most: float | None = None,
     path: bool = False,
 ) -> Any:
-    """Returns a documented field of the schema with its bounds; a type stands for what it makes.
+    """Returns a dataclass field with a help text and bounds.
 
-    `path`: the text is a path, and `~` at its beginning becomes the home folder.
+    Args:
+        default: the default value. If it is a type, the field calls it to create the default.
+        text: the help text of the key.
+        choices: the allowed values; empty allows every value.
+        at_least: the smallest allowed value.
+        above: an exclusive lower bound.
+        at_most: the largest allowed value.
+        path: whether the value is a path, in which a leading `~` becomes the home folder.
     """
     limits = {"help": text, "choices": choices, "at_least": at_least, "above": above, "at_most": at_most, "path": path}
     if isinstance(default, type):  # a section, or an empty list or dict
@@ -34,362 +42,463 @@ def key(
 
 @dataclass
 class ModelConfig:
-    """The network of every client; docs/backbones.md lists the backbones and the forms of weights files."""
+    """Settings of the network of every client. docs/backbones.md lists the backbones and the weights file formats."""
 
     name: str = key(
         "resnet50",
-        "backbone: small; resnet18, 34, 50 or 101, with _ibn_a behind it for ResNet-IBN-a; mobilenet_v2; "
+        "Backbone: small; resnet18, 34, 50 or 101, with the suffix _ibn_a for ResNet-IBN-a; mobilenet_v2; "
         "convnext_tiny, small, base or large; osnet_x1_0, osnet_ain_x1_0 and their other widths; timm:NAME; or the "
-        "import path package.module:callable of an own network",
+        "import path package.module:callable of your own network.",
     )
     weights: str | None = key(
         "imagenet",
-        "initial weights: imagenet; drawn (this program pretrains the small backbone on drawn pictures); none or null; "
-        "the path of a weights file; or RUN, the folder of a run, whose global model is taken (RUN@best, RUN@ROUND)",
+        "Initial weights. imagenet: pretrained on ImageNet; drawn: pretrained on synthetic pictures (small only); "
+        "none or null: random; a path: a weights file; RUN, RUN@best or RUN@ROUND: the global model saved in the run "
+        "folder RUN.",
         path=True,
     )
-    feature_dim: int = key(512, "size of the feature that is compared (bnneck has the trunk's)", at_least=1)
-    dropout: float = key(0.5, "dropout probability after the bottleneck (bnneck has none)", at_least=0.0, at_most=0.99)
+    feature_dim: int = key(
+        512,
+        "Size of the feature vector that is compared. With model.neck=bnneck the size is the backbone's own.",
+        at_least=1,
+    )
+    dropout: float = key(
+        0.5, "Dropout probability after the bottleneck. model.neck=bnneck uses no dropout.", at_least=0.0, at_most=0.99
+    )
     last_stride: int = key(
-        2, "stride of the last stage, 2 or 1 (ResNets, small and mobilenet_v2)", at_least=1, at_most=2
+        2, "Stride of the last stage of a ResNet, of small and of mobilenet_v2: 1 or 2.", at_least=1, at_most=2
     )
     patch_stride: int | None = key(
-        None, "pixels between the centres of a ViT's patches (timm:vit_...); null: the size of a patch", at_least=1
+        None,
+        "Distance in pixels between the centres of neighbouring patches of a ViT (timm:vit_...). null: the patch size.",
+        at_least=1,
     )
     pooling: str = key(
         "auto",
-        "pooling over positions: avg: mean; gem: generalised mean with a trained power; auto: avg, or what timm does",
+        "Pooling over positions. avg: mean; gem: generalised mean with a trained power; auto: the pooling of the timm"
+        " model, else avg.",
         choices=("auto", "avg", "gem"),
     )
     neck: str = key(
         "bottleneck",
-        "bottleneck: linear layer and BatchNorm (the paper); bnneck: BatchNorm without bias, the trunk's own size",
+        "Layer after pooling. bottleneck: linear layer and BatchNorm (the paper); bnneck: BatchNorm without bias, at "
+        "the size of the backbone's output.",
         choices=("bottleneck", "bnneck"),
     )
     snr_stages: int = key(
         0,
-        "style normalisation and restitution (SNR) behind this many first residual stages (small, ResNets, OSNets)",
+        "Number of first residual stages that are followed by style normalisation and restitution (SNR). For small, "
+        "ResNets and OSNets.",
         at_least=0,
         at_most=4,
     )
-    channels_last: bool = key(True, "keep images and weights in channels-last memory order (same results, faster)")
+    channels_last: bool = key(
+        True, "Stores images and weights in channels-last memory order. The results are the same, training is faster."
+    )
 
 
 @dataclass
 class DataConfig:
-    """Where the pictures are and how they are read."""
+    """Settings of the datasets: where the pictures are, how they are read, and how they are divided into clients."""
 
-    name: str = key("minireid", "name of the data configuration (set by data=NAME)")
+    name: str = key("minireid", "Name of the data configuration. Set by data=NAME.")
     synthetic: bool = key(
-        False, "this program drew the pictures (found out from the files and its manifest); every table says so"
+        False,
+        "Whether this program generated the pictures. The program sets this key from the files and their manifest. "
+        'Every table then says "synthetic".',
     )
     source: str = key(
-        "folder", "folder: read data.root; minireid: draw the benchmark first", choices=("folder", "minireid")
+        "folder",
+        "Source of the pictures. folder: read data.root; minireid: generate the MiniReID benchmark first.",
+        choices=("folder", "minireid"),
     )
-    version: int = key(1, "version of the benchmark under data.source=minireid, 1 or 2 (the newest)", at_least=1)
-    root: str | None = key(None, "folder that holds one folder per dataset", path=True)
+    version: int = key(
+        1, "Version of the MiniReID benchmark: 1 or 2 (the newest). Used with data.source=minireid.", at_least=1
+    )
+    root: str | None = key(None, "Folder that contains one folder per dataset.", path=True)
     minireid_dir: str | None = key(
         None,
-        "folder of the embedded benchmark, which is drawn there; null: in ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)",
+        "Folder in which the MiniReID benchmark is generated. null: a folder in ~/.cache/fedreid_pl "
+        "($FEDREID_PL_CACHE).",
         path=True,
     )
-    layout: str = key("market1501", "how a dataset folder is laid out; auto: every folder is recognised by itself")
+    layout: str = key("market1501", "Layout of the dataset folders. auto: recognise the layout of each folder.")
     name_pattern: str | None = key(
         None,
-        "regular expression with groups person, camera, frame, searched in file names; null: known spellings",
+        "Regular expression with the groups person, camera and frame, searched in file names. null: the naming "
+        "schemes that the program knows.",
     )
-    split: int = key(0, "which split of a dataset that has several, official or drawn", at_least=0)
-    split_seed: int = key(0, "seed of drawn splits and of groups of identities", at_least=0)
+    split: int = key(0, "Number of the split, for a dataset with several official or random splits.", at_least=0)
+    split_seed: int = key(0, "Seed of random splits and of random groups of identities.", at_least=0)
     test_ids: float = key(
-        0.5, "share of the persons seen by several cameras that is tested (data=crops)", above=0.0, at_most=0.95
+        0.5,
+        "Share of the persons seen by several cameras that is used for testing (data=crops).",
+        above=0.0,
+        at_most=0.95,
     )
     datasets: list[str] = key(
-        list, "dataset folders under data.root, or NAME=FOLDER, in order; empty: every folder of that layout"
+        list, "Dataset folders in data.root, or NAME=FOLDER, in order. Empty: every folder with the layout data.layout."
     )
     leave_out: str | None = key(
         None,
-        "dataset that no client trains on, NAME or NAME,NAME: the global model is tested on its query and gallery, as "
-        "on an unseen place; nothing of it reaches training, validation, BatchNorm or the public set",
+        "Datasets that no client trains on: NAME or NAME,NAME. The global model is tested on their query and gallery "
+        "sets as on an unseen domain. Training, validation, BatchNorm statistics and the public set use none of their"
+        " pictures.",
     )
-    public: str | None = key(None, "folder of the unlabelled public set; never a client")
+    public: str | None = key(None, "Folder of the unlabelled public set for distillation. It is never a client.")
     public_overlap: str = key(
         "refuse",
-        "public images of persons whom a client is tested on (CUHK02's P1 and CUHK01): refuse, drop or keep them",
+        "Action for public images that show test persons of a client (CUHK02's P1 and CUHK01). refuse: stop with an "
+        "error; drop: remove the images; keep: use them.",
         choices=("refuse", "drop", "keep"),
     )
     overlap: str = key(
         "auto",
-        "pictures or persons in two places: refuse, warn, or auto: refuse a picture that is in the training and in the "
-        "test set of one dataset, or in the test set of data.leave_out and anywhere else; warn otherwise",
+        "Action when a picture or a person occurs in two places. refuse: stop with an error; warn: print a warning; "
+        "auto: refuse a picture that is in the training set and in the test set of one dataset, or in the test set of"
+        " data.leave_out and anywhere else, and warn about other cases.",
         choices=("auto", "refuse", "warn"),
     )
     scenario: str = key(
         "by_dataset",
-        "clients: one per dataset, per camera, per group of identities, or one with everything",
+        "Division of the datasets into clients: one client per dataset, per camera or per group of identities, or one"
+        " client with all data (merged).",
         choices=("by_dataset", "by_camera", "by_identity", "merged"),
     )
     clients: str = key(
         "all",
-        "clients that take part: all; large: those with at least the median number of training images; small: those "
-        "with fewer",
+        "Clients that take part. all: every client; large: clients with at least the median number of training "
+        "images; small: clients with fewer.",
         choices=("all", "large", "small"),
     )
     parts: int | None = key(
-        None, "groups of identities per dataset under by_identity; null: as many as it has cameras", at_least=1
+        None,
+        "Number of identity groups per dataset with data.scenario=by_identity. null: the number of cameras of the "
+        "dataset.",
+        at_least=1,
     )
-    height: int = key(256, "image height in pixels", at_least=8)
-    width: int = key(128, "image width in pixels", at_least=8)
-    pad: int = key(10, "black border in pixels before the random crop", at_least=0)
-    flip: float = key(0.5, "probability of a mirrored training image", at_least=0.0, at_most=1.0)
-    erasing: float = key(0.0, "probability that a rectangle of a training image is erased", at_least=0.0, at_most=1.0)
-    jitter: float = key(0.0, "strength of random brightness, contrast and saturation", at_least=0.0, at_most=1.0)
+    height: int = key(256, "Image height in pixels.", at_least=8)
+    width: int = key(128, "Image width in pixels.", at_least=8)
+    pad: int = key(10, "Width in pixels of the black border that is added before the random crop.", at_least=0)
+    flip: float = key(0.5, "Probability that a training image is mirrored.", at_least=0.0, at_most=1.0)
+    erasing: float = key(
+        0.0,
+        "Probability that a random rectangle of a training image is erased (random erasing).",
+        at_least=0.0,
+        at_most=1.0,
+    )
+    jitter: float = key(
+        0.0, "Strength of the random changes of brightness, contrast and saturation.", at_least=0.0, at_most=1.0
+    )
     cache: str = key(
         "auto",
-        "keep decoded images: memory, disk (in data.cache_dir, for later runs too), none, or auto: memory if they fit",
+        "Cache of decoded images. memory; disk: in data.cache_dir, shared with later runs; none; auto: memory if the "
+        "images fit.",
         choices=("auto", "memory", "disk", "none"),
     )
     cache_dir: str | None = key(
         None,
-        "folder of decoded images and of indexes of large datasets; null: ~/.cache/fedreid_pl ($FEDREID_PL_CACHE)",
+        "Folder of decoded images and of the indexes of large datasets. null: ~/.cache/fedreid_pl ($FEDREID_PL_CACHE).",
         path=True,
     )
     workers: int | None = key(
         None,
-        "threads that read images ahead where they are not in memory, shared by all clients; null: one per processor",
+        "Number of threads that load images ahead when the images are not cached in memory. All clients share the "
+        "threads. null: one per processor.",
         at_least=0,
     )
     on_bad_image: str = key(
         "error",
-        "an image that cannot be read: error ends the run and names it, skip leaves such images out from the start",
+        "Action for an image that cannot be read. error: stop the run and name the image; skip: leave the image out "
+        "of the dataset before training.",
         choices=("error", "skip"),
     )
     instances: int | None = key(
-        None, "images per identity in a batch (P x K sampling); null: batches of shuffled images", at_least=2
+        None, "Images per identity in a batch (K in P x K sampling). null: batches of shuffled images.", at_least=2
     )
     hold_out: str = key(
         "none",
-        "first: the first image of every identity is not trained on (the published code without --train_all)",
+        "Training images that are left out. none: use all; first: leave out the first image of every identity (the "
+        "published code without --train_all).",
         choices=("none", "first"),
     )
     incomplete_batches: str = key(
         "train",
-        "an epoch's last batch where it has fewer than batch_size images: train on it, or skip it (the published code; "
-        "a client with fewer images in all then never trains)",
+        "Last batch of an epoch when it has fewer than batch_size images. train: train on it; skip: skip it (the "
+        "published code). With skip, a client with fewer than batch_size images never trains.",
         choices=("train", "skip"),
     )
     val_ids: float = key(
         0.0,
-        "share of a client's training identities that is held out for validation, which then chooses the best round",
+        "Share of each client's training identities that is held out for validation. Above 0, the validation score "
+        "selects the best round.",
         at_least=0.0,
         at_most=0.5,
     )
     single_shot: int = key(
         0,
-        "random galleries of one image per person to average the single-shot CMC over (usual: 10); 0: none",
+        "Number of random single-shot galleries (one image per person) over which the CMC is averaged; 10 is usual. "
+        "0: no single-shot CMC.",
         at_least=0,
     )
     keep_unmatched: bool = key(
-        False, "count queries without a match in another camera as failures (the published code); false: leave them out"
+        False,
+        "Counts a query without a match in another camera as a failure (the published code). false: leave such "
+        "queries out.",
     )
-    test_batch_size: int = key(128, "images per batch at evaluation", at_least=1)
-    probe_size: int = key(32, "training images in the probe batch of the cosine distance weight", at_least=1)
+    test_batch_size: int = key(128, "Images per batch in evaluation.", at_least=1)
+    probe_size: int = key(
+        32, "Number of training images in the probe batch that measures the cosine distance weight.", at_least=1
+    )
 
 
 @dataclass
 class OptimConfig:
-    """Local SGD; `optimizer_state` says whether its momentum lasts from one round to the next."""
+    """Settings of a client's SGD. The key `optimizer_state` selects whether the momentum lasts across rounds."""
 
-    lr_backbone: float = key(0.005, "learning rate of the exchanged part", above=0.0)
-    lr_head: float = key(0.05, "learning rate of the local classifier", above=0.0)
-    momentum: float = key(0.9, "SGD momentum", at_least=0.0, at_most=0.999)
-    nesterov: bool = key(False, "Nesterov's momentum (the published code)")
-    weight_decay: float = key(5e-4, "L2 penalty", at_least=0.0)
+    lr_backbone: float = key(0.005, "Learning rate of the backbone, the part that clients exchange.", above=0.0)
+    lr_head: float = key(0.05, "Learning rate of the head, the client's own classifier.", above=0.0)
+    momentum: float = key(0.9, "Momentum of SGD.", at_least=0.0, at_most=0.999)
+    nesterov: bool = key(False, "Uses Nesterov momentum (the published code).")
+    weight_decay: float = key(5e-4, "Weight decay (L2 penalty) of SGD.", at_least=0.0)
     schedule: str = key(
         "constant",
-        "learning rates over the run: constant; step: times optim.gamma every optim.step epochs; "
-        "cosine: down to zero at the last round",
+        "Learning rate schedule. constant; step: multiply by optim.gamma every optim.step epochs; cosine: decay to "
+        "zero at the last round.",
         choices=("constant", "step", "cosine"),
     )
-    warmup: int = key(0, "epochs in which the rates rise to their value", at_least=0)
-    step: int = key(40, "step schedule: epochs between two reductions of the rates; 0: never", at_least=0)
+    warmup: int = key(0, "Number of epochs in which the learning rates rise linearly to their full value.", at_least=0)
+    step: int = key(40, "Step schedule: epochs between two decays of the learning rates. 0: no decay.", at_least=0)
     milestones: list[int] = key(
-        list, "step schedule: epochs after which the rates are reduced, [20,30], in place of every optim.step epochs"
+        list, "Step schedule: epochs after which the learning rates decay, such as [20,30]. Replaces optim.step."
     )
-    gamma: float = key(0.1, "factor of the step schedule", above=0.0, at_most=1.0)
+    gamma: float = key(
+        0.1, "Step schedule: factor by which each decay multiplies the learning rates.", above=0.0, at_most=1.0
+    )
     scope: str = key(
-        "run", "epochs of the schedule are counted over the run or anew in every round", choices=("run", "round")
+        "run",
+        "Where the schedule starts to count epochs. run: once, at the start of the run; round: again at the start of "
+        "every round.",
+        choices=("run", "round"),
     )
     bottleneck: str = key(
-        "backbone", "whose rate the bottleneck has (the published code: the head's)", choices=("backbone", "head")
+        "backbone",
+        "Learning rate of the bottleneck. backbone: optim.lr_backbone; head: optim.lr_head (the published code).",
+        choices=("backbone", "head"),
     )
 
 
 @dataclass
 class LossConfig:
-    """What a client minimises: cross-entropy over its identities, and options that practitioners expect."""
+    """Settings of the training loss: cross-entropy over a client's identities, plus optional terms."""
 
-    label_smoothing: float = key(0.0, "share of the target spread over all identities", at_least=0.0, at_most=0.99)
-    triplet: float = key(0.0, "weight of the batch-hard triplet loss; wants data.instances", at_least=0.0)
-    margin: float | None = key(0.3, "triplet margin; null: soft margin", at_least=0.0)
+    label_smoothing: float = key(
+        0.0, "Label smoothing: share of the target that is spread over all identities.", at_least=0.0, at_most=0.99
+    )
+    triplet: float = key(
+        0.0, "Weight of the batch-hard triplet loss. 0: no triplet loss. Requires data.instances.", at_least=0.0
+    )
+    margin: float | None = key(0.3, "Margin of the triplet loss. null: soft margin.", at_least=0.0)
 
 
 @dataclass
 class TrainerConfig:
-    """What is handed to each client's Lightning Trainer."""
+    """Settings that are passed to each client's Lightning Trainer."""
 
-    accelerator: str = key("auto", "auto, cpu, gpu, mps, tpu")
-    devices: int = key(1, "processes (CPU) or devices per node", at_least=1)
-    num_nodes: int = key(1, "machines", at_least=1)
-    strategy: str = key("auto", "auto (ddp for several devices), ddp, or another Lightning strategy by name")
+    accelerator: str = key("auto", "Lightning accelerator: auto, cpu, gpu, mps or tpu.")
+    devices: int = key(1, "Number of devices per machine (processes on CPU).", at_least=1)
+    num_nodes: int = key(1, "Number of machines (Lightning's num_nodes).", at_least=1)
+    strategy: str = key(
+        "auto", "Lightning strategy: auto (ddp with several devices), ddp, or the name of another strategy."
+    )
     precision: str = key(
         "32-true",
-        "32-true, bf16-mixed, 16-mixed, or auto: bf16-mixed where the device computes it in hardware, else 32-true",
+        "Numerical precision: 32-true, bf16-mixed, 16-mixed, or auto: bf16-mixed if the hardware supports it, else "
+        "32-true.",
         choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
     )
     compile: str = key(
         "none",
-        "torch.compile the trunk: default, reduce-overhead (CUDA graphs) or max-autotune; none: do not",
+        "torch.compile mode of the backbone: default, reduce-overhead (CUDA graphs) or max-autotune. none: no "
+        "compilation.",
         choices=("none", "default", "reduce-overhead", "max-autotune"),
     )
     sync_batchnorm: bool = key(
-        True, "BatchNorm's statistics are over the images of all devices; false: each device's own part (ghost batches)"
+        True,
+        "Computes BatchNorm statistics over the images of all devices. false: each device uses its own part of the "
+        "batch (ghost batches).",
     )
-    deterministic: bool = key(False, "ask torch for deterministic algorithms only")
-    benchmark: bool = key(True, "let cuDNN choose the fastest convolution for the image size")
+    deterministic: bool = key(False, "Uses only deterministic algorithms of torch.")
+    benchmark: bool = key(True, "Lets cuDNN select the fastest convolution algorithm for the image size.")
 
 
 @dataclass
 class EngineConfig:
-    """Where the clients' jobs run; changes no number of the run. `engine=NAME` is short for `engine.name=NAME`."""
+    """Settings of the engine that runs the clients' jobs. They do not change results.
+
+    `engine=NAME` is the short form of `engine.name=NAME`.
+    """
 
     name: str = key(
         "sequential",
-        "sequential: one client after the other in this process; ray: clients in parallel on this machine or a Ray "
-        "cluster (docs/parallel.md); silos: each client at a party of its own, with its pictures, over the network "
-        "(engine.federation)",
+        "Engine that runs the clients' jobs. sequential: one client after the other in this process; ray: clients in "
+        "parallel on this machine or on a Ray cluster (docs/parallel.md); silos: every client on the machines of the "
+        "party that owns its pictures, over the network (engine.federation).",
         choices=("sequential", "ray", "silos"),
     )
     address: str | None = key(
-        None, "ray: the cluster to join, auto or HOST:PORT; null: start Ray on this machine for the run"
+        None, "ray: address of the Ray cluster, auto or HOST:PORT. null: start Ray on this machine for the run."
     )
     slots: int | None = key(
-        None, "ray: clients that train at once; null: as many as the processors and GPUs allow", at_least=1
+        None,
+        "ray: number of clients that train at the same time. null: as many as the processors and GPUs allow.",
+        at_least=1,
     )
-    cpus_per_client: int = key(1, "ray: processors of a slot, and threads that a client computes with", at_least=1)
+    cpus_per_client: int = key(1, "ray: processors per slot, also the number of threads of a client.", at_least=1)
     gpus_per_client: float | None = key(
-        None, "ray: GPUs of a slot, fractions allowed; null: one where there are GPUs", at_least=0.0, at_most=1.0
+        None, "ray: GPUs per slot; fractions are allowed. null: one if the machine has GPUs.", at_least=0.0, at_most=1.0
     )
     client_state: str = key(
         "auto",
-        "ray: how a slot gets what a client kept: folder: from the run's folder, on a disk that all machines share; "
-        "driver: with every job; auto: folder on the driver's own machine, else driver",
+        "ray: how a slot gets a client's saved state. folder: read from the run folder, on a disk that all machines "
+        "share; driver: sent with every job; auto: folder on the driver's own machine, else driver.",
         choices=("auto", "folder", "driver"),
     )
     federation: str | None = key(
-        None, "folder of a federation, made by fedreid-pl federation init; federation=FOLDER is short for it", path=True
+        None,
+        "silos: folder of the federation, created by fedreid-pl federation init. federation=FOLDER is the short form.",
+        path=True,
     )
     deadline: float | None = key(
-        None, "seconds that a silo may take for a job before the round goes on without it; null: any", above=0.0
+        None,
+        "silos: seconds that a silo may take for a job. After that the round continues without the silo. null: no "
+        "limit.",
+        above=0.0,
     )
 
 
 @dataclass
 class ReportConfig:
-    """What report.html and inspection.json show; changes no number of the run."""
+    """Settings of report.html and inspection.json. They do not change results."""
 
     images: bool | None = key(
-        None, "write ranked lists, identities and the view of features; null: for synthetic data only"
+        None, "Whether the report shows ranked lists, identities and the feature plot. null: only for synthetic data."
     )
-    queries: int = key(6, "queries per test set with a ranked list, half of them the hardest", at_least=2, at_most=50)
+    queries: int = key(
+        6,
+        "Number of queries per test set with a ranked list. Half of them are the hardest queries.",
+        at_least=2,
+        at_most=50,
+    )
     rerank: bool = key(
-        False, "measure the test sets after k-reciprocal re-ranking as well, apart from the other scores (slower)"
+        False, "Evaluates the test sets also after k-reciprocal re-ranking, as separate scores (slower)."
     )
     embedding: str = key(
-        "pca", "view of query features in two dimensions: pca, tsne (wants scikit-learn)", choices=("pca", "tsne")
+        "pca",
+        "Two-dimensional projection of the query features: pca, or tsne (requires scikit-learn).",
+        choices=("pca", "tsne"),
     )
 
 
 @dataclass
 class WandbConfig:
-    """What logger=wandb sends beside the numbers, and where to."""
+    """Settings of logger=wandb: the project, and what is sent in addition to the metrics."""
 
-    project: str | None = key(None, "project of the run; null: WANDB_PROJECT, else fedreid_pl-DATA")
-    entity: str | None = key(None, "user or team that owns the project; null: the account's default")
+    project: str | None = key(None, "wandb project. null: $WANDB_PROJECT, else fedreid_pl-DATA.")
+    entity: str | None = key(None, "User or team that owns the wandb project. null: the default entity of the account.")
     images: bool | None = key(
         None,
-        "send pictures of ranked lists (of what report.images wrote); null: of synthetic data only, never of people",
+        "Sends pictures of the ranked lists to wandb, if report.images writes the lists. null: only for synthetic "
+        "data, never pictures of people.",
     )
-    artifact: bool = key(False, "send the best checkpoint (the server's models, no head) as an artifact")
+    artifact: bool = key(False, "Sends the best checkpoint (server models without heads) to wandb as an artifact.")
 
 
 @dataclass
 class Config:
-    """One experiment."""
+    """Configuration of one experiment."""
 
-    name: str = key("", "name of the experiment (set by exp=NAME)")
+    name: str = key("", "Name of the experiment. Set by exp=NAME.")
     defaults: int = key(
-        DEFAULTS, "number of the defaults that the configuration was composed with (set by the program)", at_least=1
+        DEFAULTS,
+        "Version of the default values that the configuration was composed with. Set by the program.",
+        at_least=1,
     )
     fidelity: str = key(
-        "paper", "paper, or code: all in which the published code departs from it", choices=("paper", "code")
+        "paper",
+        "paper: follow the paper; code: follow the published code wherever it departs from the paper.",
+        choices=("paper", "code"),
     )
-    rounds: int = key(300, "rounds of the federation", at_least=1)
-    seed: int = key(0, "all randomness is derived from it", at_least=0)
-    batch_size: int = key(32, "training images per step, over all devices together", at_least=2)
-    local_epochs: int = key(1, "epochs that a client trains per round", at_least=1)
+    rounds: int = key(300, "Number of federated rounds.", at_least=1)
+    seed: int = key(0, "Seed of all random numbers of the run.", at_least=0)
+    batch_size: int = key(32, "Training images per step, over all devices together.", at_least=2)
+    local_epochs: int = key(1, "Epochs that a client trains per round.", at_least=1)
     local_steps: int | None = key(
         None,
-        "optimizer steps that a client trains per round, in place of local_epochs: passes over its images follow each "
-        "other until the steps are done; null: local_epochs",
+        "Optimizer steps that a client trains per round, in place of local_epochs. The client repeats passes over its"
+        " images until the steps are done. null: train local_epochs.",
         at_least=1,
     )
     optimizer_state: str = key(
         "reset",
-        "a client's SGD momentum at the start of a round: reset to zero (the paper), or keep that of the client's "
-        "last round (one continuous run)",
+        "SGD momentum of a client at the start of a round. reset: zero (the paper); keep: the momentum from the "
+        "client's last round.",
         choices=("reset", "keep"),
     )
-    clients_per_round: int | None = key(None, "clients drawn per round; null: all", at_least=1)
-    min_clients: int = key(1, "a round with fewer good updates stops the run", at_least=1)
+    clients_per_round: int | None = key(
+        None, "Number of clients that are drawn at random per round. null: all clients.", at_least=1
+    )
+    min_clients: int = key(
+        1, "Minimum number of valid client updates per round. With fewer, the run stops.", at_least=1
+    )
     client_timeout: float | None = key(
-        None, "seconds that a client's turn may take before it is left out of the round; null: any", above=0.0
+        None,
+        "Seconds that a client may train in a round. After that the round continues without the client. null: no "
+        "limit.",
+        above=0.0,
     )
     client_retries: int = key(
-        1, "how often a client that failed, or sent what was refused, is asked again in a round", at_least=0
+        1, "Number of retries per round for a client that failed or sent an invalid update.", at_least=0
     )
     ties: str = key(
         "expected",
-        "gallery images with equal scores: expected: mean over all orders; order: the earlier image first (torchreid)",
+        "Scoring of gallery images with equal scores. expected: mean over all orders; order: the earlier image ranks "
+        "first (torchreid).",
         choices=("expected", "order"),
     )
-    evaluate_every: int = key(10, "rounds between evaluations; the last round is always evaluated", at_least=1)
-    output_dir: str | None = key(None, "the run's own folder; null: runs/DATA/EXP/seedN", path=True)
+    evaluate_every: int = key(10, "Rounds between evaluations. The last round is always evaluated.", at_least=1)
+    output_dir: str | None = key(None, "Folder of the run. null: runs/DATA/EXP/seedN.", path=True)
     resume: str = key(
-        "auto", "auto: go on where the run's folder ends; never: start anew; or a checkpoint's path", path=True
+        "auto",
+        "auto: resume from the last checkpoint in the run folder; never: start again; a path: resume from this "
+        "checkpoint.",
+        path=True,
     )
     logger: str = key(
         "wandb",
-        "beside metrics.csv: wandb, tensorboard, csv (nothing more) or none",
+        "Logger in addition to metrics.csv: wandb, tensorboard, csv (metrics.csv only) or none.",
         choices=("wandb", "tensorboard", "csv", "none"),
     )
-    wandb: WandbConfig = key(WandbConfig, "wandb")
-    model: ModelConfig = key(ModelConfig, "network")
-    data: DataConfig = key(DataConfig, "pictures")
-    optim: OptimConfig = key(OptimConfig, "local optimisation")
-    loss: LossConfig = key(LossConfig, "what is minimised")
-    trainer: TrainerConfig = key(TrainerConfig, "devices")
-    engine: EngineConfig = key(EngineConfig, "where jobs run")
-    report: ReportConfig = key(ReportConfig, "what is shown")
-    callbacks: dict[str, Any] = key(dict, "algorithms by file name with their options; null takes one out")
+    wandb: WandbConfig = key(WandbConfig, "Settings of the wandb logger.")
+    model: ModelConfig = key(ModelConfig, "Network.")
+    data: DataConfig = key(DataConfig, "Pictures.")
+    optim: OptimConfig = key(OptimConfig, "Optimizer of the clients.")
+    loss: LossConfig = key(LossConfig, "Training loss.")
+    trainer: TrainerConfig = key(TrainerConfig, "Lightning Trainer.")
+    engine: EngineConfig = key(EngineConfig, "Engine that runs the clients.")
+    report: ReportConfig = key(ReportConfig, "Report.")
+    callbacks: dict[str, Any] = key(
+        dict, "Algorithms of the experiment, by file name, with their options. NAME=null removes one."
+    )
 
     @property
     def epochs_per_round(self) -> int:
-        """Epochs that the learning rates' schedule counts for a round; a round of `local_steps` is one."""
+        """Returns the epochs per round that the learning rate schedule counts; with `local_steps`, one."""
         return 1 if self.local_steps is not None else self.local_epochs
 
     @property
     def role(self) -> str:
-        """`standalone` or `centralized` for a run without callbacks, else `federated`."""
+        """Returns `standalone` or `centralized` for a run without callbacks, else `federated`."""
         if self.callbacks:
             return "federated"
         return "centralized" if self.data.scenario == "merged" else "standalone"

@@ -1,4 +1,4 @@
-"""Import paths that the user of this process has given: only these are followed."""
+"""Records the import paths that the user of this process gave. The program imports only these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _TRUSTED: set[str] = set()
 
 
 def is_import_path(name: str) -> bool:
-    """Whether a value of `model.name` is an import path `package.module:callable`.
+    """Returns whether a value of `model.name` is an import path `package.module:callable`.
 
     >>> is_import_path("my_lab.networks:wide"), is_import_path("resnet50"), is_import_path("timm:resnet50")
     (True, False, False)
@@ -18,11 +18,11 @@ def is_import_path(name: str) -> bool:
 
 
 def trust(name: str) -> None:
-    """Lets a value of `model.name` be imported: the user gave it on the command line, in an own file, or in a call."""
+    """Allows the import of a value of `model.name` that the user gave in a command, in a file or in a call."""
     if is_import_path(name):
         _TRUSTED.add(name)
 
 
 def is_trusted(name: str) -> bool:
-    """Whether an import path is the user's own, not one that stands in a run's folder or in a message."""
+    """Returns whether the user gave an import path, in contrast to a path from a run folder or a network message."""
     return name in _TRUSTED

@@ -1,11 +1,11 @@
-"""Values of keys, read from text by the type that the schema gives the key; untyped values follow YAML 1.2.
+"""Reads the values of keys from text by the type that the schema defines; untyped values follow YAML 1.2.
 
-What a text means does not depend on YAML 1.1, whose `on`, `010`, `1_0` and `12:30` are a flag and three numbers:
+The rules of YAML 1.1, in which `on`, `010`, `1_0` and `12:30` are a flag and three numbers, do not apply:
 
 | text | whole number, number, flag | path | other text |
 |---|---|---|---|
-| `null`, `None` | no value, where the key allows that | no value, where the key allows that | likewise |
-| `~` | no value, where the key allows that | the home folder | no value, where the key allows that |
+| `null`, `None` | no value, if the key allows that | no value, if the key allows that | no value, if allowed |
+| `~` | no value, if the key allows that | the home folder | no value, if the key allows that |
 | `032` | 32 | the name 032 | the text 032 |
 | `???`, `#run1`, `${x}` | refused | the name | the text |
 """
@@ -25,26 +25,26 @@ FLAGS = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fals
 WHOLE = re.compile(r"[-+]?[0-9]+", re.ASCII)
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 SPECIAL = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
-MOST_DIGITS = 300  # of a whole number; Python refuses far longer ones with an error of its own
+MOST_DIGITS = 300  # longest whole number; Python raises its own error for far longer ones
 
 
 class Scalar(NamedTuple):
-    """A single value as it is written: its text, and whether a YAML file has it in quotes."""
+    """A single value as written: its text, and whether it is in quotes in a YAML file."""
 
     text: str
     quoted: bool = False
 
 
 def typed(value: Any, kind: Any, path: bool = False) -> Any:
-    """Returns a value of type `kind`, read from a `Scalar`, a list or a mapping of them.
+    """Returns a value of type `kind`, read from a `Scalar`, or from a list or mapping of `Scalar` objects.
 
     Args:
-        value: what is written; nested lists and mappings with `Scalar` leaves.
+        value: the value as written: nested lists and mappings with `Scalar` leaves.
         kind: `str`, `int`, `float`, `bool`, `list[...]`, `Any`, or one of them `| None`.
-        path: the text is a path, and `~` at its beginning is a home folder.
+        path: whether the text is a path, in which a leading `~` means a home folder.
 
     Raises:
-        ValueError: with what was expected, if the text is not written as the type demands.
+        ValueError: if the text does not match the type; the message states what was expected.
 
     >>> typed(Scalar("032"), int), typed(Scalar("032"), str), typed(Scalar("null"), int | None)
     (32, '032', None)
@@ -71,10 +71,10 @@ def typed(value: Any, kind: Any, path: bool = False) -> Any:
 
 
 def fitting(value: Any, kind: Any) -> Any:
-    """Returns a plain value as the type `kind`; a whole number fits where a number is expected.
+    """Returns a plain value converted to the type `kind`; a whole number is valid as a `float`.
 
     Raises:
-        ValueError: with what was expected, if the value has another type.
+        ValueError: if the value has another type; the message states what was expected.
 
     >>> fitting(1, float | None), fitting(None, float | None), fitting("a", Literal["a", "b"])
     (1.0, None, 'a')
@@ -103,7 +103,7 @@ def fitting(value: Any, kind: Any) -> Any:
 
 
 def plain(text: str) -> Any:
-    """Returns what an unquoted text without a type means under YAML 1.2's core rules; whole numbers are decimal.
+    """Returns the value of an unquoted text without a type by the core rules of YAML 1.2; whole numbers are decimal.
 
     >>> [plain(text) for text in ("032", "1e-3", "true", "on", "1_0", "0x10", "null")]
     [32, 0.001, True, 'on', '1_0', '0x10', None]
@@ -157,7 +157,7 @@ def _expected(kind: Any) -> str:
 
 def _plain_text(text: str) -> str:
     if any(unicodedata.category(mark) in ("Cc", "Zl", "Zp") for mark in text):
-        raise ValueError("holds a line break or another control character")
+        raise ValueError("contains a line break or another control character")
     if any(unicodedata.category(mark) == "Cs" for mark in text):
         raise ValueError("is not valid UTF-8")
     return text

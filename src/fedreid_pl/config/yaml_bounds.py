@@ -1,4 +1,4 @@
-"""What a YAML text may contain, checked on its stream of events before anything is built from it."""
+"""Checks the size and the content of a YAML text on its event stream, before any object is built from it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ DEEPEST = 24
 
 
 def check_yaml(text: str, source: str) -> None:
-    """Holds a YAML text against size, depth and number of nodes; no anchors, aliases, tags or second documents.
+    """Checks the size, depth and number of nodes of a YAML text; refuses anchors, aliases, tags and extra documents.
 
-    The events are read one by one, so a text that would expand to gigabytes costs no memory.
+    The events are read one by one, so a text that would expand to gigabytes uses little memory.
 
     Raises:
-        FedReIDError: naming the source, the line and what is not taken.
+        FedReIDError: if a limit is exceeded or an element is refused; the message names the source and the line.
         yaml.YAMLError: if it is not YAML.
     """
     if len(text) > MOST_BYTES:
@@ -26,9 +26,9 @@ def check_yaml(text: str, source: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{source}: line {event.start_mark.line + 1}" if "\n" in text else source
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise FedReIDError(f"{where}: anchors and aliases (& and *) are not taken; write the value out")
+            raise FedReIDError(f"{where}: anchors and aliases (& and *) are not allowed; write the value out")
         if getattr(event, "tag", None):
-            raise FedReIDError(f"{where}: tags such as !!python/name are not taken; write a plain value")
+            raise FedReIDError(f"{where}: tags such as !!python/name are not allowed; write a plain value")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -40,4 +40,4 @@ def check_yaml(text: str, source: str) -> None:
         if nodes > MOST_NODES:
             raise FedReIDError(f"{where}: more than {MOST_NODES:,} keys and values")
         if documents > 1:
-            raise FedReIDError(f"{where}: a second document (---) is not taken")
+            raise FedReIDError(f"{where}: a second document (---) is not allowed; remove it")
