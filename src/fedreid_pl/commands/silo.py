@@ -93,7 +93,8 @@ def _folder(words: list[str], command: str) -> tuple[Path, list[str], str]:
     options, rest = take(words, "coordinator")
     plain = [word for word in rest if "=" not in word]
     if len(plain) != 1:
-        raise FedReIDError(f"silo {command}: name the silo's folder, fedreid-pl silo {command} SILO data.root=FOLDER")
+        more = "" if command == "leave" else " data.root=FOLDER"
+        raise FedReIDError(f"silo {command}: name the silo's folder, fedreid-pl silo {command} SILO{more}")
     return (
         Path(os.path.expanduser(plain[0])),
         [word for word in rest if word not in plain],
