@@ -61,7 +61,7 @@ def run(benchmark: Benchmark, quick: bool, folder: Path) -> dict[str, Any] | Non
 
 def table(reports: list[dict[str, Any]]) -> str:
     """All figures as a Markdown table, with the machine below."""
-    lines = ["| what | median | min | max | times | asked for |", "|---|---|---|---|---|---|"]
+    lines = ["| what | median | min | max | times | target |", "|---|---|---|---|---|---|"]
     for report in reports:
         for entry in report["figures"]:
             lines.append("| " + " | ".join(Figure(**entry).cells()) + " |")

@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
                 check.report.note(f"{part}: failed ({' '.join(str(error).split())[:300]})")
     args.out.mkdir(parents=True, exist_ok=True)
     check.report.finish(args.out / "gpu.json")
-    lines = ["| what | median | min | max | times | asked for |", "|---|---|---|---|---|---|"]
+    lines = ["| what | median | min | max | times | target |", "|---|---|---|---|---|---|"]
     lines += ["| " + " | ".join(figure.cells()) + " |" for figure in check.report.figures]
     text = "\n".join([*lines, "", *check.report.notes])
     (args.out / "table.md").write_text(text + "\n", encoding="utf-8")
