@@ -138,8 +138,8 @@ def main() -> None:
     found = features(options.root or ensure_minireid(), options.images, options.weights or ensure_start())
     accuracy, shares = probe(found)
     chance = 100 / len(found)
-    print(f"\nLinear probe with {len(found)} domains: {accuracy:.1f} % classified correctly, {chance:.0f} % by chance\n")
-    titles = ("domain (synthetic)", "classified correctly", "nearest domain", "its distance", "median distance")
+    print(f"\nLinear probe with {len(found)} domains: {accuracy:.1f} % classified right, {chance:.0f} % by chance\n")
+    titles = ("domain (synthetic)", "classified right", "nearest domain", "its distance", "median distance")
     print(f"| {' | '.join((*titles, 'two halves', 'cameras 1 and 2'))} |")
     print("|---|---|---|---|---|---|---|")
     apart = {frozenset(pair): frechet(found[pair[0]][0], found[pair[1]][0]) for pair in combinations(found, 2)}
