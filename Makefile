@@ -1,26 +1,26 @@
-# Everything a person does with this repository; `make help` lists it.
+# Commands for this repository; `make help` lists them.
 #
 #   make train EXP=fedpav_rw ARGS="rounds=10 seed=1"
 #
-# PYTHON  an interpreter. One that has torch already is used as it is (an existing environment); any other one
-#         makes the virtual environment .venv. pip's own variables (PIP_INDEX_URL, ...) are honoured.
+# PYTHON  a Python interpreter. If its environment has torch, this environment is used. Otherwise make creates the virtual
+#         environment .venv. pip's variables (PIP_INDEX_URL, ...) apply.
 # EXP     an experiment: a name from configs/exp or the path of a YAML file.
-# ARGS    further words for the command, key=value.
+# ARGS    further arguments of the command, key=value.
 #
 #   make compare EXPS="local fedpav fedpav_rw" SEEDS="0 1 2" JOBS=2 ARGS="rounds=10"
 #
-# EXPS    experiments to compare, each with +KEY=VALUE for overrides of its own. SEEDS: seeds of each.
-# JOBS    runs that are trained at once.
+# EXPS    experiments to compare; append +KEY=VALUE to an experiment to override a key for it. SEEDS: seeds of each.
+# JOBS    number of runs that are trained at the same time.
 PYTHON ?= python3
 EXP ?= fedpav_rw
 ARGS ?=
 EXPS ?=
 SEEDS ?= 0
 JOBS ?= 1
-export EXPS SEEDS JOBS  # the recipe reads them as the shell's variables: no mark in them is taken for the shell's
+export EXPS SEEDS JOBS  # recipes read them as shell variables, so the shell does not interpret special characters in them
 VENV ?= .venv
 
-# 1 if PYTHON is an environment with torch that pip may write to
+# 1 if PYTHON belongs to an environment with torch that pip may write to
 HAS_TORCH := $(shell $(PYTHON) -c 'import os, sys, sysconfig, importlib.util as u; \
   own = sys.prefix != sys.base_prefix or not os.path.exists(sysconfig.get_path("stdlib") + "/EXTERNALLY-MANAGED"); \
   print(int(own and bool(u.find_spec("torch"))))' 2>/dev/null)
@@ -43,7 +43,7 @@ help:  ## show this list
 	@echo
 	@echo '  make train EXP=fedpav_rw ARGS="rounds=10 seed=1"     PYTHON=/path/to/python uses that environment'
 
-install: $(STAMP)  ## make the environment (once; again when setup.cfg or constraints.txt change)
+install: $(STAMP)  ## create the environment (once, and again when setup.cfg or constraints.txt change)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -64,22 +64,22 @@ compare: install  ## tabulate experiments over seeds: EXPS="local fedpav" SEEDS=
 study: install  ## rerun the study of docs/results.md: three seeds, some hours on two cores
 	@$(BIN) benchmarks/study.py jobs=2 $(ARGS)
 
-silos-demo: install  ## three parties and a coordinator on this machine; ends by comparing with one process
+silos-demo: install  ## run three parties and a coordinator on this machine, then compare with a run in one process
 	@$(BIN) benchmarks/silos_demo.py $(ARGS)
 
-test: install  ## run the tests that stay within one process
+test: install  ## run the tests that need one process only
 	$(BIN) -m pytest -n 2 --dist loadfile -m "not system" $(ARGS)
 
-test-system: install  ## run the tests that start, kill and starve processes of their own
+test-system: install  ## run the tests that start and kill processes, or limit their resources
 	$(BIN) -m pytest -n 3 --dist loadfile -m system $(ARGS)
 
-# what an inner loop needs: the arithmetic, the protocol and the configuration; no experiment is trained
+# tests for frequent use during development: arithmetic, protocol and configuration; no experiment is trained
 FAST := tests/functional tests/metrics tests/test_config.py tests/federation tests/comparison tests/test_imports.py
 test-fast: install  ## run a part of the tests that takes less than a minute
 	$(BIN) -m pytest -n 2 --dist loadfile -m "not system" $(FAST) --ignore=tests/federation/server/test_inbox.py \
 	  --ignore=tests/federation/test_precision.py $(ARGS)
 
-# the parts of the tests in which a version of torch, Lightning or torchmetrics would show first
+# the tests that depend most on the versions of torch, Lightning and torchmetrics
 VERSIONED := tests/federation/client tests/test_client.py tests/test_training_loss.py tests/metrics tests/models \
   tests/callbacks/test_fedprox.py tests/callbacks/test_scaffold.py tests/callbacks/test_ditto.py
 OLDEST := $(shell sed -nE 's/^ *(torch|torchvision|torchmetrics|pytorch-lightning)>=([0-9.]+)$$/\1==\2/p' setup.cfg)
@@ -91,7 +91,7 @@ test-oldest:  ## run a subset of the tests with the oldest torch and Lightning o
 
 TRACKERS := boxmot==25.0.0 deep-sort-realtime==1.3.2 onnxruntime==1.24.3
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
-# an environment of its own, over that of the project: torch is not installed twice, and nothing there is changed
+# a separate environment that also sees the project's packages: torch is not installed twice, and the project's environment is unchanged
 trackers-check: install  ## feed an exported ONNX file to boxmot and deep-sort-realtime, in .venv-trackers
 	@$(BIN) -m venv --clear .venv-trackers
 	@$(BIN) -c '$(PURELIB)' > "$$(.venv-trackers/bin/python -c '$(PURELIB)')/project.pth"
@@ -110,28 +110,28 @@ test-flower: install  ## run an experiment on a SuperLink with two SuperNodes, i
 	  || { echo '$(FLOWER) could not be installed; its test is skipped' >&2; exit 0; }; \
 	  .venv-flower/bin/python -m pytest -p no:xdist tests/silos/test_flower_post.py tests/silos/test_flower.py $(ARGS)
 
-soak: install  ## break it: 100 kills at random instants, one of two processes, 12,000 bad inputs; some minutes
+soak: install  ## test reliability: 100 kills at random times, kills of one of two processes, 12,000 bad inputs; some minutes
 	$(BIN) tests/reliability/kills.py kills=100 $(ARGS)
 	$(BIN) tests/reliability/ranks.py kills=10
 	$(BIN) tests/reliability/flood.py count=12000
 	$(BIN) tests/reliability/ray_kills.py kills=20
 
-soak-silos: install  ## break a federation across parties: 30 kills, 10 partitions, 10,000 altered messages; half an hour
+soak-silos: install  ## test a federation across parties: 30 kills, 10 network partitions, 10,000 altered messages; half an hour
 	$(BIN) tests/reliability/silo_soak.py kills=30 partitions=10 attacks=10000 $(ARGS)
 
-fuzz: install  ## read 5,000 altered inputs of every reader, 100,000 in all with words and YAML; up to three hours
+fuzz: install  ## give every reader 5,000 altered inputs, 100,000 in total with command lines and YAML; up to three hours
 	$(BIN) tests/reliability/fuzz.py each=5600 $(ARGS)
 
 PUBLIC_MODULES := import fedreid_pl as f; print("-m fedreid_pl", *sorted({f"-m fedreid_pl.{m}" for m in f._PUBLIC.values()}))
-# what can be imported from fedreid_pl is checked more strictly
-lint: install  ## style and types
+# the public modules of fedreid_pl are checked with mypy --strict
+lint: install  ## check style and types
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
 	$(BIN) -m mypy --strict --follow-imports=silent $$($(BIN) -c '$(PUBLIC_MODULES)')
 
 DOCS := mkdocs-material==9.8.2 mkdocstrings-python==2.0.11
-# the site is built from the sources alone: its environment needs neither torch nor this package
+# the site is built from the source files, so its environment needs no torch and no installed fedreid-pl
 docs:  ## build the documentation site into site/, strictly
 	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
 	@timeout 150 .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check $(DOCS) 2>/dev/null \
@@ -154,10 +154,10 @@ bench: install  ## measure the ratios of docs/performance.md: ARGS="--quick" or 
 	$(BIN) benchmarks $(ARGS)
 	$(BIN) benchmarks/report.py
 
-gpu-pack: install  ## wheels for a GPU machine without network, into gpu-pack/: ARGS="--python 3.12"
+gpu-pack: install  ## collect wheels for a GPU machine without network, in gpu-pack/: ARGS="--python 3.12"
 	$(BIN) benchmarks/gpu_pack.py $(ARGS)
 
-gpu-check:  ## measure on a GPU, in at most eight minutes; PYTHON names the environment with torch and this package
+gpu-check:  ## measure on a GPU, in at most eight minutes; set PYTHON to the environment with torch and this package
 	$(BIN) benchmarks/gpu_check.py $(ARGS)
 
 clean:  ## remove environments, caches and build results; runs/ stays
