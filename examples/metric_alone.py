@@ -1,4 +1,4 @@
-"""Ranks features that another program computed: CMC, mAP and mINP, exact.
+"""Computes exact CMC, mAP and mINP for features from another program.
 
     python examples/metric_alone.py [FEATURES.npz]
 
@@ -19,7 +19,7 @@ SIDES = ("query", "gallery")
 
 
 def drawn(persons: int = 50, size: int = 32) -> dict[str, np.ndarray]:
-    """Returns features of persons seen once by each of two cameras: a centre for each person, and noise."""
+    """Returns random features: a centre for each person, plus noise for each of the two cameras."""
     draws = np.random.default_rng(0)
     centres = draws.normal(size=(persons, size))
     arrays: dict[str, np.ndarray] = {}
@@ -30,7 +30,7 @@ def drawn(persons: int = 50, size: int = 32) -> dict[str, np.ndarray]:
 
 
 def scores(arrays: dict[str, np.ndarray], batch: int = 16) -> dict[str, float]:
-    """Returns the scores; features are fed in batches, as a test loop would."""
+    """Returns the scores; the metric receives the features in batches, as in a test loop."""
     metric = ReIDRetrieval(ranks=(1, 5, 10))
     for side in SIDES:
         features = torch.nn.functional.normalize(torch.as_tensor(arrays[side], dtype=torch.float32))

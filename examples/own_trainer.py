@@ -15,14 +15,14 @@ import fedreid_pl
 
 
 class Losses(pl.Callback):
-    """Prints the mean loss of every epoch; any Lightning callback fits."""
+    """Prints the mean loss of every epoch; any other Lightning callback works in its place."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, *rest) -> None:
         """Adds the loss of a batch."""
         self.values = [*getattr(self, "values", []), float(outputs["loss"])]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints the mean and forgets it."""
+        """Prints the mean loss of the epoch and resets it."""
         print(f"epoch {trainer.current_epoch + 1}: loss {sum(self.values) / len(self.values):.3f}")
         self.values = []
 

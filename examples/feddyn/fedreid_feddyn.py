@@ -1,4 +1,4 @@
-"""FedDyn: every client's objective is regularised so that its minimum agrees with that of the federation.
+"""FedDyn: regularises every client's objective so that its minimum agrees with that of the federation.
 
 Acar et al., "Federated Learning Based on Dynamic Regularization", ICLR 2021, Algorithm 1.
 """
@@ -22,8 +22,8 @@ class FedDyn(FederationCallback):
 
     After its turn a client sets `g_k <- g_k - alpha * (w_k - w^t)`. The server keeps
     `h <- h - alpha/m * sum_k (w_k - w^t)` over the clients of the round, m being the number of all clients, and sends
-    `mean_k(w_k) - h / alpha`. The mean is unweighted, as in the paper. Running statistics of BatchNorm are averaged as
-    the callbacks before do it.
+    `mean_k(w_k) - h / alpha`. The mean is unweighted, as in the paper. Running statistics of BatchNorm are averaged by
+    the preceding callbacks.
 
     Args:
         alpha: strength of the regularisation, above 0.
@@ -75,7 +75,7 @@ class FedDyn(FederationCallback):
     # client half
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps w^t."""
+        """Stores w^t."""
         for name, weight in pl_module.backbone.named_parameters():
             if name in pl_module.job.backbone and weight.requires_grad:
                 self._weights[name], self._start[name] = weight, weight.detach().clone()
@@ -87,7 +87,7 @@ class FedDyn(FederationCallback):
     ) -> Tensor | None:
         """Returns `-<g_k, w - w^t> + alpha/2 * ||w - w^t||^2`; the constant `<g_k, w^t>` changes no gradient.
 
-        A reported loss may not be negative, so the squared distance to the minimum is returned instead:
+        A reported loss may not be negative, so this method returns the squared distance to the minimum:
         `alpha/2 * ||w - w^t - g_k / alpha||^2` differs from it by a constant too.
         """
         squares = [
@@ -97,7 +97,7 @@ class FedDyn(FederationCallback):
         return self.alpha / 2 * torch.stack(squares).sum() if squares else None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Moves g_k and releases w^t."""
+        """Updates g_k and releases w^t."""
         for name, weight in self._weights.items():
             self._gradient[name] = self._gradient[name] - self.alpha * (weight.detach() - self._start[name]).cpu()
         self._weights, self._start, self._linear = {}, {}, {}

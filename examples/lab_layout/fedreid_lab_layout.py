@@ -1,4 +1,4 @@
-"""The layout of a laboratory: `lab.txt` lists `split person camera path`, one picture a line.
+"""The layout of a laboratory: `lab.txt` lists `split person camera path`, one picture per line.
 
 lab.txt
 train 7 0 frames/000123.png
