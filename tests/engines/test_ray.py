@@ -141,7 +141,7 @@ def test_a_slot_that_is_killed_or_hangs_changes_nothing(
     capfd.readouterr()
     assert main(words("scaffold", tiny_root, parallel, "engine=ray", "engine.slots=2")) == 0
     said = capfd.readouterr().err
-    assert disturbance.struck and "another slot does it" in said
+    assert disturbance.struck and "another slot repeats this task" in said
     assert ("hangs" in said) == (signal_ == signal.SIGSTOP)
     assert_same_run(straight, parallel)
 

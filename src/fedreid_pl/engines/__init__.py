@@ -1,4 +1,4 @@
-"""Engines, where clients' jobs run: one module each, whose name is the configuration's `engine`."""
+"""Engines run the clients' jobs. Each engine is one module; the configuration's `engine` is the name of the module."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from fedreid_pl.federation.messages import ClientJob
 
 
 def _ignore(*unused: object) -> None:
-    """Nobody wants to know."""
+    """Ignores its arguments: the default for a callable that an engine may do without."""
 
 
 @dataclass(frozen=True)
 class EngineParts:
-    """What an engine may be made of.
+    """Everything that an engine can be built from.
 
     Args:
-        config: the experiment; `engine` says which engine and how.
-        folder: the run's; `clients.build_worker` makes an equal worker from these two in another process.
-        worker: the one of this process.
-        announce: to be called with a job before its client begins.
-        deliver: to be called with every look that comes back beside an update.
+        config: configuration of the experiment; its section `engine` selects and configures the engine.
+        folder: folder of the run. `clients.build_worker` builds an equal worker from `config` and `folder` in
+            another process.
+        worker: worker of this process.
+        announce: the engine calls it with a job before the client starts.
+        deliver: the engine calls it with every look that a client returns with its update.
         world: number of processes that run the loop in lockstep.
-        measure: to be called with what the engine has measured: name, metric and value, see `Costs.measure`.
-        data: what this process has read.
-        started: what `start_engine` of the engine's module returned, if it was called.
+        measure: the engine calls it with each measurement: name, metric and value, see `Costs.measure`.
+        data: data that this process has read.
+        started: return value of `start_engine` of the engine's module, if that was called.
     """
 
     config: Config
@@ -50,26 +51,26 @@ class EngineParts:
 
 
 def build_engine(parts: EngineParts) -> Engine:
-    """The engine that the configuration names, made by `make_engine` of the module `engines.NAME`."""
+    """Returns the engine that the configuration names; `make_engine` of the module `engines.NAME` builds it."""
     return _module(parts.config).make_engine(parts)
 
 
 def check_engine(config: Config) -> None:
-    """Refuses what the engine cannot run; `check_engine` of its module says so, if it has one.
+    """Checks that the engine can run the configuration, with `check_engine` of the engine's module if that exists.
 
     Raises:
-        FedReIDError: naming the key.
+        FedReIDError: if the engine cannot run it; the message names the key.
     """
     getattr(_module(config), "check_engine", _ignore)(config)
 
 
 def trains_here(config: Config) -> bool:
-    """Whether clients train in this process; `TRAINS_HERE` of the engine's module says so, `True` without one."""
+    """Returns whether clients train in this process: `TRAINS_HERE` of the engine's module, by default `True`."""
     return getattr(_module(config), "TRAINS_HERE", True)
 
 
 def on_driver(config: Config) -> Config:
-    """Returns the configuration for a process that trains nothing: it needs no GPU, although its clients may."""
+    """Returns the configuration of the driver's process: on the CPU if the clients train on GPUs elsewhere."""
     wanted = config.trainer.accelerator in ("gpu", "cuda")
     if trains_here(config) or not wanted or torch.cuda.is_available():
         return config
@@ -78,7 +79,7 @@ def on_driver(config: Config) -> Config:
 
 @contextmanager
 def started_engine(config: Config) -> Iterator[Any]:
-    """Starts what takes time, by `start_engine` of the engine's module if it has one, and closes it at the end."""
+    """Calls `start_engine` of the engine's module, if that exists, and closes the result at the end of the block."""
     started = getattr(_module(config), "start_engine", _ignore)(config)
     try:
         yield started

@@ -1,4 +1,4 @@
-"""The other processes of a run on this machine: when one of them is gone, the rest stop with a line that says so."""
+"""Watches the processes of a run on this machine: if one process dies, the others print an error and stop."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from fedreid_pl.errors import FedReIDError
 
-EVERY = 0.5  # seconds between two looks
-GRACE = 5.0  # seconds in which a process that lost another may stop by itself, before it is ended
-TURN = 2.0  # seconds in which the first process may say the same error, before another one does
+EVERY = 0.5  # seconds between two checks
+GRACE = 5.0  # seconds after the loss of a process in which this process may stop by itself, before it is ended
+TURN = 2.0  # seconds that another process waits, so that the first process prints an error that all of them raise
 GOES_ON = "the rounds done so far are saved, the same command goes on from there"
 
 
 class Peers:
-    """Watches the processes that belong to a run, as a context manager around it.
+    """Watches the processes of a run, as a context manager around the run.
 
-    A process that is killed takes its connections along, so that the others usually fail in their next collective
-    operation, with words that help nobody. One that computes alone, or whose collective waits, would not notice at
-    all. A thread therefore looks after the processes themselves: the first process at those it started, these at
-    the first. Where processes are started by somebody else (torchrun, SLURM) that one has to watch them.
+    The connections of a killed process close. The other processes then usually fail in their next collective
+    operation, with a message that does not name the cause. A process that computes alone, or that waits in a
+    collective operation, would not notice the loss. Therefore a thread checks the processes themselves: the first
+    process checks the processes that it started, and these check the first process. A launcher (torchrun, SLURM)
+    watches the processes that it starts.
 
     Args:
-        children: processes that this one started.
-        parent: id of the process that started this one, if it is a part of the run.
-        rank, world: this process's number and how many there are.
+        children: processes that this process started.
+        parent: id of the process that started this process, if the parent belongs to the run.
+        rank: number of this process, from 0.
+        world: number of processes in the run.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class Peers:
         self._over = threading.Event()
 
     def lost(self) -> str | None:
-        """What became of a process that should be there, `None` while all are well."""
+        """Returns one line about a process that ended too early, `None` if all processes run."""
         if self.parent is not None and os.getppid() != self.parent:
             return f"process 1 of {self.world} is gone"
         for number, child in enumerate(self.children, 2):
@@ -70,7 +72,7 @@ class Peers:
                 self._end_children()
                 raise FedReIDError(f"{text}; {GOES_ON}") from error
         elif self.rank and isinstance(error, FedReIDError):
-            time.sleep(TURN)  # an error that all of them meet is told by the first, which then ends the others
+            time.sleep(TURN)  # the first process prints an error that all raise, and then ends the others
             print(f"error: process {self.rank + 1} of {self.world}: {error}", file=sys.stderr, flush=True)
         self._end_children()
 
@@ -78,7 +80,7 @@ class Peers:
         while not self._over.wait(EVERY):
             if text := self.lost():
                 if self._over.wait(GRACE):
-                    return  # the run stopped by itself and tells why
+                    return  # the run stopped by itself and prints the reason
                 self._say(text)
                 self._end_children()
                 os._exit(2)
@@ -95,14 +97,14 @@ class Peers:
         return None
 
     def _end_children(self) -> None:
-        for child in self.children:  # they write nothing
+        for child in self.children:  # only the first process writes files, so nothing is left half-written
             child.kill()
 
 
 def peers_of(trainer: pl.Trainer) -> Peers:
-    """The processes that Lightning started for a run, seen from any of them.
+    """Returns the `Peers` of the processes that Lightning started for a run; works in each of these processes.
 
-    Lightning has a watch of its own, which kills the first process without a word; it is put to rest.
+    Lightning's own watching thread kills the first process and prints nothing. This function stops that thread.
     """
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":
@@ -114,7 +116,7 @@ def peers_of(trainer: pl.Trainer) -> Peers:
 
 
 def of_communication(error: BaseException) -> bool:
-    """Whether an error, or what it was raised from, comes from a collective operation that lost a process."""
+    """Returns whether `error`, or an error that caused it, comes from a collective operation that lost a process."""
     cause: BaseException | None = error
     while cause is not None:
         words = str(cause).lower()

@@ -1,4 +1,4 @@
-"""One client after the other in this process."""
+"""The sequential engine: trains one client after the other in this process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from fedreid_pl.federation.client.worker import ClientWorker, Diverged, Look
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedJob
 
 FINAL = (Diverged, RejectedJob)
-"""Failures that the same job would meet again."""
+"""Errors that occur again if the same job is repeated."""
 
 
 class SequentialEngine:
-    """One client after the other in this process; the Trainer inside may use several devices.
+    """Runs one client after the other in this process; the Trainer of a client may use several devices.
 
     Args:
-        worker: does the turns.
+        worker: trains and evaluates the clients.
         announce: called with every job before it runs.
-        deliver: called with what the worker kept behind the scores, before the job's answer is handed back.
-        world: number of processes that run this in lockstep. With several, a client that raises stops the run,
-            for the others may be inside a collective operation that it left.
+        deliver: called with the worker's looks (the details behind its scores), before `fit` or `evaluate` yields
+            the job's outcome.
+        world: number of processes that run this engine in lockstep. With several processes, an error in one client
+            stops the run: the other processes may wait in a collective operation that this process has left.
     """
 
     def __init__(
@@ -37,15 +38,15 @@ class SequentialEngine:
         self.deliver = deliver or (lambda look: None)
 
     def fit(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
-        """Trains, see `ClientWorker.fit`."""
+        """Yields the outcome of each training job, see `ClientWorker.fit`."""
         return self._run(self.worker.fit, jobs)
 
     def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
-        """Evaluates, see `ClientWorker.evaluate`."""
+        """Yields the outcome of each evaluation job, see `ClientWorker.evaluate`."""
         return self._run(self.worker.evaluate, jobs)
 
     def close(self) -> None:
-        """Does nothing: no process was started."""
+        """Does nothing: this engine starts no process."""
 
     def _run(
         self, work: Callable[[ClientJob], ClientUpdate], jobs: Iterable[ClientJob]
@@ -56,7 +57,7 @@ class SequentialEngine:
                 outcome: ClientUpdate | ClientFailure = work(job)
                 for look in self.worker.take_looks():
                     self.deliver(look)
-            except LostState as error:  # asking again would not bring it back
+            except LostState as error:  # a second attempt would not find the state either
                 outcome = ClientFailure(job.round, job.client, "LostState", str(error), final=True)
             except FedReIDError:
                 raise
@@ -69,11 +70,11 @@ class SequentialEngine:
 
 
 def make_engine(parts: EngineParts) -> SequentialEngine:
-    """The engine of a run."""
+    """Returns the engine of a run."""
     return SequentialEngine(parts.worker, parts.announce, parts.deliver, parts.world)
 
 
 def failure(job: ClientJob, error: Exception) -> ClientFailure:
-    """What an engine hands back in place of an update when a turn raises."""
+    """Returns the failure that an engine yields in place of an update if the client's turn raised `error`."""
     detail = " ".join(str(error).split())
     return ClientFailure(job.round, job.client, type(error).__name__, detail, isinstance(error, FINAL))

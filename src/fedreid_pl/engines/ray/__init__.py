@@ -1,4 +1,4 @@
-"""Clients in parallel on Ray: on this machine, or on the machines of one cluster, which trust each other."""
+"""The Ray engine: trains clients in parallel on this machine, or on a cluster whose machines trust each other."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ TRAINS_HERE = False
 
 
 def check_engine(config: Config) -> None:
-    """Refuses what this engine cannot run.
+    """Checks that this engine can run the configuration.
 
     Raises:
-        FedReIDError: naming the key.
+        FedReIDError: if it cannot; the message names the key.
     """
     check(config)
 
 
 def start_engine(config: Config) -> Cluster:
-    """Begins to start Ray, while the caller reads data; whoever calls it closes what it returns."""
+    """Starts Ray in a thread, while the caller reads data, and returns the cluster; the caller closes the cluster."""
     return Cluster(config)
 
 
 def make_engine(parts: EngineParts) -> Any:
-    """The engine of a run."""
+    """Returns the engine of a run, with at least one slot ready."""
     from fedreid_pl.engines.ray.engine import RayEngine
 
     engine = RayEngine(parts, parts.started or Cluster(parts.config))

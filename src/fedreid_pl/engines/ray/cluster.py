@@ -1,4 +1,4 @@
-"""Ray itself: started on this machine for one run, or a cluster that the user has started."""
+"""Connects to Ray: starts it on this machine for one run, or joins a cluster that the user has started."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fedreid_pl.errors import FedReIDError
 
 EARLY = 16  # slots that are started before the number of clients is known
 FOR_SLOTS = ("CUBLAS_", "NVIDIA_TF32", "TORCH_", "PYTORCH_", "ATEN_", "MKL_", "ONEDNN_", "DNNL_", "GLIBC_", "MALLOC_")
-"""What the names of variables begin with that slots get from the driver: they decide bits or speed."""
+"""Prefixes of the environment variables that the driver passes to the slots: they change exact results or speed."""
 
 
 def check(config: Config) -> None:
-    """Refuses what `engine=ray` cannot run, before anything is started.
+    """Checks that `engine=ray` can run the configuration, before any process starts.
 
     Raises:
-        FedReIDError: naming the key.
+        FedReIDError: if it cannot; the message names the key.
     """
     c, trainer = config.engine, config.trainer
     if find_spec("ray") is None:
@@ -46,15 +46,15 @@ def check(config: Config) -> None:
 
 
 class Cluster:
-    """Connects to Ray in a thread, so that data are prepared meanwhile; used by one run.
+    """Connects one run to Ray in a thread, so that the caller can prepare data meanwhile.
 
-    A program that has called `ray.init` before keeps its Ray.
+    If the program has called `ray.init` before, this class uses that Ray and does not end it.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
 
     Attributes:
-        early: actors that were started before anybody knew how many there would be.
+        early: actors that were started before the number of clients was known.
     """
 
     def __init__(self, config: Config) -> None:
@@ -67,10 +67,10 @@ class Cluster:
         self._thread.start()
 
     def wait(self) -> None:
-        """Returns when there is a Ray.
+        """Waits until Ray is connected.
 
         Raises:
-            FedReIDError: if it cannot be started or reached.
+            FedReIDError: if Ray does not start or the cluster does not answer.
         """
         self._connected.wait()
         if isinstance(self._error, FedReIDError):
@@ -79,29 +79,29 @@ class Cluster:
             raise FedReIDError(_why(self.config, self._error)) from self._error
 
     def capacity(self) -> int:
-        """How many slots fit on the machines together."""
+        """Returns how many slots fit on all machines together."""
         import ray
 
         return sum(self._fitting(node) for node in ray.nodes() if node["Alive"])
 
     def most_on_one_machine(self) -> int:
-        """How many slots fit on the machine with the most room."""
+        """Returns how many slots fit on the machine with the most room."""
         import ray
 
         return max(self._fitting(node) for node in ray.nodes() if node["Alive"])
 
     def machines(self) -> int:
-        """How many machines, or parts of machines that Ray takes for some, there are."""
+        """Returns the number of living Ray nodes; usually a node is one machine."""
         import ray
 
         return sum(node["Alive"] for node in ray.nodes())
 
     def since_start(self) -> float:
-        """Seconds since this object was made."""
+        """Returns the seconds since this object was created."""
         return time.perf_counter() - self._start
 
     def end_early(self) -> None:
-        """Ends the actors of `early`, which are too many."""
+        """Ends the actors that remain in `early`: the run needs fewer slots than were started."""
         import ray
 
         for actor in self.early:
@@ -110,7 +110,7 @@ class Cluster:
         self.early = []
 
     def start_slot(self) -> Any:
-        """Starts one more actor; it is there as soon as there is room."""
+        """Returns an actor from `early`, or a new actor that Ray starts as soon as a machine has room."""
         import ray
 
         from fedreid_pl.engines.ray.slot import Slot
@@ -132,7 +132,7 @@ class Cluster:
         return options.remote(c.cpus_per_client)
 
     def gpus(self) -> float:
-        """GPUs of a slot."""
+        """Returns the number of GPUs for each slot; a fraction if several slots share a GPU."""
         import ray
 
         chosen = self.config.engine.gpus_per_client
@@ -141,7 +141,7 @@ class Cluster:
         return float(any(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]))
 
     def close(self) -> None:
-        """Ends Ray, if this run has started it; may be called twice."""
+        """Ends Ray if this run has started it; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -161,7 +161,7 @@ class Cluster:
         return min(room, int(node["Resources"].get("GPU", 0)) * int(1 / gpus))
 
     def _set_environment(self) -> None:
-        """Ray reads these when it is imported and when it starts processes; what the user has set stays."""
+        """Sets the variables that Ray reads at its import and its start; keeps the values that the user has set."""
         wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
         if self.config.engine.address is None and "ray" not in sys.modules:
             wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # all ports on the loopback address, on Linux too
@@ -191,7 +191,7 @@ class Cluster:
         except BaseException as error:
             self._error = error
         self._connected.set()
-        self._over.wait()  # the system ends Ray's processes when the thread that has started them ends
+        self._over.wait()  # this thread stays alive: when it ends, the system ends the Ray processes that it started
 
     def _init(self, ray: Any) -> None:
         address = self.config.engine.address
@@ -200,7 +200,7 @@ class Cluster:
             ray.init(address=address, **quiet)
             return
         end_leftovers()
-        # "local": a variable RAY_ADDRESS, or a cluster on this machine, is not joined without being asked for
+        # "local": joins no cluster that RAY_ADDRESS names or that runs here, unless engine.address asks for it
         context = ray.init(address="local", include_dashboard=False, **quiet)
         mark_session(context.address_info["session_dir"])
 

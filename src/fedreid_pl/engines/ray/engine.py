@@ -1,4 +1,4 @@
-"""Clients in parallel: jobs become tasks of slots, answers become updates."""
+"""The Ray engine: sends jobs to slots as tasks and turns their replies into updates."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ Outcome = ClientUpdate | ClientFailure
 
 
 class RayEngine:
-    """Jobs in slots of a Ray cluster; the driver trains nothing, it checks, aggregates and writes.
+    """Runs jobs in slots of a Ray cluster. The driver trains no client: it checks and aggregates updates, saves files.
 
     Args:
-        parts: what every engine is made of.
-        cluster: where the slots are; closed with the engine.
+        parts: everything that an engine is built from.
+        cluster: the cluster that runs the slots; `close` closes it.
     """
 
     def __init__(self, parts: EngineParts, cluster: Cluster) -> None:
         self.parts, self.cluster, self.config = parts, cluster, parts.config
         self._threads = torch.get_num_threads()
-        torch.set_num_threads(self.config.engine.cpus_per_client)  # this process aggregates: threads decide the bits
+        torch.set_num_threads(self.config.engine.cpus_per_client)  # threads change exact sums here
         assert parts.data is not None
         self._data = parts.data
         self._states = DriverStates(parts.worker)
         self._schedule = Schedule(self._images, self.config.client_timeout)
         self._pool: SlotPool | None = None
-        self._shared: dict[tuple[Any, ...], Any] = {}  # what was put in this pass
-        self._teachers: dict[int, tuple[Any, Any]] = {}  # the same for states of forward passes, by their identity
+        self._shared: dict[tuple[Any, ...], Any] = {}  # states in Ray's store in this pass
+        self._teachers: dict[int, tuple[Any, Any]] = {}  # the same for states of forward passes, by their `id`
         self._took, self._judged = 0.0, False
 
     def fit(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
-        """Trains, see `ClientWorker.fit`."""
+        """Yields the outcome of each training job, see `ClientWorker.fit`."""
         return self._run(jobs)
 
     def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
-        """Evaluates, every test set by itself, see `ClientWorker.evaluate`."""
+        """Yields the outcome of each evaluation job, see `ClientWorker.evaluate`; each test set is a separate task."""
         return self._run(jobs)
 
     def features(self, tasks: Sequence[ForwardPass]) -> Iterator[torch.Tensor]:
@@ -75,12 +75,12 @@ class RayEngine:
 
     def _send_forward(self, task: ForwardPass, slot: Slot) -> Any:
         images = {str(number): batch for number, batch in enumerate(task.batches)}
-        if (key := id(task.state)) not in self._teachers:  # one put, however many chunks of images there are
+        if (key := id(task.state)) not in self._teachers:  # put once for all chunks of images
             self._teachers[key] = (self._stored(task.state), task.state)
         return slot.actor.features.remote(self._teachers[key][0], self._put(images), task.train, list(task.seeds))
 
     def close(self) -> None:
-        """Ends the slots, and Ray if this run has started it."""
+        """Ends the slots, and ends Ray if this run has started it."""
         try:
             if self._pool is not None:
                 self._pool.close()
@@ -117,7 +117,7 @@ class RayEngine:
             self._account(pieces[0], Pass(seconds, time.perf_counter() - start, len(pool.slots)))
 
     def _account(self, job: ClientJob, done: Pass) -> None:
-        """Hands on how well the slots were used; after the first round, says whether they pay."""
+        """Reports how well the slots were used; after the first round, prints whether they save time."""
         measure, kind = self.parts.measure, job.kind
         measure("slots", f"{kind}_clock_seconds", done.clock)
         measure("slots", f"{kind}_sum_seconds", done.sum)
@@ -129,7 +129,7 @@ class RayEngine:
                 say(line)
 
     def _forget(self) -> None:
-        """What was put for one pass leaves Ray's store."""
+        """Drops the references to the states of one pass, so that Ray can delete them from its store."""
         self._shared.clear()
         self._teachers.clear()
 
@@ -153,19 +153,19 @@ class RayEngine:
         assert slot.facts is not None
         try:
             start = self._states.start_of(job, sent=not slot.facts.sees_folder)
-        except LostState as error:  # as if the slot had found it
+        except LostState as error:  # same failure as if the slot had raised it
             return ray.put(Reply(ClientFailure(job.round, job.client, "LostState", str(error), final=True)))
         light = replace(job, backbone={}, exchanged=(), extras={})
         task = SlotJob(light, start.round, start.state)
         return slot.actor.do.remote(task, self._put(job.backbone), self._put(job.extras))
 
     def _put(self, state: Mapping[str, torch.Tensor]) -> Any:
-        """The reference of a state in Ray's store; tensors that several jobs of a pass bring are put there once."""
+        """Returns the reference of a state in Ray's store; stores tensors that several jobs of a pass share once."""
         if not state:
             return []
         key = tuple((name, id(value)) for name, value in state.items())
         if key not in self._shared:
-            self._shared[key] = (self._stored(state), state)  # the state is held, so that no other one gets its ids
+            self._shared[key] = (self._stored(state), state)  # keeps the state alive: its ids stay unique
         return self._shared[key][0]
 
     def _stored(self, state: Mapping[str, torch.Tensor]) -> Any:
@@ -206,16 +206,16 @@ class RayEngine:
     def _send_from_now_on(self, slot: Slot) -> None:
         assert slot.facts is not None
         say(
-            f"warning: {slot.facts.machine} does not see the run's folder; slot {slot.number} is sent what its clients "
-            "keep (engine.client_state=driver)"
+            f"warning: {slot.facts.machine} does not see the run's folder; the driver sends slot {slot.number} the "
+            "state of its clients (engine.client_state=driver)"
         )
         slot.facts = replace(slot.facts, sees_folder=False)
 
     def open(self) -> None:
-        """Starts the slots and returns when the first one is ready.
+        """Starts the slots and waits until the first slot is ready.
 
         Raises:
-            FedReIDError: if Ray or the slots cannot be started, or a slot's data are not the driver's.
+            FedReIDError: if Ray or a slot does not start, or the data of a slot differ from the driver's.
         """
         start, c = time.perf_counter(), self.config.engine
         self.cluster.wait()
@@ -253,7 +253,7 @@ class RayEngine:
         return max(min(clients, self.config.clients_per_round or clients), len(self._data.tests), 1)
 
     def _images(self, job: ClientJob) -> float:
-        """What a job costs in images, those that are trained on counted thrice."""
+        """Returns the cost of a job in images; each training image counts three times."""
         client, named = self._data.clients[job.client], job.config.get("tests")
         known = {**self._data.tests, **self._data.unseen}
         tests = [known[test] for test in (str(named).split("/") if named else client.tests)]
@@ -267,18 +267,18 @@ class RayEngine:
 
 
 def _nothing() -> None:
-    """A forward pass of the server is no client's turn, so nobody is told."""
+    """Does nothing: a forward pass of the server has no client to announce."""
 
 
 class Answers:
-    """The answer to a job that was divided by test sets, put together again.
+    """Splits an evaluation job by test set and combines the outcomes of its pieces.
 
     Args:
-        job: as the server sent it.
-        begin: called when its first piece is given to a slot.
+        job: the server's job.
+        begin: called when a slot gets the first piece of the job.
 
     Attributes:
-        pieces: jobs of one test set each; an evaluation of several is divided, all else is whole.
+        pieces: one job for each test set of an evaluation; a training job stays whole.
     """
 
     def __init__(self, job: ClientJob, begin: Any) -> None:
@@ -290,7 +290,10 @@ class Answers:
         self._outcomes: dict[int, Outcome] = {}
 
     def take(self, piece: ClientJob, outcome: Outcome) -> Outcome | None:
-        """The whole answer once all pieces are there: the first failure, or all scores in the test sets' order."""
+        """Records the outcome of a piece; returns the outcome of the job after the last piece, before that `None`.
+
+        The outcome of the job is the first failure, or an update with all scores in the order of the test sets.
+        """
         self._outcomes[next(place for place, job in enumerate(self.pieces) if job is piece)] = outcome
         if len(self._outcomes) < len(self.pieces):
             return None

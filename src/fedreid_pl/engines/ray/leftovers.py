@@ -1,4 +1,4 @@
-"""Processes that Ray leaves behind when a driver is killed: found by their session, ended by the next start."""
+"""Ends the processes that Ray leaves behind after its driver was killed; the next run finds them by their session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARK = "fedreid_pl.json"
 
 
 def marked_sessions() -> Iterator[tuple[Path, int, int]]:
-    """Yields (folder, id of the driver, its start) of the sessions on this machine that the user's runs have marked."""
+    """Yields (folder, driver's process id, driver's start tick) of each Ray session that a run of this user marked."""
     for mark in sorted((Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray").glob(f"session_*/{MARK}")):
         try:
             state = mark.lstat()
@@ -29,18 +29,18 @@ def marked_sessions() -> Iterator[tuple[Path, int, int]]:
 
 
 def mark_session(folder: str) -> None:
-    """Notes in a session's folder which process has started it."""
+    """Writes the id and the start tick of this process, the driver, into the folder of a Ray session."""
     with suppress(OSError):
         text = json.dumps({"driver": os.getpid(), "started": _started(os.getpid())})
         Path(folder, MARK).write_text(text + "\n", encoding="ascii")
 
 
 def end_leftovers() -> list[int]:
-    """Ends what sessions have left whose driver, a run of this program, is gone; returns the ids of the processes.
+    """Ends the processes of Ray sessions whose driver no longer runs; returns the ids of the ended processes.
 
-    After a SIGKILL of the driver two agents of Ray stay for ever. A session counts as left over only if its folder
-    has the mark of a driver of the same user that is no longer there. A process belongs to it if one of its open
-    files lies in the session's folder.
+    After a SIGKILL of the driver, two agents of Ray run for ever. A session is left over only if its folder has the
+    mark of a driver of the same user, and this driver no longer runs. A process belongs to a session if one of its
+    open files lies in the session's folder.
     """
     ended = []
     for folder, driver, started in marked_sessions():
@@ -56,7 +56,7 @@ def end_leftovers() -> list[int]:
 
 
 def processes_of(folder: Path) -> Iterator[int]:
-    """Yields the ids of the user's processes that have a file of a session's folder open, but for this one."""
+    """Yields the ids of the user's processes, except this one, that have a file in a session's folder open."""
     inside = f"{folder.resolve()}/"
     for entry in Path("/proc").glob("[0-9]*"):
         if int(entry.name) == os.getpid():
@@ -69,7 +69,7 @@ def processes_of(folder: Path) -> Iterator[int]:
 
 
 def _started(number: int) -> int:
-    """The clock tick of the system at which a process was started; 0 if it is not there."""
+    """Returns the clock tick at which a process started; 0 if there is no such process."""
     try:
         text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
         return int(text.rpartition(")")[2].split()[19])

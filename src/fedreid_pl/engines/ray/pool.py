@@ -1,4 +1,4 @@
-"""The slots of a run: tasks are given to idle ones, and those that are lost or hang are replaced."""
+"""The pool of slots: gives tasks to idle slots, and replaces slots that end or hang."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from fedreid_pl.engines.ray.signals import held_signals
 from fedreid_pl.engines.ray.wire import SlotFacts
 from fedreid_pl.errors import FedReIDError
 
-TICK = 1.0  # seconds between two looks at the clock while nothing arrives
-MOST_LOSSES = 3  # slots that one task may take along
-PATIENCE = 180.0  # seconds without a slot that is ready
+TICK = 1.0  # seconds between two checks of the time limits while no reply arrives
+MOST_LOSSES = 3  # number of lost slots after which a task fails
+PATIENCE = 180.0  # seconds to wait for a slot that is ready
 
 
 @dataclass
 class Task:
-    """Something for a slot to do.
+    """A task for a slot.
 
     Args:
-        send: sends it to a slot's actor; returns the reference of the answer.
-        begin: called when it is given to a slot for the first time.
-        what: for messages, such as "training mini-viper".
-        limit: seconds after which the slot is taken to hang; `None`: it is never.
-        losses: slots that were lost with it; one that hangs counts twice.
+        send: sends the task to a slot's actor; returns the reference of the reply.
+        begin: called when a slot gets the task for the first time.
+        what: description for messages, such as "training mini-viper".
+        limit: seconds after which the slot counts as hanging; `None` disables the limit.
+        losses: number of slots that were lost during this task; a slot that hangs counts twice.
     """
 
     send: Callable[[Slot], Any]
@@ -40,15 +40,15 @@ class Task:
 
 @dataclass(eq=False)
 class Slot:
-    """One actor, as the driver sees it.
+    """The driver's record of one actor.
 
     Args:
-        number: from 1; a replacement has the number of the slot that was lost.
-        actor: Ray's handle.
-        waits_for: the answer that it owes: to `prepare`, or to its task.
-        facts: what it said when it was ready; `None` before.
-        task: what it does.
-        since: the clock when the task was given.
+        number: number of the slot, from 1; a replacement gets the number of the lost slot.
+        actor: Ray's handle of the actor.
+        waits_for: reference of the reply that is expected, to `prepare` or to the task.
+        facts: the slot's description of itself; `None` until the slot is ready.
+        task: the current task; `None` if the slot is idle.
+        since: `time.monotonic()` when the slot got the task.
     """
 
     number: int
@@ -61,22 +61,25 @@ class Slot:
 
 @dataclass(frozen=True)
 class Lost:
-    """In place of an answer: as many slots as are allowed were lost with a task, for this reason."""
+    """Stands in place of a reply: the slot of a task was lost, for `reason`.
+
+    `SlotPool.run` yields it once a task has lost `MOST_LOSSES` slots.
+    """
 
     reason: str
 
 
 class SlotPool:
-    """Slots that live as long as the run.
+    """A fixed number of slots that live as long as the run.
 
     Args:
-        start: starts slot number n; returns its actor.
-        prepare: has an actor read its data; returns the reference of its `SlotFacts`.
-        count: how many slots.
-        tell: takes a line for the screen.
+        start: starts the slot with the given number; returns its actor.
+        prepare: makes an actor read its data; returns the reference of its `SlotFacts`.
+        count: number of slots.
+        tell: prints a line.
 
     Attributes:
-        slots: those that are there, by number.
+        slots: the current slots, by number.
     """
 
     def __init__(
@@ -88,12 +91,12 @@ class SlotPool:
     ) -> None:
         self._start, self._prepare, self._tell = start, prepare, tell
         self.slots: dict[int, Slot] = {}
-        self._failures = 0  # slots in a row that were lost before they were ready
+        self._failures = 0  # consecutive slots that ended before they were ready
         for number in range(1, count + 1):
             self.add(number)
 
     def add(self, number: int) -> None:
-        """Starts a slot, in place of the one of this number if there is one."""
+        """Starts a slot with this number; replaces the record of an earlier slot with the same number."""
         with held_signals():
             actor = self._start(number)
             self.slots[number] = Slot(number, actor, self._prepare(actor))
@@ -105,10 +108,10 @@ class SlotPool:
         self.slots = {}
 
     def wait_until_one_is_ready(self) -> None:
-        """Returns when there is a slot to give a task to.
+        """Waits until one slot is ready for a task.
 
         Raises:
-            FedReIDError: if none can be started.
+            FedReIDError: if no slot starts.
         """
         since = time.monotonic()
         while not any(slot.facts for slot in self.slots.values()):
@@ -117,12 +120,12 @@ class SlotPool:
                 self._become_ready(slot)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Slot, Any]]:
-        """Gives the tasks to slots, the first ones first; yields (task, slot, answer or `Lost`) as answers arrive.
+        """Gives the tasks to slots in order; yields (task, slot, reply or `Lost`) as replies arrive.
 
-        A task whose slot is lost is given to another slot before all others.
+        If a slot is lost, its task goes to the next idle slot, before all other tasks.
 
         Raises:
-            FedReIDError: if there is no slot left and none can be started, or a slot's data are not the driver's.
+            FedReIDError: if no slot is left and none starts, or the data of a slot differ from the driver's.
         """
         waiting, open_tasks = list(tasks), len(tasks)
         mine, without_slot = {id(task) for task in tasks}, time.monotonic()
@@ -136,19 +139,19 @@ class SlotPool:
                     continue
                 task, answer = slot.task, self._lose(slot, _overdue(slot)) if hangs else self._take(slot)
                 if task is None or id(task) not in mine:
-                    continue  # of a pass that was given up
+                    continue  # the task belongs to an earlier pass that was stopped
                 if isinstance(answer, Lost):
                     task.losses += 2 if hangs else 1
                     if task.losses < MOST_LOSSES:
-                        self._tell(f"warning: {answer.reason} while {task.what}; another slot does it")
+                        self._tell(f"warning: {answer.reason} while {task.what}; another slot repeats this task")
                         waiting.insert(0, task)
                         continue
-                self._give(waiting)  # before anything is done with the answer
+                self._give(waiting)  # the slot works on while the caller handles the reply
                 open_tasks -= 1
                 yield task, slot, answer
 
     def _give(self, waiting: list[Task]) -> bool:
-        """Gives waiting tasks to idle slots; returns whether there was one to give."""
+        """Gives waiting tasks to idle slots; returns whether any slot got a task."""
         given = False
         for slot in self.slots.values():
             if waiting and slot.facts is not None and slot.task is None:
@@ -161,7 +164,7 @@ class SlotPool:
         return given
 
     def _arrived(self) -> list[Slot]:
-        """The slots whose answer, or whose loss, is known; waits a moment for the first one."""
+        """Returns the slots that have replied or are lost; waits up to `TICK` seconds for the first of them."""
         owed = {slot.waits_for: slot for slot in self.slots.values() if slot.waits_for is not None}
         if not owed:
             time.sleep(TICK)
@@ -171,7 +174,7 @@ class SlotPool:
         return [owed[reference] for reference in ready]
 
     def _due(self) -> list[tuple[Slot, bool]]:
-        """(slot, `False`) for what has arrived, (slot, `True`) for slots whose task takes longer than it may."""
+        """Returns (slot, `False`) for a slot that has replied or is lost, (slot, `True`) for a slot over its limit."""
         arrived = self._arrived()
         now = time.monotonic()
         hang = [
@@ -182,11 +185,11 @@ class SlotPool:
         return [*((slot, False) for slot in arrived), *((slot, True) for slot in hang)]
 
     def _take(self, slot: Slot) -> Any:
-        """The answer of a slot, which is idle then; an error that its code raised; or `Lost`."""
+        """Returns the reply of a slot, the error that its code raised, or `Lost`; marks the slot as idle."""
         try:
             with held_signals():
                 answer = ray.get(slot.waits_for)
-        except RayTaskError as error:  # the slot is well
+        except RayTaskError as error:  # the code raised, the process still works
             answer = error
         except RayError as error:
             return self._lose(slot, f"slot {slot.number} was lost ({_reason(error)})")
@@ -194,7 +197,7 @@ class SlotPool:
         return answer
 
     def _lose(self, slot: Slot, reason: str) -> Lost:
-        """Ends a slot and starts another one in its place."""
+        """Ends a slot and starts a replacement; returns `Lost` with the reason."""
         _kill(slot)
         self.add(slot.number)
         return Lost(reason)
@@ -235,7 +238,7 @@ def _kill(slot: Slot) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a slot was lost, in few words."""
+    """Returns a short reason why a slot was lost."""
     text = " ".join(str(error).split())
     if "memory" in text.lower() and ("oom" in text.lower() or "OutOfMemory" in type(error).__name__):
         return "it was ended for lack of memory"
@@ -243,6 +246,6 @@ def _reason(error: BaseException) -> str:
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of an error, in which Ray quotes what was raised."""
+    """Returns the last line of an error; in a Ray error, this line quotes the original exception."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:300]

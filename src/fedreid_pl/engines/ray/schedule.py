@@ -1,4 +1,4 @@
-"""Which job comes first, and how well the slots were used."""
+"""Orders jobs by their expected duration, and computes how well the slots were used."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import NamedTuple
 from fedreid_pl.federation.messages import ClientJob
 
 TRAINED, TESTED = 3.0, 1.0
-"""What an image costs in training, with its backward pass, and in evaluation."""
+"""Relative cost of an image in training (with the backward pass) and in evaluation."""
 PATIENCE, FACTOR = 300.0, 20.0
-"""A job without `client_timeout` is taken to hang after so many seconds and so many times the seconds expected."""
-GRACE = 30.0  # seconds beyond `client_timeout` in which a slot ends its turn by itself
+"""Without `client_timeout`, a job hangs after more than `PATIENCE` seconds and `FACTOR` times its expected time."""
+GRACE = 30.0  # seconds after `client_timeout` in which a slot can end its turn by itself
 
 Key = tuple[str, str, str]
 """Kind of job, client, test sets."""
 
 
 def key_of(job: ClientJob) -> Key:
-    """What makes two jobs take equally long."""
+    """Returns the key of a job; jobs with the same key are expected to take equally long."""
     tests = job.config.get("tests") if job.kind == "evaluate" else job.config.get("evaluate")
     return job.kind, job.client, str(tests)
 
 
 class Schedule:
-    """The longest jobs first, by the seconds that the same job took last, or by its images before that.
+    """Orders jobs, the longest first: by the last duration of the same job, before that by its number of images.
 
     Args:
-        images: of a job, see `cost_of`.
-        timeout: `client_timeout`.
+        images: returns the cost of a job in images, see `RayEngine._images`.
+        timeout: value of `client_timeout`, in seconds.
     """
 
     def __init__(self, images: Callable[[ClientJob], float], timeout: float | None = None) -> None:
@@ -38,24 +38,24 @@ class Schedule:
         self._rate = (0.0, 0.0)  # sums of seconds and of images
 
     def note(self, job: ClientJob, seconds: float) -> None:
-        """A job has taken so long."""
+        """Records how many seconds a job took."""
         self._seconds[key_of(job)] = seconds
         self._rate = (self._rate[0] + seconds, self._rate[1] + self._images(job))
 
     def expected(self, job: ClientJob) -> float | None:
-        """Seconds that a job will take, `None` as long as no job was measured."""
+        """Returns the expected seconds of a job, `None` before the first measurement."""
         if (known := self._seconds.get(key_of(job))) is not None:
             return known
         seconds, images = self._rate
         return self._images(job) * seconds / images if images else None
 
     def order(self, jobs: list[ClientJob]) -> list[int]:
-        """Places of the jobs, longest first; equal ones keep their order."""
+        """Returns the indices of the jobs, the longest job first; equal jobs keep their order."""
         costs = [self._images(job) if (found := self.expected(job)) is None else found for job in jobs]
         return sorted(range(len(jobs)), key=lambda place: -costs[place])
 
     def limit(self, job: ClientJob) -> float | None:
-        """Seconds after which the slot that does a job is taken to hang; `None`: never."""
+        """Returns the seconds after which a job counts as hanging; `None` disables this limit."""
         if self._timeout is not None:
             return 1.1 * self._timeout + GRACE
         expected = self.expected(job)
@@ -63,12 +63,12 @@ class Schedule:
 
 
 class Pass(NamedTuple):
-    """How long the jobs of one pass took.
+    """Durations of the jobs of one pass over the clients.
 
     Args:
-        seconds: of every job, by client.
-        clock: from the first job's start to the last one's end.
-        slots: how many slots there were.
+        seconds: seconds of every job, by client.
+        clock: seconds from the start of the first job to the end of the last job.
+        slots: number of slots.
     """
 
     seconds: dict[str, float]
@@ -77,17 +77,17 @@ class Pass(NamedTuple):
 
     @property
     def sum(self) -> float:
-        """Seconds that one slot would take."""
+        """Returns the seconds that a single slot would take."""
         return sum(self.seconds.values())
 
     @property
     def longest(self) -> str:
-        """The client that took longest."""
+        """Returns the client whose job took longest."""
         return max(self.seconds, key=self.seconds.__getitem__)
 
     @property
     def bound(self) -> float:
-        """The fewest seconds that so many slots can take.
+        """Returns a lower bound of the pass with `slots` slots, in seconds.
 
         >>> Pass({"a": 4.0, "b": 1.0, "c": 1.0}, 4.5, 2).bound
         4.0
@@ -96,7 +96,7 @@ class Pass(NamedTuple):
 
     @property
     def most(self) -> float:
-        """How many times faster than one slot any number of slots could be.
+        """Returns the largest possible speedup over one slot, with any number of slots.
 
         >>> Pass({"a": 4.0, "b": 1.0, "c": 1.0}, 4.5, 2).most
         1.5
@@ -105,12 +105,12 @@ class Pass(NamedTuple):
 
 
 def verdict(first: Pass, start: float, rounds: int) -> list[str]:
-    """Returns lines for the screen: what the slots gain, what bounds it, and whether a run is too short for Ray.
+    """Returns lines to print: the time that the slots save, its limit, and a warning if the run is too short for Ray.
 
     Args:
-        first: the first round's training.
+        first: durations of the training in the first round.
         start: seconds that Ray and the slots took to start.
-        rounds: that the run still trains, this one included.
+        rounds: number of rounds that the run still trains, including this round.
 
     >>> for line in verdict(Pass({"a": 4.0, "b": 3.0, "c": 3.0}, 6.0, 2), 20.0, 3): print(line)
     Ray: 10.0 s of training took 6.0 s in 2 slots, 5.0 s at best; a is 40 % of it: 2.5 times faster is the most

@@ -1,4 +1,4 @@
-"""Signals are held back while Ray's own code runs."""
+"""Delays SIGINT and SIGTERM while Ray's own code runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ HELD = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def held_signals() -> Iterator[None]:
-    """Hands Ctrl-C and SIGTERM to their handlers when the block is over.
+    """Delays SIGINT (Ctrl-C) and SIGTERM until the end of the block, then calls the handler of the first signal.
 
-    A handler that raises inside of a call into Ray becomes a SystemError with a traceback. Nothing is held outside of
-    the main thread, where Python runs no handlers.
+    An exception from a handler inside a call into Ray becomes a SystemError with a traceback. In other threads than
+    the main thread this function does nothing, because Python runs signal handlers in the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""A slot: a process of Ray that does one client's turn after the other, with everything loaded once."""
+"""A slot: a Ray process that loads data and network once, then runs one client after the other."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from fedreid_pl.federation.memory import peak_memory
 from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.federation.storage import decode, encode
 
-PATIENCE = 10.0  # seconds that a file on a shared disk may take until another machine sees it
+PATIENCE = 10.0  # seconds to wait for a file on a shared disk that another machine has just written
 
 
 class Unseen(Exception):
-    """The client's state is not in the run's folder as this machine sees it."""
+    """Raised if this machine does not find the client's state in the run's folder."""
 
 
 class SlotStore:
-    """The client's state that a job starts from, sent beside the job or read from the run's folder; writes nothing.
+    """Loads the client's state for a job, from the driver's message or from the run's folder; never writes files.
 
-    What a turn keeps is handed back with the answer: the driver is the only one who writes, also while a slot whose
-    machine was lost may still be at work.
+    The slot returns the new state with its reply, and the driver saves it. So the driver alone writes, even while a
+    slot on a machine that counts as lost still trains.
 
     Args:
-        folder: the run's `clients` folder.
-        tell: takes a line for the screen.
+        folder: the folder `clients` of the run.
+        tell: takes a line to print.
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
@@ -50,10 +50,15 @@ class SlotStore:
         self.saved: bytes | None = None
 
     def begin(self, client: str, round: int | None, state: bytes | None) -> None:
-        """The next job's client starts from its state of `round`, which is `state` or a file.
+        """Selects the state of the next job: the client's state after `round`, from `state` or from a file.
+
+        Args:
+            client: name of the client.
+            round: round of the state; `None` if the client has no state yet.
+            state: the encoded state; `None` if the slot must read the file.
 
         Raises:
-            Unseen: if the file is not there after some seconds.
+            Unseen: if the file does not appear within `PATIENCE` seconds.
         """
         self._round, self.saved = round, None
         self._state = decode(state) if state is not None else None
@@ -67,7 +72,7 @@ class SlotStore:
     def load(
         self, client: str, before: int, fits: Callable[[dict[str, Any]], object] | None = None
     ) -> dict[str, Any] | None:
-        """The state that the job starts from."""
+        """Returns the state that the job starts from, `None` if the client has no state yet."""
         if self._round is None:
             return None
         if self._state is None:
@@ -80,26 +85,28 @@ class SlotStore:
         return self._state
 
     def newest(self, client: str) -> int | None:
-        """The round of the state that the job starts from."""
+        """Returns the round of the state that the job starts from."""
         return self._round
 
     def save(self, client: str, round: int, state: dict[str, Any]) -> None:
-        """Encodes the state, to be handed back."""
+        """Encodes the state for the reply to the driver."""
         self.saved = encode(state)
 
     def drop(self, client: str, after: int, keeps: Iterable[int]) -> None:
-        """Does nothing: the driver has deleted what is to be deleted."""
+        """Does nothing: the driver deletes old states."""
 
     def place(self, client: str) -> str:
-        """The client's folder."""
+        """Returns the path of the client's folder."""
         return self._files.place(client)
 
 
 class Slot:
-    """The actor. Its methods run in the main thread of its process, so that `client_timeout` can ring there.
+    """The actor class of a slot.
+
+    Its methods run in the main thread of its process, where the alarm of `client_timeout` works.
 
     Args:
-        threads: that a client computes with; they decide the bits.
+        threads: number of threads that a client computes with; it changes exact results.
     """
 
     def __init__(self, threads: int) -> None:
@@ -107,15 +114,15 @@ class Slot:
         self._said: list[str] = []
 
     def ready(self) -> str:
-        """Returns the machine's name once the process has imported everything."""
+        """Returns the name of the machine; the reply shows that the process has finished its imports."""
         return socket.gethostname()
 
     def receive(self, state: Packed) -> int:
-        """Returns how many tensors have arrived; measures the way of a model."""
+        """Returns the number of tensors received; used to measure the transfer of a model."""
         return len(unpack(state, copy=False))
 
     def prepare(self, parts: SlotParts, initial: Packed) -> SlotFacts:
-        """Reads the data and builds the network, whose first weights are `initial`."""
+        """Reads the data, builds the network with the weights `initial`, and returns facts about this slot."""
         machine, sees = socket.gethostname(), _sees_folder(parts)
         self._store = SlotStore(Path(parts.folder) / "clients", self._said.append)
         try:
@@ -130,7 +137,7 @@ class Slot:
         return SlotFacts(machine, os.getpid(), sees, problem)
 
     def do(self, task: SlotJob, backbone: Packed, extras: Packed) -> Reply:
-        """Does one job. What goes wrong in it is part of the answer."""
+        """Runs one job and returns the reply; a failure of the job is part of the reply."""
         start = time.perf_counter()
         self._looks: list[Any] = []
         reply = Reply()
@@ -158,7 +165,7 @@ class Slot:
         return reply
 
     def features(self, state: Packed, batches: Packed, train: bool, seeds: list[int]) -> np.ndarray:
-        """Returns the features `[N, D]` of batches by the network with other weights; the next turn sets its own."""
+        """Returns the features `[N, D]` of batches, computed with the weights `state`; the next job loads its own."""
         backbone = self._worker.backbone
         images = [batch.to(self._device) for batch in unpack(batches, copy=False).values()]
         try:
@@ -169,7 +176,7 @@ class Slot:
 
 
 def place_of(folder: Path) -> tuple[str, int, int] | None:
-    """What tells a folder of this machine from all others: the machine's start, device and number of the folder."""
+    """Returns a unique key of a folder: the machine's boot id, the device and the inode; `None` if it is unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         found = os.stat(folder)
@@ -187,9 +194,9 @@ def _sees_folder(parts: SlotParts) -> bool:
 def _parts_of(parts: SlotParts, initial: Packed, store: SlotStore) -> Parts:
     config = parts.config
     trainer = config.trainer
-    if trainer.accelerator in ("auto", "gpu", "cuda"):  # what Ray gave to this slot
+    if trainer.accelerator in ("auto", "gpu", "cuda"):  # a GPU if Ray gave one to this slot
         trainer = replace(trainer, accelerator="gpu" if torch.cuda.is_available() else "cpu")
         config = replace(config, trainer=trainer)
-    trust(config.model.name)  # the user gave it to the driver, in the same trust domain
+    trust(config.model.name)  # the user named this model to the driver, in the same trust domain
     weights = unpack(initial, copy=False)
     return build_client_parts(config, Path(parts.folder), callbacks_of(config), weights, store, share=parts.slots)

@@ -1,4 +1,4 @@
-"""The clients' state at the driver, the only one who writes it."""
+"""The clients' states at the driver; no other process writes them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ from fedreid_pl.federation.storage import encode
 
 
 class Start(NamedTuple):
-    """What a job's client starts from: the round of its state, and the state, encoded, where it is sent."""
+    """The start of a job: the round of the client's state, and the encoded state if the driver sends it."""
 
     round: int | None
     state: np.ndarray | None
 
 
 class DriverStates:
-    """Files in the run's folder; a slot reads them itself or is sent what its job needs.
+    """Manages the clients' state files in the run's folder; a slot reads them itself or receives them from the driver.
 
     Args:
-        worker: the driver's, whose store has the files.
+        worker: the driver's worker, whose store holds the files.
     """
 
     def __init__(self, worker: ClientWorker) -> None:
         self._worker = worker
 
     def start_of(self, job: ClientJob, sent: bool) -> Start:
-        """Deletes what the server can no longer go back to and returns what the client starts from.
+        """Deletes states from rounds that the server cannot return to, and returns the start of a job.
+
+        Args:
+            job: the next job of a client.
+            sent: whether the driver sends the state to the slot.
 
         Raises:
-            LostState: if the state is to be sent and cannot be used.
+            LostState: if the driver has to send the state and cannot load it.
         """
         if sent:
             state = self._worker.kept(job)
@@ -46,7 +50,7 @@ class DriverStates:
         return Start(self._files.newest_up_to(job.client, start), None)
 
     def keep(self, job: ClientJob, state: np.ndarray) -> None:
-        """Writes the state that a client has after its turn."""
+        """Saves the encoded state that a client returned after its turn."""
         self._files.save_encoded(job.client, job.round, state.tobytes())
 
     @property

@@ -1,4 +1,4 @@
-"""What travels between the driver and its slots: jobs and answers whose tensors are views of bytes."""
+"""The messages between the driver and its slots: jobs and replies, whose tensors travel as bytes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdat
 from fedreid_pl.federation.raw import Layout, from_raw, to_raw
 
 Packed = list[tuple[str, Layout, np.ndarray]]
-"""A state dict as name, layout and bytes of every tensor. Ray stores numpy arrays outside of the pickle, so that all
-slots of a machine read one copy. (Its own zero-copy tensors lose strides, and a slot that writes to one changes what
-the others read; see docs/parallel.md.)"""
+"""A state dict as name, layout and bytes of every tensor.
+
+Ray stores numpy arrays outside of the pickle, so that all slots of a machine read one copy. Ray's own zero-copy
+tensors lose their strides, and a slot that writes to such a tensor changes it for the other slots; see
+docs/parallel.md."""
 
 
 def pack(state: Mapping[str, Tensor]) -> Packed:
-    """Returns a state dict as bytes; dense tensors are not copied."""
+    """Returns a state dict as bytes, without a copy of dense tensors."""
     packed = []
     for name, value in state.items():
         layout, flat = to_raw(value.cpu())
@@ -31,13 +33,14 @@ def pack(state: Mapping[str, Tensor]) -> Packed:
 
 
 def unpack(packed: Packed, copy: bool) -> State:
-    """Returns the state dict.
+    """Returns the state dict of a packed state.
 
     Args:
-        copy: `False` leaves the tensors on memory that other processes read: they must not be written to.
+        packed: return value of `pack`.
+        copy: `False` returns tensors in memory that other processes read; the caller must not write to them.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks that the memory is not to be written to
+        warnings.simplefilter("ignore")  # torch warns that the memory is read-only
         return {
             name: from_raw(layout, torch.from_numpy(flat.copy() if copy else flat)) for name, layout, flat in packed
         }
@@ -45,15 +48,15 @@ def unpack(packed: Packed, copy: bool) -> State:
 
 @dataclass(frozen=True)
 class SlotParts:
-    """What a slot is made of.
+    """Everything that a slot is built from.
 
     Args:
-        config: of the run, with absolute paths.
-        folder: the run's, absolute.
-        digests: SHA-256 of every dataset, as the driver has read it.
-        place: the run's folder as the driver sees it, see `place_of`.
-        client_state: the value of `engine.client_state`.
-        slots: the most slots that a machine has.
+        config: configuration of the run, with absolute paths.
+        folder: absolute path of the run's folder.
+        digests: SHA-256 of every dataset that the driver has read.
+        place: key of the run's folder on the driver's machine, see `place_of`.
+        client_state: value of `engine.client_state`.
+        slots: largest number of slots on one machine.
     """
 
     config: Config
@@ -66,13 +69,13 @@ class SlotParts:
 
 @dataclass(frozen=True)
 class SlotFacts:
-    """What a slot tells about itself once it is ready.
+    """A slot's description of itself, sent once it is ready.
 
     Args:
-        machine: its name.
-        process: id of its process there.
-        sees_folder: whether it reads the clients' state from the run's folder.
-        problem: one line if the slot cannot work, else empty.
+        machine: name of the slot's machine.
+        process: id of the slot's process on that machine.
+        sees_folder: whether the slot reads the clients' states from the run's folder.
+        problem: one line if the slot cannot work, otherwise empty.
     """
 
     machine: str
@@ -83,12 +86,12 @@ class SlotFacts:
 
 @dataclass(frozen=True)
 class SlotJob:
-    """A job without its tensors, which travel as arguments of their own, and what the client starts from.
+    """A job without its tensors, and the state that its client starts from. The tensors travel as separate arguments.
 
     Args:
-        job: without backbone and extras.
-        starts: round of the state that the client starts from; `None`: it has none.
-        state: this state encoded, `[bytes]` uint8; `None`: the slot reads it from the run's folder.
+        job: the job, without backbone and extras.
+        starts: round of the client's state; `None` if the client has no state yet.
+        state: the encoded state, `[bytes]` uint8; `None` if the slot reads it from the run's folder.
     """
 
     job: ClientJob
@@ -98,18 +101,19 @@ class SlotJob:
 
 @dataclass
 class Reply:
-    """What a slot answers.
+    """A slot's reply to a job.
 
     Args:
-        outcome: an update without its tensors, or a failure; `None` with `error` or `unseen`.
-        backbone, extras: the update's tensors.
-        looks: what is behind the scores.
-        kept: the client's new state, encoded, `[bytes]` uint8; `None` if nothing was trained.
-        said: lines for the screen.
-        error: of a mistake that stops the run.
-        unseen: whether the slot did not find the state in the run's folder; nothing was done.
-        seconds: that the turn took.
-        peak_memory, gpu_memory: largest bytes of the slot's process so far.
+        outcome: an update without its tensors, or a failure; `None` if `error` or `unseen` is set.
+        backbone, extras: tensors of the update.
+        looks: details behind the scores, see `Look`.
+        kept: the client's new state, encoded, `[bytes]` uint8; `None` if the job trained nothing.
+        said: lines to print.
+        error: message of an error that stops the run; empty without an error.
+        unseen: whether the slot did not find the state in the run's folder and therefore skipped the job.
+        seconds: duration of the turn.
+        peak_memory: largest memory of the slot's process so far, in bytes.
+        gpu_memory: largest GPU memory of the slot's process so far, in bytes.
     """
 
     outcome: ClientUpdate | ClientFailure | None = None
@@ -126,5 +130,5 @@ class Reply:
 
 
 def from_bytes(data: bytes) -> np.ndarray:
-    """Bytes as an array, which Ray stores without a copy in a pickle."""
+    """Returns bytes as a uint8 array, which Ray stores outside of the pickle."""
     return np.frombuffer(data, dtype=np.uint8)
