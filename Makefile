@@ -91,7 +91,8 @@ test-oldest:  ## run a subset of the tests with the oldest torch and Lightning o
 
 TRACKERS := boxmot==25.0.0 deep-sort-realtime==1.3.2 onnxruntime==1.24.3
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
-# a separate environment that also sees the project's packages: torch is not installed twice, and the project's environment is unchanged
+# a separate environment that also sees the project's packages: torch is not installed twice, and the project's
+# environment is unchanged
 trackers-check: install  ## feed an exported ONNX file to boxmot and deep-sort-realtime, in .venv-trackers
 	@$(BIN) -m venv --clear .venv-trackers
 	@$(BIN) -c '$(PURELIB)' > "$$(.venv-trackers/bin/python -c '$(PURELIB)')/project.pth"
@@ -100,8 +101,8 @@ trackers-check: install  ## feed an exported ONNX file to boxmot and deep-sort-r
 	  work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && { $(BIN) tests/trackers/prepare.py "$$work" > "$$work/log" 2>&1 || { cat "$$work/log"; exit 1; }; } && \
 	  cd "$$work" && "$(CURDIR)/.venv-trackers/bin/python" "$(CURDIR)/tests/trackers/feed.py" "$$work"
 
-# Flower wants an older protobuf than grpcio-tools and onnx have: an environment of its own, over that of the project,
-# in which nothing of the project's is changed
+# Flower needs an older protobuf than grpcio-tools and onnx, so it has a separate environment. This environment also sees
+# the project's packages and does not change them
 FLOWER := $(shell sed -nE 's/^ *(flwr==[0-9.]+)$$/\1/p' setup.cfg)
 test-flower: install  ## run an experiment on a SuperLink with two SuperNodes, in .venv-flower
 	@$(BIN) -m venv --clear .venv-flower
