@@ -26,6 +26,7 @@ from fedreid_pl.commands.search import search
 from fedreid_pl.commands.silo import silo
 from fedreid_pl.commands.streams import flush, settle_streams
 from fedreid_pl.commands.study import study
+from fedreid_pl.commands.sweep import sweep
 from fedreid_pl.commands.train import train
 from fedreid_pl.commands.words import complain
 from fedreid_pl.config import available, describe
@@ -39,6 +40,8 @@ fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [splits=10] [job
                    [leave_out=each|NAME,NAME] [out=FOLDER] [KEY=VALUE ...]  train what is missing, tables over seeds
 fedreid-pl study NAME [groups=NAME,NAME] [jobs=N] [small=true] [keep=true] [results=FILE.csv] [dry_run=true] [KEY=VALUE]
                    trains the missing runs of a study, keeps a row of each and deletes its folder
+fedreid-pl sweep exp=NAME KEY=V1,V2 [KEY2=V1,V2 ...] data.val_ids=0.1 [seeds=0,1,2] [jobs=N] [statistic=last|best]
+                   [test=true] [out=FILE.csv] [KEY=VALUE ...]  try all combinations, choose on validation persons
 fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
 fedreid-pl evaluate run=FOLDER data=NAME data.root=FOLDER [splits=10]         the same on a dataset it never saw
 fedreid-pl embed RUN FOLDER out=FILE.safetensors|.npz|.parquet                features of the pictures of a folder
@@ -62,6 +65,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "compare": compare,
     "study": study,
+    "sweep": sweep,
     "evaluate": evaluate,
     "embed": embed,
     "search": search,

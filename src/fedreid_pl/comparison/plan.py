@@ -141,10 +141,7 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
     experiments = options.get("exps", "").split()
     if not experiments:
         raise FedReIDError('compare: give the experiments, exps="local fedpav" (make: EXPS="local fedpav")')
-    seeds = _seeds(options.get("seeds", "0"))
-    jobs = options.get("jobs", "1")
-    if not (jobs.isascii() and jobs.isdigit() and int(jobs) > 0):
-        raise FedReIDError(f"jobs={jobs}: must be a whole number of at least 1")
+    seeds, jobs = read_seeds(options.get("seeds", "0")), read_jobs(options.get("jobs", "1"))
     statistic = options.get("statistic", "last")
     if statistic not in STATISTICS:
         raise FedReIDError(f"statistic={statistic}: no such statistic{nearest(statistic, list(STATISTICS))}")
@@ -163,7 +160,7 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
         raise FedReIDError(f"data={names[1]}: the experiments share one data configuration, found {', '.join(names)}")
     check_one_version((run.name, run.config.data) for run in runs)
     out = Path(os.path.expanduser(options["out"])) if options.get("out") else Path("runs") / names[0] / "compare"
-    return Plan(tuple(runs), int(jobs), statistic, out)
+    return Plan(tuple(runs), jobs, statistic, out)
 
 
 def split_experiment(text: str) -> tuple[str, list[str]]:
@@ -212,7 +209,23 @@ def _targets(text: str | None, experiment: str, words: Sequence[str]) -> list[st
     return [*names]
 
 
-def _seeds(text: str) -> list[int]:
+def read_jobs(text: str) -> int:
+    """Number of runs at once, from the word of the command line.
+
+    Raises:
+        FedReIDError: unless it is a whole number of at least 1.
+    """
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise FedReIDError(f"jobs={text}: must be a whole number of at least 1")
+    return int(text)
+
+
+def read_seeds(text: str) -> list[int]:
+    """Seeds in their order, from `"0 1 2"` or `"0,1,2"`.
+
+    Raises:
+        FedReIDError: unless they are distinct whole numbers.
+    """
     parts = text.replace(",", " ").split()
     if not parts or not all(part.isascii() and part.isdigit() for part in parts):
         raise FedReIDError(f'seeds={text}: expected whole numbers, seeds="0 1 2"')

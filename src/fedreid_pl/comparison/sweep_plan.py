@@ -1,0 +1,174 @@
+"""Which runs a sweep consists of: every combination of the values of some keys, times seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from pathlib import Path
+
+from fedreid_pl.comparison.plan import FolderOf, PlannedRun, read_jobs, read_seeds
+from fedreid_pl.config import compose
+from fedreid_pl.errors import FedReIDError, nearest
+
+OPTIONS = ("exp", "seeds", "jobs", "test", "statistic", "out")
+STATISTICS = {"last": "last round", "best": "round with the best validation score"}
+RESERVED = {
+    "seed": "a sweep names its seeds with seeds=0,1",
+    "output_dir": "every run of a sweep has the folder that `train` gives it; leave it out",
+    "resume": "a sweep continues what is there; to begin a run anew, move its folder away",
+}
+"""Keys that the words of a sweep may not set, with what to do instead."""
+SAME_PERSONS = (
+    *("data", "data.root", "data.source", "data.version", "data.layout", "data.datasets", "data.scenario"),
+    *("data.clients", "data.parts", "data.split", "data.split_seed", "data.val_ids", "data.overlap", "data.test_ids"),
+)
+"""Keys that decide who the validation persons are. Scores on different persons do not choose a setting."""
+TEXTS = ("data.leave_out", "data.name_pattern", "data.cache_dir", "data.minireid_dir", "trainer.devices")
+"""Keys whose one value may hold a comma."""
+MOST_RUNS = 10_000
+
+Point = tuple[tuple[str, str], ...]
+"""One combination: a value for every key of the grid, in the order of the command."""
+
+
+@dataclass(frozen=True, eq=False)
+class SweepPlan:
+    """All runs of a sweep, seed by seed, and its options.
+
+    Attributes:
+        keys: names of the keys that have several values.
+        runs: by seed and combination, in the order in which they are trained.
+        words: `KEY=VALUE` that all runs have.
+        statistic: `last` or `best`, the round whose scores count.
+        test: whether the table shows test scores.
+        out: the CSV of all scores; `None` writes none.
+    """
+
+    experiment: str
+    keys: tuple[str, ...]
+    runs: Mapping[tuple[int, Point], PlannedRun]
+    words: tuple[str, ...]
+    jobs: int
+    statistic: str
+    test: bool
+    out: Path | None
+
+    @property
+    def points(self) -> list[Point]:
+        """Combinations in the order of the command."""
+        return list(dict.fromkeys(point for _, point in self.runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in the order they were given."""
+        return list(dict.fromkeys(seed for seed, _ in self.runs))
+
+
+def make_sweep(options: Mapping[str, str], words: Sequence[str], folder_of: FolderOf) -> SweepPlan:
+    """Composes the configuration of every run.
+
+    Args:
+        options: `exp`, `seeds`, `jobs`, `test` (`true` or `false`), `statistic` and `out` as text.
+        words: `KEY=VALUE` for all runs and `KEY=V1,V2,...` for the grid.
+        folder_of: gives the folder of a run from its configuration and words.
+
+    Raises:
+        FedReIDError: if no key has several values, a value is empty or stands twice, no validation persons are held
+            out, or a word cannot be composed.
+    """
+    experiment = options.get("exp", "")
+    if not experiment or "," in experiment:
+        raise FedReIDError(
+            f"exp={experiment}: a sweep tunes one experiment, sweep exp=fedpav optim.lr_backbone=0.005,0.02; "
+            "`compare` trains several"
+        )
+    seeds, jobs = read_seeds(options.get("seeds", "0")), read_jobs(options.get("jobs", "1"))
+    statistic, test = options.get("statistic", "last"), options.get("test", "false")
+    if statistic not in STATISTICS:
+        raise FedReIDError(f"statistic={statistic}: no such statistic{nearest(statistic, list(STATISTICS))}")
+    if test not in ("true", "false"):
+        raise FedReIDError(f"test={test}: expected true or false")
+    grid, fixed = _grid_of(words)
+    runs: dict[tuple[int, Point], PlannedRun] = {}
+    for seed in seeds:
+        for point in (tuple(zip(grid, values, strict=True)) for values in product(*grid.values())):
+            own = (f"exp={experiment}", *fixed, *(f"{key}={value}" for key, value in point), f"seed={seed}")
+            config = compose(own)
+            label = "+".join([config.name, *(f"{key}={value}" for key, value in point)])
+            runs[seed, point] = PlannedRun(label, seed, config, own, folder_of(config, own))
+    _check(list(runs.values()))
+    out = Path(options["out"]).expanduser() if options.get("out") else None
+    return SweepPlan(experiment, tuple(grid), runs, tuple(fixed), jobs, statistic, test == "true", out)
+
+
+def split_values(text: str) -> list[str]:
+    """Values between the commas that stand outside brackets and quotes.
+
+    >>> split_values("0.005,0.02"), split_values("[10,20],[15]"), split_values("[10,20]")
+    (['0.005', '0.02'], ['[10,20]', '[15]'], ['[10,20]'])
+    """
+    values, depth, quote = [""], 0, ""
+    for mark in text:
+        if quote:
+            quote = "" if mark == quote else quote
+        elif mark in "'\"":
+            quote = mark
+        else:
+            depth += (mark in "[{(") - (mark in "]})")
+            if mark == "," and depth == 0:
+                values.append("")
+                continue
+        values[-1] += mark
+    return [value.strip() for value in values]
+
+
+def _grid_of(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Values by key where there are several, and the other words."""
+    grid: dict[str, list[str]] = {}
+    fixed = []
+    for word in words:
+        key, _, text = word.partition("=")
+        if key in RESERVED:
+            raise FedReIDError(f"{word}: {RESERVED[key]}")
+        values = [text] if key in TEXTS else split_values(text)
+        if len(values) == 1:
+            fixed.append(word)
+            continue
+        if key in SAME_PERSONS:
+            raise FedReIDError(f"{word}: its values have other validation persons, and their scores cannot be compared")
+        if key in grid:
+            raise FedReIDError(f"{word}: the key stands twice; write all its values in one word")
+        if not all(values):
+            raise FedReIDError(f"{word}: a value is empty; write {key}=V1,V2 without a comma at either end")
+        if len(set(values)) < len(values):
+            raise FedReIDError(f"{word}: a value stands twice")
+        grid[key] = values
+    if not grid:
+        raise FedReIDError("sweep: no key has several values; write one as KEY=V1,V2, optim.lr_backbone=0.005,0.02")
+    if both := [word for word in fixed if word.partition("=")[0] in grid]:
+        raise FedReIDError(f"{both[0]}: the key stands twice; write all its values in one word")
+    if (size := prod(map(len, grid.values()))) > MOST_RUNS:
+        raise FedReIDError(f"sweep: {size:,} combinations, more than {MOST_RUNS:,}; give fewer values")
+    return grid, fixed
+
+
+def _check(runs: Sequence[PlannedRun]) -> None:
+    if runs[0].config.data.val_ids == 0:
+        raise FedReIDError(
+            "sweep: data.val_ids=0 holds out no validation persons to choose by; add data.val_ids=0.1 (a tenth of "
+            "each client's training persons)"
+        )
+    folders: dict[Path, str] = {}
+    for run in runs:
+        if run.folder in folders:
+            raise FedReIDError(f"sweep: {folders[run.folder]} and {run.name} are the same run; write one of them")
+        folders[run.folder] = run.name
+
+
+def same_words(plan: SweepPlan, point: Point) -> Iterator[str]:
+    """The words that train a combination by hand, without its seed."""
+    yield f"exp={plan.experiment}"
+    yield from plan.words
+    yield from (f"{key}={value}" for key, value in point)
