@@ -78,7 +78,7 @@ def _report(plan: SweepPlan, results: Mapping[tuple[int, Point], Result]) -> tup
         print(warning, file=sys.stderr, flush=True)
     if not results:
         return [], None
-    sections = [_common(results.values(), kinds) for kinds in (VALIDATIONS, TESTS)]
+    sections = [_common(list(results.values()), kinds) for kinds in (VALIDATIONS, TESTS)]
     if sections[0] is None:
         raise FedReIDError(
             "sweep: the runs have no common validation scores; let all of them have a global model, or none"
