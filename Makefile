@@ -35,7 +35,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train compare study silos-demo test test-fast test-system test-oldest trackers-check test-flower docs release soak soak-silos lint bench \
+.PHONY: help install train compare study reproduce silos-demo test test-fast test-system test-oldest trackers-check test-flower docs release soak soak-silos lint bench \
   gpu-pack gpu-check clean
 
 help:  ## show this list
@@ -61,8 +61,16 @@ train: install  ## run an experiment: EXP=name ARGS="key=value ..."
 compare: install  ## tabulate experiments over seeds: EXPS="local fedpav" SEEDS="0 1" JOBS=2 ARGS="key=value ..."
 	@$(BIN) -m fedreid_pl compare "exps=$$EXPS" "seeds=$$SEEDS" "jobs=$$JOBS" $(ARGS)
 
-study: install  ## rerun the study of docs/results.md: three seeds, some hours on two cores
+study: install  ## rerun the study of docs/results_v1.md: three seeds, some hours on two cores
 	@$(BIN) benchmarks/study.py jobs=2 $(ARGS)
+
+ifdef SMALL
+reproduce: STUDY := small=true
+reproduce: PAGE := runs/study/main-small/study.csv runs/study/main-small/results.md
+endif
+reproduce: install  ## make docs/results.md from nothing, many hours; SMALL=1: a quick pass, its page under runs/study
+	@$(BIN) -m fedreid_pl study main jobs=2 $(STUDY) $(ARGS)
+	@$(BIN) benchmarks/results_page.py $(PAGE)
 
 silos-demo: install  ## run three parties and a coordinator on this machine, then compare with a run in one process
 	@$(BIN) benchmarks/silos_demo.py $(ARGS)

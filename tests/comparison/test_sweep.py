@@ -201,3 +201,14 @@ def test_settings_that_the_seeds_cannot_separate_are_named(capsys: pytest.Captur
     shown = capsys.readouterr().out
     (line,) = [line for line in shown.splitlines() if line.startswith("Cannot be told from the best")]
     assert line.endswith(": 0.04."), "0.10, -0.08, 0.01 against 0.02: nothing; against 0.01 more than 0.2 each time"
+
+
+def test_of_equal_validation_rank1_the_better_validation_map_comes_first(capsys: pytest.CaptureFixture) -> None:
+    made = plan("optim.lr_backbone=0.01,0.02")
+    for (_, point), run in made.runs.items():
+        write_run(run, {"val_global": (0.0, 0.5), "global": (0.0, 0.5)})
+        if point[0][1] == "0.02":
+            path = run.folder / "metrics.csv"
+            path.write_text(path.read_text().replace("2,val_global,a,mAP,0.25", "2,val_global,a,mAP,0.35"))
+    assert main(["sweep", "exp=fedpav", *WORDS, "optim.lr_backbone=0.01,0.02"]) == 0
+    assert "Best: optim.lr_backbone=0.02\n" in capsys.readouterr().out

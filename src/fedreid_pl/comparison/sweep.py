@@ -92,7 +92,8 @@ def ranked(
 ) -> list[Swept]:
     """Combinations that have a run of every seed, the best mean validation Rank-1 first.
 
-    Of equal ones the first of the command comes first. Test scores take no part in the order.
+    Of equal ones the one with the better validation mAP comes first, then the first of the command. Test scores take no
+    part in the order.
 
     Args:
         results: complete runs by seed and combination.
@@ -108,7 +109,7 @@ def ranked(
         }
         if len(draws) == len(plan.seeds):
             found.append(Swept(point, draws))
-    return sorted(found, key=lambda one: -one.mean("val_rank1"))
+    return sorted(found, key=lambda one: (-one.mean("val_rank1"), -one.mean("val_mAP")))
 
 
 def _common(results: Sequence[Result], kinds: Sequence[str]) -> str | None:
@@ -146,7 +147,7 @@ def _table(plan: SweepPlan, found: Sequence[Swept], validation: str, test: str |
         table.add(tuple(value for _, value in swept.point), [_cell(swept, column.metric) for column in columns])
     table.notes.append(
         f"val: mean over the clients' validation persons (data.val_ids={config.data.val_ids:g}), "
-        f"{NAMES[validation]}; the order is that of val Rank-1."
+        f"{NAMES[validation]}; the order is that of val Rank-1, then of val mAP."
     )
     if plan.test and test:
         table.notes.append(f"test: mean over the test sets, {NAMES[test]}; chooses nothing.")

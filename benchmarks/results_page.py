@@ -1,0 +1,269 @@
+"""docs/results.md from results/study.csv: the answers and the tables between its two marks.
+
+    python benchmarks/results_page.py                                  # writes docs/results.md
+    python benchmarks/results_page.py ROWS.csv PAGE.md                 # a page of other rows, such as of a small study
+
+Every figure is computed from the rows. An answer without its rows says "not measured yet".
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from fedreid_pl.comparison.study_rows import MEAN, Row, newest, read_rows
+from fedreid_pl.functional.paired import Difference, family, paired_difference
+
+ROOT = Path(__file__).parent.parent
+PAGE, ROWS = ROOT / "docs" / "results.md", ROOT / "results" / "study.csv"
+BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
+NOTHING = "not measured yet"
+FIRST, RATES = "callbacks.backbone_sync.batch_norm=first", "optim.lr_backbone=0.01+optim.lr_head=0.1"
+FACTORS = ("statistics of one client", "CDW", "KD", "double rates")
+FRACTION = {
+    "fedpav": (0, 0, 0, 0),
+    "fedpav_kd_rw": (0, 1, 1, 0),
+    f"fedpav_rw+{FIRST}": (1, 1, 0, 0),
+    f"fedpav_kd+{FIRST}": (1, 0, 1, 0),
+    f"fedpav+{FIRST}+{RATES}": (1, 0, 0, 1),
+    f"fedpav_rw+{RATES}": (0, 1, 0, 1),
+    f"fedpav_kd+{RATES}": (0, 0, 1, 1),
+    f"fedpav_kd_rw+{FIRST}+{RATES}": (1, 1, 1, 1),
+}
+"""Runs of the half fraction and which factors each has."""
+METHODS = ("fedpav_kd", "fedpav_rw", "fedpav_kd_rw", "fedpav_cc", "fedpav_cc_rw")
+ONE = "data.datasets=[mini-market1501]"
+CAMERA, IDENTITY = (f"fedpav+{ONE}+data.scenario={name}" for name in ("by_camera", "by_identity"))
+EPOCHS = {
+    "1": "fedpav",
+    "5": "fedpav+local_epochs=5+rounds=6+evaluate_every=1",
+    "10": "fedpav+local_epochs=10+rounds=3+evaluate_every=1",
+}
+
+
+class Results:
+    """Rows of a study, each run in its newest form.
+
+    Args:
+        rows: of the CSV.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = newest(rows)
+
+    def values(self, experiment: str, section: str, test: str, score: str) -> dict[int, float]:
+        """A score by seed, of the runs that have it."""
+        wanted = (experiment, section, test)
+        found = [row for row in self.rows if (row.experiment, row.section, row.test) == wanted]
+        return {row.seed: value for row in found if (value := getattr(row, score)) is not None}
+
+    def tests(self) -> list[str]:
+        """Test sets of the clients of FedPav, the largest client first."""
+        sizes = {row.test: row.images or 0 for row in self.rows if row.experiment == "fedpav" and row.test != MEAN}
+        return sorted(sizes, key=lambda test: -sizes[test])
+
+    def images(self, test: str) -> int:
+        """Training images of the client of a test set."""
+        return max((row.images or 0 for row in self.rows if row.test == test), default=0)
+
+
+def difference(one: dict[int, float], other: dict[int, float]) -> Difference | None:
+    """The paired difference over the seeds that both have, `one` less `other`."""
+    seeds = sorted(one.keys() & other.keys())
+    return paired_difference([one[seed] - other[seed] for seed in seeds]) if seeds else None
+
+
+def effects(results: Results, score: str) -> dict[str, Difference]:
+    """Main effect of each factor on the global model's mean: the four runs with it less the four without, by seed."""
+    runs = {name: results.values(name, "global", MEAN, score) for name in FRACTION}
+    seeds = sorted(set.intersection(*(set(values) for values in runs.values())))
+    found = {}
+    for index, factor in enumerate(FACTORS if seeds else ()):
+        signs = {name: 1 if levels[index] else -1 for name, levels in FRACTION.items()}
+        found[factor] = paired_difference(
+            [sum(signs[name] * runs[name][seed] for name in FRACTION) / (len(FRACTION) / 2) for seed in seeds]
+        )
+    return family(found)
+
+
+def measured(rows: Sequence[Row]) -> str:
+    """Markdown of all answers and of the table of all experiments."""
+    results = Results(rows)
+    parts = [_who_gains, _local_or_global, _fluctuation, _methods, _scenario, _epochs, _all]
+    return "\n\n".join(part(results) for part in parts)
+
+
+def with_results(text: str, rows: Sequence[Row]) -> str:
+    """The page's text with what these rows say between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{measured(rows)}\n\n{END}{after}"
+
+
+def _by_test(results: Results, title: str, one: tuple[str, str], other: tuple[str, str], refuted: str) -> str:
+    pairs = {
+        test: found
+        for test in [*results.tests(), MEAN]
+        if (found := difference(results.values(*one, test, "rank1"), results.values(*other, test, "rank1")))
+    }
+    if not pairs:
+        return _section(title, NOTHING, refuted)
+    mean = pairs.pop(MEAN, None)
+    judged = family(pairs)
+    lines = [["client", "training images", "difference, points", "verdict"], ["---", "---:", "---:", "---"]]
+    lines += [[name, f"{results.images(name):,}", *_cells(one_test)] for name, one_test in judged.items()]
+    if mean is not None:
+        lines.append(["mean", "", *_cells(mean)])
+    said = [
+        f"{word}: {', '.join(names)}"
+        for word in ("better", "worse", "cannot tell")
+        if (names := [name for name, one_test in judged.items() if one_test.verdict == word])
+    ]
+    return _section(title, "; ".join(said), refuted, _markdown(lines))
+
+
+def _who_gains(results: Results) -> str:
+    title = "(a) Who gains from federation? Local models of FedPav less standalone training, Rank-1"
+    return _by_test(
+        results,
+        title,
+        ("fedpav", "local"),
+        ("local", "local"),
+        "an interval on the other side of zero, or gains that do not fall with the number of training images",
+    )
+
+
+def _local_or_global(results: Results) -> str:
+    title = "(b) Are local models above the global one? FedPav, local less global, Rank-1"
+    return _by_test(results, title, ("fedpav", "local"), ("fedpav", "global"), "an interval below zero")
+
+
+def _fluctuation(results: Results) -> str:
+    title = "(c) Does the global model fluctuate, and what causes it?"
+    fedpav = results.values("fedpav", "global", MEAN, "fluctuation")
+    said = f"FedPav: {_mean(fedpav)} points from one evaluation to the next" if fedpav else NOTHING
+    lines = [["factor", "effect on fluctuation, points", "more or less"], ["---", "---:", "---"]]
+    words = {"better": "more", "worse": "less", "cannot tell": "cannot tell"}
+    found = effects(results, "fluctuation")
+    for name, one in found.items():
+        interval, verdict = _cells(one)
+        lines.append([name, interval, words.get(verdict, verdict)])
+    table = _markdown(lines) if found else f"Factors: {NOTHING}."
+    note = "Half fraction of sixteen runs: an effect is mixed with that of the other three factors together."
+    return _section(title, said, "an interval of another sign for a named factor", f"{table}\n\n{note}")
+
+
+def _methods(results: Results) -> str:
+    title = "(d) Do KD, CDW and clustering help? Differences to FedPav, mean over the test sets"
+    kinds = [("global", "rank1"), ("global", "mAP"), ("local", "rank1"), ("local", "mAP"), ("global", "fluctuation")]
+    tests: dict[tuple[str, int], Difference] = {}
+    for name in METHODS:
+        for index, (section, score) in enumerate(kinds):
+            pair = (results.values(each, section, MEAN, score) for each in (name, "fedpav"))
+            if found := difference(*pair):
+                tests[name, index] = found
+    keys = {f"{name} {index}": (name, index) for name, index in tests}
+    judged = family({text: tests[key] for text, key in keys.items()})
+    lines = [["method", *(f"{section} {'Rank-1' if score == 'rank1' else score}" for section, score in kinds)]]
+    lines.append(["---", *["---:"] * len(kinds)])
+    for name in METHODS:
+        if any(key[0] == name for key in tests):
+            lines.append(
+                [name, *(", ".join(_cells(judged[f"{name} {i}"])) if (name, i) in tests else "-" for i in range(5))]
+            )
+    if not tests:
+        return _section(title, NOTHING, "an interval of another sign")
+    clear = [f"{keys[text][0]}, {' '.join(kinds[keys[text][1]])}" for text, one in judged.items() if _clear(one)]
+    said = f"clear after Holm's correction over the {len(judged)} cells: {'; '.join(clear) or 'none'}"
+    note = "For fluctuation better means higher, so worse means calmer."
+    return _section(title, said, "an interval of another sign", f"{_markdown(lines)}\n\n{note}")
+
+
+def _scenario(results: Results) -> str:
+    title = "(e) Does it matter how one dataset is shared out? By identity less by camera, global model, Rank-1"
+    by_identity, by_camera = (results.values(name, "global", MEAN, "rank1") for name in (IDENTITY, CAMERA))
+    return _section(title, _said(difference(by_identity, by_camera)), "an interval at or below zero")
+
+
+def _epochs(results: Results) -> str:
+    title = "(f) What does communication buy? Thirty epochs in rounds of E = 1, 5, 10, global model"
+    lines = [["E", "MB", "Rank-1", "less E = 1, points", "verdict"], ["---:", "---:", "---:", "---:", "---"]]
+    base = results.values("fedpav", "global", MEAN, "rank1")
+    for epochs, name in EPOCHS.items():
+        if values := results.values(name, "global", MEAN, "rank1"):
+            size = fmean(results.values(name, "global", MEAN, "bytes").values()) / 1e6
+            found = difference(values, base) if epochs != "1" else None
+            lines.append([epochs, f"{size:.1f}", _mean(values), *(_cells(found) if found else ("-", "-"))])
+    if len(lines) < 4:
+        return _section(title, NOTHING, "an interval above zero for a larger E")
+    return _section(title, "see the table", "an interval above zero for a larger E", _markdown(lines))
+
+
+def _all(results: Results) -> str:
+    names = list(dict.fromkeys(row.experiment for row in results.rows))
+    if not names:
+        return f"### All experiments\n\n{NOTHING.capitalize()}."
+    columns: list[tuple[str, str, str]] = [
+        ("global Rank-1", "global", "rank1"),
+        ("global mAP", "global", "mAP"),
+        ("local Rank-1", "local", "rank1"),
+        ("local mAP", "local", "mAP"),
+        ("fluctuation", "global", "fluctuation"),
+        ("largest drop", "global", "largest_drop"),
+    ]
+    lines = [["experiment", "seeds", *(name for name, _, _ in columns), "MB", "seconds"]]
+    lines.append(["---", *["---:"] * (len(columns) + 3)])
+    for name in names:
+        own = {row.seed: row for row in results.rows if row.experiment == name}
+        cells = [_mean(results.values(name, section, MEAN, score)) for _, section, score in columns]
+        size, seconds = fmean(row.bytes for row in own.values()) / 1e6, fmean(row.seconds for row in own.values())
+        lines.append([f"`{name}`", str(len(own)), *cells, f"{size:.1f}", f"{seconds:.0f}"])
+    note = (
+        "Synthetic data; percent, mean ± sample standard deviation over seeds, last round. Seconds beside other work."
+    )
+    return f"### All experiments\n\n{note}\n\n{_markdown(lines)}"
+
+
+def _section(title: str, claim: str, refuted: str, table: str = "") -> str:
+    parts = [f"### {title}", f"**{claim[0].upper()}{claim[1:]}.** Refuted by: {refuted}."]
+    return "\n\n".join([*parts, table] if table else parts)
+
+
+def _said(found: Difference | None) -> str:
+    return NOTHING if found is None else ", ".join(_cells(found))
+
+
+def _cells(found: Difference) -> tuple[str, str]:
+    if found.seeds == 1:
+        return f"{found.mean:+.1f}", "one seed"
+    return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]", found.verdict
+
+
+def _clear(found: Difference) -> bool:
+    return found.verdict != "cannot tell"
+
+
+def _mean(values: dict[int, float]) -> str:
+    if not values:
+        return "-"
+    known = list(values.values())
+    return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(words: Sequence[str]) -> int:
+    """Writes the page; the text around the marks is that of docs/results.md."""
+    rows, page = (Path(word) for word in words) if words else (ROWS, PAGE)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(with_results(PAGE.read_text(encoding="utf-8"), read_rows(rows)), encoding="utf-8")
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""docs/results.md holds the figures of results/study.csv, computed as stated."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedreid_pl.comparison.study_rows import Row, read_rows
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+page = pytest.importorskip("results_page")
+
+
+def row(experiment: str, seed: int, section: str, test: str, rank1: float, moved: float = 1.0, images: int = 0) -> Row:
+    return Row(
+        *(experiment, seed, 30, section, test, images or None, rank1, rank1 / 2, 5.0, 2.5, rank1, moved, 3.0),
+        *(60.0, 2_000_000, 1, "0", "", experiment),
+    )
+
+
+def test_the_page_shows_the_kept_rows() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page.with_results(text, read_rows(ROOT / "results" / "study.csv")) == text
+
+
+def test_without_rows_every_answer_says_so() -> None:
+    text = page.measured([])
+    assert all(f"### ({letter})" in text for letter in "abcdef") and text.count("ot measured yet") >= 7
+    assert "better" not in text and "worse" not in text
+
+
+def test_who_gains_is_paired_by_seed_and_ordered_by_size() -> None:
+    rows = []
+    for seed in range(4):
+        for test, images, gain in (("small", 30, 20.0), ("large", 900, 0.0)):
+            rows.append(row("local", seed, "local", test, 40.0 + 9 * seed, images=images))
+            own = 40.0 + 9 * seed + gain + (-1) ** seed * 0.5
+            rows.append(row("fedpav", seed, "local", test, own, images=images))
+    text = page.measured(rows)
+    (large,) = [line for line in text.splitlines() if line.startswith("| large | 900")]
+    (small,) = [line for line in text.splitlines() if line.startswith("| small | 30")]
+    assert text.index(large) < text.index(small)
+    assert "| +0.0 [" in large and large.endswith("| cannot tell |")
+    assert "| +20.0 [" in small and small.endswith("| better |")
+    assert "**Better: small; cannot tell: large.**" in text
+
+
+def test_the_half_fraction_is_balanced_and_finds_the_effects_that_were_put_in() -> None:
+    levels = list(page.FRACTION.values())
+    assert len(set(levels)) == 8 and all(sum(level) % 2 == 0 for level in levels)
+    put_in = (3.0, -1.0, 0.0, 0.5)
+    rows = []
+    for seed in range(3):
+        for name, level in page.FRACTION.items():
+            moved = 2.0 + 0.01 * seed + sum(one * on for one, on in zip(put_in, level, strict=True))
+            rows.append(row(name, seed, "global", "mean", 50.0, moved))
+    found = page.effects(page.Results(rows), "fluctuation")
+    assert [one.mean for one in found.values()] == pytest.approx(put_in)
+    assert page.effects(page.Results(rows[:-1]), "fluctuation")["KD"].seeds == 2, "a seed without a run is left out"
+    assert page.effects(page.Results(rows[:7]), "fluctuation") == {}
+
+
+def test_the_experiments_of_the_page_are_those_of_the_study() -> None:
+    from fedreid_pl.comparison.study_file import read_study
+
+    trained = {name for group in read_study("main").groups for name in group.experiments}
+    assert {*page.FRACTION, *page.METHODS, page.CAMERA, page.IDENTITY, *page.EPOCHS.values(), "local"} <= trained
