@@ -1,7 +1,7 @@
-"""A federation across parties: the loop at a coordinator, each client at a silo of its own.
+"""A federation across parties: the coordinator runs the loop, and each client trains at its own silo.
 
-`coordinator.py` is the engine, `service.py` what a silo runs. Between them travel signed payloads (`payload.py`) over a
-transport that knows bytes and names of silos alone (`transport.py`).
+`coordinator.py` is the engine, and a silo runs `service.py`. They exchange signed payloads (`payload.py`) over a
+transport (`transport.py`), which knows only bytes and the names of silos.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from fedreid_pl.engines.sequential import SequentialEngine
 
 
 def make_engine(parts: EngineParts) -> SequentialEngine:
-    """Returns the sequential engine: `evaluate` and `report` use it for pictures that are on this machine.
+    """Returns the sequential engine: `evaluate` and `report` use it for pictures on this machine.
 
     `train engine=silos` makes a `coordinator.SilosEngine` in `fedreid_pl.coordination`.
     """

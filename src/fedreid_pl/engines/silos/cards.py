@@ -1,4 +1,4 @@
-"""The two files that people hand to each other: a silo's card to the coordinator, and the coordinator's invitation."""
+"""The two files that operators exchange: a silo's card for the coordinator, and the coordinator's invitation."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Kind = TypeVar("Kind", "Card", "Invitation")
 
 @dataclass(frozen=True)
 class Card:
-    """What a silo tells about itself, signed with its own key.
+    """A silo's public identity, signed with the silo's own key.
 
     Args:
-        name: of the silo.
+        name: name of the silo.
         signing_key: public half of the key that signs its payloads, hexadecimal.
         tls_key: public half of the key of its connections, PEM.
-        signature: by the silo, over the other fields.
+        signature: the silo's signature of the other fields.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Card:
 
     @property
     def fingerprint(self) -> str:
-        """What two people compare by telephone."""
+        """Returns the fingerprint of the card, which the two operators compare by telephone."""
         return fingerprint(self._content())
 
     def _content(self) -> bytes:
@@ -46,14 +46,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Invitation:
-    """What the coordinator gives a silo; everything in it is public.
+    """The coordinator's invitation of a silo; all its fields are public.
 
     Args:
-        silo: who is invited.
+        silo: name of the invited silo.
         federation: number of the federation.
         coordinator_key: public half of the key that signs jobs, hexadecimal.
         authority: certificate of the federation's own authority, PEM.
-        certificate: of the silo's connections, PEM.
+        certificate: certificate for the silo's connections, PEM.
         address: `https://HOST:PORT` of the coordinator.
     """
 
@@ -66,12 +66,15 @@ class Invitation:
 
     @property
     def fingerprint(self) -> str:
-        """What two people compare by telephone: the federation's number, key and authority, equal for all silos."""
+        """Returns the fingerprint of the federation's number, key and authority.
+
+        It is equal for all silos; the two operators compare it by telephone.
+        """
         return fingerprint("\n".join((self.federation, self.coordinator_key, self.authority)).encode())
 
 
 def signed_card(name: str, key: SigningKey, tls_key: str) -> Card:
-    """Returns a silo's card."""
+    """Returns a silo's card, signed with `key`."""
     card = Card(check_name(name), key.public, tls_key)
     return Card(name, key.public, tls_key, key.sign(card._content()))
 
@@ -80,7 +83,7 @@ def read_card(path: Path) -> Card:
     """Reads a silo's card.
 
     Raises:
-        FedReIDError: if it is none, or not signed by the key that it names.
+        FedReIDError: if the file is not a card, or the card is not signed by its own key.
     """
     card = _read(path, Card)
     check_name(card.name)
@@ -93,16 +96,16 @@ def read_invitation(path: Path) -> Invitation:
     """Reads an invitation.
 
     Raises:
-        FedReIDError: if it is none.
+        FedReIDError: if the file is not an invitation.
     """
     return _read(path, Invitation)
 
 
 def write_public(path: Path, content: Card | Invitation) -> None:
-    """Writes a card or an invitation; the file takes the place of an earlier one.
+    """Writes a card or an invitation; replaces an earlier file.
 
     Raises:
-        FedReIDError: if it cannot be written.
+        FedReIDError: if the file cannot be written.
     """
     from fedreid_pl.federation.storage import write_text
 
@@ -111,10 +114,10 @@ def write_public(path: Path, content: Card | Invitation) -> None:
 
 
 def check_name(name: str) -> str:
-    """Returns a silo's name.
+    """Returns the name if a silo can have it.
 
     Raises:
-        FedReIDError: for a name that is no label of a host, or that stands for something else.
+        FedReIDError: if the name is not a valid host label, or is reserved.
     """
     reserved = name == COORDINATOR or name.endswith(NO_CAMERAS)
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) or reserved:

@@ -1,4 +1,4 @@
-"""What a silo needs before it joins, looked at one after the other: `silo check`."""
+"""The checks of `silo check`: everything that a silo needs before it joins a federation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from fedreid_pl.engines.silos.shared import own_config
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.errors import FedReIDError
 
-ROOM = 4 * 2**30  # bytes: the largest models in a few copies
-SOON = 30  # days
-MOST_SECONDS = 300  # between two clocks
+ROOM = 4 * 2**30  # bytes of free disk: enough for a few copies of the largest models
+SOON = 30  # days before the end of a certificate from which the check mentions a new invitation
+MOST_SECONDS = 300  # largest difference between the clocks of silo and coordinator
 Result = tuple[str, bool, str]
-"""What was looked at, whether it is as it should be, and what was found."""
+"""Name of the check, whether it passed, and one line about its result."""
 
 
 def check_silo(folder: SiloFolder, words: Sequence[str], address: str) -> Iterator[Result]:
-    """Yields the result of every check; none of them changes anything."""
+    """Yields the result of every check. The checks change no file."""
     for name, look in (
         ("keys", lambda: _keys(folder)),
         ("policy", lambda: f"{', '.join(folder.policy.callbacks)}; at least {folder.policy.minimum_silos} silos"),

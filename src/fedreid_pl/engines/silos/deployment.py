@@ -1,4 +1,4 @@
-"""Files that start a silo or a coordinator by itself, and a proxy in front of the coordinator."""
+"""Templates of files that run a silo or a coordinator as a service, or a proxy in front of the coordinator."""
 
 SILO_SERVICE = """\
 # A silo as a service. Set the data, then:
@@ -24,7 +24,7 @@ WantedBy=multi-user.target
 """
 
 COORDINATOR_SERVICE = """\
-# The coordinator as a service: a run that was stopped goes on from its last saved round, and a finished one ends.
+# The coordinator as a service. A stopped run resumes from its last saved round; the service ends with the run.
 #   systemctl link {folder}/fedreid-coordinator.service && systemctl enable --now fedreid-coordinator
 [Unit]
 Description=fedreid_pl coordinator
@@ -61,8 +61,8 @@ CMD ["data.root=/pictures"]
 """
 
 NGINX = """\
-# nginx in front of the coordinator, on the port that firewalls let out. The bytes pass through unopened: both ends
-# check each other's certificate, and the proxy holds no key. It takes nginx's stream module (Debian:
+# nginx in front of the coordinator, on port 443, which firewalls usually allow. The proxy forwards encrypted bytes and
+# holds no key: silo and coordinator check each other's certificate. It needs the stream module of nginx (Debian:
 # libnginx-mod-stream). Include this file outside of http {{ }}:
 #   include {folder}/nginx.conf;
 stream {{

@@ -1,4 +1,4 @@
-"""What an experiment would compute at a silo and send from it, in plain words for the silo's operator."""
+"""Describes to a silo's operator what an experiment computes at the silo and what it sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedreid_pl.federation.callback import FederationCallback
 
 
 def describe_experiment(config: Config, digest: str, silos: int) -> str:
-    """Returns what is known of an experiment before any picture is read."""
+    """Returns the description of an experiment that needs no pictures."""
     callbacks = ", ".join(config.callbacks) or "none; nothing is averaged"
     turn = f"{config.local_epochs} epochs" if config.local_steps is None else f"{config.local_steps} optimizer steps"
     return "\n".join(
@@ -29,7 +29,7 @@ def describe_experiment(config: Config, digest: str, silos: int) -> str:
     )
 
 
-SHOWN = 6  # tensors on the screen; the file in the session's folder has all
+SHOWN = 6  # number of tensor names to print; the file in the session's folder lists all
 
 
 def describe_messages(
@@ -39,14 +39,14 @@ def describe_messages(
     images: int,
     most: int | None = None,
 ) -> str:
-    """Returns what every update of this silo holds: names, shapes and numbers.
+    """Returns a description of every update of this silo: names and shapes of tensors, and names of numbers.
 
     Args:
         network: the backbone.
-        callbacks: client halves.
-        policy: what the operator allows.
-        images: training pictures of this silo.
-        most: names of tensors to show; `None`: all.
+        callbacks: client halves of the callbacks, by name.
+        policy: the silo's policy.
+        images: number of this silo's training pictures.
+        most: largest number of tensor names to list; `None` lists all.
     """
     state = network.state_dict()
     names = sorted(frozenset().union(*(part.exchanged(network) for part in callbacks.values())) & set(state))

@@ -1,4 +1,4 @@
-"""The coordinator's folder of a federation: who may join, the authority, the key that signs jobs."""
+"""The coordinator's folder of a federation: the list of silos, the authority, the key that signs jobs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FORMAT, PORT, MOST_SILOS = 1, 8443, 1000
 
 @dataclass(frozen=True)
 class Member:
-    """A silo as the coordinator knows it.
+    """The coordinator's record of a silo.
 
     Args:
-        name: of the silo, and of its client.
-        signing_key: what its answers are signed with, hexadecimal.
-        tls_key_sha256: of the key of its connections.
-        fingerprint: of its card.
-        revoked: it may not join any more.
+        name: name of the silo and of its client.
+        signing_key: public half of the key that signs the silo's answers, hexadecimal.
+        tls_key_sha256: SHA-256 of the public key of the silo's connections.
+        fingerprint: fingerprint of the silo's card.
+        revoked: whether the silo may no longer join.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Member:
 
 
 class FederationFolder:
-    """What `federation init` made.
+    """A folder that `federation init` has created.
 
     Args:
         path: the folder.
 
     Raises:
-        FedReIDError: if it is none, or its file is damaged.
+        FedReIDError: if the folder is not a federation's, or `federation.json` is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,16 +60,16 @@ class FederationFolder:
 
     @classmethod
     def new(cls, path: Path, host: str, port: int, cards: Sequence[Card], listen: str = "") -> FederationFolder:
-        """Makes the folder: draws the authority and the key that signs jobs, and invites the silos of these cards.
+        """Creates the folder, draws the authority and the key that signs jobs, and writes an invitation for each card.
 
         Args:
             path: the folder.
-            host, port: where silos call.
-            cards: of the silos.
-            listen: address to listen on, where that is another one, such as 127.0.0.1 behind a proxy.
+            host, port: host and port of the coordinator that silos connect to.
+            cards: cards of the silos.
+            listen: address to listen on if it differs from `host`, such as 127.0.0.1 behind a proxy.
 
         Raises:
-            FedReIDError: if the folder is a federation's already, or cannot be written.
+            FedReIDError: if the folder already belongs to a federation, or cannot be written.
         """
         if (path / NAME).exists() or (path / SIGNING).exists():
             raise FedReIDError(
@@ -77,7 +77,7 @@ class FederationFolder:
             )
         number = secrets.token_hex(8)
         authority, key = Authority.new(number)
-        authority.for_coordinator([host])  # a host that cannot be is refused before anything is written
+        authority.for_coordinator([host])  # raises for an invalid host before any file is written
         try:
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o700)
@@ -97,22 +97,22 @@ class FederationFolder:
 
     @property
     def members(self) -> dict[str, Member]:
-        """Silos that may join, by name, in the order in which they were added."""
+        """Returns the silos that may join, by name, in the order in which they were added."""
         return {name: member for name, member in self._members.items() if not member.revoked}
 
     @property
     def everybody(self) -> dict[str, Member]:
-        """Silos that may join and those that were revoked."""
+        """Returns all silos by name, including revoked silos."""
         return dict(self._members)
 
     @cached_property
     def key(self) -> SigningKey:
-        """The key that signs jobs."""
+        """Returns the key that signs jobs."""
         return SigningKey.load(self.path / SIGNING)
 
     @cached_property
     def authority(self) -> Authority:
-        """What signs certificates."""
+        """Returns the authority that signs the certificates of this federation."""
         try:
             parts = [read_bounded(self.path / name, MOST_BYTES) for name in (AUTHORITY_KEY, AUTHORITY)]
         except OSError as error:
@@ -121,26 +121,26 @@ class FederationFolder:
 
     @property
     def address(self) -> str:
-        """Where silos call."""
+        """Returns the address that silos connect to, `https://HOST:PORT`."""
         return f"https://{self.host}:{self.port}"
 
     def credentials(self) -> Credentials:
-        """Returns a new key and certificate to listen with; they are kept in memory alone."""
+        """Returns a new key and certificate for the coordinator's port; they stay in memory and are never saved."""
         return self.authority.for_coordinator([self.host])
 
     def reload(self) -> None:
-        """Reads again who may join."""
+        """Reads the list of silos from the file again."""
         self._members = self._read()[-1]
 
     def member_of_key(self, tls_key_sha256: str) -> Member | None:
-        """Returns the silo that a key of a connection belongs to, `None` for an unknown or a revoked one."""
+        """Returns the silo that owns the key of a connection, `None` for an unknown key or a revoked silo."""
         return next((found for found in self.members.values() if found.tls_key_sha256 == tls_key_sha256), None)
 
     def add(self, cards: Sequence[Card]) -> None:
-        """Lets silos join and writes `invitations/NAME.json` for each. A silo that is known gets a new certificate.
+        """Adds silos and writes `invitations/NAME.json` for each. A known silo gets a new certificate.
 
         Raises:
-            FedReIDError: if another key has the name, or the name another key.
+            FedReIDError: if a member with the same name has another key, or a member with another name the same key.
         """
         members = dict(self._members)
         for card in cards:
@@ -163,25 +163,25 @@ class FederationFolder:
         self._save(members)
 
     def revoke(self, name: str) -> None:
-        """Keeps a silo out from its next call on; a coordinator that runs notices by itself.
+        """Revokes a silo: the coordinator rejects its next call, without a restart.
 
         Raises:
-            FedReIDError: for a silo that is no member.
+            FedReIDError: if the federation has no silo with this name.
         """
         if name not in self._members:
             raise FedReIDError(f"name={printable(name)}: no such silo{nearest(name, list(self._members))}")
         self._save({**self._members, name: replace(self._members[name], revoked=True)})
 
     def lock(self) -> object:
-        """Keeps other coordinators of this federation away until the returned object is dropped.
+        """Locks the federation: no other coordinator can start until the returned object is dropped.
 
         Raises:
-            FedReIDError: if another process coordinates.
+            FedReIDError: if another process already coordinates this federation.
         """
         return locked(self.path, "another process coordinates this federation; wait for it")
 
     def next_launch(self) -> int:
-        """Returns a number that grows with every start of a coordinator, so that old experiments cannot be replayed."""
+        """Returns a number that grows with every start of a coordinator; it prevents the replay of old experiments."""
         file = self.path / "launches"
         try:
             number = 1 + int(file.read_text(encoding="ascii")) if file.exists() else 1

@@ -1,8 +1,8 @@
-"""The two calls between a silo and the coordinator, and what both ends have to agree on.
+"""The two gRPC calls between a silo and the coordinator, and the settings that both ends share.
 
-`Fetch`: a request, then the payload that lies ready in pieces; no piece if nothing lay ready for a while.
-`Push`: an answer in pieces, then how much of it is at the coordinator.
-The first message of a stream is JSON: envelope and offset. Nothing is generated: messages are bytes.
+`Fetch`: the silo sends a request and receives the waiting payload in pieces, or no piece if no payload arrives in time.
+`Push`: the silo sends an answer in pieces and receives the number of bytes that the coordinator has.
+The first message of a stream is JSON: envelope and offset. There is no generated code: messages are bytes.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from fedreid_pl.engines.silos.payload import PIECE, BadPayload, Envelope
 
 SERVICE, FETCH, PUSH = "fedreid_pl.Silos", "Fetch", "Push"
 CLOCK = "clock"
-"""Name of the seconds since 1970 at the coordinator, at the end of `Fetch`."""
+"""Key of the trailing metadata of `Fetch` that holds the coordinator's time, in seconds since 1970."""
 WAIT = 20.0  # seconds that a call waits for a payload
-MOST_NOTE = 4096  # bytes of a message that is JSON
+MOST_NOTE = 4096  # largest size of a JSON message in bytes
 KEEPALIVE = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
-"""A connection whose other end is silent for 20 seconds is given up."""
+"""A connection closes after 20 seconds without a sign of life from the other end."""
 WINDOW = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", PIECE),
     ("grpc.http2.max_frame_size", PIECE),
 ]
-"""One piece is under way at a time on each stream, so that memory does not grow with the speed of a line."""
+"""Each stream has one piece in transit at a time, so that memory does not grow with the speed of the network."""
 SERVER_OPTIONS = [
     *KEEPALIVE,
     *WINDOW,
-    ("grpc.so_reuseport", 0),  # or two coordinators share a port
+    ("grpc.so_reuseport", 0),  # otherwise two coordinators could share a port
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.max_receive_message_length", PIECE + MOST_NOTE),
     ("grpc.max_metadata_size", 8192),
@@ -51,15 +51,15 @@ CLIENT_OPTIONS = [
 
 
 def note(**values: Any) -> bytes:
-    """Returns a message of plain values."""
+    """Returns plain values encoded as a JSON message."""
     return json.dumps(values).encode()
 
 
 def read_note(message: bytes) -> dict[str, Any]:
-    """Reads a message of plain values.
+    """Returns the plain values of a JSON message.
 
     Raises:
-        BadPayload: if it is none.
+        BadPayload: if the message is too long or is not a JSON object.
     """
     try:
         found = json.loads(message) if len(message) <= MOST_NOTE else None
@@ -74,7 +74,7 @@ def envelope_of(found: dict[str, Any]) -> tuple[Envelope, int]:
     """Returns envelope and offset of a stream's first message.
 
     Raises:
-        BadPayload: if it has none.
+        BadPayload: if the message has no valid envelope or offset.
     """
     offset = found.get("offset")
     envelope = Envelope(found.get("digest", ""), found.get("size", 0), found.get("signature", ""))

@@ -1,4 +1,4 @@
-"""A silo that leaves a run: it answers whatever the coordinator sends next with a word, and does no work."""
+"""Lets a silo leave a run: it answers the coordinator's next payload with `left` and does no work."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fedreid_pl.engines.silos.transport import Link
 
 
 class Leaver:
-    """Answers one payload with `left`.
+    """Answers a payload of the coordinator with `left`.
 
     Args:
-        folder: of the silo.
+        folder: folder of the silo.
         say: prints a line for the operator.
     """
 
@@ -24,7 +24,7 @@ class Leaver:
         self.folder, self.say, self.audit = folder, say, AuditLog(folder.path)
 
     def answer(self, sent: Payload) -> Payload | None:
-        """Returns the answer to a payload, `None` for one that is not the coordinator's."""
+        """Returns the answer to a payload, `None` if the payload is not from the silo's coordinator."""
         try:
             header = open_payload(sent, self.folder.invitation.coordinator_key).header
             check_address(header, self.folder)
@@ -42,13 +42,13 @@ def leave(folder: SiloFolder, link: Link, say: Callable[[str], None], over: Even
     """Waits for the coordinator's next payload and answers it with `left`.
 
     Args:
-        folder: of the silo.
-        link: to the coordinator.
+        folder: folder of the silo.
+        link: link to the coordinator.
         say: prints a line for the operator.
         over: ends the wait when it is set.
 
     Returns:
-        Whether the coordinator took the answer.
+        Whether the coordinator accepted the answer.
     """
     leaver = Leaver(folder, say)
     while over is None or not over.is_set():

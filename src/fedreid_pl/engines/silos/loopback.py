@@ -1,4 +1,4 @@
-"""A transport inside one process: silos answer when they are waited for, one at a time and in a random order."""
+"""A transport inside one process: each call of `next` lets one random silo answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Answer = Callable[[Payload], Payload | None]
 
 
 class Loopback:
-    """Hands copies of files to silos and back.
+    """Passes copies of files between the coordinator and silos in the same process.
 
     Args:
-        silos: what answers, by the silo's name, such as `SiloService.answer`.
-        folder: where the copies are.
-        seed: of the order in which silos answer.
+        silos: function that answers a payload, such as `SiloService.answer`, by the silo's name.
+        folder: folder of the copies.
+        seed: seed of the order in which silos answer.
     """
 
     def __init__(self, silos: Mapping[str, Answer], folder: Path, seed: int = 0) -> None:
@@ -27,15 +27,15 @@ class Loopback:
         folder.mkdir(parents=True, exist_ok=True)
 
     def post(self, silo: str, payload: Payload, most: int) -> None:
-        """Lays a payload ready for a silo."""
+        """Offers a payload to a silo."""
         self._ready[silo] = payload
 
     def withdraw(self, silo: str) -> None:
-        """Takes back what lies ready."""
+        """Withdraws the payload of a silo."""
         self._ready.pop(silo, None)
 
     def next(self, timeout: float) -> tuple[str, Payload] | None:
-        """Has one silo answer, `None` if nothing lies ready or the silo has no answer."""
+        """Returns the name and the answer of one silo, `None` if no payload waits or the silo gives no answer."""
         if not self._ready:
             return None
         silo = self._draws.choice(sorted(self._ready))
@@ -47,10 +47,10 @@ class Loopback:
         return dict.fromkeys(self.silos, 0.0)
 
     def close(self) -> None:
-        """Does nothing."""
+        """Does nothing: this transport has no connection."""
 
     def _copied(self, payload: Payload, name: str) -> Payload:
         target = self.folder / name
-        target.unlink(missing_ok=True)  # whoever still maps the old file keeps it
+        target.unlink(missing_ok=True)  # a process that still maps the old file keeps its content
         shutil.copyfile(payload.path, target)
         return Payload(target, payload.envelope)

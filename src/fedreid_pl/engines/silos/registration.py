@@ -1,4 +1,4 @@
-"""What a silo says when it is sent an experiment: that it joins, and with what, or why it does not."""
+"""Reads a silo's answer to an experiment: its registration, or the reason why it does not join."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from fedreid_pl.errors import FedReIDError, printable
 
 @dataclass(frozen=True)
 class Registration:
-    """What a silo told when it joined.
+    """A silo's description of itself when it joins an experiment.
 
     Args:
-        silo: its name.
-        client: name of its client.
-        images: its training pictures.
-        tests: names of its test sets.
-        synthetic: whether it says that this program drew its pictures.
-        version, torch: versions of its software.
+        silo: name of the silo.
+        client: name of the silo's client.
+        images: number of the silo's training pictures.
+        tests: names of the silo's test sets.
+        synthetic: whether the silo reports that this program drew its pictures.
+        version: version of fedreid_pl at the silo.
+        torch: version of PyTorch at the silo.
     """
 
     silo: str
@@ -33,10 +34,10 @@ class Registration:
     torch: str
 
     def check_synthetic(self) -> None:
-        """Refuses photographs.
+        """Checks that the silo's pictures are synthetic.
 
         Raises:
-            FedReIDError: if the silo has some.
+            FedReIDError: if the silo has photographs.
         """
         if not self.synthetic:
             raise FedReIDError(
@@ -46,17 +47,17 @@ class Registration:
 
 
 def check_validated(registered: Iterable[Registration], share: float) -> None:
-    """Refuses a run with `data.val_ids=SHARE` in which no silo has validation persons.
+    """Checks that at least one silo has validation persons, in a run with `data.val_ids=SHARE`.
 
     Raises:
-        FedReIDError: as in a run in one place.
+        FedReIDError: if no silo has validation persons; the message is the same as in a run on one machine.
     """
     if share and not any(f"val:{found.client}" in found.tests for found in registered):
         raise no_validation(share)
 
 
 def refusal_of(silo: str, reason: str) -> str:
-    """Returns a line about a silo that does not join an experiment."""
+    """Returns an error line that explains why a silo does not join an experiment."""
     reason = printable(reason, 60)
     key = reason.removeprefix("policy.")
     if key == reason:
@@ -66,10 +67,10 @@ def refusal_of(silo: str, reason: str) -> str:
 
 
 def registration_of(silo: str, header: Header) -> Registration:
-    """Reads what a silo told when it joined.
+    """Reads the registration in a silo's answer.
 
     Raises:
-        FedReIDError: for what no silo of this version tells.
+        FedReIDError: if a field is missing, or has a value that a silo of this version never sends.
     """
     values = header.values
     kinds = {"client": str, "images": int, "tests": str, "synthetic": bool, "version": str, "torch": str}

@@ -1,4 +1,4 @@
-"""Which part of a configuration the coordinator decides, and which part each silo decides for itself."""
+"""Separates the part of a configuration that the coordinator sets from the part that each silo sets itself."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ OWN_DATA = (
     *("source", "version", "root", "minireid_dir", "layout", "name_pattern", "datasets", "test_ids", "overlap"),
     *("cache", "cache_dir", "workers", "on_bad_image", "split"),
 )
-"""Keys of `data` that say where a silo's pictures are and how its files are read."""
+"""Keys of `data` that a silo sets itself: the place of its pictures and how its files are read."""
 OWN_TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "compile", "benchmark")
-"""Keys of `trainer` that say what a silo computes on."""
+"""Keys of `trainer` that a silo sets itself: the devices that it computes on."""
 NEVER_SHARED = ("public", "public_overlap", "synthetic")
-"""Keys of `data` that concern the coordinator alone."""
+"""Keys of `data` that only the coordinator uses."""
 
 
 def check_shareable(config: Config) -> None:
-    """Refuses an experiment that needs the pictures of several parties in one place.
+    """Checks that no key of an experiment needs the pictures of several parties in one place.
 
     Raises:
-        FedReIDError: naming the key.
+        FedReIDError: if a key does; the message names the key.
     """
     if config.data.scenario != "by_dataset":
         raise FedReIDError(
@@ -39,7 +39,10 @@ def check_shareable(config: Config) -> None:
             "leave the key out, or use another engine"
         )
     if config.data.clients != "all":
-        raise FedReIDError(f"data.clients={config.data.clients}: with engine=silos the federation's folder says who")
+        raise FedReIDError(
+            f"data.clients={config.data.clients}: with engine=silos the federation's folder lists the clients; leave "
+            "the key out"
+        )
     if config.data.leave_out is not None:
         raise FedReIDError(
             f"data.leave_out={config.data.leave_out}: with engine=silos a place that takes no part has no pictures "
@@ -58,7 +61,7 @@ def check_shareable(config: Config) -> None:
 
 
 def shared_text(config: Config) -> str:
-    """Returns what the silos are told of a configuration, as YAML: no place, no name of a file, no account."""
+    """Returns the part of a configuration that silos receive, as YAML: without paths, file names and accounts."""
     data, usual = config.data, DataConfig()
     hidden = {name: getattr(usual, name) for name in (*OWN_DATA, *NEVER_SHARED)}
     trainer = replace(config.trainer, **{name: getattr(TrainerConfig(), name) for name in OWN_TRAINER})
@@ -84,10 +87,10 @@ def experiment_digest(text: str) -> str:
 
 
 def own_words(words: Sequence[str]) -> list[str]:
-    """Returns a silo's words, all of which have to be about its data or its devices.
+    """Returns a silo's command-line words after a check that each sets a key of its data or its devices.
 
     Raises:
-        FedReIDError: for any other word.
+        FedReIDError: if a word sets another key.
 
     >>> own_words(["data=crops", "data.root=/pictures", "trainer.accelerator=cpu"])
     ['data=crops', 'data.root=/pictures', 'trainer.accelerator=cpu']
@@ -105,10 +108,10 @@ def own_words(words: Sequence[str]) -> list[str]:
 
 
 def own_config(words: Sequence[str], name: str) -> Config:
-    """Returns a silo's configuration of its data and devices, in which its one dataset has the silo's name.
+    """Returns a silo's configuration of its data and devices; its single dataset gets the silo's name.
 
     Raises:
-        FedReIDError: for other words, a folder that is not there, or a folder with several datasets.
+        FedReIDError: if a word sets another key, the data folder is missing, or it holds several datasets.
     """
     config = compose(own_words(words))
     if config.trainer.devices > 1 or config.trainer.num_nodes > 1:
@@ -130,12 +133,12 @@ def silo_config(text: str, own: Config, file: Path) -> Config:
     """Returns the configuration of an experiment at a silo: the coordinator's, with the silo's data and devices.
 
     Args:
-        text: what `shared_text` made at the coordinator, from whom nothing is taken on trust.
-        own: what `own_config` returned.
-        file: where the text is kept; errors name it.
+        text: return value of `shared_text` at the coordinator; the silo does not trust it and checks it.
+        own: return value of `own_config`.
+        file: file to save the text in; error messages name this file.
 
     Raises:
-        FedReIDError: for a text that is no configuration of this version.
+        FedReIDError: if the text is not a configuration of this version.
     """
     write_text(file, text)
     config = load_config(file)
@@ -148,7 +151,7 @@ def silo_config(text: str, own: Config, file: Path) -> Config:
 
 
 def client_name(silo: str, names: Mapping[str, object]) -> str:
-    """Returns the name of a silo's one client, which says if its dataset has no cameras.
+    """Returns the name of a silo's single client: the silo's name, with a suffix if the dataset has no cameras.
 
     Raises:
         FedReIDError: if the client has another name.

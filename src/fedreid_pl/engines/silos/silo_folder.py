@@ -1,4 +1,4 @@
-"""A silo's folder: its keys, policy, invitation, audit log and what its client keeps."""
+"""A silo's folder: its keys, policy, invitation, audit log and the state of its client."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SIGNING, TLS, CARD, INVITATION = "signing.pem", "tls.pem", "silo.json", "invitat
 
 
 class SiloFolder:
-    """What `silo init` made and the coordinator's invitation.
+    """A folder that `silo init` has created, with the coordinator's invitation once that is saved there.
 
     Args:
         path: the folder.
 
     Raises:
-        FedReIDError: if it is no silo's folder.
+        FedReIDError: if it is not the folder of a silo.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,10 +39,10 @@ class SiloFolder:
 
     @classmethod
     def new(cls, path: Path, name: str) -> SiloFolder:
-        """Makes a silo's folder: draws its keys, and writes a policy and files for its service.
+        """Creates a silo's folder: draws its keys, and writes a policy and the files of its service.
 
         Raises:
-            FedReIDError: if the folder is a silo's already, or cannot be written.
+            FedReIDError: if the folder already belongs to a silo, or cannot be written.
         """
         if (path / CARD).exists() or (path / SIGNING).exists():
             raise FedReIDError(f"out={path}: is a silo's folder already; its keys are not drawn anew")
@@ -58,25 +58,25 @@ class SiloFolder:
         write_text(path / POLICY, TEXT)
         write_text(path / "fedreid-silo.service", deployment.SILO_SERVICE.format(folder=path.resolve(), name=name))
         write_text(path / "Containerfile", deployment.CONTAINERFILE)
-        write_public(path / CARD, card)  # last: it makes the folder a silo's
+        write_public(path / CARD, card)  # last: the card marks a complete folder
         return cls(path)
 
     @cached_property
     def key(self) -> SigningKey:
-        """The key that signs this silo's answers."""
+        """Returns the key that signs this silo's answers."""
         return SigningKey.load(self.path / SIGNING)
 
     @property
     def policy(self) -> Policy:
-        """What the operator allows now."""
+        """Returns the operator's current policy; reads the file at every access."""
         return read_policy(self.path / POLICY)
 
     @cached_property
     def invitation(self) -> Invitation:
-        """The coordinator's invitation.
+        """Returns the coordinator's invitation.
 
         Raises:
-            FedReIDError: if there is none yet, or it is for another silo.
+            FedReIDError: if the invitation is missing, or invites another silo.
         """
         file = self.path / INVITATION
         if not file.is_file():
@@ -97,7 +97,7 @@ class SiloFolder:
 
     @property
     def credentials(self) -> Credentials:
-        """What this silo's connections need."""
+        """Returns the key and the certificates of this silo's connections."""
         try:
             key = read_bounded(self.path / TLS, MOST_BYTES)
         except OSError as error:
@@ -105,10 +105,10 @@ class SiloFolder:
         return Credentials(key, self.invitation.certificate.encode(), self.invitation.authority.encode())
 
     def lock(self) -> object:
-        """Keeps other processes from running this silo until the returned object is dropped.
+        """Locks the silo: no other process can run it until the returned object is dropped.
 
         Raises:
-            FedReIDError: if another process runs it.
+            FedReIDError: if another process already runs this silo.
         """
         return locked(self.path, "another process runs this silo; stop that one first")
 
@@ -117,7 +117,7 @@ def locked(folder: Path, taken: str) -> object:
     """Locks `folder/.lock` until the returned object is dropped or the process ends.
 
     Raises:
-        FedReIDError: with the words `taken` if another process holds the lock.
+        FedReIDError: with the text `taken` if another process holds the lock.
     """
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

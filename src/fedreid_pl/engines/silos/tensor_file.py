@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file of another party: its table is checked before any tensor is read."""
+"""Reads tensors from a safetensors file of another party, after checks of the file's table of tensors."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from torch import Tensor
 
 DTYPES = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
-"""Types that the networks and the checks of this program know; a file may name others that torch cannot read."""
+"""Types that a tensor in a file may have. The format has further types that PyTorch cannot read."""
 MOST_DIMENSIONS = 8
 
 
 class MappedTensors(Mapping[str, Tensor]):
-    """Tensors of an open safetensors file in the order of the header; each is mapped into memory when it is asked for.
+    """Tensors of an open safetensors file in the order of the header; the first access maps a tensor into memory.
 
-    A tensor is mapped once: it takes pages of the file alone, and safetensors 0.8 loses 32 bytes with every reading.
+    Each tensor is mapped only once: it occupies pages of the file, and safetensors 0.8 leaks 32 bytes at every read.
 
     Args:
-        file: from `safetensors.safe_open`; it may be deleted meanwhile.
-        part: what the names in the file begin with.
-        names: without the part.
-        orders: by full name the order of a tensor's dimensions in memory, where that is not the usual one.
+        file: file from `safetensors.safe_open`; its path may be deleted meanwhile.
+        part: prefix of the names in the file.
+        names: names without the prefix.
+        orders: order of a tensor's dimensions in memory by full name, for tensors that are not row-major.
     """
 
     def __init__(self, file: Any, part: str, names: list[str], orders: Mapping[str, list[int]]) -> None:
@@ -48,12 +48,12 @@ class MappedTensors(Mapping[str, Tensor]):
 
 
 def oddity(file: Any, names: set[str], orders: Any) -> str | None:
-    """Returns what is wrong with the table of an open file, `None` if nothing is; no tensor is read.
+    """Returns what is wrong with the table of an open file, `None` if the table is valid. Reads no tensor.
 
     Args:
-        file: from `safetensors.safe_open`.
-        names: of all tensors that the header names.
-        orders: by name the order of a tensor's dimensions in memory, as the header has it.
+        file: file from `safetensors.safe_open`.
+        names: names of all tensors in the header.
+        orders: the header's order of dimensions in memory, by name of the tensor.
     """
     if set(file.keys()) != names:
         return "holds other tensors than its header names"
@@ -75,7 +75,7 @@ def _is_order(dimensions: int | None, order: Any) -> bool:
 
 
 def memory_order(value: Tensor) -> list[int]:
-    """The dimensions from the slowest to the fastest in memory; the usual order for what is not dense."""
+    """Returns the dimensions from the slowest to the fastest in memory; row-major order for a tensor with gaps."""
     if value.is_contiguous():
         return list(range(value.dim()))
     strides = value.stride()
@@ -84,7 +84,7 @@ def memory_order(value: Tensor) -> list[int]:
 
 
 def unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors without common memory and without memory of others, as the file format wants them."""
+    """Returns the tensors without shared storage, as the file format requires; clones tensors that share storage."""
     seen: set[int] = set()
     for name, value in tensors.items():
         place = value.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""What a transport offers: it knows bytes and names of silos, and nothing of models."""
+"""The interface of a transport. A transport knows bytes and the names of silos, but no models."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from fedreid_pl.engines.silos.payload import Payload
 
 
 class Transport(Protocol):
-    """The coordinator's end. One payload at a time lies ready for a silo; every answer is handed on once."""
+    """The coordinator's end of a transport. It holds one payload for each silo and returns each answer once."""
 
     def post(self, silo: str, payload: Payload, most: int) -> None:
-        """Lays a payload ready for a silo, in place of the one before; the answer may have `most` bytes."""
+        """Offers a payload to a silo and replaces the earlier payload; the answer may have up to `most` bytes."""
         ...
 
     def withdraw(self, silo: str) -> None:
-        """Takes back what lies ready; what the silo sends from now on is refused."""
+        """Withdraws the payload of a silo; the transport then refuses answers of this silo."""
         ...
 
     def next(self, timeout: float) -> tuple[str, Payload] | None:
-        """Returns a silo's name and what it sent, `None` after `timeout` seconds; the file is the caller's."""
+        """Returns a silo's name and its answer, `None` after `timeout` seconds; the caller owns the answer's file."""
         ...
 
     def seen(self) -> Mapping[str, float]:
-        """Returns by silo the seconds since the coordinator last heard of it; a silo that never came is missing."""
+        """Returns the seconds since the last contact with each silo, by name; omits a silo that never connected."""
         ...
 
     def close(self) -> None:
-        """Ends the transport."""
+        """Closes the transport."""
         ...
 
 
 class Link(Protocol):
-    """A silo's end."""
+    """A silo's end of a transport."""
 
     def fetch(self, have: str) -> Payload | None:
-        """Waits for a payload with another digest than `have`; `None` if there was none for a while."""
+        """Waits for a payload whose digest is not `have` and returns it, `None` if no such payload arrives in time."""
         ...
 
     def push(self, payload: Payload, answers: str) -> bool:
-        """Sends the answer to the payload with this digest; returns `False` if the coordinator does not want it."""
+        """Sends an answer to the payload with the digest `answers`; returns `False` if the coordinator refuses it."""
         ...
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         ...
