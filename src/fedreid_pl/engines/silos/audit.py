@@ -17,16 +17,18 @@ BEGINNING = "0" * 64
 
 
 class AuditLog:
-    """Appends lines to `audit.jsonl`. Each line holds the hash of the line before, so that none can be altered,
-    removed or put in between without a trace; cut off at the end, the log no longer has the last hash that was noted.
+    """Appends lines to `audit.jsonl`.
 
-    A line that a kill or a power cut left half-written is cut off at the next start, and the log says so.
+    Each line holds the hash of the previous line. This reveals any change, removal or insertion of a line. To detect
+    lines that were removed at the end, compare the last hash with a hash that you have noted earlier.
+
+    After a kill or a power cut, the next start removes a half-written last line and logs this as `recovered`.
 
     Args:
-        folder: the silo's.
+        folder: folder of the silo.
 
     Raises:
-        FedReIDError: if the log is not as it was written, naming the line.
+        FedReIDError: if a line of the log was changed; the message names the line.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,8 +42,8 @@ class AuditLog:
         """Writes a line to the disk and returns its hash.
 
         Args:
-            event: what happened.
-            values: plain values.
+            event: name of the event.
+            values: plain values that describe the event.
         """
         line = {"event": event, "number": self.lines + 1, "time": _now(), **values, "before": self.last}
         digest = hashlib.sha256(canonical(line).encode()).hexdigest()
@@ -62,7 +64,7 @@ def check_log(path: Path) -> tuple[int, str]:
     """Returns the number of lines of a log and the last hash.
 
     Raises:
-        FedReIDError: naming the first line that is not as it was written.
+        FedReIDError: if a line was changed; the message names the first such line.
     """
     number, last = 0, BEGINNING
     try:
@@ -89,7 +91,7 @@ def _hash_of(text: str, number: int, before: str) -> str:
 
 
 def _cut_torn_line(path: Path) -> int:
-    """Cuts off what stands behind the last line break; returns the number of bytes."""
+    """Removes everything after the last line break; returns the number of removed bytes."""
     if not path.exists():
         return 0
     with open(path, "r+b") as file:

@@ -1,4 +1,4 @@
-"""Certificates of a federation: an authority of its own, one for the coordinator, one for every silo."""
+"""Issues the certificates of a federation: one for its own authority, the coordinator and each silo."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fedreid_pl.engines.silos.keys import pem_of
 from fedreid_pl.errors import FedReIDError, printable
 
 AUTHORITY_DAYS, PARTY_DAYS = 3650, 397
-EARLIER = timedelta(hours=1)  # clocks of parties differ
+EARLIER = timedelta(hours=1)  # certificates start earlier, because the clocks of the parties differ
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What one end of a connection needs, as PEM: its private key, its certificate, and the authority's."""
+    """Private key, certificate and the authority's certificate of one end of a connection, each as PEM."""
 
     key: bytes
     certificate: bytes
@@ -38,8 +38,8 @@ class Authority:
     """Signs the certificates of one federation.
 
     Args:
-        key: private key, PEM.
-        certificate: its own certificate, PEM.
+        key: private key of the authority, PEM.
+        certificate: certificate of the authority, PEM.
     """
 
     def __init__(self, key: bytes, certificate: bytes) -> None:
@@ -52,7 +52,7 @@ class Authority:
 
     @classmethod
     def new(cls, federation: str) -> tuple[Authority, bytes]:
-        """Makes an authority; returns it and its private key as PEM."""
+        """Returns a new authority and its private key as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(f"fedreid_pl federation {federation}")
         builder = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
@@ -62,15 +62,15 @@ class Authority:
         return cls(pem_of(key), certificate), pem_of(key)
 
     def for_silo(self, name: str, public: str, days: float = PARTY_DAYS) -> str:
-        """Returns a certificate with which a silo calls.
+        """Returns a client certificate for a silo's connections, PEM.
 
         Args:
-            name: of the silo.
-            public: the public half of its key, PEM.
-            days: how long it is valid; negative for one that has expired.
+            name: name of the silo.
+            public: public half of the silo's key for connections, PEM.
+            days: days that the certificate is valid; a negative number gives an expired certificate.
 
         Raises:
-            FedReIDError: if `public` is no P-256 key.
+            FedReIDError: if `public` is not a P-256 key.
         """
         try:
             key = serialization.load_pem_public_key(public.encode())
@@ -81,7 +81,7 @@ class Authority:
         return self._issued(name, key, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(name)], days).decode()
 
     def for_coordinator(self, hosts: list[str], days: float = PARTY_DAYS) -> Credentials:
-        """Returns a new key and certificate with which the coordinator listens under these names and addresses."""
+        """Returns a new key and server certificate of the coordinator for these host names and IP addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [_host(host) for host in hosts]
         issued = self._issued("coordinator", key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, names, days)
@@ -104,17 +104,17 @@ class Authority:
 
 
 def key_digest(certificate: bytes) -> str:
-    """Returns the SHA-256 of the public key in a certificate (PEM), which is what a silo is known by."""
+    """Returns the SHA-256 of the public key in a certificate (PEM); the coordinator identifies a silo by it."""
     return public_key_digest(_public_pem(x509.load_pem_x509_certificate(certificate).public_key()))
 
 
 def public_key_digest(public: str) -> str:
-    """Returns the same of a public key in PEM."""
+    """Returns the SHA-256 of a public key (PEM), without its white space."""
     return hashlib.sha256("".join(public.split()).encode()).hexdigest()
 
 
 def expires(certificate: bytes) -> datetime:
-    """Returns when a certificate (PEM) is no longer valid."""
+    """Returns the time at which a certificate (PEM) expires."""
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
 
 

@@ -1,4 +1,4 @@
-"""Payloads between the coordinator and its silos: what is out, and which answers count."""
+"""Exchanges payloads between the coordinator and its silos, and accepts only valid answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Waiting:
-    """A payload that is out: a job, or without one an experiment."""
+    """A payload that awaits its answer: a job, or an experiment if `job` is `None`."""
 
     digest: str
     header: Header
@@ -33,14 +33,14 @@ class Waiting:
 class Exchange:
     """Sends signed payloads and checks the answers, one payload at a time for each silo.
 
-    Only answers that are signed by the silo itself, and that answer the payload that is out, count.
+    An answer is valid if the silo itself signed it, and if it answers the silo's current payload.
 
     Args:
-        federation: who takes part, and the key that signs.
-        transport: brings bytes to silos and back.
-        session: of the payloads.
-        text: the configuration that silos are told.
-        folder: where payloads lie until they are fetched.
+        federation: folder of the federation, with its silos and the key that signs payloads.
+        transport: transfers bytes to silos and back.
+        session: session of the payloads.
+        text: configuration that the silos receive.
+        folder: folder of the payloads that wait for a silo.
         say: prints a line.
     """
 
@@ -63,7 +63,7 @@ class Exchange:
         folder.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Ends the transport and deletes what was laid ready."""
+        """Closes the transport and deletes the payloads that wait for a silo."""
         for silo in self.traffic:
             (self.folder / f"{silo}.job.safetensors").unlink(missing_ok=True)
         self._note_status(over=True)
@@ -90,10 +90,13 @@ class Exchange:
         return self._waiting[silo]
 
     def _taken(self, silo: str, payload: Payload) -> tuple[Waiting | None, Opened | None]:
-        """What an answer answers, and the answer if it is one; nothing for an answer that nobody waits for."""
+        """Returns the payload that was answered and the opened answer.
+
+        The opened answer is `None` if it is invalid. Both are `None` if no payload awaits this answer.
+        """
         waiting = self._waiting.get(silo)
         opened = self._opened(silo, waiting, payload) if waiting is not None and silo in self.silos else STALE
-        payload.path.unlink(missing_ok=True)  # mapped, if it is used
+        payload.path.unlink(missing_ok=True)  # a valid answer stays mapped in memory
         if opened is STALE:
             return None, None
         self._finished(silo)
@@ -131,4 +134,4 @@ class Exchange:
 
 
 STALE = object()
-"""An answer to an earlier payload, which came too late; it is dropped."""
+"""Marks an answer to an earlier payload that came too late; the coordinator drops it."""

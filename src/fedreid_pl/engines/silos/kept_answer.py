@@ -1,4 +1,4 @@
-"""The last answers of a silo, kept until later jobs are answered: the same job again gets the same bytes."""
+"""Saves the last answer of a silo to each kind of job: if a job arrives again, the silo sends the same bytes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fedreid_pl.federation.storage import write_text
 
 @dataclass(frozen=True)
 class Turn:
-    """Which job was answered last.
+    """Identifies the job that was answered last.
 
     Args:
-        job: digest of its payload.
-        session, round, attempt: of the job.
+        job: digest of the job's payload.
+        session, round, attempt: session, round and attempt of the job.
     """
 
     job: str
@@ -27,25 +27,25 @@ class Turn:
 
 
 class KeptAnswer:
-    """Files `answer-KIND.safetensors` and `answer-KIND.json` in a session's folder.
+    """The files `answer-KIND.safetensors` and `answer-KIND.json` in a session's folder.
 
     Args:
-        folder: of the session.
-        kind: of the jobs, `fit` or `evaluate`: the update of a round is kept while its models are evaluated.
+        folder: folder of the session.
+        kind: kind of the jobs, `fit` or `evaluate`. The update of a round stays while its models are evaluated.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.file, self.note = folder / f"answer-{kind}.safetensors", folder / f"answer-{kind}.json"
 
     def keep(self, turn: Turn, written: Payload) -> Payload:
-        """Takes over a file that was just written; returns the payload at its place."""
-        self.note.unlink(missing_ok=True)  # a kill between the two steps leaves a job without answer, done once more
+        """Moves a new answer into the session's folder; returns the payload at its new path."""
+        self.note.unlink(missing_ok=True)  # after a kill between these steps, the silo repeats the job
         os.replace(written.path, self.file)
         write_text(self.note, json.dumps({"turn": asdict(turn), "envelope": asdict(written.envelope)}) + "\n")
         return Payload(self.file, written.envelope)
 
     def last(self) -> tuple[Turn, Payload] | None:
-        """Returns the last job that was answered and the answer, `None` if there is none, or only half of one."""
+        """Returns the last answered job and its answer, `None` if no complete answer is saved."""
         try:
             found = json.loads(self.note.read_text(encoding="utf-8"))
             turn, envelope = Turn(**found["turn"]), Envelope(**found["envelope"])

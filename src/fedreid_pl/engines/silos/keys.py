@@ -1,4 +1,4 @@
-"""Ed25519 keys: who signed a payload."""
+"""Ed25519 keys, which sign payloads and check signatures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from fedreid_pl.bounded import read_bounded
 from fedreid_pl.errors import FedReIDError
 
-MOST_BYTES = 64 * 1024  # of a file with keys or certificates
+MOST_BYTES = 64 * 1024  # largest size of a file with keys or certificates, in bytes
 
 
 class SigningKey:
-    """The key that a party signs with; its public half is the party's name as others know it.
+    """A party's private key for signatures; its public half identifies the party.
 
     >>> key = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
     >>> verified(key.public, key.sign(b"round 3"), b"round 3"), verified(key.public, key.sign(b"round 3"), b"round 4")
@@ -31,15 +31,15 @@ class SigningKey:
 
     @classmethod
     def new(cls) -> SigningKey:
-        """Draws a key."""
+        """Returns a new random key."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
     def load(cls, path: Path) -> SigningKey:
-        """Reads a key.
+        """Reads a private key from a PEM file.
 
         Raises:
-            FedReIDError: if the file is missing or holds no Ed25519 key.
+            FedReIDError: if the file is missing or does not hold an Ed25519 key.
         """
         try:
             key = serialization.load_pem_private_key(read_bounded(path, MOST_BYTES), None)
@@ -52,16 +52,16 @@ class SigningKey:
         return cls(key)
 
     def save(self, path: Path) -> None:
-        """Writes the private key, readable by its owner alone."""
+        """Writes the private key to a new file that only its owner can read."""
         write_private(path, pem_of(self._key))
 
     def sign(self, content: bytes) -> str:
-        """Returns the signature of `content` in hexadecimal digits."""
+        """Returns the signature of `content`, hexadecimal."""
         return self._key.sign(content).hex()
 
 
 def verified(public: str, signature: str, content: bytes) -> bool:
-    """Returns whether the owner of a public key signed `content`; `False` for whatever is no key or no signature."""
+    """Returns whether the owner of a public key signed `content`; `False` for an invalid key or signature."""
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), content)
     except (InvalidSignature, ValueError):
@@ -70,7 +70,7 @@ def verified(public: str, signature: str, content: bytes) -> bool:
 
 
 def fingerprint(content: bytes) -> str:
-    """Returns the SHA-256 of a public file in groups that two people can read to each other.
+    """Returns the first 32 digits of a SHA-256 in groups of four, which two people can compare by telephone.
 
     >>> fingerprint(b"card")
     '8367-cd66-fdd1-36bb-a8ba-23f8-805b-b050'
@@ -89,7 +89,7 @@ def write_private(path: Path, content: bytes) -> None:
     """Writes a new file that only its owner can read.
 
     Raises:
-        FedReIDError: if the file is there already or the folder cannot be written.
+        FedReIDError: if the file already exists or the folder cannot be written.
     """
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -1,4 +1,4 @@
-"""What travels between coordinator and silos: one safetensors file with a canonical header, signed by its sender."""
+"""The payload that coordinator and silos exchange: a safetensors file with a canonical header and a signature."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from fedreid_pl.federation.messages import Plain
 
 FORMAT = 1
 KINDS = ("experiment", "joined", "refused", "left", "fit", "evaluate", "update", "failure")
-"""What a payload can be: the coordinator sends experiments and jobs, a silo answers with the others."""
+"""Kinds of payloads: the coordinator sends `experiment`, `fit` and `evaluate`, a silo answers with the others."""
 PARTS = ("backbone", "extras")
-"""The tensors of a message."""
+"""The two groups of tensors in a payload."""
 MOST_HEADER = 2 * 2**20  # bytes of the table of tensors and of the header together
 MOST_LISTS = 50_000  # lists and objects in a header: Python takes a second and 100 MiB for a million of them
-PIECE = 2**20  # bytes that are read or sent at once
+PIECE = 2**20  # largest number of bytes to read or send at once
 METRIC = "metric:"
-"""What the names of an update's numbers begin with among the plain values."""
-DOMAIN = b"fedreid_pl payload 1\0"  # a signature of something else is none of a payload
+"""Prefix of an update's metrics among the plain values of the header."""
+DOMAIN = b"fedreid_pl payload 1\0"  # part of the signed bytes: a signature of other content is invalid for a payload
 
 
 class BadPayload(Exception):
-    """Bytes that are no payload, or whose sender is not who they should be from; the message says why."""
+    """Raised for bytes that are not a payload, or that another party has signed; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """What a transport carries beside the content.
+    """Digest, size and signature that a transport carries with the content.
 
     Args:
-        digest: SHA-256 of the content.
-        size: its bytes.
-        signature: of the digest, by the sender.
+        digest: SHA-256 of the content, hexadecimal.
+        size: size of the content in bytes.
+        signature: the sender's signature of the digest, hexadecimal.
     """
 
     digest: str
@@ -63,8 +63,8 @@ class Payload:
 
     Args:
         path: the file.
-        envelope: of it.
-        hashed: whoever wrote the file compared its digest with the envelope's while it was written.
+        envelope: envelope of the file.
+        hashed: whether the writer of the file has already compared its digest with the envelope's.
     """
 
     path: Path
@@ -74,16 +74,16 @@ class Payload:
 
 @dataclass(frozen=True)
 class Header:
-    """Says what a payload is; all of it is signed.
+    """Describes a payload; the signature covers all fields.
 
     Args:
         kind: one of `KINDS`.
         sender, addressee: names of silos, or `coordinator`.
         federation: number of the federation, hexadecimal.
         experiment: SHA-256 of the shared configuration.
-        session, round, attempt: of the job, see `ClientJob`.
-        answers: digest of the payload that this one answers; empty for what the coordinator sends.
-        values: plain values.
+        session, round, attempt: session, round and attempt of the job, see `ClientJob`.
+        answers: digest of the payload that this payload answers; empty in payloads of the coordinator.
+        values: plain values (numbers, booleans and strings) by name.
     """
 
     kind: str
@@ -117,7 +117,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Opened:
-    """A payload that was checked: its header and its tensors, which are mapped from the file when they are read."""
+    """Header and tensors of a checked payload; the first access maps a tensor from the file into memory."""
 
     header: Header
     backbone: Mapping[str, Tensor]
@@ -131,13 +131,13 @@ def write_payload(
     backbone: Mapping[str, Tensor] | None = None,
     extras: Mapping[str, Tensor] | None = None,
 ) -> Payload:
-    """Writes and signs a payload. Equal contents give equal bytes, on any machine.
+    """Writes and signs a payload and returns it. Equal contents give equal bytes on any machine.
 
-    The order of names and of the tensors' memory (channels-last) travels in the header: sums depend on both in their
-    last bits.
+    The header stores the order of the names and the memory order of the tensors (such as channels-last), because the
+    last bits of sums depend on both.
 
     Raises:
-        ValueError: for NaN or infinite plain values.
+        ValueError: if a plain value is NaN or infinite.
     """
     tensors: dict[str, Tensor] = {}
     orders: dict[str, list[int]] = {}
@@ -157,14 +157,14 @@ def write_payload(
 
 
 def open_payload(payload: Payload, public: str) -> Opened:
-    """Checks signature, bounds and header of a payload.
+    """Checks signature, size, digest and header of a payload and returns its content.
 
     Args:
         payload: file and envelope.
-        public: the key of the party that the payload should be from.
+        public: public key of the expected sender, hexadecimal.
 
     Raises:
-        BadPayload: saying what is wrong.
+        BadPayload: if a check fails; the message gives the reason.
     """
     envelope = payload.envelope
     if not verified(public, envelope.signature, DOMAIN + bytes.fromhex(envelope.digest)):
@@ -188,18 +188,18 @@ def open_payload(payload: Payload, public: str) -> Opened:
 
 
 def read_backbone(path: Path) -> Mapping[str, Tensor]:
-    """Returns the tensors of a payload that was checked before and is this party's own file by now.
+    """Returns the backbone in a payload that was checked earlier; does not check the signature again.
 
     Raises:
-        BadPayload: if it is none.
-        OSError: if it cannot be read.
+        BadPayload: if the file is not a payload.
+        OSError: if the file cannot be read.
     """
     content, file = _content(path)
     return MappedTensors(file, "backbone", _names(content, "backbone"), content["orders"])
 
 
 def canonical(content: Mapping[str, Any]) -> str:
-    """Returns the one JSON text that stands for plain values; equal values give equal texts.
+    """Returns the canonical JSON text of plain values: equal values give equal texts.
 
     >>> canonical({"b": 0.1, "a": "é"})
     '{"a":"\\\\u00e9","b":0.1}'
@@ -208,7 +208,7 @@ def canonical(content: Mapping[str, Any]) -> str:
 
 
 def digest_of(path: Path) -> tuple[str, int]:
-    """Returns SHA-256 and size of a file."""
+    """Returns the SHA-256 of a file, hexadecimal, and its size in bytes."""
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while piece := file.read(PIECE):
@@ -217,7 +217,7 @@ def digest_of(path: Path) -> tuple[str, int]:
 
 
 def _content(path: Path) -> tuple[dict[str, Any], Any]:
-    """The header of a file and the open file."""
+    """Returns the parsed header of a file and the open file."""
     try:
         with open(path, "rb") as start:
             if int.from_bytes(start.read(8), "little") > MOST_HEADER:
@@ -242,7 +242,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _values(pairs: Any) -> dict[str, Any]:
-    """Plain values, whose order is kept: records are written in it."""
+    """Returns the plain values by name, in the order of the header; records use this order."""
     named = type(pairs) is list and all(
         type(pair) is list and len(pair) == 2 and type(pair[0]) is str for pair in pairs
     )

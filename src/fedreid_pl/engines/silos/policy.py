@@ -1,4 +1,4 @@
-"""What a silo's operator allows, in a file that is read before any picture is."""
+"""The policy of a silo: what its operator allows. A silo checks it before it reads any picture."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Policy:
     largest_change: float = 10.0
 
     def check(self, config: Config, silos: int) -> None:
-        """Holds an experiment against the policy.
+        """Checks that the policy allows an experiment.
 
         Args:
-            config: of the experiment.
-            silos: how many silos take part, as the coordinator says.
+            config: configuration of the experiment.
+            silos: number of silos that take part, as the coordinator reports it.
 
         Raises:
-            PolicyRefusal: naming the key of the policy and what the experiment has.
+            PolicyRefusal: if it does not; the message names the policy's key and the value of the experiment.
         """
         if not matches(config.name, self.algorithms):
             raise PolicyRefusal("algorithms", f"the experiment is {printable(config.name)}")
@@ -67,10 +67,10 @@ class Policy:
             raise PolicyRefusal("rounds_at_most", f"rounds={config.rounds}, the policy allows {self.rounds_at_most}")
 
     def check_metrics(self, names: Iterable[str]) -> None:
-        """Holds the names of an update's numbers against the policy.
+        """Checks that the policy allows an update to contain the numbers with these names.
 
         Raises:
-            PolicyRefusal: naming the number.
+            PolicyRefusal: if it does not; the message names the number.
         """
         for name in names:
             if not matches(name, self.metrics):
@@ -78,10 +78,10 @@ class Policy:
 
 
 class PolicyRefusal(FedReIDError):
-    """An experiment, or an update, that the policy does not allow.
+    """Raised for an experiment or an update that the policy does not allow.
 
     Attributes:
-        key: of the policy; this is all that the coordinator learns.
+        key: key of the policy; the coordinator receives this key and nothing else.
     """
 
     def __init__(self, key: str, found: str) -> None:
@@ -90,7 +90,7 @@ class PolicyRefusal(FedReIDError):
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Returns whether a name has one of these patterns.
+    """Returns whether a name matches one of the patterns.
 
     >>> matches("train/loss", ("train/*",)), matches("path", ("train/*",))
     (True, False)
@@ -99,10 +99,10 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def read_policy(path: Path) -> Policy:
-    """Reads a policy; keys that are left out have the value that `TEXT` shows.
+    """Reads a policy; a missing key has the value that `TEXT` shows.
 
     Raises:
-        FedReIDError: if the file is missing, or for an unknown key or a value that is none, naming the line.
+        FedReIDError: if the file is missing, or has an unknown key or an invalid value; the message names the line.
     """
     section = read_document(path)
     kinds = get_type_hints(Policy)
@@ -128,7 +128,7 @@ def read_policy(path: Path) -> Policy:
 
 
 def _noise(options: Any) -> float:
-    """The noise multiplier of secret noise; 0 without differential privacy, and for noise that anybody can compute."""
+    """Returns the noise multiplier of secret noise; 0 without differential privacy or with reproducible noise."""
     if not isinstance(options, dict) or options.get("noise", "secret") != "secret":
         return 0.0
     value = options.get("noise_multiplier", 1.0)  # the callback's own default
@@ -136,8 +136,8 @@ def _noise(options: Any) -> float:
 
 
 TEXT = """\
-# What this silo allows. Whatever the coordinator asks beyond it is refused here, before any picture is read.
-# Patterns: * stands for any text. A changed file holds for the next experiment and for every further job.
+# What this silo allows. The silo refuses everything else, before it reads any picture.
+# Patterns: * stands for any text. A change of this file applies to the next experiment and to every further job.
 
 # Experiments, by name (fedpav, fedpav_rw, scaffold, ...).
 algorithms: ["*"]
@@ -147,24 +147,25 @@ algorithms: ["*"]
 # names to allow them.
 callbacks: [backbone_sync, reweighting, distillation, fedprox, fednova, fedopt, mixstyle, crossstyle]
 
-# Numbers that may leave beside the model. test/* are scores on this silo's test pictures.
+# Numbers that this silo may send with the model. test/* are scores on this silo's test pictures.
 metrics: ["train/*", "test/*", "cost/*", "cosine_distance*", effective_steps]
 
-# The fewest silos that a round may be averaged over (the experiment's min_clients). With one, the new model is
-# this silo's own update, and the next silo receives it.
+# Smallest number of silos whose updates a round averages (the experiment's min_clients). With 1, the new model can
+# be this silo's own update, and the next silo receives it.
 minimum_silos: 2
 
-# required: refuse every experiment in which the coordinator sees this silo's own update. No experiment of this
-# version offers secure aggregation yet, so that required refuses all of them.
+# required: refuse every experiment in which the coordinator sees this silo's own update. This version does not
+# offer secure aggregation yet, so required refuses all experiments.
 secure_aggregation: "no"
 
-# Least noise_multiplier of callbacks.differential_privacy (secret noise); 0: experiments without noise are allowed.
+# Smallest noise_multiplier of callbacks.differential_privacy (secret noise). 0 allows experiments without noise.
 dp_noise_at_least: 0.0
 
-# Most rounds of an experiment.
+# Largest number of rounds of an experiment.
 rounds_at_most: 1000
 
-# How far a received model may be from the one before, as a multiple of that one's norm. A job beyond it is refused.
+# Largest distance of a received model from the previous model, as a multiple of the previous model's norm. The silo
+# refuses a job with a larger distance.
 largest_change: 10.0
 """
-"""What `silo init` writes."""
+"""The file `policy.yaml` that `silo init` writes."""

@@ -1,4 +1,4 @@
-"""One experiment at a silo: joined once, warm until another one takes its place."""
+"""One experiment at a silo: data and network stay loaded until another experiment replaces it."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ LAST_JOB, LINEAGE = "job.safetensors", "lineage"
 
 
 class Session:
-    """What a silo has of one experiment: its configuration, its worker, and the answer of its last job.
+    """A silo's side of one experiment: its configuration, its worker, and its last job.
 
-    The policy decides before any picture is read.
+    The silo checks the policy before it reads any picture.
 
     Args:
-        folder: of the session.
+        folder: folder of the session.
         silo: name of the silo.
         own: the silo's configuration of its data and devices.
-        opened: the experiment's payload.
-        policy: what the operator allows.
-        say: prints what the operator should know.
+        opened: payload of the experiment.
+        policy: policy of the silo.
+        say: prints a line for the operator.
 
     Raises:
-        PolicyRefusal: for an experiment that the policy does not allow.
-        FedReIDError: for a configuration or data that cannot be used.
-        RejectedJob: for initial weights that are not of the experiment's network.
+        PolicyRefusal: if the policy does not allow the experiment.
+        FedReIDError: if the configuration or the data are invalid.
+        RejectedJob: if the initial weights do not fit the network of the experiment.
     """
 
     def __init__(self, folder: Path, silo: str, own: Config, opened: Opened, policy: Policy, say: Say) -> None:
@@ -70,7 +70,11 @@ class Session:
         say(f"{describe_messages(*held, most=SHOWN)}\n  all names     {folder / 'experiment.txt'}")
 
     def _checked_lineage(self) -> str:
-        """The lineage of the coordinator's configuration; a session keeps its own, and with it what a client keeps."""
+        """Returns the lineage of the coordinator's configuration, which may not change within a session.
+
+        Raises:
+            RejectedJob: if the session began with another lineage; the client's state would not fit.
+        """
         found = lineage(load_config(self.folder / "experiment.yaml"))
         try:
             known = (self.folder / LINEAGE).read_text(encoding="ascii").strip()
@@ -82,11 +86,11 @@ class Session:
 
     @property
     def samples(self) -> int:
-        """Training pictures of this silo."""
+        """Returns the number of training pictures of this silo."""
         return self.worker.datamodules[self.client].num_samples
 
     def registration(self) -> dict[str, Plain]:
-        """Returns what the coordinator has to know before the first round."""
+        """Returns the facts about this silo that the coordinator needs before the first round."""
         tests = self.worker.datamodules[self.client].tests
         return {
             "client": self.client,
@@ -98,23 +102,24 @@ class Session:
         }
 
     def do(self, job: ClientJob, policy: Policy) -> ClientUpdate:
-        """Does a job; what it may not be is refused before anything is changed.
+        """Checks and runs a job and returns its update. A rejected job changes nothing at this silo.
 
         Raises:
             RejectedJob: for a job that no honest coordinator sends.
-            Exception: what the worker raises.
+            PolicyRefusal: if the policy does not allow a number in the update.
+            Exception: any error of the worker.
         """
-        if job.round > self.config.rounds:  # the policy has looked at that number
+        if job.round > self.config.rounds:  # the policy has checked config.rounds
             raise RejectedJob(f"is of round {job.round} of {self.config.rounds}")
         if (problem := self._too_far(job, policy.largest_change)) is not None:
             raise RejectedJob(problem)
         update = self.worker.do(job)
-        self.worker.take_looks()  # what is behind the scores stays here
+        self.worker.take_looks()  # drops them: the details behind the scores never leave the silo
         policy.check_metrics(update.metrics)
         return update
 
     def note_job(self, payload: Payload) -> None:
-        """Keeps the file of a job that was done: the next model is held against this one's."""
+        """Saves the payload of a finished job; the model of the next job is compared with its model."""
         os.replace(payload.path, self.folder / LAST_JOB)
 
     def _worker(self, silo: str, opened: Opened) -> ClientWorker:
@@ -135,18 +140,21 @@ class Session:
         return worker
 
     def _look_at_persons(self, worker: ClientWorker, data: FederatedData) -> None:
-        """Holds what this session has learnt against the pictures, which may be others by now."""
+        """Checks the current pictures and persons against those that this session has trained on."""
         before = worker.store.newest(self.client)
         check_trained(self.folder / TRAINED, data, byte_keys(self.config.data, data.datasets), begun=before is not None)
         if new := worker.check_persons(self.client):
             self.say(f"{new} persons are new since round {before}; the known ones keep their rows of the head")
         layouts = find_layouts()
-        for table in data.datasets:  # a split that was drawn can be kept, whatever pictures are added
+        for table in data.datasets:  # lets the operator keep a drawn split when pictures are added
             if table.layout in layouts and layouts[table.layout].drawn:
                 write_text(self.folder / "splits" / f"{table.name}.csv", to_csv(table))
 
     def _too_far(self, job: ClientJob, bound: float) -> str | None:
-        """Says if the job's parameters are further from the last job's than `bound` times these ones' norm."""
+        """Returns a message if the job moves the model's parameters too far, otherwise `None`.
+
+        The limit is `bound` times the norm of the parameters of the last job.
+        """
         parameters = {name for name, _ in self.worker.backbone.named_parameters()}
         before = self._before()
         moved = size = 0.0
@@ -160,7 +168,7 @@ class Session:
         return f"moves the model by {math.sqrt(moved / size):.3g} times its norm, the policy allows {bound:g}"
 
     def _before(self) -> Mapping[str, Tensor]:
-        """The model of the last job that was done, or the initial one."""
+        """Returns the model of the last finished job, before the first job the initial model."""
         try:
             return read_backbone(self.folder / LAST_JOB)
         except (OSError, BadPayload):

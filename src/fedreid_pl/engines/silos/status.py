@@ -1,4 +1,4 @@
-"""`status.json` in a federation's folder: what the coordinator knows of its silos. No port is opened for it."""
+"""Writes and reads `status.json` in a federation's folder: the state of every silo. It needs no network port."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ NAME, EVERY = "status.json", 1.0
 
 @dataclass
 class Traffic:
-    """What a silo was sent and has sent since the coordinator started, in bytes, and what it is doing."""
+    """Traffic and current state of a silo since the coordinator started.
+
+    Attributes:
+        down: bytes sent to the silo.
+        up: bytes received from the silo.
+        refused: number of invalid answers.
+        state: current state, for the operator.
+    """
 
     down: int = 0
     up: int = 0
@@ -29,10 +36,10 @@ class Traffic:
 
 
 class StatusFile:
-    """Writes the file, once a second at most.
+    """Writes the status file, at most once a second.
 
     Args:
-        folder: of the federation.
+        folder: folder of the federation.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +53,7 @@ class StatusFile:
         seen: Mapping[str, float],
         over: bool = False,
     ) -> None:
-        """Writes what is known now; `over` says that the coordinator ends."""
+        """Writes the current status; `over` marks the end of the coordinator's process."""
         if not over and time.monotonic() - self._written < EVERY:
             return
         self._written, now = time.monotonic(), time.time()
@@ -65,10 +72,10 @@ class StatusFile:
 
 
 def status_rows(folder: FederationFolder) -> tuple[str, list[list[str]]]:
-    """Returns a line about the coordinator and a row for every silo.
+    """Returns a line about the coordinator and a table row for every silo.
 
     Raises:
-        FedReIDError: if the file is damaged.
+        FedReIDError: if the status file is damaged.
     """
     file = folder.path / NAME
     try:

@@ -1,4 +1,4 @@
-"""The pictures that a silo has trained on in a session: none of them may become a test picture."""
+"""Records the pictures that a silo has trained on in a session, and rejects them as test pictures."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.storage import write_bytes
 
 TRAINED = "trained"
-"""File of a session: SHA-256 of every training picture so far, 32 bytes each."""
+"""Name of the file in a session's folder with the SHA-256 of every training picture so far, 32 bytes each."""
 MOST = 32 * 2**26
-"""Bytes of this file."""
+"""Largest size of this file in bytes."""
 
 
 def check_trained(file: Path, data: FederatedData, keys: Mapping[str, bytes], begun: bool) -> None:
-    """Refuses test pictures that were trained on, whatever they are called now, and notes the training pictures.
+    """Checks that no test picture was a training picture before, and records the current training pictures.
+
+    The check compares the pictures' bytes, so that a renamed picture is found too.
 
     Args:
-        file: `TRAINED` in the session's folder.
-        data: of the silo as it is now.
+        file: path of `TRAINED` in the session's folder.
+        data: current data of the silo.
         keys: SHA-256 of every picture by its path, see `data.overlap.byte_keys`.
-        begun: whether this session has trained; if not, the earlier note does not count.
+        begun: whether this session has trained already; otherwise an earlier record is ignored.
 
     Raises:
-        FedReIDError: with the number of pictures and one of them, or if the note cannot be read.
+        FedReIDError: if test pictures were training pictures (the message gives their number and one path), or if
+            the record cannot be read.
     """
     try:
         noted = read_bounded(file, MOST) if begun and file.exists() else b""
@@ -41,7 +44,7 @@ def check_trained(file: Path, data: FederatedData, keys: Mapping[str, bytes], be
     if found:
         raise FedReIDError(
             f"{len(found)} pictures that this run was trained on are test pictures now, such as {found[0]}; make them "
-            f"training pictures again. Where the split was drawn, lay {file.parent}/splits/NAME.csv into the dataset's "
+            f"training pictures again. If the split was drawn, copy {file.parent}/splits/NAME.csv into the dataset's "
             "folder as samples.csv and add the new pictures to it"
         )
     trained |= {keys[path] for client in data.clients.values() for path in client.train.files() if path in keys}

@@ -1,4 +1,4 @@
-"""Few large transfers at a time, so that the coordinator's memory does not grow with the number of silos."""
+"""Limits the number of simultaneous large transfers, so that memory does not grow with the number of silos."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from contextlib import contextmanager
 from fedreid_pl.engines.silos.payload import PIECE
 
 AT_ONCE = 4
-SLICE = 20.0  # seconds after which a transfer makes room for one that waits; it goes on later where it ended
+SLICE = 20.0  # seconds after which a transfer pauses if another one waits; it resumes later at the same byte
 
 
 class Turns:
-    """Lets `AT_ONCE` transfers pass at a time, and one of each silo.
+    """Allows `AT_ONCE` transfers at a time, and one transfer for each silo.
 
-    A slow transfer makes room for others after `SLICE`. One that does not move at all cannot notice that; it loses
-    its turn after twice as long. A silo that begins another transfer loses the turn of the one before, whose
-    connection may be dead.
+    A slow transfer gives up its turn after `SLICE` seconds if another transfer waits. A transfer that is stuck cannot
+    do so; it loses its turn after twice that time. If a silo starts a new transfer, its earlier transfer loses its
+    turn, because the earlier connection may be dead.
 
     Args:
-        at_once: how many.
-        seconds: after which a transfer is over if others wait.
+        at_once: largest number of simultaneous transfers.
+        seconds: seconds after which a transfer gives up its turn if others wait.
     """
 
     def __init__(self, at_once: int = AT_ONCE, seconds: float = SLICE) -> None:
         self._at_once, self._seconds = at_once, seconds
         self._changed, self._waiting = threading.Condition(), 0
-        self._turns: dict[str, float] = {}  # by silo when its turn began
+        self._turns: dict[str, float] = {}  # start of the current turn, by silo
 
     @contextmanager
     def turn(self, silo: str, size: int, alive: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
-        """Waits for a turn; yields a function that says whether the turn is over.
+        """Waits for a turn; yields a function that returns whether the turn is over.
 
         Args:
-            silo: whose transfer it is.
-            size: bytes of the transfer; a small one does not wait.
-            alive: whether the caller is still there; if not, the turn is over at once.
+            silo: name of the silo that the transfer belongs to.
+            size: bytes of the transfer; a transfer of at most one piece does not wait.
+            alive: returns whether the caller is still connected; otherwise the turn is over at once.
         """
         if size <= PIECE:
             yield lambda: False
@@ -58,7 +58,7 @@ class Turns:
         return lost or (self._waiting > 0 and time.monotonic() - begun > self._seconds)
 
     def _begin(self, silo: str, alive: Callable[[], bool]) -> float | None:
-        """Waits for a place; returns when the turn began, `None` if the caller is gone."""
+        """Waits for a turn; returns the time at which it starts, `None` if the caller has disconnected."""
         with self._changed:
             self._waiting += 1
             try:
@@ -79,7 +79,7 @@ class Turns:
 
 
 def until(pieces: Iterator[bytes], over: Callable[[], bool]) -> Iterator[bytes]:
-    """Yields pieces until the turn is over."""
+    """Yields the pieces of a transfer until `over` returns `True`."""
     while not over():
         try:
             yield next(pieces)

@@ -1,6 +1,5 @@
-"""Flower as a guest: the payloads of a federation travel through a SuperLink that somebody operates already.
+"""Transports the payloads of a federation through Flower, over an existing SuperLink.
 
 `transport.py` is the coordinator's end, inside a ServerApp. `client.py` is a silo's end, inside a ClientApp. Both use
-the documented API of Flower alone, in the one version that is tested (`version.py`). `fedreid_pl.flower_apps` makes
-both apps.
+only the documented API of Flower, in the one tested version (`version.py`). `fedreid_pl.flower_apps` makes both apps.
 """

@@ -1,4 +1,4 @@
-"""A silo's end of a federation whose payloads travel through Flower. Each call may be the only one of its process."""
+"""A silo's end of a federation over Flower. Flower may start a new process for each call."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.errors import FedReIDError, printable
 
 FOLDER, WORDS = "silo-folder", "silo-words"
-"""Keys of `--node-config`: the silo's folder, and what its operator says of its data and devices."""
-ROOM = 2**30  # bytes of the disk that a payload leaves free
+"""Keys of `--node-config`: the silo's folder, and the operator's settings of data and devices."""
+ROOM = 2**30  # bytes of the disk that stay free after a payload is received
 Node = Mapping[str, object]
 Say = Callable[[str], None]
 
 
 def answer_question(asked: Parcel, node: int, node_config: Node) -> Parcel:
-    """Returns who this node is, as the silo's key says.
+    """Returns the answer to the coordinator's question which silo this node is, signed with the silo's key.
 
     Args:
         asked: the coordinator's question.
         node: number of this node.
-        node_config: of the SuperNode.
+        node_config: node configuration of the SuperNode.
 
     Raises:
-        BadPayload: for a question that is not from the silo's coordinator, or is for another node.
-        FedReIDError: if no silo's folder is named.
+        BadPayload: if the question is not from the silo's coordinator, or is for another node.
+        FedReIDError: if `node_config` names no silo folder.
     """
     return introduce(asked, silo_folder(node_config), node)
 
 
 def answer_payload(sent: Parcel, node_config: Node, say: Say) -> Parcel:
-    """Returns the silo's answer to a payload; what a silo keeps is in its own folder, never in Flower's state.
+    """Returns the silo's answer to a payload. The silo saves its state in its own folder, never in Flower's state.
 
     Args:
         sent: the payload.
-        node_config: of the SuperNode.
+        node_config: node configuration of the SuperNode.
         say: prints a line for the operator.
 
     Raises:
-        BadPayload: for what is no payload.
-        FedReIDError: for a mistake of the operator, and if another process runs this silo.
+        BadPayload: if the parcel holds no valid payload.
+        FedReIDError: if `node_config` is invalid, or another process runs this silo.
     """
     from fedreid_pl.engines.silos.service import SiloService  # Lightning takes seconds: not for a question
     from fedreid_pl.engines.silos.shared import own_config
@@ -60,7 +60,7 @@ def answer_payload(sent: Parcel, node_config: Node, say: Say) -> Parcel:
         answer = service.answer(payload)
         return Parcel({"failed": "Ignored"}) if answer is None else pack(answer, answers=payload.envelope.digest)
     finally:
-        payload.path.unlink(missing_ok=True)  # a job that was done is in the session's folder by now
+        payload.path.unlink(missing_ok=True)  # the payload of a finished job has moved to the session's folder
         del lock
 
 
@@ -68,7 +68,7 @@ def silo_folder(node_config: Node) -> SiloFolder:
     """Returns the silo's folder that `--node-config` names.
 
     Raises:
-        FedReIDError: if it names none.
+        FedReIDError: if `--node-config` names no silo folder.
     """
     if not node_config.get(FOLDER):
         raise FedReIDError(f'--node-config: has no {FOLDER}; add {FOLDER}="/path/of/the/silo"')
@@ -76,9 +76,9 @@ def silo_folder(node_config: Node) -> SiloFolder:
 
 
 def guarded(work: Callable[[], Parcel], say: Say) -> Parcel:
-    """Returns what `work` returns, or a parcel with the kind of its error.
+    """Returns the result of `work`, or a parcel with the type of its error.
 
-    The words of an error are printed here and never leave this silo: Flower would send them to the server.
+    The error's message is printed at this silo and never leaves it: Flower would send it to the server.
     """
     try:
         return work()

@@ -1,8 +1,8 @@
-"""Which node of Flower is which silo: the coordinator asks, and the silo's key answers.
+"""Finds out which node of Flower is which silo: the coordinator asks each node, and the silo signs its answer.
 
-A node's number says nothing: Flower draws it anew when a SuperNode starts. The question holds a number drawn for
-this node, and is signed by the coordinator. The answer is signed by the silo. Neither can be used for another node or
-another time.
+The number of a node does not identify a silo: Flower draws a new number whenever a SuperNode starts. The coordinator
+signs the question, which holds a random number for this node. The silo signs the answer. Neither message is valid for
+another node or at another time.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from fedreid_pl.engines.silos.keys import verified
 from fedreid_pl.engines.silos.payload import BadPayload, canonical
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
 
-DOMAIN = b"fedreid_pl introduction 1\0"  # a signature of something else is none of an introduction
+DOMAIN = b"fedreid_pl introduction 1\0"  # part of the signed bytes: other signatures are invalid
 
 
 def question(federation: FederationFolder, node: int) -> Parcel:
-    """Returns what the coordinator asks a node."""
+    """Returns the coordinator's signed question to a node."""
     nonce = secrets.token_hex(16)
     signature = federation.key.sign(_content(COORDINATOR, federation.number, node, nonce))
     return Parcel({"federation": federation.number, "nonce": nonce, "signature": signature})
 
 
 def introduce(asked: Parcel, silo: SiloFolder, node: int) -> Parcel:
-    """Returns a silo's answer.
+    """Returns a silo's signed answer to the coordinator's question.
 
     Args:
         asked: the question.
         silo: folder of the silo.
-        node: that the silo's app runs on.
+        node: number of the node that the silo's app runs on.
 
     Raises:
-        BadPayload: for a question that is not from the silo's coordinator, or is for another node.
+        BadPayload: if the question is not from the silo's coordinator, or is for another node.
     """
     invitation, nonce = silo.invitation, str(asked.note.get("nonce", ""))
     content = _content(COORDINATOR, invitation.federation, node, nonce)
@@ -48,13 +48,13 @@ def introduce(asked: Parcel, silo: SiloFolder, node: int) -> Parcel:
 
 
 def introduced(answer: Parcel, asked: Parcel, members: Mapping[str, Member], node: int) -> str | None:
-    """Returns the silo that a node is, `None` for a node that is no member.
+    """Returns the name of the silo behind a node, `None` if the answer is not signed by a member.
 
     Args:
-        answer: of the node.
-        asked: the question to it.
-        members: of the federation.
-        node: its number.
+        answer: the node's answer.
+        asked: the question to the node.
+        members: members of the federation by name.
+        node: number of the node.
     """
     name = str(answer.note.get("silo", ""))
     if name not in members:

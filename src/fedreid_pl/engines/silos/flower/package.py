@@ -1,4 +1,4 @@
-"""The app that `flwr run` sends to a SuperLink: three small files that point at this program."""
+"""Writes the app that `flwr run` sends to a SuperLink: small files that import this program."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ clientapp = "fedreid_app.client:app"
 
 [tool.flwr.app.config]
 federation = ""   # the coordinator's folder, where the ServerApp runs
-output-dir = ""   # of the run, where the ServerApp runs; a run that was stopped goes on from there
+output-dir = ""   # of the run, where the ServerApp runs; a stopped run resumes from this folder
 words = "exp=fedpav_rw min_clients=2"  # as for fedreid-pl train
 """
 MODULE = """\
@@ -41,10 +41,10 @@ app = make_{side}_app()
 
 
 def write_package(folder: Path) -> None:
-    """Writes the app into a new folder, or into one that holds nothing else than an earlier one.
+    """Writes the app into a new folder, or into a folder that holds only an earlier version of the app.
 
     Raises:
-        FedReIDError: if the folder holds something else, or cannot be written.
+        FedReIDError: if the folder holds other files, or cannot be written.
     """
     files = {"pyproject.toml": PROJECT, "fedreid_app/__init__.py": '"""An experiment of fedreid_pl on Flower."""\n'}
     files |= {f"fedreid_app/{side}.py": MODULE.format(side=side) for side in ("server", "client")}

@@ -1,4 +1,4 @@
-"""A payload as Flower carries it: a note of plain values and the bytes of the file in chunks."""
+"""Converts payloads to parcels for Flower and back: a note of plain values, and the file's bytes in chunks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from fedreid_pl.engines.silos.payload import BadPayload, Envelope, Payload
 
 CHUNK = 5 * 2**20
-"""Bytes of a chunk, all but the last. Flower stores an array of this size as one object."""
+"""Size of each chunk except the last, in bytes. Flower stores an array of this size as one object."""
 MOST_CHUNKS = 2**16
 Note = Mapping[str, str | int]
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What one message of Flower holds.
+    """The content of one Flower message.
 
     Args:
-        note: plain values; of a payload `digest`, `size` and `signature`.
-        chunks: by name `00000`, `00001`, ... the bytes of the file.
+        note: plain values; for a payload its `digest`, `size` and `signature`.
+        chunks: bytes of the file in chunks, with the names `00000`, `00001`, ...
     """
 
     note: Note
@@ -29,14 +29,14 @@ class Parcel:
 
 
 def pack(payload: Payload, **more: str | int) -> Parcel:
-    """Reads a payload's file into a parcel.
+    """Returns a parcel with the content of a payload's file.
 
     Args:
         payload: file and envelope.
         more: further plain values for the note.
 
     Raises:
-        BadPayload: if the file is not as long as its envelope says.
+        BadPayload: if the length of the file differs from the size in its envelope.
     """
     size, chunks = payload.envelope.size, {}
     with open(payload.path, "rb", buffering=0) as file:
@@ -48,14 +48,14 @@ def pack(payload: Payload, **more: str | int) -> Parcel:
 
 
 def envelope_in(parcel: Parcel, most: int) -> Envelope:
-    """Returns the envelope of the payload in a parcel, whose chunks are those of a file of this size.
+    """Returns the envelope of the payload in a parcel, after a check of the number and the sizes of its chunks.
 
     Args:
-        parcel: from another party.
-        most: bytes that the payload may have.
+        parcel: parcel from another party.
+        most: largest size of the payload in bytes.
 
     Raises:
-        BadPayload: for anything else: too long, a chunk too many or too few, or one of another length.
+        BadPayload: if the payload is too long, or the number or the length of the chunks is wrong.
     """
     note = parcel.note
     envelope = Envelope(note.get("digest", ""), note.get("size", 0), note.get("signature", ""))  # type: ignore[arg-type]
@@ -75,16 +75,16 @@ def unpack(parcel: Parcel, path: Path, most: int) -> Payload:
     """Writes the payload in a parcel to a file.
 
     Args:
-        parcel: from another party.
-        path: the file; one that is there is replaced.
-        most: bytes that the payload may have.
+        parcel: parcel from another party.
+        path: path of the file; an existing file is replaced.
+        most: largest size of the payload in bytes.
 
     Raises:
-        BadPayload: as `envelope_in`, or if the bytes are not those of the digest; no file is left.
+        BadPayload: as `envelope_in`, or if the digest of the bytes is wrong; the file is deleted.
     """
     envelope = envelope_in(parcel, most)
     digest = hashlib.sha256()
-    path.unlink(missing_ok=True)  # whoever still maps the old file keeps it
+    path.unlink(missing_ok=True)  # a process that still maps the old file keeps its content
     with open(path, "wb", buffering=0) as file:
         for index in range(_count(envelope.size)):
             chunk = parcel.chunks[_name(index)]

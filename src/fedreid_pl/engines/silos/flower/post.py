@@ -1,4 +1,4 @@
-"""Flower's messages as parcels: the only file that makes and reads what Flower sends."""
+"""Converts Flower's messages to parcels and back; no other module builds or reads Flower's messages."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from fedreid_pl.engines.silos.payload import BadPayload
 INTRODUCE, PAYLOAD = "introduce", "payload"
 """Actions of the ClientApp."""
 NOTE, FILE = "note", "file"
-"""Records of a message."""
+"""Names of the two records in a message."""
 KIND = "bytes"
-"""How the bytes of an array are written: as they are. Flower's own way would copy them once more."""
+"""Encoding of the arrays: raw bytes. Flower's own encoding would copy the bytes once more."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back for a message.
+    """The reply to a message.
 
     Args:
-        parcel: `None` if Flower brought an error in its place.
-        error: a word for it.
+        parcel: content of the reply; `None` if Flower returned an error instead.
+        error: short description of the error.
     """
 
     parcel: Parcel | None
@@ -31,7 +31,7 @@ class Reply:
 
 
 class Post(Protocol):
-    """What the transport needs of Flower's `Grid`."""
+    """The part of Flower's `Grid` that the transport uses."""
 
     def nodes(self) -> Collection[int]:
         """Returns the numbers of the nodes that are online."""
@@ -47,10 +47,10 @@ class Post(Protocol):
 
 
 class GridPost:
-    """The `Grid` that a ServerApp is given.
+    """Sends and receives parcels through the `Grid` of a ServerApp.
 
     Args:
-        grid: `flwr.serverapp.Grid`.
+        grid: a `flwr.serverapp.Grid`.
     """
 
     def __init__(self, grid: Any) -> None:
@@ -83,7 +83,7 @@ class GridPost:
 
 
 def record_of(parcel: Parcel) -> Any:
-    """Returns the content of a message: each chunk is one array of `uint8`."""
+    """Returns the content of a Flower message for a parcel; each chunk becomes one `uint8` array."""
     from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
     arrays = {name: Array("uint8", (len(chunk),), KIND, bytes(chunk)) for name, chunk in parcel.chunks.items()}
@@ -91,10 +91,10 @@ def record_of(parcel: Parcel) -> Any:
 
 
 def parcel_of(content: Any) -> Parcel:
-    """Reads the content of a message.
+    """Returns the parcel in the content of a Flower message.
 
     Raises:
-        BadPayload: for what no program of ours sends.
+        BadPayload: if fedreid_pl did not build this content.
     """
     notes, files = content.config_records, content.array_records
     if set(notes) != {NOTE} or set(files) != {FILE} or len(files[FILE]) > MOST_CHUNKS:

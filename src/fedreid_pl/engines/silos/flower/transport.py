@@ -1,4 +1,4 @@
-"""The coordinator's end of a federation whose payloads travel through Flower."""
+"""The coordinator's end of a federation over Flower."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from fedreid_pl.engines.silos.keys import verified
 from fedreid_pl.engines.silos.payload import DOMAIN, BadPayload, Payload
 from fedreid_pl.errors import printable
 
-PAUSE = 0.25  # seconds between two questions for replies
-LOOK = 3.0  # seconds between two looks at which nodes are online
-AGAIN = 30.0  # seconds after which a payload without a valid answer is sent once more
+PAUSE = 0.25  # seconds between two requests for replies
+LOOK = 3.0  # seconds between two checks of the nodes that are online
+AGAIN = 30.0  # seconds after which a payload without a valid answer is sent again
 
 
 @dataclass
 class Ready:
-    """A payload that lies ready for a silo.
+    """A payload that waits for a silo's answer.
 
     Args:
         payload: file and envelope.
-        most: bytes that the answer may have.
-        node, message: where it was sent and under which number, `None` until then.
-        not_before: when it may be sent.
+        most: largest size of the answer in bytes.
+        node: number of the node that the payload was sent to, `None` before it is sent.
+        message: number of the sent message, `None` before it is sent.
+        not_before: earliest time to send the payload.
         said: whether a failure was printed.
     """
 
@@ -42,19 +43,19 @@ class Ready:
 
 
 class FlowerTransport:
-    """Sends payloads to the nodes on which silos have introduced themselves, and takes their answers.
+    """Sends payloads to the nodes of the silos and receives the answers.
 
-    An answer counts if the silo's key signed it, whatever node it came from. Any other answer is dropped and the
-    payload is sent again: a silo that has done a job answers with the same bytes. Answers are taken one by one, so that
-    one of them is in memory at a time.
+    An answer is valid if the silo's key signed it, no matter which node sent it. The transport drops any other answer
+    and sends the payload again; a silo that has finished the job answers with the same bytes. The transport receives
+    one answer at a time, so that only one answer is in memory.
 
     Args:
-        federation: who takes part, and the key that signs.
-        post: Flower's messages.
-        folder: where answers are written.
+        federation: folder of the federation, with its silos and the key that signs payloads.
+        post: sends and receives Flower's messages.
+        folder: folder of the received answers.
         say: prints a line.
-        clock: seconds that grow.
-        sleep: waits for some seconds.
+        clock: returns a monotonic time in seconds.
+        sleep: waits for the given seconds.
     """
 
     def __init__(
@@ -71,22 +72,22 @@ class FlowerTransport:
         self._ready: dict[str, Ready] = {}
         self._asked: dict[int, tuple[str | None, Parcel]] = {}
         self._node_of: dict[str, int] = {}
-        self._strangers: dict[int, float] = {}  # nodes that are no silo, and when they are asked again
+        self._strangers: dict[int, float] = {}  # nodes that are not a silo, and the time of the next question
         self._seen: dict[str, float] = {}
         self._arrived: deque[tuple[str, Payload]] = deque()
         self._looked, self._number = float("-inf"), 0
         folder.mkdir(parents=True, exist_ok=True)
 
     def post(self, silo: str, payload: Payload, most: int) -> None:
-        """Lays a payload ready for a silo."""
+        """Offers a payload to a silo."""
         self._ready[silo] = Ready(payload, most)
 
     def withdraw(self, silo: str) -> None:
-        """Takes back what lies ready. Flower cannot take back a message: the silo may do the job in vain."""
+        """Withdraws the payload of a silo. Flower cannot cancel a sent message: the silo may do the job in vain."""
         self._ready.pop(silo, None)
 
     def next(self, timeout: float) -> tuple[str, Payload] | None:
-        """Returns a silo's name and what it sent, `None` after `timeout` seconds."""
+        """Returns a silo's name and its answer, `None` after `timeout` seconds."""
         end = self._clock() + timeout
         while True:
             if self._clock() - self._looked >= LOOK:
@@ -101,7 +102,7 @@ class FlowerTransport:
             self._sleep(min(PAUSE, left))
 
     def seen(self) -> Mapping[str, float]:
-        """Returns by silo the seconds since its node was online."""
+        """Returns the seconds since each silo's node was last online, by name of the silo."""
         now = self._clock()
         return {silo: now - at for silo, at in self._seen.items()}
 
@@ -111,7 +112,7 @@ class FlowerTransport:
     # which node is which silo
 
     def _look(self) -> None:
-        """Asks nodes that are new who they are, and forgets those that are gone."""
+        """Asks new nodes which silo they are, and forgets nodes that are offline."""
         self._looked = now = self._clock()
         online = set(self.post_office.nodes())
         for silo, node in list(self._node_of.items()):
@@ -120,7 +121,7 @@ class FlowerTransport:
             else:
                 del self._node_of[silo]
         for ready in self._ready.values():
-            if ready.node not in online:  # the message is lost, or will be answered to nobody
+            if ready.node not in online:  # the message is lost, or no one will read its reply
                 ready.node = ready.message = None
         self._asked = {node: asked for node, asked in self._asked.items() if node in online}
         self._strangers = {node: until for node, until in self._strangers.items() if node in online and until > now}
@@ -130,7 +131,7 @@ class FlowerTransport:
             self._asked[node] = (self.post_office.send(node, INTRODUCE, asked), asked)
 
     def _hear(self) -> None:
-        """Takes the answers of nodes that were asked who they are."""
+        """Receives the answers of nodes to the question which silo they are."""
         for node, (message, asked) in list(self._asked.items()):
             reply = self.post_office.take(message) if message is not None else None
             if message is not None and reply is None:
@@ -146,7 +147,7 @@ class FlowerTransport:
                 self.say(f"silo {silo} is node {node} of Flower")
             self._node_of[silo], self._seen[silo] = node, self._clock()
             ready = self._ready.get(silo)
-            if ready is not None and ready.node != node:  # the silo's process is another one now
+            if ready is not None and ready.node != node:  # the silo now runs on another node
                 ready.node = ready.message = None
 
     # payloads and answers
@@ -194,7 +195,7 @@ class FlowerTransport:
 
 
 def _reason(reply: object) -> str:
-    """Why there is no valid reply, in words from elsewhere that are safe to print."""
+    """Returns the reason why there is no valid reply, made safe to print."""
     parcel = getattr(reply, "parcel", None)
     if parcel is None:
         return printable(getattr(reply, "error", "") or "Flower does not take the message")

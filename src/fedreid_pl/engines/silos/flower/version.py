@@ -1,4 +1,4 @@
-"""The version of Flower that is tested; every other one is refused."""
+"""Checks the version of Flower: only the tested version is allowed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from fedreid_pl.errors import FedReIDError, printable
 
 FLOWER = "1.42.0"
-"""The same version as in the extra `flower`. Later versions change how their parts talk to each other."""
+"""The tested version, the same as in the extra `flower`. Later versions change the protocol between Flower's parts."""
 
 
 def check_flower() -> None:
-    """Checks that Flower is installed in the version that is tested.
+    """Checks that the tested version of Flower is installed.
 
     Raises:
-        FedReIDError: with the command that installs it.
+        FedReIDError: if Flower is missing or has another version; the message gives the command that installs it.
     """
     try:
         found = version("flwr")
