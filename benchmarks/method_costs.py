@@ -137,6 +137,8 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def page(rows: Sequence[Mapping[str, str]], command: str) -> str:
     """docs/method_costs.md."""
+    base = [float(row["ms_a_step"]) for row in rows if row["method"] == BASELINE]
+    spread = max(base) / min(base)
     return f"""# What a method's training step costs
 
 <!-- written by `{command} --page` -->
@@ -152,7 +154,7 @@ third.
 {table(rows)}
 
 A method's time is the least of its runs: other work on the machine only adds to it, as the most in brackets shows.
-Times are processor time and hold all of a client's turn: its steps, and what the method computes before and after them.
+FedPav's own runs differ by a factor of up to {spread:.2f}: a smaller ratio of a method with one run says nothing. Times are processor time and hold all of a client's turn: its steps, and what the method computes before and after them.
 Memory is the peak of the whole process, of which the program without a network takes most.
 """
 
