@@ -154,7 +154,8 @@ third.
 {table(rows)}
 
 A method's time is the least of its runs: other work on the machine only adds to it, as the most in brackets shows.
-FedPav's own runs differ by a factor of up to {spread:.2f}: a smaller ratio of a method with one run says nothing. Times are processor time and hold all of a client's turn: its steps, and what the method computes before and after them.
+FedPav's own runs differ by a factor of up to {spread:.2f}: a smaller ratio of a method with one run says nothing.
+Times are processor time and hold all of a client's turn: its steps, and what the method computes before and after them.
 Memory is the peak of the whole process, of which the program without a network takes most.
 """
 
