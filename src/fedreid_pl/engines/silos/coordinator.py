@@ -1,4 +1,4 @@
-"""The engine at the coordinator: jobs go out as payloads, answers come back in any order."""
+"""The engine at the coordinator: sends jobs to silos as payloads and receives the answers in any order."""
 
 from __future__ import annotations
 
@@ -18,36 +18,35 @@ from fedreid_pl.federation.engine import Member
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, Plain, State
 
 MOST_SMALL = 16 * 2**20
-"""Bytes of an answer without tensors."""
-PATIENCE = 1.0  # seconds between two looks at the clock while silos work
-SILENCE = 30.0  # seconds without a sign of a silo before the coordinator says so
-AGAIN = 60.0  # seconds after which a silo that refused an experiment is sent it once more
+"""Largest size of an answer without tensors, in bytes."""
+PATIENCE = 1.0  # seconds between two checks of the deadline while silos work
+SILENCE = 30.0  # seconds without contact after which the coordinator prints that a silo is silent
+AGAIN = 60.0  # seconds after which the coordinator sends an experiment again to a silo that refused it
 REJOINS = ("NotJoined", "DataChanged")
-"""Failures of a silo that has to be sent the experiment again."""
+"""Failures after which the coordinator sends the silo the experiment again."""
 Outcome = ClientUpdate | ClientFailure
 
 
 class SilosEngine(Exchange):
-    """Sends jobs to silos and takes their answers.
+    """Sends jobs to silos and receives their answers.
 
-    A silo that does not answer within `deadline` seconds is left out of the round and may come back in a later one.
-
-    Silos come and go while a run goes on. One that is added to the federation, or that no longer has the experiment, is
-    sent the experiment and takes part from the first round that begins after it has joined. One that leaves or is
-    revoked is not asked any more.
+    If a silo does not answer within `deadline` seconds, the round ends without it; the silo may take part in a later
+    round. Silos can join and leave during a run. The coordinator sends the experiment to a silo that is new in the
+    federation, or that no longer has the experiment. The silo takes part from the first round that begins after it has
+    joined. The coordinator sends no more jobs to a silo that has left or is revoked.
 
     Args:
-        federation: who takes part, and the key that signs.
-        transport: brings bytes to silos and back.
-        session: of the jobs.
-        text: the configuration that silos are told.
-        folder: where payloads lie until they are fetched.
-        announce: called with every job before it goes out.
-        deadline: seconds; `None`: any.
+        federation: folder of the federation, with its silos and the key that signs payloads.
+        transport: transfers bytes to silos and back.
+        session: session of the jobs.
+        text: configuration that the silos receive.
+        folder: folder of the payloads that wait for a silo.
+        announce: called with every job before it is sent.
+        deadline: seconds that a silo has for an answer; `None` disables the limit.
         say: prints a line.
 
     Attributes:
-        synthetic: whether the run is called synthetic; silos with photographs are then refused.
+        synthetic: whether all data of the run are synthetic so far; if so, a silo with photographs cannot join.
     """
 
     def __init__(
@@ -78,13 +77,13 @@ class SilosEngine(Exchange):
         """Sends the experiment with its initial weights to every silo and waits until they have joined.
 
         Args:
-            initial: the weights that the run begins with.
+            initial: initial weights of the run.
             launch: number of this start of the coordinator.
-            least: how many silos are enough when the deadline is over; the others may join later. `None`: all.
-            absent: silos that are not waited for, as they had left the run before.
+            least: number of silos that suffices after the deadline; the others may join later. `None` requires all.
+            absent: silos that left the run earlier; the coordinator does not wait for them.
 
         Returns:
-            What they told, in the order of the federation.
+            The registrations by silo, in the order of the federation.
 
         Raises:
             FedReIDError: if a silo refuses, or too few answer within the deadline.
@@ -113,7 +112,7 @@ class SilosEngine(Exchange):
         return self._in_order()
 
     def members(self) -> dict[str, Member]:
-        """Returns the clients of the round that begins; silos that are new or have left are sent the experiment."""
+        """Returns the clients of the next round; sends the experiment to silos that have not joined."""
         self._look_at_members()
         for silo in self.silos:
             due = time.monotonic() >= self._not_before.get(silo, 0.0)
@@ -127,17 +126,17 @@ class SilosEngine(Exchange):
         return {silo: self._joined[silo] for silo in self.silos if silo in self._joined}
 
     def _invite(self, silo: str) -> None:
-        """Lays the experiment ready: within one start of the coordinator the same bytes, which are no replay."""
+        """Offers the experiment to a silo; repeats the same bytes within one start of the coordinator."""
         if silo not in self._experiments:
             values: dict[str, Plain] = {"config": self.text, "silos": len(self.silos), "launch": self._launch}
             self._experiments[silo] = self._header("experiment", silo, values=values)
         self._post(silo, self._experiments[silo], self._initial, {}, MOST_SMALL)
 
     def _look_at_members(self) -> None:
-        """Reads who may take part, which an operator may have changed."""
+        """Reads the list of members again, which an operator may have changed."""
         try:
             self.federation.reload()
-        except FedReIDError as error:  # the list of before holds
+        except FedReIDError as error:  # the earlier list stays valid
             self.say(f"warning: {error}")
             return
         self.silos = self.federation.members
@@ -150,14 +149,14 @@ class SilosEngine(Exchange):
             self.traffic.setdefault(silo, Traffic())
 
     def _take(self, timeout: float, strict: bool = False) -> bool:
-        """Takes an answer to an experiment; answers to anything else are dropped.
+        """Receives an answer to an experiment; drops answers to other payloads.
 
         Args:
-            timeout: seconds to wait for it.
-            strict: a silo that refuses, or answers with what is none, ends the run.
+            timeout: longest wait in seconds.
+            strict: whether a refusal or an invalid answer ends the run.
 
         Returns:
-            Whether something came.
+            Whether an answer arrived.
         """
         if (arrived := self.transport.next(timeout)) is None:
             return False
@@ -166,7 +165,7 @@ class SilosEngine(Exchange):
 
     def _took_experiment(self, silo: str, payload: Payload, strict: bool = False) -> None:
         waiting, opened = self._taken(silo, payload)
-        if waiting is None or waiting.job is not None:  # of a pass that was broken off
+        if waiting is None or waiting.job is not None:  # the answer belongs to a pass that was stopped
             return
         try:
             if opened is None:
@@ -190,20 +189,20 @@ class SilosEngine(Exchange):
     # an engine's protocol
 
     def fit(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
-        """Trains at the silos."""
+        """Yields the outcome of each training job as the silos answer."""
         return self._run(jobs)
 
     def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
-        """Evaluates at the silos."""
+        """Yields the outcome of each evaluation job as the silos answer."""
         return self._run(jobs)
 
     def _run(self, jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
         for name in [name for name, waiting in self._waiting.items() if waiting.job is not None]:
-            self._finished(name)  # of a pass that was broken off
+            self._finished(name)  # this job belongs to a pass that was stopped
         silos, gone = {found.client: silo for silo, found in self._joined.items()}, []
         for job in jobs:
             self.announce(job)
-            if job.client not in silos:  # it has left within the round
+            if job.client not in silos:  # the silo has left during the round
                 gone.append(job)
                 continue
             header = self._header(job.kind, silos[job.client], job.round, job.attempt, job.config)
@@ -229,11 +228,11 @@ class SilosEngine(Exchange):
         return outcome
 
     def _most(self, job: ClientJob) -> int:
-        """Bytes that the answer to a job may have: algorithms send up to some copies of what they get."""
+        """Returns the largest size of the answer to a job in bytes: algorithms send up to some copies of the model."""
         return 4 * job.nbytes + 8 * MOST_SMALL
 
     def _answers(self) -> Iterator[tuple[str, Waiting, Opened | None]]:
-        """The answers to all jobs that are out, as they come; `None` for one that is none or is too late."""
+        """Yields silo, sent job and opened answer as answers arrive; the answer is `None` if it is invalid or late."""
         while any(waiting.job is not None for waiting in self._waiting.values()):
             self._note_status()
             arrived = self.transport.next(PATIENCE)
@@ -252,7 +251,7 @@ class SilosEngine(Exchange):
                 yield self._finished(silo), waiting, None
 
     def _late(self) -> list[str]:
-        """Silos whose time is up, or that were revoked; says once which are silent."""
+        """Returns silos that are over the deadline or revoked; prints once for each silent silo that it is silent."""
         now, seen = time.monotonic(), self.transport.seen()
         jobs = {silo: waiting for silo, waiting in self._waiting.items() if waiting.job is not None}
         for silo, waiting in jobs.items():
@@ -265,7 +264,7 @@ class SilosEngine(Exchange):
 
 
 def _outcome(job: ClientJob, opened: Opened) -> Outcome:
-    """What the server gets of a silo's answer; the update is held against the job there."""
+    """Returns a silo's answer as an update or a failure; the server compares the update with the job."""
     header, values = opened.header, opened.header.values
     if header.kind == "failure":
         reason = printable(str(values.get("reason", "")), 60)

@@ -1,4 +1,4 @@
-"""A silo's end of gRPC: it calls, and nothing at a silo listens."""
+"""A silo's end of the gRPC transport: the silo calls the coordinator and opens no port."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from fedreid_pl.engines.silos.mailbox import read_pieces
 from fedreid_pl.engines.silos.payload import PIECE, BadPayload, Envelope, Payload
 from fedreid_pl.errors import FedReIDError, printable
 
-PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two tries
+PAUSE, LONGEST_PAUSE = 0.2, 5.0  # shortest and longest pause between two attempts, in seconds
 BEAT = 10.0  # seconds between two signs of life while the silo works
-ROOM = 2**30  # bytes of the disk that a payload leaves free
+ROOM = 2**30  # bytes of the disk that stay free after a payload is received
 
 
 class GrpcLink:
-    """Calls the coordinator until it answers; a transfer that breaks off goes on where it ended.
+    """Calls the coordinator until it answers. An interrupted transfer resumes at the last received byte.
 
     Args:
-        address: `https://HOST:PORT`.
-        credentials: of this silo.
-        folder: where payloads are written.
+        address: `https://HOST:PORT` of the coordinator.
+        credentials: credentials of this silo.
+        folder: folder of the received payloads.
         say: prints a line.
 
     Raises:
-        FedReIDError: for an address that is none.
+        FedReIDError: if the address has another form.
     """
 
     def __init__(self, address: str, credentials: Credentials, folder: Path, say: Callable[[str], None]) -> None:
@@ -61,7 +61,7 @@ class GrpcLink:
         self._push = self._channel.stream_unary(f"/{SERVICE}/{PUSH}")
 
     def fetch(self, have: str = "") -> Payload | None:
-        """Returns the payload that lies ready, `None` if there is none for a while or the call failed.
+        """Returns the payload that waits for this silo, `None` if no payload arrives in time or the call fails.
 
         Raises:
             FedReIDError: if the coordinator does not know this silo's key.
@@ -69,7 +69,7 @@ class GrpcLink:
         try:
             return self._fetched(have)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:  # what is here of a payload is no part of it
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:  # the part on disk does not belong to this payload
                 for part in self.folder.glob("*.part"):
                     part.unlink(missing_ok=True)
             self._failed(error)
@@ -79,7 +79,7 @@ class GrpcLink:
         return None
 
     def push(self, payload: Payload, answers: str) -> bool:
-        """Sends an answer until it has arrived; returns `False` if the coordinator does not want it.
+        """Sends an answer until the coordinator has all of it; returns `False` if the coordinator refuses it.
 
         Args:
             payload: the answer.
@@ -93,7 +93,7 @@ class GrpcLink:
             try:
                 if not known:
                     held, known = self._held(payload, answers), True
-                    if held <= offset:  # nothing arrived: a coordinator that says so again and again is not rushed
+                    if held <= offset:  # no byte arrived: wait before the next attempt
                         time.sleep(pause)
                         pause = min(2 * pause, LONGEST_PAUSE)
                     offset = held
@@ -117,13 +117,13 @@ class GrpcLink:
                 return False
 
     def beat(self) -> None:
-        """Gives a sign of life; failures do not matter."""
+        """Sends a sign of life to the coordinator; ignores errors of the call."""
         with suppress(grpc.RpcError):
             for _ in self._fetch(note(wait=False), timeout=BEAT):
                 pass
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._channel.close()
 
     def _fetched(self, have: str) -> Payload | None:
@@ -167,7 +167,7 @@ class GrpcLink:
                 digest.update(piece)
                 file.write(piece)
         if written < envelope.size:
-            return None  # it goes on with the next call
+            return None  # the next call resumes the transfer
         if written > envelope.size or digest.hexdigest() != envelope.digest:
             part.unlink()
             raise BadPayload("is not what it announced")
@@ -176,7 +176,7 @@ class GrpcLink:
         return Payload(whole, envelope, hashed=True)
 
     def _held(self, payload: Payload, answers: str) -> int:
-        """How many bytes of an answer the coordinator has."""
+        """Returns the number of bytes of an answer that the coordinator has."""
         asked = note(**vars(payload.envelope), answers=answers, offset=-1)
         held = read_note(self._push(iter([asked]), timeout=60.0)).get("held")
         return held if type(held) is int and 0 <= held <= payload.envelope.size else 0
@@ -200,10 +200,10 @@ class GrpcLink:
 
 
 class Beating:
-    """Gives signs of life from a thread while the silo works, as a context manager.
+    """Sends signs of life from a thread while the silo works, as a context manager.
 
     Args:
-        link: to the coordinator.
+        link: link to the coordinator.
     """
 
     def __init__(self, link: GrpcLink) -> None:
@@ -222,10 +222,10 @@ class Beating:
 
 
 def probe(address: str, credentials: Credentials) -> float:
-    """Calls the coordinator once; returns the seconds that its clock is ahead of this machine's.
+    """Calls the coordinator once; returns the seconds that its clock is ahead of this machine's clock.
 
     Raises:
-        FedReIDError: saying why there is no answer.
+        FedReIDError: if the coordinator does not answer; the message gives the reason.
     """
     channel = grpc.secure_channel(
         target_of(address),
@@ -251,7 +251,7 @@ def target_of(address: str) -> str:
     """Returns host and port of `https://HOST:PORT`.
 
     Raises:
-        FedReIDError: for an address of another form.
+        FedReIDError: if the address has another form.
 
     >>> target_of("https://fl.example.org:8443"), target_of("https://fl.example.org")
     ('fl.example.org:8443', 'fl.example.org:443')

@@ -1,4 +1,4 @@
-"""The coordinator's end of gRPC: one port, mutual TLS, two calls."""
+"""The coordinator's end of the gRPC transport: one port, mutual TLS, two calls."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ from fedreid_pl.engines.silos.payload import BadPayload
 from fedreid_pl.engines.silos.turns import Turns, until
 from fedreid_pl.errors import FedReIDError
 
-CALLS = 4  # of one silo at a time
-MORE_SILOS = 16  # may join a run that has begun, beside those that are there
+CALLS = 4  # largest number of simultaneous calls of one silo
+MORE_SILOS = 16  # number of further silos that can join after the start
 
 
 class GrpcServer(Mailbox):
     """A mailbox that silos reach over gRPC.
 
-    A caller is the silo whose key its certificate holds; no name in a message or a certificate counts. The list of
-    members is read again when its file changes, so that a revoked silo is kept out, and a new one let in, at once.
+    The public key in a caller's certificate identifies the silo; names in messages or certificates are ignored. The
+    server reads the list of members again when its file changes, so that it rejects a revoked silo and accepts a new
+    silo without a restart.
 
     Args:
-        federation: who may call, and the certificates.
-        folder: where uploads are written.
+        federation: folder of the federation, with its members and certificates.
+        folder: folder of the uploads.
 
     Raises:
-        FedReIDError: if the port cannot be listened on.
+        FedReIDError: if the server cannot listen on the port.
     """
 
     def __init__(self, federation: FederationFolder, folder: Path) -> None:
@@ -64,7 +65,7 @@ class GrpcServer(Mailbox):
             maximum_concurrent_rpcs=threads,
         )
         handlers = {
-            # for a stream of requests: a caller is known, and its calls are counted, before the first one is here
+            # as a stream of requests: the server identifies the caller and counts its calls before it reads a request
             FETCH: grpc.stream_stream_rpc_method_handler(self._fetch),
             PUSH: grpc.stream_unary_rpc_method_handler(self._push),
         }
@@ -84,7 +85,7 @@ class GrpcServer(Mailbox):
         self._server.start()
 
     def close(self) -> None:
-        """Stops listening; calls that are under way get a second."""
+        """Closes the port; running calls may take one more second."""
         super().close()
         self._server.stop(1.0).wait()
 
@@ -115,7 +116,7 @@ class GrpcServer(Mailbox):
 
     @contextmanager
     def _caller(self, context: grpc.ServicerContext) -> Iterator[str]:
-        """The silo that calls; whatever goes wrong with its call is told in a word, and the call ends."""
+        """Yields the name of the calling silo; an error ends the call with a status and a short message."""
         member = self._member(context)
         if member is None:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "this key is not a member of the federation")
@@ -152,7 +153,7 @@ class GrpcServer(Mailbox):
 
 
 def listening_address(federation: FederationFolder) -> str:
-    """Returns the address to listen on: `listen`, the loopback address for a host that is one, or every address."""
+    """Returns the address to listen on: `listen` if set, 127.0.0.1 for a loopback host, otherwise all addresses."""
     if federation.listen:
         return federation.listen
     try:
@@ -163,5 +164,5 @@ def listening_address(federation: FederationFolder) -> str:
 
 
 def open_server(federation: FederationFolder) -> GrpcServer:
-    """Listens for the silos of a federation."""
+    """Returns a server that listens for the silos of a federation."""
     return GrpcServer(federation, federation.path / "uploads")

@@ -1,4 +1,4 @@
-"""The coordinator's side of a transport over a network: what lies ready for silos, and what came from them."""
+"""The coordinator's side of a network transport: holds payloads for silos and receives their answers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Alive = Callable[[], bool]
 
 
 class Unwanted(Exception):
-    """A silo sends what nobody waits for, or more than it may."""
+    """Raised if a silo sends an answer that is not expected, or is too long."""
 
 
 @dataclass
 class Box:
-    """Of one silo.
+    """The mailbox of one silo.
 
     Args:
-        ready: what lies ready, `None` if nothing does.
-        most: bytes that its answer may have.
-        seen: when it was last heard of.
-        sending: held while an upload writes.
-        upload: number of the newest upload, the only one that may write.
+        ready: payload that waits for the silo, `None` if no payload waits.
+        most: largest size of the silo's answer in bytes.
+        seen: `time.monotonic()` of the last contact with the silo, `None` before the first.
+        sending: lock that an upload holds while it writes.
+        upload: number of the newest upload; only this upload may write.
     """
 
     ready: Payload | None = None
@@ -40,11 +40,13 @@ class Box:
 
 
 class Mailbox:
-    """Payloads by silo. An upload that breaks off goes on where it ended, also after a restart of the coordinator.
+    """Holds a payload and receives an answer for each silo.
+
+    An interrupted upload resumes at the last received byte, even after a restart of the coordinator.
 
     Args:
-        silos: their names.
-        folder: where uploads are written.
+        silos: names of the silos.
+        folder: folder of the uploads.
     """
 
     def __init__(self, silos: list[str], folder: Path) -> None:
@@ -58,13 +60,13 @@ class Mailbox:
     # the coordinator's side
 
     def admit(self, silos: Iterable[str]) -> None:
-        """Makes room for silos that are new."""
+        """Adds mailboxes for silos that have none."""
         with self._changed:
             for silo in silos:
                 self._boxes.setdefault(silo, Box())
 
     def post(self, silo: str, payload: Payload, most: int) -> None:
-        """Lays a payload ready."""
+        """Offers a payload to a silo; its answer may have up to `most` bytes."""
         self.admit([silo])
         with self._changed:
             box = self._boxes[silo]
@@ -72,24 +74,24 @@ class Mailbox:
             self._changed.notify_all()
 
     def withdraw(self, silo: str) -> None:
-        """Takes back what lies ready."""
+        """Withdraws the payload of a silo."""
         with self._changed:
             self._boxes[silo].ready = None
 
     def next(self, timeout: float) -> tuple[str, Payload] | None:
-        """Returns what came from a silo."""
+        """Returns a silo's name and its answer, `None` after `timeout` seconds."""
         try:
             return self._arrived.get(timeout=timeout)
         except queue.Empty:
             return None
 
     def seen(self) -> dict[str, float]:
-        """Returns by silo the seconds since it was heard of."""
+        """Returns the seconds since the last contact with each silo, by name."""
         now = time.monotonic()
         return {silo: now - box.seen for silo, box in list(self._boxes.items()) if box.seen is not None}
 
     def close(self) -> None:
-        """Lets everybody who waits go."""
+        """Closes the mailboxes and ends all calls of `wait`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -97,13 +99,13 @@ class Mailbox:
     # the silos' side
 
     def wait(self, silo: str, have: str, seconds: float, alive: Alive = lambda: True) -> Payload | None:
-        """Returns what lies ready for a silo, once that is something else than `have`; `None` after some seconds.
+        """Waits for a payload that the silo does not have yet and returns it, `None` after `seconds` seconds.
 
         Args:
-            silo: its name.
-            have: digest of what it has.
-            seconds: the longest wait.
-            alive: whether the silo is still there.
+            silo: name of the silo.
+            have: digest of the payload that the silo already has.
+            seconds: longest wait in seconds.
+            alive: returns whether the silo is still connected.
         """
         end = time.monotonic() + seconds
         box = self._boxes[silo]
@@ -118,15 +120,15 @@ class Mailbox:
         return None
 
     def held(self, silo: str, envelope: Envelope, answers: str) -> int:
-        """Returns how many bytes of an answer are here already.
+        """Returns the number of bytes of an answer that the coordinator already has.
 
         Args:
-            silo: who sends it.
-            envelope: of the answer.
+            silo: name of the sender.
+            envelope: envelope of the answer.
             answers: digest of the payload that it answers.
 
         Raises:
-            Unwanted: if nobody waits for an answer to this payload, or it is too long.
+            Unwanted: if this payload awaits no answer, or the answer is too long.
         """
         box = self._boxes[silo]
         box.seen = time.monotonic()
@@ -138,15 +140,15 @@ class Mailbox:
         return part.stat().st_size if part.exists() else 0
 
     def take(self, silo: str, envelope: Envelope, answers: str, offset: int, pieces: Iterator[bytes]) -> bool:
-        """Writes an answer, from `offset` on, and hands it on when it is whole.
+        """Writes an answer from `offset` on, and passes the complete answer to `next`.
 
-        An upload takes the place of the silo's one before, whose connection may be dead without anybody knowing.
+        A new upload of a silo replaces its earlier upload, whose connection may be dead.
 
         Returns:
-            Whether it is whole.
+            Whether the answer is complete.
 
         Raises:
-            Unwanted: for more bytes than announced, other bytes than were signed, or if a newer upload began.
+            Unwanted: if more bytes arrive than announced, the digest is wrong, or a newer upload has begun.
         """
         box, part = self._boxes[silo], self._part(silo, envelope)
         try:
@@ -171,9 +173,9 @@ class Mailbox:
             part.unlink()
             raise Unwanted("the answer has another digest than announced")
         whole = part.with_suffix(".answer")
-        with self._changed:  # another payload may have taken the place of the one it answers, or may do so now
+        with self._changed:  # the payload may be replaced at any moment: check it again under the lock
             self.held(silo, envelope, answers)
-            self._boxes[silo].ready = None  # or the silo fetches the job once more before the coordinator has looked
+            self._boxes[silo].ready = None  # otherwise the silo could fetch the same job again
             part.replace(whole)
         self._arrived.put((silo, Payload(whole, envelope, hashed=True)))
         return True
@@ -182,7 +184,7 @@ class Mailbox:
         return self.folder / f"{silo}.{envelope.digest[:16]}.part"
 
     def _drop_others(self, silo: str, part: Path) -> None:
-        """Deletes what is left of other answers, so that a silo takes no more than one answer's room."""
+        """Deletes parts of other answers, so that a silo uses the disk space of only one answer."""
         for path in self.folder.glob(f"{silo}.*.part"):
             if path != part:
                 path.unlink(missing_ok=True)
@@ -220,10 +222,10 @@ def _check_newest(box: Box, number: int) -> None:
 
 
 def read_pieces(payload: Payload, offset: int) -> Iterator[bytes]:
-    """Yields the bytes of a file from `offset` on.
+    """Yields the bytes of a payload's file from `offset` on, in pieces.
 
     Raises:
-        BadPayload: if the file is shorter than its envelope says.
+        BadPayload: if the file is shorter than the size in its envelope.
     """
     left = payload.envelope.size - offset
     with open(payload.path, "rb", buffering=0) as file:

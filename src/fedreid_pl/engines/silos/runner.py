@@ -1,4 +1,4 @@
-"""A silo as a process: fetches, answers, and goes on trying while the coordinator is away."""
+"""Runs a silo as a process: fetches payloads, answers them, and retries while the coordinator does not answer."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from fedreid_pl.engines.silos.service import SiloService
 from fedreid_pl.engines.silos.shared import own_config
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
 
-PAUSE = 5.0  # seconds after a payload that is ignored
+PAUSE = 5.0  # seconds to wait after an ignored payload
 
 
 def run_silo(folder: SiloFolder, words: Sequence[str], address: str, say: Callable[[str], None]) -> None:
-    """Serves one silo until the process is ended.
+    """Runs one silo until the process ends.
 
     Args:
-        folder: of the silo.
-        words: of its operator, about its data and devices.
-        address: `https://HOST:PORT` of the coordinator; empty: as the invitation says.
+        folder: folder of the silo.
+        words: the operator's command-line words about data and devices.
+        address: `https://HOST:PORT` of the coordinator; an empty text selects the address in the invitation.
         say: prints a line.
 
     Raises:
-        FedReIDError: for a mistake in words or folder, and if the coordinator does not know this silo's key.
+        FedReIDError: if a word or the folder is invalid, or the coordinator does not know this silo's key.
     """
     address = address or folder.invitation.address
-    target_of(address)  # before the pictures are looked for
+    target_of(address)  # raises for an invalid address before the search for pictures
     lock = folder.lock()
     service = SiloService(folder, own_config(words, folder.name), say)
     say(f"silo {folder.name} calls {address}; nothing listens here. Ctrl-C ends it")
@@ -39,7 +39,7 @@ def run_silo(folder: SiloFolder, words: Sequence[str], address: str, say: Callab
 
 
 def leave_run(folder: SiloFolder, address: str, say: Callable[[str], None]) -> None:
-    """Tells the coordinator that this silo leaves the run; waits until it is told.
+    """Leaves the run: waits for the coordinator's next message and answers it with `left`.
 
     Raises:
         FedReIDError: if the silo's process still runs, or the coordinator does not know this silo's key.
@@ -54,14 +54,14 @@ def leave_run(folder: SiloFolder, address: str, say: Callable[[str], None]) -> N
 
 
 def serve(service: SiloService, link: GrpcLink, over: Event | None = None) -> None:
-    """Answers what a link brings, until `over` is set."""
+    """Answers the payloads of a link until `over` is set."""
     while over is None or not over.is_set():
         sent = link.fetch()
         if sent is None:
             continue
         with Beating(link):
             answer = service.answer(sent)
-        sent.path.unlink(missing_ok=True)  # a job that was done is in the session's folder by now
+        sent.path.unlink(missing_ok=True)  # the payload of a finished job has moved to the session's folder
         if answer is None:
             time.sleep(PAUSE)
         else:

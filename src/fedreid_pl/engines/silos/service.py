@@ -1,4 +1,4 @@
-"""What a silo does with a payload: checks it, asks the policy, works, signs an answer, and writes all down."""
+"""Answers a payload at a silo: checks it and the policy, runs the job, signs an answer, and logs each step."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ REGISTRATION = "registration.json"
 
 
 class NotJoined(Exception):
-    """A job of an experiment that this silo has not joined."""
+    """Raised for a job of an experiment that this silo has not joined."""
 
 
 class DataChanged(Exception):
-    """The silo's pictures are others than those that it joined with; it has to join again."""
+    """Raised if the silo's data changed since it joined; the silo has to join again."""
 
 
 FINAL = (Diverged, RejectedJob, FedReIDError, NotJoined, DataChanged)
-"""Failures that the same job would meet again."""
+"""Errors that occur again if the same job is repeated."""
 
 
 class SiloService:
-    """Answers the coordinator's payloads, one at a time, whatever transport brings them.
+    """Answers the coordinator's payloads, one at a time, over any transport.
 
-    Data and network stay in memory between jobs. What leaves is what `answer` returns, and the kind of an error, never
-    its words.
+    Data and network stay in memory between jobs. Only the return value of `answer` leaves the silo. It contains the
+    type of an error, never its message.
 
     Args:
-        folder: of the silo.
-        own: its configuration of data and devices.
+        folder: folder of the silo.
+        own: the silo's configuration of data and devices.
         say: prints a line for the operator.
     """
 
@@ -65,13 +65,13 @@ class SiloService:
         self.invitation, self.audit = folder.invitation, AuditLog(folder.path)
         self.session: Session | None = None
         self._sessions = folder.path / "sessions"
-        folder.policy  # noqa: B018 - a policy with a mistake is refused now
+        folder.policy  # noqa: B018 - raises now if the policy is invalid
 
     def answer(self, sent: Payload) -> Payload | None:
-        """Returns the answer to a payload, `None` for one that is not the coordinator's or is out of date.
+        """Returns the answer to a payload, `None` if the payload is not from the coordinator or is out of date.
 
         Args:
-            sent: file and envelope; the file is this silo's.
+            sent: file and envelope of the payload; the silo may move or delete the file.
         """
         try:
             opened = open_payload(sent, self.invitation.coordinator_key)
@@ -94,9 +94,9 @@ class SiloService:
         new = not (folder / "experiment.json").exists()
         try:
             self.session = Session(folder, self.folder.name, self.own, opened, self.folder.policy, self.say)
-        except Exception as error:  # as for jobs
+        except Exception as error:  # any error refuses the experiment; its message stays here
             self.session = None
-            if new:  # or refused experiments would fill the disk
+            if new:  # otherwise refused experiments would fill the disk
                 shutil.rmtree(folder, ignore_errors=True)
             return self._refusal(header, sent, error)
         write_text(self.folder.path / "launch.json", json.dumps([launch, sent.envelope.digest]) + "\n")
@@ -117,7 +117,7 @@ class SiloService:
         return self._written(self._sessions, reply_to(header, self.folder, "refused", sent, {"reason": reason}))
 
     def _launch(self) -> tuple[int, str]:
-        """Number and digest of the newest experiment that this silo joined."""
+        """Returns launch number and digest of the newest experiment that this silo has joined."""
         try:
             launch, digest = json.loads((self.folder.path / "launch.json").read_text(encoding="utf-8"))
             return int(launch), str(digest)
@@ -130,7 +130,7 @@ class SiloService:
             ) from error
 
     def _session_folder(self, name: str) -> Path:
-        """The folder of a session; a header has checked that its name is sixteen hexadecimal digits."""
+        """Returns the folder of a session. `Header` has checked that the name is 16 hexadecimal digits."""
         self._sessions.mkdir(parents=True, exist_ok=True)
         return self._sessions / name
 
@@ -156,13 +156,13 @@ class SiloService:
             )
         self.say(f"round {header.round}: {header.kind}")
         answer, done = self._done(opened, sent, folder)
-        if not done:  # a job that was refused, or failed, changes nothing for those that follow
+        if not done:  # a refused or failed job has no effect on later jobs
             return answer
         turn = Turn(envelope.digest, header.session, header.round, header.attempt)
         return kept[header.kind].keep(turn, answer)
 
     def _joined(self, header: Header, folder: Path) -> Session:
-        """The session that a job belongs to; after a restart it is joined anew from the experiment that was kept."""
+        """Returns the session of a job; after a restart, loads it again from the saved experiment."""
         session = self.session
         if session is None or session.header.session != header.session:
             session = self._joined_again(folder)
@@ -185,10 +185,14 @@ class SiloService:
         return session
 
     def _check_same_data(self, folder: Path, session: Session) -> None:
-        """The coordinator weighs a silo by the number of images that it joined with."""
+        """Checks that client, images and test sets are those that the silo joined with: they decide its weight.
+
+        Raises:
+            DataChanged: if one of them differs.
+        """
         try:
             before = json.loads((folder / REGISTRATION).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # of an earlier version, or lost
+        except (OSError, ValueError):  # written by an earlier version, or lost
             before = {}
         now = session.registration()
         changed = [name for name in ("client", "images", "tests") if before.get(name, now[name]) != now[name]]
@@ -199,19 +203,19 @@ class SiloService:
             )
 
     def _done(self, opened: Opened, sent: Payload, folder: Path) -> tuple[Payload, bool]:
-        """The answer to a job, and whether it is an update."""
+        """Runs a job; returns the answer and whether it is an update."""
         header = opened.header
         try:
             session, policy = self._joined(header, folder), self.folder.policy
-            policy.check(session.config, session.silos)  # it may have changed
+            policy.check(session.config, session.silos)  # the policy may have changed since the silo joined
             update = session.do(_job_of(opened, session.client), policy)
             reply = reply_to(
                 header, self.folder, "update", sent, {"num_samples": update.num_samples, **_numbers(update)}
             )
             answer = self._written(folder, reply, update.backbone, update.extras)
-        except Exception as error:  # whatever it is, its words stay here
+        except Exception as error:  # any error becomes a failure; its message stays here
             return self._failed(header, sent, folder, error), False
-        if header.kind == "fit":  # one that was refused is no measure for the next one
+        if header.kind == "fit":  # the next model is compared with this one
             session.note_job(sent)
         note = {"round": header.round, "attempt": header.attempt, "session": header.session, "kind": header.kind}
         note |= {"job": sent.envelope.digest, "answer": answer.envelope.digest, "bytes": answer.envelope.size}
@@ -238,10 +242,10 @@ class SiloService:
 
 
 def check_address(header: Header, folder: SiloFolder) -> None:
-    """Refuses what is not from the coordinator to this silo.
+    """Checks that a payload comes from the coordinator and is for this silo.
 
     Raises:
-        BadPayload: saying what is wrong.
+        BadPayload: if it is not; the message gives the reason.
     """
     wanted = (COORDINATOR, folder.name, folder.invitation.federation)
     if (header.sender, header.addressee, header.federation) != wanted:
