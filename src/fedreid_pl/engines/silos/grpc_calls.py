@@ -8,13 +8,21 @@ The first message of a stream is JSON: envelope and offset. There is no generate
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from fedreid_pl.engines.silos.payload import PIECE, BadPayload, Envelope
+from fedreid_pl import __version__
+from fedreid_pl.engines.silos.payload import FORMAT, PIECE, BadPayload, Envelope
+from fedreid_pl.errors import printable
 
 SERVICE, FETCH, PUSH = "fedreid_pl.Silos", "Fetch", "Push"
 CLOCK = "clock"
 """Key of the trailing metadata of `Fetch` that holds the coordinator's time, in seconds since 1970."""
+PROTOCOL, SPOKEN = "protocol", (FORMAT,)
+"""Metadata of every call: the protocols that the caller speaks, and those of this program. The number grows when what
+travels changes so that an earlier program could not read it; a caller without the metadata speaks the first one."""
+NO_COMMON = "no common protocol: "
+"""What the refusal of a caller of another protocol begins with."""
 WAIT = 20.0  # seconds that a call waits for a payload
 MOST_NOTE = 4096  # largest size of a JSON message in bytes
 KEEPALIVE = [
@@ -53,6 +61,28 @@ CLIENT_OPTIONS = [
 def note(**values: Any) -> bytes:
     """Returns plain values encoded as a JSON message."""
     return json.dumps(values).encode()
+
+
+def spoken_by_me() -> tuple[tuple[str, str]]:
+    """Returns the metadata that says which protocols this program speaks.
+
+    >>> spoken_by_me()
+    (('protocol', '1'),)
+    """
+    return ((PROTOCOL, ",".join(map(str, SPOKEN))),)
+
+
+def disagreement(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    """Returns why a caller with this metadata cannot be served, `None` if there is a common protocol.
+
+    >>> disagreement([("protocol", "1,2")]), disagreement([])
+    (None, None)
+    """
+    text = str(dict(metadata).get(PROTOCOL, "1"))[:100]
+    if set(map(str, SPOKEN)) & set(text.split(",")):
+        return None
+    mine = ", ".join(map(str, SPOKEN))
+    return f"{NO_COMMON}the silo speaks {printable(text)}, the coordinator (fedreid_pl {__version__}) {mine}"
 
 
 def read_note(message: bytes) -> dict[str, Any]:

@@ -15,16 +15,19 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from fedreid_pl import __version__
 from fedreid_pl.engines.silos.certificates import Credentials
 from fedreid_pl.engines.silos.grpc_calls import (
     CLIENT_OPTIONS,
     CLOCK,
     FETCH,
+    NO_COMMON,
     PUSH,
     SERVICE,
     envelope_of,
     note,
     read_note,
+    spoken_by_me,
 )
 from fedreid_pl.engines.silos.mailbox import read_pieces
 from fedreid_pl.engines.silos.payload import PIECE, BadPayload, Envelope, Payload
@@ -64,7 +67,7 @@ class GrpcLink:
         """Returns the payload that waits for this silo, `None` if no payload arrives in time or the call fails.
 
         Raises:
-            FedReIDError: if the coordinator does not know this silo's key.
+            FedReIDError: if the coordinator does not know this silo's key, or speaks another protocol.
         """
         try:
             return self._fetched(have)
@@ -86,7 +89,7 @@ class GrpcLink:
             answers: digest of the payload that it answers.
 
         Raises:
-            FedReIDError: if the coordinator does not know this silo's key.
+            FedReIDError: if the coordinator does not know this silo's key, or speaks another protocol.
         """
         offset, pause, known = 0, PAUSE, True
         while True:
@@ -97,7 +100,7 @@ class GrpcLink:
                         time.sleep(pause)
                         pause = min(2 * pause, LONGEST_PAUSE)
                     offset = held
-                done = read_note(self._push(_stream(payload, answers, offset)))
+                done = read_note(self._push(_stream(payload, answers, offset), metadata=spoken_by_me()))
                 if done.get("whole") is True:
                     self._reached()
                     return True
@@ -119,7 +122,7 @@ class GrpcLink:
     def beat(self) -> None:
         """Sends a sign of life to the coordinator; ignores errors of the call."""
         with suppress(grpc.RpcError):
-            for _ in self._fetch(note(wait=False), timeout=BEAT):
+            for _ in self._fetch(note(wait=False), timeout=BEAT, metadata=spoken_by_me()):
                 pass
 
     def close(self) -> None:
@@ -129,7 +132,7 @@ class GrpcLink:
     def _fetched(self, have: str) -> Payload | None:
         part = next(iter(sorted(self.folder.glob("*.part"))), None)
         known = {"digest": part.stem, "offset": part.stat().st_size} if part is not None else {}
-        stream = self._fetch(note(wait=True, have=have, **known))
+        stream = self._fetch(note(wait=True, have=have, **known), metadata=spoken_by_me())
         first = next(stream, None)
         self._reached()
         if first is None:
@@ -178,7 +181,7 @@ class GrpcLink:
     def _held(self, payload: Payload, answers: str) -> int:
         """Returns the number of bytes of an answer that the coordinator has."""
         asked = note(**vars(payload.envelope), answers=answers, offset=-1)
-        held = read_note(self._push(iter([asked]), timeout=60.0)).get("held")
+        held = read_note(self._push(iter([asked]), timeout=60.0, metadata=spoken_by_me())).get("held")
         return held if type(held) is int and 0 <= held <= payload.envelope.size else 0
 
     def _reached(self) -> None:
@@ -193,6 +196,7 @@ class GrpcLink:
                 f"{self._address}: the coordinator refuses this silo ({details}); ask the coordinator whether it was "
                 "revoked"
             ) from error
+        _check_protocol(self._address, error)
         if not self._silent:
             self._silent = True
             self.say(f"{self._address} does not answer ({details}); this silo goes on trying")
@@ -233,18 +237,29 @@ def probe(address: str, credentials: Credentials) -> float:
         options=CLIENT_OPTIONS,
     )
     try:
-        stream = channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=False), timeout=BEAT)
+        stream = channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=False), timeout=BEAT, metadata=spoken_by_me())
         for _ in stream:
             pass
         clock = dict(stream.trailing_metadata()).get(CLOCK, "0")
         return float(clock) - time.time()
     except grpc.RpcError as error:
+        _check_protocol(address, error)
         details = printable(str(error.details()), 200)  # type: ignore[attr-defined]
         raise FedReIDError(
             f"{address}: no answer ({details}); is the coordinator running, and does a firewall let calls to it pass?"
         ) from error
     finally:
         channel.close()
+
+
+def _check_protocol(address: str, error: grpc.RpcError) -> None:
+    """Raises an error where the coordinator speaks another protocol; other programs answer UNIMPLEMENTED as well."""
+    details = str(error.details())  # type: ignore[attr-defined]
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED and details.startswith(NO_COMMON):  # type: ignore[attr-defined]
+        raise FedReIDError(
+            f"{address}: {printable(details, 200)}; install the same release of fedreid_pl at both, here it is "
+            f"{__version__}"
+        ) from error
 
 
 def target_of(address: str) -> str:

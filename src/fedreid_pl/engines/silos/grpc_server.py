@@ -23,6 +23,7 @@ from fedreid_pl.engines.silos.grpc_calls import (
     SERVER_OPTIONS,
     SERVICE,
     WAIT,
+    disagreement,
     envelope_of,
     note,
     read_note,
@@ -121,6 +122,8 @@ class GrpcServer(Mailbox):
         if member is None:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "this key is not a member of the federation")
         assert member is not None
+        if (problem := disagreement(context.invocation_metadata())) is not None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, problem)
         with self._lock:
             self._calls[member.name] += 1
             too_many = self._calls[member.name] > CALLS

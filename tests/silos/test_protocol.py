@@ -1,0 +1,75 @@
+"""Parties of different releases: a protocol that both speak is used, and without one the silo says so and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from silos.place import Place
+
+from fedreid_pl import __version__
+from fedreid_pl.engines.silos import grpc_calls
+from fedreid_pl.engines.silos.grpc_calls import FETCH, SERVICE, disagreement, note
+from fedreid_pl.engines.silos.grpc_link import probe
+from fedreid_pl.errors import FedReIDError
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    found = Place(tmp_path)
+    yield found
+    found.server.close()
+
+
+def as_silo(monkeypatch: pytest.MonkeyPatch, *spoken: int) -> None:
+    """Silos speak these protocols; the coordinator keeps its own, which it is asked about with the first call."""
+    text = ",".join(map(str, spoken))
+    monkeypatch.setattr("fedreid_pl.engines.silos.grpc_link.spoken_by_me", lambda: (("protocol", text),))
+
+
+@pytest.mark.parametrize("spoken", [(1,), (1, 2), (7, 1)])
+def test_a_common_protocol_is_enough(spoken: tuple[int, ...], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_silo(monkeypatch, *spoken)
+    payload = place.ready("a")
+    link = place.link(place.silos["a"].credentials)
+    fetched = link.fetch()
+    assert fetched is not None and fetched.envelope == payload.envelope
+    link.close()
+
+
+def test_a_silo_of_a_release_without_the_metadata_speaks_the_first_protocol(place: Place) -> None:
+    place.ready("a")
+    with place.channel("a") as channel:
+        assert list(channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=True), timeout=5))
+
+
+def test_without_a_common_protocol_the_silo_ends_with_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_silo(monkeypatch, 2, 3)
+    payload = place.ready("a")
+    link = place.link(place.silos["a"].credentials)
+    wanted = rf"no common protocol: the silo speaks 2,3, the coordinator \(fedreid_pl {__version__}\) 1; install"
+    for call in (link.fetch, lambda: link.push(payload, "0" * 64)):
+        with pytest.raises(FedReIDError, match=wanted):
+            call()
+    with pytest.raises(FedReIDError, match=wanted):  # `silo check`
+        probe(place.address, place.silos["a"].credentials)
+    link.close()
+
+
+def test_a_stranger_learns_of_no_protocol(place: Place) -> None:
+    place.federation.revoke("b")
+    with place.channel("b") as channel, pytest.raises(grpc.RpcError) as error:
+        metadata = (("protocol", "2"),)
+        list(channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=True), timeout=5, metadata=metadata))
+    assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_both_ends_look_for_a_common_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_calls, "SPOKEN", (2, 3))
+    assert disagreement([("protocol", "3,4")]) is None
+    assert disagreement([("protocol", "23")]) is not None, "numbers are compared, not their digits"
+    assert "the silo speaks 1," in str(disagreement([])), "an early silo"
+    odd = disagreement([("protocol", "x\n" * 200)])
+    assert odd is not None and "\n" not in odd and len(odd) < 250
