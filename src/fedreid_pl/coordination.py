@@ -22,6 +22,9 @@ from fedreid_pl.data.scenarios import NO_CAMERAS, load_public
 from fedreid_pl.data.synthetic import with_found
 from fedreid_pl.engines.silos.coordinator import SilosEngine
 from fedreid_pl.engines.silos.federation_folder import FederationFolder
+from fedreid_pl.engines.silos.log_lines import Emit
+from fedreid_pl.engines.silos.log_lines import quiet as silent
+from fedreid_pl.engines.silos.log_observer import EventsObserver
 from fedreid_pl.engines.silos.registration import Registration, check_validated
 from fedreid_pl.engines.silos.shared import check_shareable, shared_text
 from fedreid_pl.engines.silos.transport import Transport
@@ -60,13 +63,14 @@ class SiloClient(ClientData):
         """Checks nothing: no picture is here."""
 
 
-def coordinate(config: Config, folder: Path, open_transport: Open) -> FederationLoop:
+def coordinate(config: Config, folder: Path, open_transport: Open, events: Emit | None = None) -> FederationLoop:
     """Runs an experiment over the silos of `engine.federation`, going on where `folder` ends if `resume` allows.
 
     Args:
         config: of the experiment.
         folder: of the run.
         open_transport: makes the way to the silos.
+        events: writes what happens to a log for programs, in place of a progress line; `None`: nothing is written.
 
     Raises:
         FedReIDError: for every mistake a user can mend, and if a silo refuses the experiment.
@@ -90,6 +94,7 @@ def coordinate(config: Config, folder: Path, open_transport: Open) -> Federation
         deadline=config.engine.deadline,
         say=terminal.say,
     )
+    engine.events = events or silent
     with closing(engine):
         launch_number, left = federation.next_launch(), _left(folder)
         registered = engine.join(parts.worker.initial, launch_number, config.min_clients, left)
@@ -103,7 +108,7 @@ def coordinate(config: Config, folder: Path, open_transport: Open) -> Federation
         _introduce(config, registered.values(), folder)
         checkpoints = Checkpoints(folder / "checkpoints", lineage=lineage(config))
         inbox = UpdateInbox(folder / "checkpoints")
-        observers = _observers(config, folder, data)
+        observers = _observers(config, folder, data, events)
         loop = FederationLoop(context, engine, make_callbacks(), checkpoints, observers, inbox, attempts)
         resume_loop(loop, trainer, terminal.say)
         loop.run()
@@ -210,10 +215,15 @@ def _context(config: Config, registered: Iterable[Registration], parts: Parts, t
     )
 
 
-def _observers(config: Config, folder: Path, data: FederatedData) -> list[Observer]:
+def _observers(config: Config, folder: Path, data: FederatedData, events: Emit | None) -> list[Observer]:
     logger = make_observer(config, folder)
     files = RunFiles(folder, data, start_record(config))
-    return [files, ReportFile(folder), ProgressLine(), *([logger] if logger else [])]
+    return [
+        files,
+        ReportFile(folder),
+        ProgressLine() if events is None else EventsObserver(events),
+        *([logger] if logger else []),
+    ]
 
 
 def _introduce(config: Config, registered: Iterable[Registration], folder: Path) -> None:

@@ -27,8 +27,9 @@ def blocks() -> Iterator[Block]:
 
 
 def masked(text: str) -> str:
-    """Text without numbers, which differ from run to run, and with single spaces."""
-    plain = re.sub(r"\b[0-9a-f]{4}(?: [0-9a-f]{4})+\b|\b[0-9a-f]{12,}\b", "#", text)
+    """Text without what differs from run to run (numbers, keys, times, torch's build), and with single spaces."""
+    text = re.sub(r"  (?:[0-9]+ \w+ ?)+left|\+(?:cpu|cu[0-9]+)\b|---+", "", text)
+    plain = re.sub(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4})+\b|\b[0-9a-f]{12,}\b", "#", text)
     return " ".join(re.sub(r"[0-9]+(?:[.,:][0-9]+)*", "#", plain).split())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedreid_pl.commands.words import check_extra, take
+from fedreid_pl.commands.words import check_extra, take, take_log
 from fedreid_pl.errors import FedReIDError, nearest
 
 HELP = """\
@@ -16,7 +16,8 @@ fedreid-pl silo check SILO data.root=FOLDER [data=NAME] [data.datasets=[NAME]] [
     Looks at everything that is needed: keys, policy, invitation, certificate, data, disk, versions, route, clock.
 fedreid-pl silo run SILO data.root=FOLDER [data=NAME] [data.datasets=[NAME]] [coordinator=https://HOST:PORT]
     Joins what the coordinator runs, as far as SILO/policy.yaml allows, until it is ended. Every experiment is printed
-    before it is joined; SILO/audit.jsonl holds every job and every update.
+    before it is joined; SILO/audit.jsonl holds every job and every update. log=json writes events in place of lines:
+    one JSON object a line on stderr, without paths, names of pictures or persons.
 fedreid-pl silo leave SILO [coordinator=https://HOST:PORT]
     Tells the coordinator that this silo leaves the run; rounds go on without it. End `silo run` before. The silo comes
     back with `silo run`, also with other pictures.
@@ -68,13 +69,19 @@ def _check(words: list[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
+    as_json, words = take_log(words)
     folder, rest, address = _folder(words, "run")
+    from fedreid_pl.engines.silos.log_lines import JsonLog, logged
     from fedreid_pl.engines.silos.runner import run_silo
     from fedreid_pl.engines.silos.silo_folder import SiloFolder
     from fedreid_pl.reporting.terminal import say
 
-    run_silo(SiloFolder(folder), rest, address, say)
-    return 0
+    silo = SiloFolder(folder)
+    if not as_json:
+        run_silo(silo, rest, address, say)
+        return 0
+    events = JsonLog(silo.invitation.federation, silo.name)
+    return logged(events, silo.path, lambda: run_silo(silo, rest, address, say, events))
 
 
 def _leave(words: list[str]) -> int:

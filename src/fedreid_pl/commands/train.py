@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedreid_pl.commands.words import check_extra, run_folder, take, title
+from fedreid_pl.commands.words import check_extra, run_folder, take, take_log, title
 from fedreid_pl.config import Config, compose
 from fedreid_pl.config.launch import check_launch
 from fedreid_pl.errors import FedReIDError
@@ -22,6 +22,7 @@ PATIENCE = 60.0  # seconds that another process than the first waits for the fir
 
 def train(words: list[str]) -> int:
     """Runs an experiment and prints its table; with `dry_run=true` only checks it and prints what it would do."""
+    as_json, words = take_log(words)
     options, words = take(words, "dry_run")
     dry = options.get("dry_run", "false")
     if dry not in ("true", "false"):
@@ -33,6 +34,8 @@ def train(words: list[str]) -> int:
     if dry == "true":
         print(_dry_run(config, folder))
         return 0
+    if as_json:
+        return _log_of_coordinator(config, folder)
     show_result(config, folder, _runner(config)(config, folder))
     return 0
 
@@ -75,6 +78,20 @@ def _runner(config: Config) -> Callable[[Config, Path], FederationLoop]:
     from fedreid_pl.engines.silos.grpc_server import open_server
 
     return lambda config, folder: coordinate(config, folder, open_server)
+
+
+def _log_of_coordinator(config: Config, folder: Path) -> int:
+    """Runs an experiment over silos with events on stderr, one JSON object a line, and no table."""
+    if config.engine.name != "silos":
+        raise FedReIDError("log=json: is for engine=silos and fedreid-pl silo run; leave it out")
+    check_extra("silos", "cryptography", "grpc")
+    from fedreid_pl.coordination import coordinate, open_federation
+    from fedreid_pl.engines.silos.grpc_server import open_server
+    from fedreid_pl.engines.silos.log_lines import JsonLog, logged
+
+    federation = open_federation(config)
+    events = JsonLog(federation.number)
+    return logged(events, federation.path, lambda: coordinate(config, folder, open_server, events))
 
 
 def _dry_run(config: Config, folder: Path) -> str:

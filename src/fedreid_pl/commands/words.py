@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedreid_pl.config import Config, compose, differences, fingerprint
 from fedreid_pl.config.launch import RANKS
-from fedreid_pl.errors import FedReIDError, visible
+from fedreid_pl.errors import FedReIDError, printable, visible
 
 
 def run_folder(config: Config, words: Sequence[str]) -> Path:
@@ -38,6 +38,21 @@ def take(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:
     """The words of these names as options, and the other words in their order."""
     options = {word.partition("=")[0]: word.partition("=")[2] for word in words if word.partition("=")[0] in names}
     return options, [word for word in words if word.partition("=")[0] not in names]
+
+
+def take_log(words: Sequence[str]) -> tuple[bool, list[str]]:
+    """Returns whether `log=json` is among the words, and the other words.
+
+    Raises:
+        FedReIDError: for another value.
+
+    >>> take_log(["exp=fedpav", "log=json"])
+    (True, ['exp=fedpav'])
+    """
+    values = [word.partition("=")[2] for word in words if word.startswith("log=")]
+    if wrong := [value for value in values if value not in ("text", "json")]:
+        raise FedReIDError(f"log={printable(wrong[0])}: must be text or json")
+    return values[-1:] == ["json"], [word for word in words if not word.startswith("log=")]
 
 
 def check_extra(extra: str, *packages: str) -> None:

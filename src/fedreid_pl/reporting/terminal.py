@@ -77,6 +77,17 @@ def fill(text: str, width: int | None) -> str:
     return "\n".join(lines)
 
 
+_muted = False
+
+
+def mute(muted: bool = True) -> None:
+    """Has `say` print nothing, for services whose log is of another form."""
+    global _muted
+    _muted = muted
+
+
 def say(text: str) -> None:
     """A line on stderr, as wide as the terminal is."""
+    if _muted:
+        return
     print(fill(text, columns(sys.stderr)), file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,16 @@ class AuditLog:
     Args:
         folder: folder of the silo.
 
+    Attributes:
+        listener: called with event and values of every line that was written.
+
     Raises:
         FedReIDError: if a line of the log was changed; the message names the line.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        self.listener: Callable[[str, Mapping[str, Any]], None] | None = None
         torn = _cut_torn_line(self.path)
         self.lines, self.last = check_log(self.path)
         if torn:
@@ -57,6 +62,8 @@ class AuditLog:
                 f"{self.path}: cannot be written ({error.strerror}); nothing is sent without it"
             ) from error
         self.lines, self.last = self.lines + 1, digest
+        if self.listener is not None:
+            self.listener(event, values)
         return digest
 
 

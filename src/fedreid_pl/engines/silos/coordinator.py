@@ -143,6 +143,7 @@ class SilosEngine(Exchange):
         for silo in [name for name in self.traffic if name not in self.silos]:
             if self._joined.pop(silo, None) is not None:
                 self.say(f"silo {silo} was revoked")
+                self.events("revoked", silo=silo)
             if silo in self._waiting and self._waiting[silo].job is None:
                 self._finished(silo)
         for silo in self.silos:
@@ -248,6 +249,7 @@ class SilosEngine(Exchange):
             for silo in self._late():
                 waiting = self._waiting[silo]
                 waiting.late = True
+                self.events("left_out", "warning", silo=silo, round=waiting.header.round, reason="late")
                 yield self._finished(silo), waiting, None
 
     def _late(self) -> list[str]:
@@ -258,6 +260,7 @@ class SilosEngine(Exchange):
             quiet = min(seen.get(silo, float("inf")), now - waiting.since)
             if quiet > SILENCE and not waiting.said:
                 waiting.said = True
+                self.events("silent", "warning", silo=silo, seconds=round(quiet))
                 self.say(f"silo {silo} has not been heard of for {quiet:.0f} s; the round waits for it")
         over = [silo for silo, waiting in jobs.items() if self.deadline and now - waiting.since >= self.deadline]
         return [silo for silo in jobs if silo not in self.silos or silo in over]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedreid_pl.engines.silos.cards import COORDINATOR
 from fedreid_pl.engines.silos.federation_folder import FederationFolder
+from fedreid_pl.engines.silos.log_lines import Emit, quiet
 from fedreid_pl.engines.silos.payload import BadPayload, Header, Opened, Payload, open_payload, write_payload
 from fedreid_pl.engines.silos.shared import experiment_digest
 from fedreid_pl.engines.silos.status import StatusFile, Traffic
@@ -42,6 +43,9 @@ class Exchange:
         text: configuration that the silos receive.
         folder: folder of the payloads that wait for a silo.
         say: prints a line.
+
+    Attributes:
+        events: writes what happened to a log for programs; by default nothing is written.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Exchange:
         self.silos = federation.members
         self.traffic = {name: Traffic() for name in self.silos}
         self.round = 0
+        self.events: Emit = quiet
         self._status = StatusFile(federation.path)
         self._waiting: dict[str, Waiting] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +92,7 @@ class Exchange:
         self.round = header.round if header.kind != "experiment" else self.round
         self.traffic[silo].down += payload.envelope.size
         self.traffic[silo].state = f"round {header.round}: {header.kind}"
+        self.events("sent", silo=silo, bytes=payload.envelope.size, **_place(header))
         return self._waiting[silo]
 
     def _taken(self, silo: str, payload: Payload) -> tuple[Waiting | None, Opened | None]:
@@ -100,7 +106,18 @@ class Exchange:
         if opened is STALE:
             return None, None
         self._finished(silo)
+        assert waiting is not None
+        self._note_answer(silo, payload, waiting, opened)
         return waiting, opened  # type: ignore[return-value]
+
+    def _note_answer(self, silo: str, payload: Payload, waiting: Waiting, opened: Opened | object | None) -> None:
+        header = opened.header if isinstance(opened, Opened) else None
+        reason = "BadPayload" if header is None else header.values.get("reason", "")
+        level = "warning" if reason else "info"
+        seconds = round(time.monotonic() - waiting.since, 3)
+        place = {**_place(waiting.header), "kind": header.kind if header is not None else ""}
+        size = payload.envelope.size
+        self.events("answered", level, silo=silo, bytes=size, seconds=seconds, reason=reason, **place)
 
     def _finished(self, silo: str) -> str:
         waiting = self._waiting.pop(silo)
@@ -131,6 +148,10 @@ class Exchange:
         kinds = ("joined", "refused", "left") if sent.kind == "experiment" else ("update", "failure", "left")
         if header.kind not in kinds:
             raise BadPayload(f"is of kind {header.kind}")
+
+
+def _place(header: Header) -> dict[str, Plain]:
+    return {"round": header.round, "attempt": header.attempt, "kind": header.kind}
 
 
 STALE = object()

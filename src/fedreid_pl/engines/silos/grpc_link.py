@@ -29,6 +29,7 @@ from fedreid_pl.engines.silos.grpc_calls import (
     read_note,
     spoken_by_me,
 )
+from fedreid_pl.engines.silos.log_lines import Emit, quiet
 from fedreid_pl.engines.silos.mailbox import read_pieces
 from fedreid_pl.engines.silos.payload import PIECE, BadPayload, Envelope, Payload
 from fedreid_pl.errors import FedReIDError, printable
@@ -53,6 +54,7 @@ class GrpcLink:
 
     def __init__(self, address: str, credentials: Credentials, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say, self._silent = folder, say, False
+        self.events: Emit = quiet
         folder.mkdir(parents=True, exist_ok=True)
         self._channel = grpc.secure_channel(
             target_of(address),
@@ -187,6 +189,7 @@ class GrpcLink:
     def _reached(self) -> None:
         if self._silent:
             self._silent = False
+            self.events("reachable")
             self.say(f"{self._address} answers again")
 
     def _failed(self, error: grpc.RpcError, pause: float = PAUSE) -> None:
@@ -199,6 +202,7 @@ class GrpcLink:
         _check_protocol(self._address, error)
         if not self._silent:
             self._silent = True
+            self.events("unreachable", "warning", reason=code.name)
             self.say(f"{self._address} does not answer ({details}); this silo goes on trying")
         time.sleep(pause * random.uniform(0.5, 1.5))
 

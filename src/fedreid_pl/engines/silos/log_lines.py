@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TextIO
 
-from fedreid_pl.errors import FedReIDError, printable
+from fedreid_pl.errors import FedReIDError
+from fedreid_pl.federation.storage import write_text
+from fedreid_pl.reporting.terminal import mute
 
 FIELDS = ("time", "level", "event", "federation", "silo", "round", "attempt", "kind", "bytes", "seconds", "reason")
 """Fields of a line, in this order; those that an event does not have are left out."""
-LOGS = ("text", "json")
+LAST_ERROR = "last_error.txt"
+WORDS = {
+    "did not answer in time": "late",
+    "did not answer": "silent",
+    "has left": "left",
+    "was revoked": "revoked",
+    "is not there any more": "gone",
+}
+"""The coordinator's own reasons, as words of the log."""
 Emit = Callable[..., None]
 
 
@@ -43,7 +57,7 @@ class JsonLog:
         """
         known = {"time": _now(), "level": level, "event": event, "federation": self.federation, "silo": self.silo}
         known |= values
-        known["reason"] = reason_word(known.get("reason", ""))
+        known["reason"] = reason_word(known.pop("word", known.get("reason", "")))
         line = {name: known[name] for name in FIELDS if known.get(name) not in (None, "")}
         print(json.dumps(line), file=self.stream or sys.stderr, flush=True)
 
@@ -60,38 +74,43 @@ def reason_word(reason: object) -> str:
     >>> reason_word("RejectedJob"), reason_word("policy.rounds_at_most"), reason_word("no such file /pictures/0001.jpg")
     ('RejectedJob', 'policy.rounds_at_most', 'other')
     """
-    text = str(reason)
+    text = WORDS.get(str(reason), str(reason))
     return text if re.fullmatch(r"(policy\.)?[A-Za-z_]{0,60}", text) else "other"
 
 
-def take_log(words: Sequence[str]) -> tuple[bool, list[str]]:
-    """Returns whether `log=json` is among the words, and the other words.
+def logged(emit: Emit, folder: Path, work: Callable[[], object]) -> int:
+    """Does the work of a service whose stderr holds events alone; returns the exit code.
 
-    Raises:
-        FedReIDError: for another value.
-
-    >>> take_log(["exp=fedpav", "log=json"])
-    (True, ['exp=fedpav'])
-    """
-    values = [word.partition("=")[2] for word in words if word.startswith("log=")]
-    if wrong := [value for value in values if value not in LOGS]:
-        raise FedReIDError(f"log={printable(wrong[0])}: must be text or json")
-    return values[-1:] == ["json"], [word for word in words if not word.startswith("log=")]
-
-
-@contextmanager
-def errors_as_events(emit: Emit | None) -> Iterator[None]:
-    """Writes how a service ends: an error as its kind, since its words may name files.
+    The words of an error may name files and persons: they go into `folder/last_error.txt`, and the log gets their kind.
 
     Args:
-        emit: writes events; `None`: nothing is written.
+        emit: writes events.
+        folder: of the silo or of the federation.
+        work: what the service does.
     """
+    mute()
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
     try:
-        yield
-    except BaseException as error:
-        if emit is not None:
-            emit("ended", level="error", reason=type(error).__name__)
-        raise
+        work()
+    except FedReIDError as error:
+        return _ended(emit, folder, error, str(error), 2)
+    except Exception as error:
+        return _ended(emit, folder, error, traceback.format_exc(), 1)
+    except BaseException as error:  # a signal
+        emit("ended", "warning", reason=type(error).__name__)
+        return 130
+    finally:
+        mute(False)
+        logging.disable(logging.NOTSET)
+    return 0
+
+
+def _ended(emit: Emit, folder: Path, error: Exception, words: str, code: int) -> int:
+    emit("ended", "error", reason=type(error).__name__)
+    with suppress(FedReIDError, OSError):  # the event was written
+        write_text(folder / LAST_ERROR, words.rstrip() + "\n")
+    return code
 
 
 def _now() -> str:

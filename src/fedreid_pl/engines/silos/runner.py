@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from threading import Event
+from typing import Any
 
 from fedreid_pl.engines.silos.grpc_link import Beating, GrpcLink, target_of
 from fedreid_pl.engines.silos.leaving import leave
+from fedreid_pl.engines.silos.log_lines import Emit, quiet
 from fedreid_pl.engines.silos.service import SiloService
 from fedreid_pl.engines.silos.shared import own_config
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
@@ -16,7 +18,9 @@ from fedreid_pl.engines.silos.silo_folder import SiloFolder
 PAUSE = 5.0  # seconds to wait after an ignored payload
 
 
-def run_silo(folder: SiloFolder, words: Sequence[str], address: str, say: Callable[[str], None]) -> None:
+def run_silo(
+    folder: SiloFolder, words: Sequence[str], address: str, say: Callable[[str], None], events: Emit = quiet
+) -> None:
     """Runs one silo until the process ends.
 
     Args:
@@ -24,6 +28,7 @@ def run_silo(folder: SiloFolder, words: Sequence[str], address: str, say: Callab
         words: the operator's command-line words about data and devices.
         address: `https://HOST:PORT` of the coordinator; an empty text selects the address in the invitation.
         say: prints a line.
+        events: writes what happens to a log for programs.
 
     Raises:
         FedReIDError: if a word or the folder is invalid, or the coordinator does not know this silo's key.
@@ -32,10 +37,34 @@ def run_silo(folder: SiloFolder, words: Sequence[str], address: str, say: Callab
     target_of(address)  # raises for an invalid address before the search for pictures
     lock = folder.lock()
     service = SiloService(folder, own_config(words, folder.name), say)
+    service.audit.listener = Events(events)
+    events("started")
     say(f"silo {folder.name} calls {address}; nothing listens here. Ctrl-C ends it")
     with closing(GrpcLink(address, folder.credentials, folder.path / "spool", say)) as link:
+        link.events = events
         serve(service, link)
     del lock
+
+
+class Events:
+    """Writes the lines of an audit log as events; free text of theirs stays in the audit log.
+
+    Args:
+        emit: writes an event.
+    """
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit, self._since = emit, time.monotonic()
+
+    def __call__(self, event: str, values: Mapping[str, Any]) -> None:
+        """Writes an event with the seconds since the one before."""
+        now = time.monotonic()
+        seconds, self._since = round(now - self._since, 3), now
+        known = {
+            name: values[name] for name in ("round", "attempt", "kind", "bytes", "reason", "word") if name in values
+        }
+        level = "warning" if event in ("failed", "refused", "ignored", "recovered") else "info"
+        self._emit(event.replace(" ", "_"), level, seconds=seconds, **known)
 
 
 def leave_run(folder: SiloFolder, address: str, say: Callable[[str], None]) -> None:

@@ -112,7 +112,9 @@ class SiloService:
 
     def _refusal(self, header: Header, sent: Payload, error: Exception) -> Payload:
         reason = f"policy.{error.key}" if isinstance(error, PolicyRefusal) else type(error).__name__
-        self.audit.add("refused", experiment=header.experiment, payload=sent.envelope.digest, reason=str(error))
+        self.audit.add(
+            "refused", experiment=header.experiment, payload=sent.envelope.digest, reason=str(error), word=reason
+        )
         self.say(f"experiment {header.experiment[:16]} is refused: {error}")
         return self._written(self._sessions, reply_to(header, self.folder, "refused", sent, {"reason": reason}))
 
@@ -224,7 +226,9 @@ class SiloService:
 
     def _failed(self, header: Header, sent: Payload, folder: Path, error: Exception) -> Payload:
         kind = type(error).__name__
-        self.audit.add("failed", payload=sent.envelope.digest, reason=kind, words=printable(str(error), 500))
+        self.audit.add(
+            "failed", payload=sent.envelope.digest, reason=kind, words=printable(str(error), 500), **_address(header)
+        )
         self.say(f"round {header.round}: {header.kind} failed: {kind}: {printable(str(error), 500)}")
         values: dict[str, Plain] = {"reason": kind, "final": isinstance(error, FINAL)}
         return self._written(folder, reply_to(header, self.folder, "failure", sent, values))
@@ -260,6 +264,10 @@ def reply_to(header: Header, folder: SiloFolder, kind: str, sent: Payload, value
     """Returns the header of a silo's answer to a payload."""
     reply = replace(header, kind=kind, sender=folder.name, addressee=COORDINATOR)
     return replace(reply, answers=sent.envelope.digest, values=dict(values))
+
+
+def _address(header: Header) -> dict[str, Plain]:
+    return {"round": header.round, "attempt": header.attempt, "kind": header.kind}
 
 
 def _numbers(update: ClientUpdate) -> dict[str, Plain]:
