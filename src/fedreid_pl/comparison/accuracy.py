@@ -1,4 +1,4 @@
-"""The tables of accuracy: the paper's Tables 2, 3 and 4, over seeds."""
+"""Tables of accuracy over seeds, in the form of the paper's Tables 2, 3 and 4."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fedreid_pl.reporting.paper_unseen import BY_CAMERA, left_out_name
 from fedreid_pl.reporting.run_folder import setting
 
 Experiments = Mapping[str, Sequence[Result]]
-"""Complete runs by experiment, in the order of the command; no experiment is empty."""
+"""Complete runs by experiment, in the order of the command; each experiment has at least one run."""
 
 START = "untrained"
 Draw = tuple[int, int | None]
-"""Seed and split, of `PlannedRun.draw`."""
+"""Seed and split, see `PlannedRun.draw`."""
 Score = Callable[[str, str], float | None]
-"""Score in percent of a metric and a test set."""
+"""Function that returns the score in percent for a metric and a test set."""
 
 METRICS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "mAP": "mAP"}
 
 
 class Models(NamedTuple):
-    """A row of Table 3: the global model or the local models of an experiment, or those without federation."""
+    """A row of Table 3: the global or the local models of an experiment, with or without federation."""
 
     label: str
     experiment: str
@@ -34,7 +34,7 @@ class Models(NamedTuple):
 
 
 def models_of(experiments: Experiments) -> list[Models]:
-    """Standalone, centralized, then the global and the local models of each federated experiment."""
+    """Returns the rows of Table 3: standalone, centralized, then both kinds of models of each federated experiment."""
     rows = []
     for role in ("standalone", "centralized", "federated"):
         for label, results in experiments.items():
@@ -50,10 +50,10 @@ def models_of(experiments: Experiments) -> list[Models]:
 
 
 def start_models(experiments: Experiments) -> dict[str, dict[Draw, Score]]:
-    """Scores of the networks that runs start from, without training, by label and by seed and split.
+    """Returns the scores of the initial networks before training, by label and by seed and split.
 
-    They are those of the evaluation before the first round, from the first run of every seed and split that has one.
-    Experiments whose networks differ have a row each.
+    The scores come from the evaluation before the first round, in the first run of each seed and split that has this
+    evaluation. Experiments with different networks have separate rows.
     """
     found: dict[str, dict[Draw, Score]] = {}
     labels: dict[str, str] = {}
@@ -70,13 +70,13 @@ def start_models(experiments: Experiments) -> dict[str, dict[Draw, Score]]:
 
 
 def table3(experiments: Experiments, metric: str, statistic: str, kind: str, paper: bool) -> Table:
-    """A metric of every kind of model on every test set and their mean, in percent.
+    """Returns Table 3: a metric of each kind of model on each test set and their mean, in percent.
 
     Args:
         metric: `rank1` or `mAP`.
         statistic: `last`, `best3` or `best`.
-        kind: what the title says beside that, such as ", synthetic data".
-        paper: whether the paper's figures may stand below ours.
+        kind: addition to the title, such as ", synthetic data".
+        paper: whether to add rows with the paper's figures.
     """
     shown = [models for models in models_of(experiments) if _by_test_set(experiments[models.experiment], models)]
     tests = _names(experiments, shown)
@@ -100,9 +100,10 @@ def table3(experiments: Experiments, metric: str, statistic: str, kind: str, pap
 
 
 def table4(experiments: Experiments, statistic: str, kind: str, paper: bool) -> Table | None:
-    """Rank-1 of the local models less that of standalone training with the same seed and split, in points.
+    """Returns Table 4: Rank-1 of local models minus Rank-1 of standalone training with the same seed and split.
 
-    Of several standalone experiments each is compared to the one that differs in the algorithm only, else the first.
+    The differences are in points. With several standalone experiments, an experiment is compared with the one that
+    differs only in the algorithm, otherwise with the first. Returns `None` if the table has no row.
     """
     alone = {name: runs for name, runs in experiments.items() if runs[0].run.role == "standalone"}
     alone = {name: runs for name, runs in alone.items() if runs[0].run.config.data.scenario == "by_dataset"}
@@ -144,7 +145,7 @@ def table4(experiments: Experiments, statistic: str, kind: str, paper: bool) -> 
 
 
 def table2(experiments: Experiments, statistic: str, kind: str, paper: bool) -> Table | None:
-    """Scenarios over one dataset: by camera, by identity, merged; `None` if no experiment is of that kind."""
+    """Returns Table 2: scenarios on one dataset (by camera, by identity, merged); `None` if there is no such run."""
     table = Table(
         "table2",
         f"Table 2: scenarios, the global model (%), {STATISTICS[statistic]}{kind}",
@@ -186,7 +187,7 @@ def table2(experiments: Experiments, statistic: str, kind: str, paper: bool) -> 
 def _add_start(
     table: Table, experiments: Experiments, alone: Sequence[Result], tests: Sequence[str], statistic: str
 ) -> None:
-    """Rows of Table 4 for the networks that runs start from."""
+    """Adds the rows of Table 4 for the initial networks."""
     for label, start in start_models(experiments).items():
         by_run: list[list[float | None]] = []
         for other in alone:
@@ -201,7 +202,7 @@ def _only_section(result: Result) -> str:
 
 
 def _by_test_set(results: Sequence[Result], models: Models) -> bool:
-    """Whether the names in the section are test sets, more than Table 2 can hold."""
+    """Returns whether the models belong in Tables 3 and 4: their section has several test sets."""
     scenario = results[0].run.config.data.scenario
     if scenario in ("by_dataset", "merged"):
         return True
@@ -214,20 +215,20 @@ def _names(experiments: Experiments, shown: Sequence[Models]) -> list[str]:
 
 
 def _with_mean(by_run: Sequence[Sequence[float | None]], tests: int) -> list[Cell | None]:
-    """Cells over runs, and that of the means over the test sets of the runs that have all of them."""
+    """Returns a cell for each test set, and a cell of the mean over the test sets of the runs that have them all."""
     means = [fmean(value for value in row if value is not None) for row in by_run if None not in row and row]
     return [*(spread(row[column] for row in by_run) for column in range(tests)), spread(means)]
 
 
 def _standalone_of(results: Sequence[Result], alone: Experiments) -> tuple[str, bool]:
-    """Name of the standalone experiment to compare with, and whether nothing but the algorithm differs."""
+    """Returns the name of the standalone experiment to compare with, and whether only the algorithm differs."""
     wanted = setting(results[0].run.config)
     for name, runs in alone.items():
         if any(result.run.draw == results[0].run.draw and setting(result.run.config) == wanted for result in runs):
             return name, True
     first = next(iter(alone))
     missing = all(result.run.draw != results[0].run.draw for result in alone[first])
-    return first, missing  # its run of that seed and split is missing: nothing to say about it
+    return first, missing  # `True` without a standalone run of this seed and split: there is nothing to compare
 
 
 def _add_paper(table: Table, figures: Mapping[str, tuple[float, ...]], tests: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A comparison from its plan: checks, the runs that are missing, tables."""
+"""Runs a comparison: checks its plan, trains the missing runs and writes the tables."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from fedreid_pl.start import DRAWN, initial_backbone
 
 
 def compare(plan: Plan) -> None:
-    """Trains what is missing, prints the tables and writes them to `plan.out`.
+    """Trains the missing runs, prints the tables and writes them to `plan.out`.
 
     Raises:
-        FedReIDError: for what can be refused, before anything runs; and at the end, with the tables of the others
-            made, if a run is missing.
+        FedReIDError: before any training, if a run's configuration is invalid; at the end, after the tables of the
+            complete runs are written, if a run failed.
     """
     quiet()
     results = {run: result for run in plan.runs if (result := read_result(run))}
@@ -64,18 +64,18 @@ def compare(plan: Plan) -> None:
 
 
 def _check_version(run: PlannedRun) -> None:
-    """Refuses a folder that holds the run of another version of MiniReID."""
+    """Checks that a run's folder does not hold a run with another version of MiniReID."""
     if not Checkpoints(run.folder / "checkpoints").rounds():
-        return  # nothing has been learnt there
+        return  # no round has been trained there
     try:
         before = load_config(run.folder / "config.yaml").data
     except FedReIDError:
-        return  # `train` says what is wrong with it
+        return  # `train` reports what is wrong with the file
     check_resumed_version(str(run.folder), before, run.config.data)
 
 
 def warn_of_starts(results: Iterable[Result]) -> list[str]:
-    """Returns a warning if runs began from different weights that were recorded, else nothing."""
+    """Returns a warning if the runs started from different recorded weights, otherwise an empty list."""
     folders: dict[str, list[str]] = {}
     for result in results:
         if result.start:
@@ -90,16 +90,16 @@ def warn_of_starts(results: Iterable[Result]) -> list[str]:
 
 
 def check_runs(runs: Sequence[PlannedRun]) -> None:
-    """Refuses what `train` would refuse, so that no run is trained beside one that cannot be.
+    """Checks all runs as `train` does, before any run is trained.
 
     Raises:
-        FedReIDError: for devices, callbacks or data that do not fit.
+        FedReIDError: if the devices, the callbacks or the data of a run are invalid.
     """
     data: dict[str, FederatedData] = {}
     checked: set[str] = set()
     status = Status()
     for run in runs:
-        if run.group in checked:  # seeds differ in nothing that is checked
+        if run.group in checked:  # runs of a group differ only in values that need no check
             continue
         checked.add(run.group)
         config = run.config
@@ -114,13 +114,13 @@ def check_runs(runs: Sequence[PlannedRun]) -> None:
         for callback in make_callbacks().values():
             callback.check(config, data[key])
     drawn = next((run.config for run in runs if run.config.model.weights == DRAWN), None)
-    if drawn is not None:  # after the checks, for it takes half a minute; once, and not in every process
+    if drawn is not None:  # takes half a minute: last, and once for all processes
         initial_backbone(drawn, status)
         status.done()
 
 
 def _check_splits(plan: Plan) -> None:
-    """Refuses several splits of datasets that have one."""
+    """Checks that the datasets have several splits."""
     first, *others = [run.config.data for run in plan.runs if run.experiment == plan.experiments[0]]
     if load_federated_data(first).digests == load_federated_data(others[0]).digests:
         raise FedReIDError(f"splits={len(plan.splits)}: data={first.name} has one split only")

@@ -1,4 +1,4 @@
-"""Which tables a comparison has."""
+"""Selects the tables of a comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.comparison.unseen import difference_table, unseen_table
 
 
 def make_tables(plan: Plan, results: Mapping[PlannedRun, Result]) -> list[Table]:
-    """All tables that the results allow, without those that would be empty."""
+    """Returns all tables of a comparison that have at least one row."""
     experiments: Experiments = {
         label: found
         for label in plan.experiments
@@ -23,7 +23,7 @@ def make_tables(plan: Plan, results: Mapping[PlannedRun, Result]) -> list[Table]
     paper = not plan.synthetic
     unseen = [unseen_table(experiments, kind, paper), difference_table(experiments, kind) if experiments else None]
     left_out = [table for table in unseen if table is not None]
-    if plan.targets:  # the runs of an experiment have other clients: no table of all their test sets
+    if plan.targets:  # these runs have different clients: no common table of test sets
         return left_out
     tables = [table3(experiments, metric, plan.statistic, kind, paper) for metric in ("rank1", "mAP")]
     tables += [table for make in (table4, table2) if (table := make(experiments, plan.statistic, kind, paper))]

@@ -1,4 +1,4 @@
-"""The tables of how the runs went: fluctuation, communication, aggregation weights."""
+"""Tables of fluctuation, communication and aggregation weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEGABYTE = 10**6
 
 
 def fluctuation_table(experiments: Experiments, kind: str) -> Table:
-    """How much Rank-1 moves from one evaluation to the next, in points, and on how many evaluations that rests."""
+    """Returns the table of the change of Rank-1 between evaluations, in points, with the number of evaluations."""
     table = Table(
         "fluctuation",
         f"Fluctuation of Rank-1 (points){kind}",
@@ -48,7 +48,7 @@ def fluctuation_table(experiments: Experiments, kind: str) -> Table:
 
 
 def communication_table(experiments: Experiments, kind: str) -> Table:
-    """What was sent and how long it took; a megabyte is 10^6 bytes."""
+    """Returns the table of the transferred megabytes (10^6 bytes) and the seconds of each experiment."""
     table = Table(
         "communication",
         f"Communication and time{kind}",
@@ -78,7 +78,10 @@ def communication_table(experiments: Experiments, kind: str) -> Table:
 
 
 def weight_tables(experiments: Experiments, kind: str) -> list[Table]:
-    """Aggregation weight of every client, over the run and in the last round; one table per set of clients."""
+    """Returns tables of every client's aggregation weight: the mean over rounds and the last round.
+
+    Experiments with the same clients share a table.
+    """
     tables: dict[tuple[str, ...], Table] = {}
     for label, results in experiments.items():
         if not any(result.history.names("weights", "weight") for result in results):

@@ -1,4 +1,4 @@
-"""The figures of runs for a paper, as files."""
+"""Draws the figures of runs for a paper and saves them as files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fedreid_pl.reporting.figures.style import check_matplotlib, drawing, save
 
 
 def write_figures(folders: Sequence[Path], place: Path, columns: Iterable[int] = (1, 2)) -> list[Path]:
-    """Draws the figures of a run, of a comparison or of several of either, and returns the files, PNG and PDF.
+    """Draws the figures of runs or comparisons as PNG and PDF and returns the paths of the files.
 
     Args:
-        folders: of runs or comparisons.
-        place: the folder that the files go to.
-        columns: widths, in columns of a paper: 1, 2 or both. Files of two columns end in `-wide`.
+        folders: folders of runs or comparisons.
+        place: folder to save the files in.
+        columns: widths of the figures in columns of a paper: 1, 2 or both. The names of wide figures end in `-wide`.
 
     Raises:
-        FedReIDError: if matplotlib is missing, a folder holds no run, or nothing has been measured yet.
+        FedReIDError: if matplotlib is missing, a folder holds no run, or no run has an evaluation yet.
     """
     check_matplotlib()
     runs = report_of(folders)

@@ -1,4 +1,4 @@
-"""Which runs a comparison consists of: experiments and their overrides, times seeds, times splits."""
+"""Plans the runs of a comparison: each experiment with its overrides, for each seed and split."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class PlannedRun:
 
     Attributes:
         experiment: label of the experiment: its name and overrides.
-        words: what `train` is called with.
-        folder: where it is kept.
-        split: number of the datasets' split where several are compared.
-        target: the dataset that is left out, where each of several is in turn.
+        words: command-line words of `train`.
+        folder: folder of the run.
+        split: number of the datasets' split in a comparison of several splits, otherwise `None`.
+        target: left-out dataset in a comparison with `leave_out`, otherwise `None`.
     """
 
     experiment: str
@@ -53,29 +53,32 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """As it is called on the screen."""
+        """Returns the name of the run in printed lines."""
         split = "" if self.split is None else f" split {self.split}"
         return f"{self.group} seed {self.seed}{split}"
 
     @property
     def group(self) -> str:
-        """The experiment, with the dataset that is left out: runs of one group differ in seed and split alone."""
+        """Returns the experiment with its left-out dataset; runs of one group differ only in seed and split."""
         return group_label(self.experiment, self.target)
 
     @property
     def draw(self) -> tuple[int, int | None]:
-        """What runs of different experiments have to share to be a pair."""
+        """Returns seed and split; runs of different experiments with equal seed and split form a pair."""
         return self.seed, self.split
 
     @property
     def role(self) -> str:
-        """`standalone`, `centralized` or `federated`."""
+        """Returns `standalone`, `centralized` or `federated`."""
         return self.config.role
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All runs of a comparison (seed by seed, so that what is done first can be compared), and its options."""
+    """All runs of a comparison and its options.
+
+    The runs are ordered seed by seed, so that the first finished runs can be compared.
+    """
 
     runs: tuple[PlannedRun, ...]
     jobs: int
@@ -84,32 +87,32 @@ class Plan:
 
     @property
     def experiments(self) -> list[str]:
-        """Labels in the order they were given."""
+        """Returns the labels of the experiments in the order of the command."""
         return list(dict.fromkeys(run.experiment for run in self.runs))
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds in the order they were given."""
+        """Returns the seeds in the order of the command."""
         return list(dict.fromkeys(run.seed for run in self.runs))
 
     @property
     def splits(self) -> list[int]:
-        """Splits in their order; none where the datasets are read in one."""
+        """Returns the splits in their order; an empty list without the option `splits`."""
         return list(dict.fromkeys(run.split for run in self.runs if run.split is not None))
 
     @property
     def targets(self) -> list[str]:
-        """Datasets that are left out in turn; none in a comparison without `leave_out`."""
+        """Returns the left-out datasets; an empty list without the option `leave_out`."""
         return list(dict.fromkeys(run.target for run in self.runs if run.target is not None))
 
     @property
     def synthetic(self) -> bool:
-        """Whether drawn pictures are among the data."""
+        """Returns whether the data of at least one run contain synthetic pictures."""
         return any(_is_synthetic(run) for run in self.runs)
 
 
 def group_label(experiment: str, target: str | None) -> str:
-    """The label of an experiment that leaves a dataset out.
+    """Returns the label of an experiment with its left-out dataset.
 
     >>> group_label("fedpav", "GRID"), group_label("fedpav", None)
     ('fedpav, GRID left out', 'fedpav')
@@ -118,7 +121,7 @@ def group_label(experiment: str, target: str | None) -> str:
 
 
 def _is_synthetic(run: PlannedRun) -> bool:
-    """What was found of the pictures when the run was trained, or before that what its configuration expects."""
+    """Returns whether a run's data are synthetic: as recorded in its folder, before training as configured."""
     try:
         return load_config(run.folder / "config.yaml").data.synthetic
     except FedReIDError:
@@ -126,17 +129,17 @@ def _is_synthetic(run: PlannedRun) -> bool:
 
 
 def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: FolderOf) -> Plan:
-    """Composes the configuration of every run.
+    """Returns the plan of a comparison with the configuration of every run.
 
     Args:
         options: `exps` (names or YAML files, each with `+KEY=VALUE` overrides, separated by spaces), `seeds`,
             `splits`, `jobs`, `out`, `statistic` and `leave_out` (`each`, or names separated by commas: every experiment
             is trained once without each of these datasets), as text.
         words: `KEY=VALUE` for all runs.
-        folder_of: gives the folder of a run from its configuration and words.
+        folder_of: returns the folder of a run for its configuration and words.
 
     Raises:
-        FedReIDError: for options, words or overrides that cannot be meant, or runs that are not distinct.
+        FedReIDError: if an option, a word or an override is invalid, or two runs are equal.
     """
     experiments = options.get("exps", "").split()
     if not experiments:
@@ -164,7 +167,7 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
 
 
 def split_experiment(text: str) -> tuple[str, list[str]]:
-    """Name and overrides of `NAME+KEY=VALUE+...`; a plus that no `KEY=` follows belongs to what it stands in.
+    """Returns name and overrides of `NAME+KEY=VALUE+...`; a plus without `KEY=` after it is part of the value.
 
     >>> split_experiment("fedpav+optim.lr_head=1e+2+loss.margin=null")
     ('fedpav', ['optim.lr_head=1e+2', 'loss.margin=null'])
@@ -182,7 +185,7 @@ def _planned(
         if key in RESERVED:
             raise FedReIDError(f"{word}: {RESERVED[key]}")
     own = (f"exp={name}", *words, *overrides, f"seed={seed}")
-    if split:  # the first is what is read without a word
+    if split:  # split 0 is the default
         own += (f"data.split={split}",)
     if target is not None:
         own += (f"data.leave_out={target}",)
@@ -210,7 +213,7 @@ def _targets(text: str | None, experiment: str, words: Sequence[str]) -> list[st
 
 
 def read_jobs(text: str) -> int:
-    """Number of runs at once, from the word of the command line.
+    """Returns the number of simultaneous runs in the option `jobs`.
 
     Raises:
         FedReIDError: unless it is a whole number of at least 1.
@@ -221,7 +224,7 @@ def read_jobs(text: str) -> int:
 
 
 def read_seeds(text: str) -> list[int]:
-    """Seeds in their order, from `"0 1 2"` or `"0,1,2"`.
+    """Returns the seeds in a text such as `"0 1 2"` or `"0,1,2"`, in their order.
 
     Raises:
         FedReIDError: unless they are distinct whole numbers.

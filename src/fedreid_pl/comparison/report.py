@@ -1,4 +1,4 @@
-"""The report of a comparison, or of any runs: their tables are those of tables.csv."""
+"""Builds the report of a comparison, or of several runs, with the tables of tables.csv."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fedreid_pl.reporting.records import Experiments, group_runs, read_run
 
 MOST_BYTES, MOST_RUNS = 16 * 1024 * 1024, 10_000
 FIRST = ("table3", "table4", "unseen", "unseen_difference")
-"""Tables at the top of the report, the first two of which are there: scores, and differences."""
+"""Keys of the tables that come first in the report: scores, then differences."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Listed:
 
     @property
     def group(self) -> str:
-        """See `PlannedRun.group`."""
+        """Returns the label of the run's group, see `PlannedRun.group`."""
         return group_label(self.experiment, self.target)
 
 
 def report_of(folders: Sequence[Path]) -> Report:
-    """The report of a run's folder, of a comparison's (with its runs.csv), or of several of either.
+    """Returns the report of a run's folder, of a comparison's folder (with runs.csv), or of several such folders.
 
     Raises:
-        FedReIDError: if a folder is neither, or nothing in it can be read.
+        FedReIDError: if a folder belongs to neither, or none of its runs can be read.
     """
     if len(folders) == 1 and not (folders[0] / "runs.csv").is_file():
         return report_of_run(folders[0])
@@ -74,10 +74,10 @@ def report_of(folders: Sequence[Path]) -> Report:
 def comparison_report(
     experiments: Experiments, tables: Sequence[Table], statistic: str, missing: Sequence[str] = ()
 ) -> Report:
-    """The report of several runs with their tables: Rank-1 and differences to standalone first.
+    """Returns the report of several runs; the tables of Rank-1 and of the differences to standalone come first.
 
     Raises:
-        FedReIDError: if the runs are of different versions of MiniReID.
+        FedReIDError: if the runs used different versions of MiniReID.
     """
     check_one_version((str(run.folder), run.config.data) for group in experiments.values() for run in group)
     ordered = [next((table for table in tables if table.key == key), None) for key in FIRST]
@@ -90,7 +90,13 @@ def comparison_report(
 
 
 def _tables(experiments: Experiments, statistic: str, turns: Mapping[str, tuple[str, str]]) -> list[Table]:
-    """Those of the runs that are complete; `turns`: experiment and left-out dataset, where each is in turn."""
+    """Returns the tables of the complete runs.
+
+    Args:
+        experiments: runs by group.
+        statistic: `last`, `best3` or `best`.
+        turns: experiment and left-out dataset by group, for a comparison with `leave_out`.
+    """
     runs = []
     for label, group in experiments.items():
         experiment, target = turns.get(label, (label, None))
@@ -104,7 +110,7 @@ def _tables(experiments: Experiments, statistic: str, turns: Mapping[str, tuple[
 
 
 def read_listed(folder: Path) -> list[Listed]:
-    """The runs of a comparison. Folders are looked for from here, else from the folder of the comparison upwards.
+    """Returns the runs in runs.csv; searches their folders from the current folder, then from the comparison's parents.
 
     Raises:
         FedReIDError: if runs.csv cannot be read.
@@ -131,10 +137,10 @@ def _rows(folder: Path, name: str) -> Iterator[dict[str, str]]:
 
 
 def _find(place: Path, folder: Path) -> Path:
-    """The folder of a run that a comparison names: below here, or below a folder above the comparison's own.
+    """Returns the folder of a run that runs.csv names: below the current folder or a parent of the comparison.
 
     Raises:
-        FedReIDError: if it lies elsewhere. A comparison may come from anybody, and what it names is read.
+        FedReIDError: if the folder lies elsewhere: a comparison from another person must not read any other files.
     """
     above = [Path.cwd(), *folder.resolve().parents[:4]]
     candidates = [place, *(parent / place for parent in folder.resolve().parents)]
@@ -150,7 +156,7 @@ def _find(place: Path, folder: Path) -> Path:
 
 
 def _statistic(folder: Path) -> str:
-    """The statistic that tables.csv quotes."""
+    """Returns the statistic of the scores in tables.csv, `last` if the file is missing or damaged."""
     try:
         for row in _rows(folder, "tables.csv"):
             kind, _, name = row["metric"].partition("_")

@@ -1,4 +1,4 @@
-"""What finished runs left in their folders, and statistics of it over seeds."""
+"""Reads the results of finished runs from their folders, and computes statistics over seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedreid_pl.reporting.summary_file import read_summary
 
 
 class Costs(NamedTuple):
-    """What a run has cost, from its summary."""
+    """The costs of a run from its summary: sizes in bytes, and seconds."""
 
     backbone_bytes: int
     bytes_down: int
@@ -27,13 +27,16 @@ class Costs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A complete run.
+    """The results of a complete run.
 
     Attributes:
-        history: its metrics.csv.
-        scores: `{"global" | "local": {test set: {metric: {"last", "best", "best3", ...}}}}`, shares of one.
+        run: the planned run.
+        history: content of metrics.csv.
+        scores: `{"global" | "local": {test set: {metric: {"last", "best", "best3", ...}}}}`, from 0 to 1.
         clients: number of training images by client.
-        start: hash of the pretrained weights that the run began with, if this program made them.
+        rounds: number of rounds.
+        costs: costs of the run.
+        start: SHA-256 of the pretrained initial weights if this program made them, otherwise `None`.
     """
 
     run: PlannedRun
@@ -45,44 +48,44 @@ class Result:
     start: str | None = None
 
     def tests(self, section: str) -> list[str]:
-        """Names in a section, in the order of evaluation."""
+        """Returns the names of the test sets in a section, in the order of evaluation."""
         return self.history.names(section)
 
     def score(self, section: str, test: str, metric: str, statistic: str) -> float | None:
-        """A summary number in percent, `None` if it was not measured."""
+        """Returns a score of the run in percent, `None` if it was not measured."""
         value = self.scores[section].get(test, {}).get(metric, {}).get(statistic)
         return None if value is None else 100 * value
 
     def trained(self, section: str, test: str) -> list[float]:
-        """Rank-1 in percent of every evaluation after training began, in order."""
+        """Returns Rank-1 in percent for each evaluation after the start of training, in order."""
         series = self.history.series(section, test, "rank1")
         return [100 * value for round, value in sorted(series.items()) if round > 0]
 
     def drop(self, section: str, test: str) -> float | None:
-        """The most points of Rank-1 that a test set lost from one evaluation to the next; 0.0 if it never fell."""
+        """Returns the largest drop of Rank-1 between two consecutive evaluations of a test set in points, at least 0.0."""
         drops = [before - after for before, after in pairwise(self.trained(section, test))]
         return max(0.0, *drops) if drops else None
 
     def largest_drop(self, section: str) -> float | None:
-        """`drop` of the test set that lost most."""
+        """Returns the largest `drop` over the test sets of a section."""
         return max(
             (drop for test in self.tests(section) if (drop := self.drop(section, test)) is not None), default=None
         )
 
     def fluctuation(self, section: str) -> float | None:
-        """Mean over the test sets of the fluctuation in points, `None` if it would rest on one evaluation."""
-        if self.evaluations(section) < 3:  # the second half of three is two
+        """Returns the mean fluctuation over the test sets in points, `None` with fewer than three evaluations."""
+        if self.evaluations(section) < 3:  # the second half of three evaluations has two
             return None
         values = [self.score(section, test, "rank1", "fluctuation") for test in self.tests(section)]
         return fmean(value for value in values if value is not None)
 
     def evaluations(self, section: str) -> int:
-        """Evaluations after training began, of the test set that has fewest."""
+        """Returns the number of evaluations after the start of training, the smallest over the test sets."""
         return min((len(self.trained(section, test)) for test in self.tests(section)), default=0)
 
 
 class Cell(NamedTuple):
-    """Mean and sample standard deviation (`None` for one value) over so many seeds (0: not ours, printed)."""
+    """Mean, sample standard deviation (`None` for one value) and number of seeds (0 for a figure from a paper)."""
 
     mean: float
     deviation: float | None
@@ -90,7 +93,7 @@ class Cell(NamedTuple):
 
 
 def spread(values: Iterable[float | None]) -> Cell | None:
-    """The cell of a table from the values of its seeds, `None` if there is no value.
+    """Returns a table cell with mean and deviation of the seeds' values, `None` if there is no value.
 
     >>> spread([1.0, None, 2.0, 3.0])
     Cell(mean=2.0, deviation=1.0, seeds=3)
@@ -102,7 +105,7 @@ def spread(values: Iterable[float | None]) -> Cell | None:
 
 
 def read_result(run: PlannedRun) -> Result | None:
-    """The run as its folder has it, `None` unless it is complete, of the wanted configuration and readable."""
+    """Reads a run's folder; returns `None` unless the run is complete, readable and has the planned configuration."""
     try:
         summary = read_summary(run.folder)
         if not summary or summary.get("complete") is not True:
@@ -117,7 +120,7 @@ def read_result(run: PlannedRun) -> Result | None:
         start = (summary.get("start") or {}).get("sha256")
         return Result(run, history, scores, clients, int(summary["rounds"]), _costs(summary["costs"]), start)
     except (FedReIDError, OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # of another version, or damaged: `train` says what is wrong, or writes it anew
+        return None  # another version, or damaged files: `train` reports the error or writes the files again
 
 
 def _costs(costs: Mapping[str, Any]) -> Costs:

@@ -1,4 +1,4 @@
-"""Trains the runs of a comparison, each in a process of its own, several at once if asked for."""
+"""Trains the runs of a comparison, each in its own process, and up to `jobs` of them at the same time."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from fedreid_pl.config.launch import clean_environment
 from fedreid_pl.errors import visible
 from fedreid_pl.reporting.status import duration
 
-PAUSE = 0.1  # seconds between two looks at the children
-PATIENCE = 60.0  # seconds that an interrupted child has to end by itself
+PAUSE = 0.1  # seconds between two checks of the child processes
+PATIENCE = 60.0  # seconds after an interruption in which a child may end by itself
 LOG = "train.log"
 
 
 @dataclass(eq=False)
 class Child:
-    """A run that is being trained.
+    """A run in training.
 
     Attributes:
-        log: where its output goes, `None` if that is the terminal.
-        offset: size of the log before.
+        log: file of its output, `None` if the output goes to the terminal.
+        offset: size of the log file at the start of the process, in bytes.
     """
 
     run: PlannedRun
@@ -43,14 +43,14 @@ def train_runs(
     threads: int | None = None,
     trained: Callable[[PlannedRun], None] | None = None,
 ) -> None:
-    """Trains `runs` in their order, at most `jobs` at once, and says when each starts and how it ends.
+    """Trains `runs` in their order, at most `jobs` at once, and prints the start and the outcome of each run.
 
-    With one job the output of a run goes to stderr as it is, with several into `train.log` in its folder. A run
-    that fails does not stop the others. When this process is interrupted, the runs are too, and waited for.
+    With one job, the output of a run goes to stderr; with several jobs, to `train.log` in the run's folder. A failed
+    run does not stop the others. An interruption of this process also interrupts the runs; the process waits for them.
 
     Args:
-        threads: that every run computes with; its output goes into `train.log`. `None`: the cores are shared out.
-        trained: called with every run that has ended without an error, once its output says so.
+        threads: number of threads of each run; its output then goes to `train.log`. `None` divides the cores evenly.
+        trained: called with every run that has ended without an error, after its outcome is printed.
     """
     waiting = list(enumerate(runs, 1))
     children: list[Child] = []
@@ -76,7 +76,7 @@ def train_runs(
 
 
 def last_error(text: str) -> str:
-    """The last line that starts with `error: `, without that, else the last line that says anything.
+    """Returns the last line that starts with `error: `, without this prefix; otherwise the last line with text.
 
     >>> last_error("round 1\\nerror: no room\\nbye\\n"), last_error("Killed\\n\\n"), last_error("")
     ('no room', 'Killed', 'it said nothing')
@@ -90,7 +90,7 @@ def _start(run: PlannedRun, number: int, jobs: int, threads: int | None) -> Chil
     command = [sys.executable, "-m", "fedreid_pl", "train", *run.words, "resume=auto"]
     started = time.monotonic()
     environment = clean_environment(os.environ)
-    if jobs == 1 and threads is None:  # our stdout is for the tables
+    if jobs == 1 and threads is None:  # stdout is reserved for the tables
         return Child(run, number, subprocess.Popen(command, env=environment, stdout=2), started)
     if threads is None:
         environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs)), **environment}
@@ -119,7 +119,7 @@ def _outcome(child: Child) -> str:
 
 def _stop(children: Sequence[Child]) -> None:
     for child in children:
-        child.process.terminate()  # saves, as after Ctrl-C
+        child.process.terminate()  # the run saves its state, as after Ctrl-C
     limit = time.monotonic() + PATIENCE
     for child in children:
         try:

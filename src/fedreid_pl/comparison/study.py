@@ -1,4 +1,4 @@
-"""Runs a study: what is missing of it, one run after the other, and keeps a row of each."""
+"""Runs a study: trains its missing runs and saves the results of each run as rows of a CSV."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from fedreid_pl.reporting.status import duration
 THREADS = 1
 """Threads of every run: two runs side by side on two cores are faster than one run after the other with two threads."""
 SECONDS_PER_EPOCH = 10.0
-"""Of a run of nine clients of MiniReID with one thread, where no row says how long it takes."""
+"""Default time of an epoch (nine clients of MiniReID, one thread), used until a row has a measured time."""
 ALWAYS = ("report.images=false", "logger=none", "trainer.accelerator=cpu")
-"""Words that make a run no other one, but faster and the same on every machine."""
+"""Words for every run that do not change its results, but make it faster and equal on every machine."""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All runs of a study, in their order, and where they are trained and kept.
+    """All runs of a study in their order, with the paths of their results and folders.
 
     Attributes:
-        results: the CSV of the finished runs.
-        work: the folder of the runs' folders.
-        keep: whether the folder of a run stays when its row is written.
+        results: CSV of the finished runs.
+        work: parent folder of the runs' folders.
+        keep: whether to keep the folder of a run after its rows are written.
     """
 
     name: str
@@ -45,7 +45,7 @@ class StudyPlan:
     keep: bool
 
     def missing(self) -> list[PlannedRun]:
-        """Runs that have no row yet, in their order.
+        """Returns the runs that have no row yet, in their order.
 
         Raises:
             FedReIDError: if the results cannot be read.
@@ -57,15 +57,15 @@ class StudyPlan:
 def plan_study(
     study: Study, words: Sequence[str], jobs: int, results: Path, work: Path, keep: bool, folder_of: FolderOf
 ) -> StudyPlan:
-    """Composes the configuration of every run: group after group, each seed by seed; each run once.
+    """Returns the plan of a study with the configuration of every run: group by group, seed by seed, each run once.
 
     Args:
-        words: `KEY=VALUE` for all runs, beside those of the study.
-        work: the folder of all their folders.
-        folder_of: gives the folder of a run, below `work`, from its configuration and words.
+        words: `KEY=VALUE` for all runs, in addition to those of the study.
+        work: parent folder of the runs' folders.
+        folder_of: returns the folder of a run, below `work`, for its configuration and words.
 
     Raises:
-        FedReIDError: for words or experiments that cannot be meant.
+        FedReIDError: if a word or an experiment is invalid.
     """
     runs: dict[Key, PlannedRun] = {}
     for group in study.groups:
@@ -79,14 +79,15 @@ def plan_study(
 def run_study(plan: StudyPlan, dry_run: bool = False) -> None:
     """Trains the missing runs and adds their rows to the results.
 
-    It first prints which runs are missing and how long they are expected to take. A run that was trained but has no
-    row, because the study was cut off in between, gets its row without being trained again.
+    First prints the missing runs and their expected time. A run that was trained before an interruption, but has no
+    row yet, gets its rows without a second training.
 
     Args:
-        dry_run: prints what would be trained, and trains nothing.
+        plan: plan of the study.
+        dry_run: whether to print the missing runs and train nothing.
 
     Raises:
-        FedReIDError: for what can be refused, before anything runs; and at the end, if a run failed.
+        FedReIDError: before any training, if a run's configuration is invalid; at the end, if a run failed.
     """
     quiet()
     missing = plan.missing()
@@ -116,10 +117,11 @@ def run_study(plan: StudyPlan, dry_run: bool = False) -> None:
 
 
 def expected_seconds(plan: StudyPlan, runs: Sequence[PlannedRun]) -> list[float]:
-    """Returns how long each run is expected to take.
+    """Returns the expected seconds of each run.
 
-    The mean of the rows of its experiment; else the mean time of an epoch in all rows, else a stated default, times
-    its epochs. An epoch is one pass over the training images of all clients.
+    This is the mean time in the rows of the same experiment. Without such rows it is the number of epochs times the
+    mean time of an epoch in all rows, or times `SECONDS_PER_EPOCH` if there are no rows. An epoch is one pass over the
+    training images of all clients.
     """
     kept: dict[Key, Row] = {row.key: row for row in read_rows(plan.results)}
     epochs = {(run.experiment, run.config.rounds): _epochs(run) for run in plan.runs}
@@ -160,7 +162,7 @@ def _announce(plan: StudyPlan, missing: Sequence[PlannedRun]) -> None:
 
 
 def _collect(plan: StudyPlan, run: PlannedRun) -> bool:
-    """Writes the rows of a run whose folder is complete; returns whether it is."""
+    """Writes the rows of a run if its folder is complete; returns whether the folder is complete."""
     result = read_result(run)
     if result is None:
         return False

@@ -24,7 +24,7 @@ class Group:
 
     Attributes:
         experiments: names or YAML files, each with `+KEY=VALUE` overrides.
-        seeds: how many, from 0.
+        seeds: number of seeds; the seeds start at 0.
     """
 
     name: str
@@ -47,13 +47,13 @@ class Study:
 
 
 def read_study(name: str, small: bool = False) -> Study:
-    """Returns a shipped study by its name, or the one in a YAML file by its path.
+    """Returns the study with a shipped name, or the study in a YAML file.
 
     The file has the keys `words` (a list of `KEY=VALUE`), `groups` (by name: `seeds`, `experiments`) and may have
-    `small`, which says what a quick pass takes: `seeds` (at most), `groups` (names) and `words` (added to the others).
+    `small`, which defines a quick pass: `seeds` (at most), `groups` (names) and `words` (in addition to the others).
 
     Args:
-        name: such as `main` or `studies/own.yaml`.
+        name: name or path, such as `main` or `studies/own.yaml`.
         small: whether to return the quick pass.
 
     Raises:
@@ -74,10 +74,10 @@ def read_study(name: str, small: bool = False) -> Study:
 
 
 def chosen_groups(study: Study, names: Sequence[str]) -> Study:
-    """Returns the study with some of its groups, in the order of the study.
+    """Returns a study with only the named groups, in the order of the study.
 
     Raises:
-        FedReIDError: for a name that is not a group of the study.
+        FedReIDError: if a name is not a group of the study.
     """
     known = [group.name for group in study.groups]
     for name in names:

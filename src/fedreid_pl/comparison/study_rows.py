@@ -1,4 +1,4 @@
-"""The rows that a study keeps of its runs: one line per run, section and test set in a CSV."""
+"""Reads and writes the results of a study: a CSV with one row for each run, section and test set."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from fedreid_pl.federation.storage import write_text
 
 MEAN = "mean"
 Key = tuple[str, int, int, str]
-"""Experiment, seed, rounds and fingerprint of the configuration: what a finished run is known by."""
+"""Key of a finished run: experiment, seed, rounds and fingerprint of its configuration."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one test set, or of their mean, in percent, and what the run cost.
+    """Scores of one test set or of the mean over test sets, in percent, with the costs of the run.
 
     Attributes:
-        section: `global`, the server's model, or `local`, the models of the clients.
-        test: name of the test set; `mean` is the mean over all of them.
-        images: training images of the client of that name; `None` for the mean and where there is no such client.
-        rank1: of the last round, as `mAP`. `rank1_start`: before training. `rank1_best3`: mean of the three best
-            evaluations, selected on test data.
-        fluctuation: mean absolute change of Rank-1 between evaluations of the second half, in points.
-        largest_drop: the most points that Rank-1 lost between two evaluations; in the mean, of any test set.
-        seconds: of the run, with `threads` threads, beside other work.
-        bytes: that clients sent and received.
-        start: first digits of the SHA-256 of the pretrained weights, where this program made them.
+        section: `global` for the server's model, `local` for the models of the clients.
+        test: name of the test set; `mean` for the mean over all test sets.
+        images: number of training images of the client with this name; `None` for the mean or without such a client.
+        rank1, mAP: scores of the last round.
+        rank1_start, mAP_start: scores before training.
+        rank1_best3: mean of the three best evaluations, selected on test data.
+        fluctuation: mean absolute change of Rank-1 between evaluations in the second half of the run, in points.
+        largest_drop: largest drop of Rank-1 between two evaluations, in points; for the mean, over all test sets.
+        seconds: duration of the run with `threads` threads, on a machine that may do other work.
+        bytes: bytes that clients sent and received.
+        start: first digits of the SHA-256 of the pretrained weights if this program made them, otherwise empty.
     """
 
     experiment: str
@@ -63,7 +64,7 @@ class Row:
 
     @property
     def key(self) -> Key:
-        """What the run is known by."""
+        """Returns the key of the row's run."""
         return self.experiment, self.seed, self.rounds, self.fingerprint
 
 
@@ -78,7 +79,7 @@ def run_key(run: PlannedRun) -> Key:
 
 
 def rows_of(result: Result, threads: int) -> list[Row]:
-    """Returns the rows of a complete run: of every section the test sets in their order, then their mean."""
+    """Returns the rows of a complete run: for each section the test sets in their order, then their mean."""
     rows = []
     costs = result.costs
     for section in ("global", "local"):
@@ -113,10 +114,10 @@ def rows_of(result: Result, threads: int) -> list[Row]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Returns the rows of a CSV; none if there is no such file.
+    """Returns the rows of a CSV; an empty list if the file does not exist.
 
     Raises:
-        FedReIDError: if it cannot be read or has other columns.
+        FedReIDError: if the file cannot be read or has other columns.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -134,9 +135,9 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def add_rows(path: Path, rows: Sequence[Row]) -> bool:
-    """Adds the rows of one run at the end of a CSV, unless they are there; returns whether they were added.
+    """Appends the rows of one run to a CSV unless the CSV already has them; returns whether rows were added.
 
-    The file is replaced as a whole, so that a reader never finds a part of a run. Processes that write to files of the
+    The file is replaced as a whole, so that a reader never sees part of a run. Processes that write to files in the
     same folder wait for each other.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +150,7 @@ def add_rows(path: Path, rows: Sequence[Row]) -> bool:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """Returns the CSV with its header; numbers with four decimals."""
+    """Returns rows as CSV text with a header; numbers have four decimals."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -158,9 +159,10 @@ def to_csv(rows: Iterable[Row]) -> str:
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
-    """Returns the rows without those of runs that were repeated later with other settings.
+    """Returns the rows without outdated runs.
 
-    A run is repeated where a new version changed a default: same experiment, seed and rounds, other fingerprint.
+    A run is outdated if a later run has the same experiment, seed and rounds, but another fingerprint. This happens
+    after a new version has changed a default.
     """
     every = list(rows)
     last = {row.key[:3]: row.fingerprint for row in every}

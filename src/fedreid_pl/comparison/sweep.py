@@ -1,4 +1,4 @@
-"""A sweep from its plan: trains what is missing and chooses the setting with the best validation score."""
+"""Runs a sweep: trains the missing runs and selects the setting with the best validation score."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Draws = Mapping[int, Mapping[str, float]]
 
 
 class Swept(NamedTuple):
-    """A combination whose runs are all there.
+    """A combination of values whose runs are complete for all seeds.
 
     Args:
-        point: a value for every key.
+        point: the combination: one value for each key.
         draws: scores by seed.
     """
 
@@ -37,16 +37,16 @@ class Swept(NamedTuple):
     draws: Draws
 
     def mean(self, name: str) -> float:
-        """Mean over the seeds."""
+        """Returns the mean of a score over the seeds."""
         return sum(scores[name] for scores in self.draws.values()) / len(self.draws)
 
 
 def sweep(plan: SweepPlan) -> None:
-    """Trains what is missing, prints the table and names the words of the best combination.
+    """Trains the missing runs, and prints the table and the words of the best combination.
 
     Raises:
-        FedReIDError: for what can be refused, before anything runs; and at the end, with the table of the others
-            printed, if a run is missing. No combination is chosen then.
+        FedReIDError: before any training, if a run's configuration is invalid; at the end, after the table of the
+            complete runs is printed, if a run failed. In this case no combination is selected.
     """
     quiet()
     results = {place: result for place, run in plan.runs.items() if (result := read_result(run))}
@@ -90,10 +90,9 @@ def _report(plan: SweepPlan, results: Mapping[tuple[int, Point], Result]) -> tup
 def ranked(
     plan: SweepPlan, results: Mapping[tuple[int, Point], Result], validation: str, test: str | None
 ) -> list[Swept]:
-    """Combinations that have a run of every seed, the best mean validation Rank-1 first.
+    """Returns the combinations with a complete run for every seed, ordered by mean validation Rank-1, the best first.
 
-    Of equal ones the one with the better validation mAP comes first, then the first of the command. Test scores take no
-    part in the order.
+    Ties are ordered by validation mAP, then by the order of the command. Test scores do not affect the order.
 
     Args:
         results: complete runs by seed and combination.
@@ -113,7 +112,7 @@ def ranked(
 
 
 def _common(results: Sequence[Result], kinds: Sequence[str]) -> str | None:
-    """The first section that every run has scores in."""
+    """Returns the first section in which every run has scores, `None` if there is none."""
     return next((kind for kind in kinds if all(result.history.names(kind) for result in results)), None)
 
 
@@ -160,7 +159,7 @@ def _cell(swept: Swept, metric: str) -> Cell | None:
 
 
 def _equals(found: Sequence[Swept]) -> str:
-    """Which combinations the seeds cannot tell from the best one."""
+    """Returns a note with the combinations that do not differ significantly from the best combination."""
     if len(found) < 2:
         return ""
     best, *others = found
@@ -180,7 +179,7 @@ def _equals(found: Sequence[Swept]) -> str:
 
 
 def _edges(plan: SweepPlan, found: Sequence[Swept]) -> list[str]:
-    """A note for every number that is best at the end of what was tried."""
+    """Returns a note for each key whose best value is the smallest or the largest value that was tried."""
     notes = []
     for index, key in enumerate(plan.keys if found else ()):
         try:
@@ -195,7 +194,7 @@ def _edges(plan: SweepPlan, found: Sequence[Swept]) -> list[str]:
 
 
 def _scores_csv(plan: SweepPlan, found: Sequence[Swept]) -> str:
-    """One line per combination and seed, the best combination first."""
+    """Returns a CSV with one line per combination and seed, the best combination first."""
     names = [f"val_{metric}" for metric in METRICS] + [f"test_{metric}" for metric in METRICS] * plan.test
     rows = [
         [

@@ -1,4 +1,4 @@
-"""Which runs a sweep consists of: every combination of the values of some keys, times seeds."""
+"""Plans the runs of a sweep: every combination of the given values, for each seed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SAME_PERSONS = (
     *("data", "data.root", "data.source", "data.version", "data.layout", "data.datasets", "data.scenario"),
     *("data.clients", "data.parts", "data.split", "data.split_seed", "data.val_ids", "data.overlap", "data.test_ids"),
 )
-"""Keys that decide who the validation persons are. Scores on different persons do not choose a setting."""
+"""Keys that determine the validation persons. A sweep cannot vary them: scores on different persons differ anyway."""
 TEXTS = ("data.leave_out", "data.name_pattern", "data.cache_dir", "data.minireid_dir", "trainer.devices")
-"""Keys whose one value may hold a comma."""
+"""Keys whose single value may contain a comma."""
 MOST_RUNS = 10_000
 
 Point = tuple[tuple[str, str], ...]
@@ -57,22 +57,22 @@ class SweepPlan:
 
     @property
     def points(self) -> list[Point]:
-        """Combinations in the order of the command."""
+        """Returns the combinations in the order of the command."""
         return list(dict.fromkeys(point for _, point in self.runs))
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds in the order they were given."""
+        """Returns the seeds in the order of the command."""
         return list(dict.fromkeys(seed for seed, _ in self.runs))
 
 
 def make_sweep(options: Mapping[str, str], words: Sequence[str], folder_of: FolderOf) -> SweepPlan:
-    """Composes the configuration of every run.
+    """Returns the plan of a sweep with the configuration of every run.
 
     Args:
         options: `exp`, `seeds`, `jobs`, `test` (`true` or `false`), `statistic` and `out` as text.
         words: `KEY=VALUE` for all runs and `KEY=V1,V2,...` for the grid.
-        folder_of: gives the folder of a run from its configuration and words.
+        folder_of: returns the folder of a run for its configuration and words.
 
     Raises:
         FedReIDError: if no key has several values, a value is empty or stands twice, no validation persons are held
@@ -104,7 +104,7 @@ def make_sweep(options: Mapping[str, str], words: Sequence[str], folder_of: Fold
 
 
 def split_values(text: str) -> list[str]:
-    """Values between the commas that stand outside brackets and quotes.
+    """Returns the values of a text, separated by commas outside brackets and quotes.
 
     >>> split_values("0.005,0.02"), split_values("[10,20],[15]"), split_values("[10,20]")
     (['0.005', '0.02'], ['[10,20]', '[15]'], ['[10,20]'])
@@ -125,7 +125,7 @@ def split_values(text: str) -> list[str]:
 
 
 def _grid_of(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Values by key where there are several, and the other words."""
+    """Returns the values by key for words with several values, and the list of the other words."""
     grid: dict[str, list[str]] = {}
     fixed = []
     for word in words:
@@ -168,7 +168,7 @@ def _check(runs: Sequence[PlannedRun]) -> None:
 
 
 def same_words(plan: SweepPlan, point: Point) -> Iterator[str]:
-    """The words that train a combination by hand, without its seed."""
+    """Yields the words that train a combination with `train`, without its seed."""
     yield f"exp={plan.experiment}"
     yield from plan.words
     yield from (f"{key}={value}" for key, value in point)

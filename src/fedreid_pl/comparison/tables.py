@@ -12,7 +12,7 @@ from fedreid_pl.reporting.tables import text_table
 
 
 class Column(NamedTuple):
-    """Heading, what is measured (for the tidy rows), and how a number is written."""
+    """Heading of a column, name of its metric in the tidy rows, and format of its numbers."""
 
     name: str
     metric: str
@@ -25,10 +25,11 @@ class Table:
 
     Attributes:
         key: name in the tidy rows.
-        title: first line; says what the numbers are.
-        lead: headings of the columns of text that name a row.
+        title: title that describes the numbers.
+        lead: headings of the text columns that name a row.
+        columns: columns of numbers.
         rows: `(texts of the lead columns, one cell or None per column)`.
-        notes: sentences below it.
+        notes: sentences below the table.
     """
 
     key: str
@@ -39,13 +40,13 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def add(self, lead: str | tuple[str, ...], cells: Iterable[Cell | None]) -> None:
-        """Appends a row, unless nothing in it is known."""
+        """Appends a row if at least one of its cells has a value."""
         values = list(cells)
         if any(cell is not None for cell in values):
             self.rows.append(((lead,) if isinstance(lead, str) else lead, values))
 
     def body(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows as text."""
+        """Returns the header and the rows as text."""
         header = [*self.lead, *(column.name for column in self.columns)]
         rows = [
             [*lead, *(cell_text(cell, column.form) for cell, column in zip(cells, self.columns, strict=True))]
@@ -54,13 +55,13 @@ class Table:
         return header, rows
 
     def to_text(self) -> str:
-        """Title, aligned columns, notes."""
+        """Returns the table as plain text: title, aligned columns, notes."""
         return "\n".join(
             [self.title, "", text_table(*self.body(), left=len(self.lead)), *(["", *self.notes] if self.notes else [])]
         )
 
     def to_markdown(self) -> str:
-        """The same as a section of a Markdown file."""
+        """Returns the table as a section of a Markdown file."""
         header, rows = self.body()
         rule = ["---"] * len(self.lead) + ["---:"] * len(self.columns)
         shown = [[markdown(cell) for cell in row] for row in (header, *rows)]
@@ -69,7 +70,7 @@ class Table:
 
 
 def cell_text(cell: Cell | None, form: str = ".1f") -> str:
-    """A cell as it is printed.
+    """Returns a cell as text: mean and deviation, or `-` for a missing value.
 
     >>> cell_text(Cell(41.23, 0.56, 3)), cell_text(Cell(2.0, None, 1), "+.1f"), cell_text(None)
     ('41.2 ± 0.6', '+2.0', '-')
@@ -81,9 +82,9 @@ def cell_text(cell: Cell | None, form: str = ".1f") -> str:
 
 
 def tidy_csv(tables: Sequence[Table]) -> str:
-    """Every cell of every table as a line `table,row,column,metric,mean,deviation,seeds`.
+    """Returns a CSV with one line per cell: `table,row,column,metric,mean,deviation,seeds`.
 
-    The deviation is empty where there is one seed, and so are the seeds of a printed figure that is quoted.
+    The deviation is empty for a single seed. The number of seeds is empty for a figure that is quoted from a paper.
     """
     rows: list[list[Any]] = []
     for table in tables:

@@ -1,4 +1,4 @@
-"""The tables of leave one domain out: the unseen target, and paired differences to the first experiment."""
+"""Tables of leave-one-domain-out runs: scores on the unseen target, and paired differences to the first experiment."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fedreid_pl.reporting.paper_unseen import LEFT_OUT, departures_from_paper, l
 
 MEAN = "mean"
 ON_TARGET = "best on target"
-"""What papers print: the best evaluation of the target itself, which nobody who deploys a model can choose."""
+"""Column title of the best evaluation on the target itself, as papers print it; a deployment cannot select it."""
 SHOWN = (("last", "last"), ("validated", "validated"), ("best", ON_TARGET))
 
 
 def unseen_score(result: Result, target: str, metric: str, which: str) -> float | None:
-    """A score of the unseen target in percent.
+    """Returns a score on the unseen target in percent, `None` if it was not measured.
 
     Args:
-        result: of a run that left it out.
+        result: result of a run that left the target out.
         target: name of the test set.
         metric: `rank1` or `mAP`.
-        which: `last`: of the last round; `validated`: of the round that is best by the validation persons, `None`
-            without any; `best`: the best round of the target itself.
+        which: round of the score. `last` is the last round, `validated` the best round on the validation persons
+            (`None` without validation persons), and `best` the best round on the target itself.
     """
     series = {round: value for round, value in result.history.series("unseen", target, metric).items() if round}
     if not series:
@@ -38,15 +38,15 @@ def unseen_score(result: Result, target: str, metric: str, which: str) -> float 
 
 
 def targets_of(experiments: Experiments) -> list[str]:
-    """Names of the unseen test sets, in order of appearance."""
+    """Returns the names of the unseen test sets, in order of appearance."""
     results = (result for group in experiments.values() for result in group)
     return list(dict.fromkeys(name for result in results for name in result.tests("unseen")))
 
 
 def unseen_table(experiments: Experiments, kind: str, paper: bool) -> Table | None:
-    """Rank-1 and mAP of every unseen target by experiment, those of the clients' own test sets, seconds and bytes.
+    """Returns the table of scores on every unseen target, `None` if no run left a dataset out.
 
-    Returns `None` if no run left a dataset out.
+    The table has Rank-1 and mAP by experiment on the target and on the clients' own test sets, seconds and bytes.
     """
     targets = targets_of(experiments)
     if not targets:
@@ -79,9 +79,10 @@ def unseen_table(experiments: Experiments, kind: str, paper: bool) -> Table | No
 
 
 def difference_table(experiments: Experiments, kind: str) -> Table | None:
-    """Paired differences to the first experiment in points: last round, one value per seed, mean over the targets.
+    """Returns the table of paired differences to the first experiment in points, `None` if it has no row.
 
-    Intervals are those of `functional.paired`, verdicts are after Holm's correction over the experiments of a metric.
+    Each seed gives one value: the mean over the targets in the last round. `functional.paired` computes the intervals.
+    The verdicts include Holm's correction over the experiments of a metric.
     """
     targets, (first, *others) = targets_of(experiments), experiments
     table = Table(
@@ -103,8 +104,8 @@ def difference_table(experiments: Experiments, kind: str) -> Table | None:
         for label, one in found.items():
             table.add((label, title, one.verdict), _difference_cells(one))
     table.notes.append(
-        "95 % bootstrap interval of the mean over seeds; 'cannot tell' where it holds zero, or where Holm's correction "
-        "over the experiments takes the finding back."
+        "95 % bootstrap interval of the mean over seeds. 'cannot tell': the interval contains zero, or the difference "
+        "is not significant after Holm's correction over the experiments."
     )
     return table if table.rows else None
 
@@ -112,13 +113,13 @@ def difference_table(experiments: Experiments, kind: str) -> Table | None:
 def paired_values(
     experiments: Experiments, first: str, second: str, targets: Sequence[str], metric: str
 ) -> list[float]:
-    """One difference, second less first, for every seed and split in which both have every target, in their order."""
+    """Returns the differences second minus first, one for each seed and split in which both have every target."""
     mine, theirs = (_means(experiments[label], targets, metric, "last") for label in (second, first))
     return [mine[draw] - theirs[draw] for draw in mine if draw in theirs]
 
 
 def _means(results: Sequence[Result], targets: Sequence[str], metric: str, which: str) -> dict[tuple, float]:
-    """Means over the targets, of the seeds and splits that have all of them."""
+    """Returns the mean over the targets by seed and split, for those that have all targets."""
     found: dict[tuple, dict[str, float]] = {}
     for result in results:
         for target in result.tests("unseen"):
@@ -155,7 +156,7 @@ def _mean_cells(results: Sequence[Result], targets: Sequence[str]) -> list[Cell 
 
 
 def _add_best_single(table: Table, target: str, label: str, results: Sequence[Result]) -> None:
-    """Of runs with several models the one that is best on the target in the last round, as papers print it."""
+    """Adds a row for runs with several models: the model with the best score on the target in the last round."""
     scores: dict[str, list[float | None]] = {"rank1": [], "mAP": []}
     for result in results:
         names = [name for name in result.tests("unseen_models") if name.startswith(f"{target} by ")]
