@@ -62,7 +62,7 @@ class Result:
         return [100 * value for round, value in sorted(series.items()) if round > 0]
 
     def drop(self, section: str, test: str) -> float | None:
-        """Returns the largest drop of Rank-1 between two consecutive evaluations of a test set in points, at least 0.0."""
+        """Returns the largest drop of Rank-1 of a test set between two evaluations in a row, in points, at least 0."""
         drops = [before - after for before, after in pairwise(self.trained(section, test))]
         return max(0.0, *drops) if drops else None
 
