@@ -107,5 +107,5 @@ def test_noise_has_its_deviation_and_its_place_and_follows_its_generator() -> No
 
 
 def test_states_of_other_networks_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"names differ, e\.g\. a"):
+    with pytest.raises(ValueError, match=r"different names, e\.g\. a"):
         start_of_expert({"a": torch.ones(1)}, {"b": torch.ones(1)}, 0.5)

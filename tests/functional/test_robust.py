@@ -80,7 +80,7 @@ def test_four_states_by_hand() -> None:
     assert trimmed_mean(states, 1)["w"].tolist() == [1.5, 0.75]
     assert trimmed_mean(states, 0)["w"].tolist() == [0.0, 0.375]
     for cut in (2, -1):
-        with pytest.raises(ValueError, match="leaves nothing"):
+        with pytest.raises(ValueError, match="leaves no value"):
             trimmed_mean(states, cut)
 
 

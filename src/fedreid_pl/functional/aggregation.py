@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def normalize_weights(values: Mapping[str, float]) -> dict[str, float] | None:
-    """`v_k / sum v`, or `None` if a value is negative or not finite or the sum is zero.
+    """Returns `v_k / sum v`, or `None` if a value is negative or not finite, or if the sum is zero.
 
     >>> normalize_weights({"a": 1.0, "b": 3.0})
     {'a': 0.25, 'b': 0.75}
@@ -29,15 +29,15 @@ def normalize_weights(values: Mapping[str, float]) -> dict[str, float] | None:
 def normalize_within(
     weights: Mapping[str, float], groups: Mapping[str, str], sizes: Mapping[str, float]
 ) -> tuple[dict[str, float], list[str]]:
-    """Weights that add up to one within every group; a single group's stay as they are.
+    """Returns weights that add up to one within every group. If there is only one group, its weights do not change.
 
     Args:
-        weights: by client; all or none of the clients have one.
-        groups: the group of each client.
-        sizes: by client, taken in groups whose weights are all zero.
+        weights: weight of each client. Either all clients have a weight or none has.
+        groups: group of each client.
+        sizes: size of each client. It replaces the weight in groups whose weights are all zero.
 
     Returns:
-        The weights in the order of `groups`, and the groups that were weighed by size.
+        The weights in the order of `groups`, and the groups whose clients were weighted by size.
 
     >>> normalize_within({"a": 0.125, "b": 0.375, "c": 0.5}, {"a": "x", "b": "x", "c": "y"}, {})
     ({'a': 0.25, 'b': 0.75, 'c': 1.0}, [])
@@ -62,20 +62,20 @@ def weighted_average(
     buffers: Collection[str] = (),
     buffers_from: str | None = None,
 ) -> dict[str, Tensor]:
-    """`sum_k p_k w_k` in one pass over the clients (FedPav, Algorithm 1; McMahan et al., AISTATS 2017).
+    """Returns `sum_k p_k w_k` in one pass over the clients (FedPav, Algorithm 1; McMahan et al., AISTATS 2017).
 
-    Memory is two backbones, whatever the number of clients: the sum and the one being added. Floating-point
-    tensors are averaged in their own dtype (sums of half-precision ones in float32), integer ones (BatchNorm's
-    counters) become the maximum.
+    The function holds two backbones in memory for any number of clients: the sum and the backbone that is added.
+    Floating-point tensors are averaged in their own dtype; half-precision tensors are summed in float32. Of integer
+    tensors (the counters of BatchNorm) the result is the maximum.
 
     Args:
         states: (client, state dict) pairs with equal names, shapes and dtypes.
         weights: p_k by client; they should add up to one.
         buffers: names of tensors that are not parameters.
-        buffers_from: take these buffers from this client alone instead of averaging them.
+        buffers_from: client whose buffers are used instead of their average; `None` averages the buffers.
 
     Raises:
-        ValueError: if there are no states, or none of them is `buffers_from`.
+        ValueError: if there are no states, or no state belongs to the client `buffers_from`.
     """
     total: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
@@ -98,5 +98,5 @@ def weighted_average(
     if not total:
         raise ValueError("no states to average")
     if not found:
-        raise ValueError(f"no state of {buffers_from} to take the buffers from")
+        raise ValueError(f"buffers_from={buffers_from}: there is no state of this client")
     return {name: value.to(dtypes[name]) for name, value in total.items()}

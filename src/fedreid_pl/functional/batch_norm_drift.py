@@ -1,4 +1,4 @@
-"""BatchNorm drift: how far a client's running statistics moved from those of the model that it was sent."""
+"""BatchNorm drift: the distance of a client's running statistics from those of the model that the server sent."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-5
-"""What BatchNorm adds to a variance before it divides by its root."""
+"""Number that BatchNorm adds to a variance before it takes the square root."""
 
 
 def batch_norm_drift(sent: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, float]:
-    """Relative distance of running means and variances after local training, averaged over the layers.
+    """Returns the relative change of running means and variances by local training, averaged over the layers.
 
-    With mean m and variance v `[C]` of a layer in the model that was sent, and m_k, v_k in the trained one,
+    With mean m and variance v `[C]` of a layer in the model that the server sent, and m_k, v_k in the trained model,
 
         bn_mean_drift = mean over layers of |m_k - m| / |sqrt(v + eps)|
         bn_var_drift  = mean over layers of |v_k - v| / |v + eps|
 
-    where |.| is the Euclidean norm over the channels. The means are measured in standard deviations, because a new
-    layer's are zero; norms of whole layers keep a channel that never fires from deciding the number.
+    where |.| is the Euclidean norm over the channels. The change of the means is measured in standard deviations,
+    because the means of a new layer are zero. Norms over whole layers prevent that a channel that never fires
+    dominates the result.
 
     Args:
-        sent, trained: state dicts; entries `X.running_mean` and `X.running_var` that both hold are compared, in
-            float64.
+        sent, trained: state dicts. The entries `X.running_mean` and `X.running_var` that are in both state dicts are
+            compared in float64.
 
     Returns:
-        Both numbers by name, from 0 on; empty where there are no such statistics (nothing is exchanged, or BatchNorm
-        stays at the client).
+        Both numbers by name, at least 0. Empty if the state dicts share no running statistics (no tensor is
+        exchanged, or BatchNorm stays at the client).
 
     >>> sent = {"running_mean": torch.zeros(4), "running_var": torch.full((4,), 4.0)}
     >>> trained = {"running_mean": torch.ones(4), "running_var": torch.full((4,), 5.0)}

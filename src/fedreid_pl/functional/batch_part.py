@@ -1,4 +1,4 @@
-"""Which images of a dealt-out batch are this process's, so that what is drawn does not depend on the processes."""
+"""The part of a batch that this process works on: random draws do not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 
 class BatchPart(NamedTuple):
-    """One process's part of a batch that is dealt out to several.
+    """One process's part of a batch that is split over several processes.
 
-    Random choices are drawn for the whole batch by every process, which then takes its own:
+    Every process draws the random numbers of the whole batch and then takes those of its own images:
 
     >>> import torch
     >>> factors = torch.arange(5.0)
@@ -19,8 +19,8 @@ class BatchPart(NamedTuple):
     tensor([1., 3.])
 
     Args:
-        places: of the part's images within the whole batch.
-        total: images of the whole batch.
+        places: positions of the part's images in the whole batch.
+        total: number of images in the whole batch.
     """
 
     places: tuple[int, ...]
@@ -31,13 +31,13 @@ _current: ContextVar[BatchPart | None] = ContextVar("batch_part", default=None)
 
 
 def current_part() -> BatchPart | None:
-    """What `working_on` announced; `None`: the images at hand are all there are."""
+    """Returns the part that `working_on` has set, or `None` if this process has the whole batch."""
     return _current.get()
 
 
 @contextmanager
 def working_on(part: BatchPart | None) -> Iterator[None]:
-    """Within it, layers that know of the whole batch (synchronised norm, dropout) work on this part of it."""
+    """Returns a context in which layers that use the whole batch (synchronised norm, dropout) know this part of it."""
     token = _current.set(part)
     try:
         yield

@@ -7,20 +7,21 @@ from torch import Tensor
 
 
 def first_neighbor_clusters(features: Tensor) -> list[int]:
-    """One step of FINCH by cosine similarity (Sarfraz et al., CVPR 2019, Eq. 1): the cluster of every row.
+    """Returns the cluster of every row after one step of FINCH by cosine similarity (Sarfraz et al., CVPR 2019, Eq. 1).
 
-    Every row is linked to its first neighbour, the other row of highest cosine similarity (the first of them in a
-    tie). Clusters are the connected components: rows that are first neighbours, or share one, are together. So
-    every cluster has at least two rows, except:
+    Every row is linked to its first neighbour: the other row with the highest cosine similarity, and of equal
+    similarities the first row. Clusters are the connected components: two rows are in one cluster if one is the first
+    neighbour of the other, or if they have the same first neighbour. Every cluster has at least two rows, with two
+    exceptions:
 
     - a single row is one cluster;
-    - a row without a direction (zero, or not finite) has no neighbour, is nobody's, and is a cluster of its own.
+    - a row without a direction (zero, or not finite) has no neighbour and forms a cluster of its own.
 
     Args:
         features: `[N, D]` floating-point.
 
     Returns:
-        N cluster numbers from 0, in the order of their first row.
+        N cluster numbers. Clusters are numbered from 0 in the order of their first rows.
 
     Raises:
         ValueError: if `features` is not a matrix.
@@ -37,7 +38,7 @@ def first_neighbor_clusters(features: Tensor) -> list[int]:
         rows = rows[directed]
         rows = rows / rows.abs().amax(1, keepdim=True)  # no overflow or underflow in the norm
         rows = rows / rows.norm(dim=1, keepdim=True)
-        # |u - v|^2 = 2 - 2 cos(u, v); from the differences, so that equal rows tie exactly
+        # |u - v|^2 = 2 - 2 cos(u, v); computed from differences, so that equal rows have exactly equal distances
         distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
         neighbors = distances.fill_diagonal_(torch.inf).argmin(1).tolist()
         for row, neighbor in zip(directed, neighbors, strict=True):

@@ -12,7 +12,7 @@ from fedreid_pl.functional.mixstyle import Gather, instance_statistics
 
 
 class Box(NamedTuple):
-    """Rows `top` to `bottom` and columns `left` to `right` of an image, the second ones not included."""
+    """Rows `top` to `bottom` and columns `left` to `right` of an image; `bottom` and `right` are not included."""
 
     top: int
     bottom: int
@@ -21,9 +21,10 @@ class Box(NamedTuple):
 
 
 def draw_box(height: int, width: int, beta: float, least: float, draws: np.random.Generator) -> Box:
-    """Returns a random box: sides of the image times `sqrt(Beta(beta, beta))`, around a random place, cut off outside.
+    """Returns a random box around a random pixel; its sides are those of the image times `sqrt(Beta(beta, beta))`.
 
-    As in the code of Tang et al., ICCV 2021, a box of at most `least` of the image's area is drawn anew.
+    The box is cut at the border of the image. As in the code of Tang et al., ICCV 2021, a box of at most the share
+    `least` of the image's area is drawn again.
 
     >>> draw_box(8, 4, 1.0, 0.1, np.random.default_rng(0))
     Box(top=0, bottom=5, left=0, right=1)
@@ -55,18 +56,19 @@ def cross_style(
     eps: float = 1e-5,
     gather: Gather = lambda rows: rows,
 ) -> Tensor:
-    """CrossNorm of two instances: the content box of every image gets the statistics of its partner's style box.
+    """Returns images in which the content box has the channel statistics of the partner's style box (CrossNorm).
 
     Tang et al., "CrossNorm and SelfNorm for Generalization under Distribution Shifts", ICCV 2021, Eq. 1: with mean mu
-    and deviation sigma of channels over a box, `sigma_B (A - mu_A) / sigma_A + mu_B`. Outside of the content box the
-    image is as it was.
+    and deviation sigma of channels over a box, `sigma_B (A - mu_A) / sigma_A + mu_B`. Pixels outside of the content
+    box do not change.
 
     Args:
         images: A, `[B, C, H, W]` float.
-        partners: `[B]` int64, rows of the whole batch.
-        content, style: boxes, the same for all images; those of whole images: CrossNorm without crops.
+        partners: `[B]` int64, the partner of every image as a row of the whole batch.
+        content, style: boxes, the same for all images. With boxes of whole images this is CrossNorm without crops.
         eps: added to variances.
-        gather: makes `[total, C, 1, 1]` statistics of the whole batch from those of `images`; by default they are all.
+        gather: returns the statistics `[total, C, 1, 1]` of the whole batch, given those of `images`. The default
+            assumes that `images` is the whole batch.
 
     >>> images = torch.tensor([[[[1.0, 3.0]]], [[[10.0, 30.0]]]])
     >>> everything = whole_box(1, 2)

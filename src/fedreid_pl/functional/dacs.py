@@ -1,4 +1,4 @@
-"""DACS's losses: a learned style that differs from the images', and how uncertain two models are about it.
+"""The losses of DACS: distance of a learned style from the images' style, and uncertainty of two models about it.
 
 Yang et al., "Diversity-Authenticity Co-constrained Stylization for Federated Domain Generalization in Person
 Re-identification", AAAI 2024.
@@ -33,15 +33,16 @@ def transform(images: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-8) -
 def style_distance(
     images: Tensor, shift: Tensor, scale: Tensor, of: Literal["deviation", "variance"] = "deviation"
 ) -> Tensor:
-    """Returns how far the learned style is from the images': the mean of `(mu - m)^2` plus that of `(sigma - s)^2`.
+    """Returns the distance of the learned style from the images' style: mean of `(mu - m)^2` + mean of `(sigma - s)^2`.
 
-    The paper's L_div is its negative; means over images, channels and positions take the place of the paper's norms, as
-    in the published code.
+    L_div of the paper is the negative of this distance. As in the published code, means over images, channels and
+    positions replace the norms of the paper.
 
     Args:
         images: `[B, 3, H, W]` float.
         shift, scale: m and s, `[3, H, W]`, with gradients.
-        of: `variance`: `(sigma^2 - s^2)^2` in place of `(sigma - s)^2`, as in the published code.
+        of: `deviation` uses `(sigma - s)^2` as in the paper; `variance` uses `(sigma^2 - s^2)^2` as in the published
+            code.
 
     Returns:
         A scalar of at least 0.
@@ -59,7 +60,7 @@ def mean_entropy(logits: Tensor, least: float = 0.0) -> Tensor:
 
     Args:
         logits: `[B, C]` float.
-        least: probabilities below it count as nothing; 1e-6 in the published code.
+        least: smaller probabilities are left out of the sum; 1e-6 in the published code.
 
     >>> mean_entropy(torch.zeros(2, 4))
     tensor(1.3863)
@@ -72,8 +73,8 @@ def mean_entropy(logits: Tensor, least: float = 0.0) -> Tensor:
 def authenticity_loss(own: Tensor, view: Tensor, expert: Tensor, least: float = 0.0) -> Tensor:
     """Returns L_au: `softplus(H(g(x)) - H(g(x'))) + softplus(H(g(x')) - H(l(x')))`, H being the batch's mean entropy.
 
-    It is small where the global model g is less certain about the transformed images than about the images, and the
-    local expert l even less.
+    The loss is small if the global model g is less certain about the transformed images than about the original
+    images, and the local expert l is even less certain about the transformed images.
 
     Args:
         own, view: logits of g on x and on x', `[B, C]`.

@@ -1,4 +1,4 @@
-"""Client-level differential privacy: clipping, Gaussian noise, and what they are worth.
+"""Client-level differential privacy: clipping, Gaussian noise, and the epsilon that they give.
 
 McMahan et al., "Learning Differentially Private Recurrent Language Models", ICLR 2018, Algorithm 1 (DP-FedAvg with
 flat clipping).
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 ORDERS = (*(1 + number / 10 for number in range(1, 100)), *range(11, 64), *(2**power for power in range(6, 14)))
-"""Orders of Renyi divergence that are tried; the best one gives epsilon."""
+"""Orders of Renyi divergence to try; epsilon is the smallest result over these orders."""
 
 
 def update_norm(sent: Mapping[str, Tensor], answer: Mapping[str, Tensor], names: Collection[str]) -> float:
-    """L2 norm of `answer - sent` over all tensors of these names together, computed in float64.
+    """Returns the L2 norm of `answer - sent` over all tensors in `names` together, computed in float64.
 
     >>> update_norm({"w": torch.zeros(2)}, {"w": torch.tensor([3.0, 4.0]), "n": torch.tensor(9)}, ["w"])
     5.0
@@ -30,10 +30,10 @@ def update_norm(sent: Mapping[str, Tensor], answer: Mapping[str, Tensor], names:
 def clip_update(
     sent: Mapping[str, Tensor], answer: Mapping[str, Tensor], names: Collection[str], clip: float
 ) -> dict[str, Tensor]:
-    """`sent + (answer - sent) * min(1, clip / norm)`: an update of at most the norm `clip`.
+    """Returns `sent + (answer - sent) * min(1, clip / norm)`: the update is scaled to at most the norm `clip`.
 
-    One that is short enough comes back as it is, to the bit; a longer one is moved in float64 and rounded to its
-    dtype. Tensors of other names are not looked at and come back as they are.
+    An update of at most this norm is returned unchanged, bit for bit. A longer update is scaled in float64 and rounded
+    to its dtype. Tensors that are not in `names` do not count for the norm and are returned unchanged.
 
     >>> clip_update({"w": torch.zeros(2)}, {"w": torch.tensor([3.0, 4.0])}, ["w"], clip=1.0)
     {'w': tensor([0.6000, 0.8000])}
@@ -53,15 +53,16 @@ def clip_update(
 def add_noise(
     state: Mapping[str, Tensor], names: Collection[str], sigma: float, normal: Callable[[Sequence[int]], torch.Tensor]
 ) -> dict[str, Tensor]:
-    """Adds independent N(0, sigma^2) to every number of the tensors of these names, in the order of the state.
+    """Returns the state with independent N(0, sigma^2) noise added to every number of the tensors in `names`.
 
-    With `sigma=0` the same bits come back, and nothing is drawn.
+    The noise is drawn in the order of the state. With `sigma=0` the state is returned unchanged, bit for bit, and no
+    number is drawn.
 
     Args:
         state: tensors by name.
-        names: of the tensors that get noise.
-        sigma: standard deviation.
-        normal: draws standard normal float64 numbers of a shape, as `SecretStream.normal` does.
+        names: names of the tensors that get noise.
+        sigma: standard deviation of the noise.
+        normal: returns standard normal float64 numbers of a given shape, as `SecretStream.normal` does.
     """
     if not sigma:
         return dict(state)
@@ -73,10 +74,11 @@ def add_noise(
 
 
 def public_weights(sizes: Mapping[str, float], rate: float = 1.0) -> dict[str, float]:
-    """`p_k = n_k / (rate * sum n)`: a client's share of what a round is expected to bring.
+    """Returns `p_k = n_k / (rate * sum n)`: the share of each client in the expected size of a round.
 
-    The denominator is that of the numbers which are public, whoever answers: with `rate=1` those of all clients that
-    the round asks, under Poisson sampling those of all clients times the rate at which a client is drawn.
+    The denominator is made of public numbers only and does not depend on which clients answer. With `rate=1` it is the
+    sum over all clients that the server selected for the round. Under Poisson sampling it is the sum over all clients
+    times the rate at which a client is drawn.
 
     >>> public_weights({"a": 1, "b": 3}), public_weights({"a": 1, "b": 3}, rate=0.5)
     ({'a': 0.25, 'b': 0.75}, {'a': 0.5, 'b': 1.5})
@@ -88,20 +90,21 @@ def public_weights(sizes: Mapping[str, float], rate: float = 1.0) -> dict[str, f
 def gaussian_epsilon(
     noise_multiplier: float, releases: int, delta: float, rate: float = 1.0, orders: Sequence[float] = ORDERS
 ) -> float:
-    """Epsilon of so many Gaussian mechanisms, by Opacus' accountant of Renyi divergences.
+    """Returns the epsilon of `releases` Gaussian mechanisms by the Renyi accountant of Opacus.
 
-    Neighbours differ in one client that is added or removed (Mironov, Talwar and Zhang, 2019, for rates below one).
+    Neighbouring data sets differ in one client that is added or removed (Mironov, Talwar and Zhang, 2019, for rates
+    below one).
 
     Args:
-        noise_multiplier: standard deviation of the noise over the most that one client can change.
-        releases: how often a model was released.
+        noise_multiplier: standard deviation of the noise divided by the largest change that one client can cause.
+        releases: number of released models.
         delta: probability with which the bound may fail.
-        rate: probability with which each client is drawn for a release, independently and in secret; 1 claims no
-            amplification by sampling and holds whether or not it is known who takes part.
-        orders: of Renyi divergence, of which the best one counts.
+        rate: probability with which each client is drawn for a release, independently and in secret. 1 claims no
+            amplification by sampling; the bound then also holds if the participants are known.
+        orders: orders of Renyi divergence to try; the smallest epsilon is returned.
 
     Raises:
-        ImportError: without opacus.
+        ImportError: if opacus is not installed.
     """
     from opacus.accountants import RDPAccountant
 
@@ -110,5 +113,6 @@ def gaussian_epsilon(
     accountant = RDPAccountant()
     accountant.history = [(noise_multiplier, rate, releases)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the best order is the first or the last: the bound is loose, and holds
+        # Opacus warns if the best order is the first or the last one: the bound is then loose but still valid.
+        warnings.simplefilter("ignore")
         return float(accountant.get_epsilon(delta, alphas=list(orders)))

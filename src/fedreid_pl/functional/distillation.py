@@ -10,17 +10,17 @@ from torch.nn import functional as F
 
 
 def mean_feature(teachers: Iterable[Tensor], normalize: bool = False) -> Tensor:
-    """`l(x) = 1/N sum_k l_k(x)`, the target of the student (TOMM 2023, Algorithm 3), unweighted.
+    """Returns `l(x) = 1/N sum_k l_k(x)`, the unweighted target of the student (TOMM 2023, Algorithm 3).
 
-    The teachers are taken one at a time and kept as a running sum. The sum is in float64 on the CPU: the mean of
-    equal float32 features is that feature to the bit, and the order of the teachers does not show.
+    The function adds one teacher at a time to a running sum. The sum is in float64 on the CPU: the mean of equal
+    float32 features is exactly that feature, and the order of the teachers does not change the result.
 
     Args:
         teachers: features `[B, D]` of the same images, one tensor per teacher.
-        normalize: L2-normalise every teacher's features before the mean; the mean itself is left as it is.
+        normalize: L2-normalise every teacher's features before the mean. The mean itself is not normalised.
 
     Returns:
-        `[B, D]` on the CPU, of the teachers' dtype.
+        `[B, D]` on the CPU, with the dtype of the teachers.
 
     Raises:
         ValueError: if there is no teacher, or the shapes differ.
@@ -45,9 +45,9 @@ def mean_feature(teachers: Iterable[Tensor], normalize: bool = False) -> Tensor:
 
 
 def distillation_loss(student: Tensor, target: Tensor, normalize: bool = False) -> Tensor:
-    """Mean squared error over all `B * D` numbers between the student's features and the teachers' mean, a scalar.
+    """Returns the mean squared error between the student's features and the teachers' mean, a scalar.
 
-    Gradients reach the student alone.
+    The mean is over all `B * D` numbers. Only the student gets gradients.
 
     Args:
         student: features `[B, D]`.

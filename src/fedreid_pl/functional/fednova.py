@@ -16,9 +16,9 @@ from fedreid_pl.functional.aggregation import normalize_weights
 
 
 def step_sizes(weights: Mapping[str, float], steps: Mapping[str, float]) -> dict[str, float]:
-    """What each client's change counts: `q_k = p_k * tau_eff / a_k` with `tau_eff = sum_k p_k a_k`.
+    """Returns the factor of each client's change: `q_k = p_k * tau_eff / a_k` with `tau_eff = sum_k p_k a_k`.
 
-    With equal a_k they are the p_k; otherwise they need not add up to one.
+    If all a_k are equal, the factors are the p_k. Otherwise their sum may differ from one.
 
     Args:
         weights: p_k by client; scaled to add up to one.
@@ -35,7 +35,7 @@ def step_sizes(weights: Mapping[str, float], steps: Mapping[str, float]) -> dict
         raise ValueError(f"weights {dict(weights)} have no positive finite sum")
     for client in shares:
         if not 0 < steps[client] < math.inf:
-            raise ValueError(f"{client} took {steps[client]} effective steps")
+            raise ValueError(f"{client}: effective steps must be positive and finite, got {steps[client]}")
     mean = math.fsum(share * steps[client] for client, share in shares.items())
     return {client: share * (mean / steps[client]) for client, share in shares.items()}
 
@@ -46,18 +46,18 @@ def normalized_average(
     weights: Mapping[str, float],
     steps: Mapping[str, float],
 ) -> dict[str, Tensor]:
-    """`w^{t+1} = w^t + tau_eff * sum_k p_k (w_k - w^t) / a_k` in one pass over the clients.
+    """Returns `w^{t+1} = w^t + tau_eff * sum_k p_k (w_k - w^t) / a_k` in one pass over the clients.
 
-    Memory is three models, whatever the number of clients. Tensors keep their dtypes; changes of half-precision
-    ones are summed in float32.
+    The function holds three models in memory for any number of clients. The results have the dtypes of `start`;
+    changes of half-precision tensors are summed in float32.
 
     Args:
-        start: w^t by name, floating-point; the names that are averaged.
-        states: (client, state dict) pairs that hold at least those names.
+        start: w^t by name, floating-point. Only tensors with these names are averaged.
+        states: (client, state dict) pairs; every state dict has at least the names of `start`.
         weights, steps: p_k and a_k by client, as in `step_sizes`.
 
     Raises:
-        ValueError: as `step_sizes`.
+        ValueError: under the conditions of `step_sizes`.
 
     >>> one, other = torch.tensor([2.0]), torch.tensor([9.0])
     >>> normalized_average({"w": torch.zeros(1)}, [("a", {"w": one}), ("b", {"w": other})], {"a": 1, "b": 1},

@@ -1,4 +1,4 @@
-"""One step of an optimizer at the server, on the pseudo-gradient `w^t - mean_k w_k`."""
+"""Steps of server optimizers (FedAvgM, FedAdagrad, FedAdam, FedYogi) on the pseudo-gradient `w^t - mean_k w_k`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from torch import Tensor
 
 
 def momentum_step(weight: Tensor, gradient: Tensor, first: Tensor, lr: float, beta1: float) -> tuple[Tensor, Tensor]:
-    """FedAvgM: `m = beta1 m + g`, `w = w - lr m` (Hsu et al., 2019; `torch.optim.SGD` without dampening).
+    """Returns weight and momentum after a step of FedAvgM: `m = beta1 m + g`, `w = w - lr m`.
 
-    Computed in float64 and rounded once: with `lr=1` and `beta1=0` the result is `w - g` to the bit of the dtype.
+    Hsu et al., 2019; equal to `torch.optim.SGD` without dampening. The step is computed in float64 and rounded once:
+    with `lr=1` and `beta1=0` the result is exactly `w - g` in the dtype of the weight.
 
     Args:
-        weight: any shape and floating dtype.
-        gradient: of that shape; float64 keeps the difference of two models exact.
-        first: m of that shape, zeros at the start; float32, or float64 for a float64 weight.
+        weight: w, any shape and floating dtype.
+        gradient: g, of the shape of `weight`; in float64 the difference of two models is exact.
+        first: m, of the shape of `weight`, zeros at the start; float32, or float64 for a float64 weight.
 
     Returns:
         New weight and m, of the shapes and dtypes of `weight` and `first`; the arguments are not changed.
@@ -37,23 +38,25 @@ def adaptive_step(
     beta2: float,
     tau: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FedAdagrad, FedAdam or FedYogi (Reddi et al., "Adaptive Federated Optimization", ICLR 2021, Algorithm 2).
+    """Returns weight and both moments after a step of FedAdagrad, FedAdam or FedYogi.
 
-    `m = beta1 m + (1 - beta1) g` and `w = w - lr m / (sqrt(v) + tau)` with
+    Reddi et al., "Adaptive Federated Optimization", ICLR 2021, Algorithm 2: `m = beta1 m + (1 - beta1) g` and
+    `w = w - lr m / (sqrt(v) + tau)` with
 
     - adagrad: `v = v + g^2`
     - adam: `v = beta2 v + (1 - beta2) g^2`
     - yogi: `v = v - (1 - beta2) g^2 sign(v - g^2)`
 
     As in the paper there is no bias correction: `v` starts at `tau^2` instead of zero. The paper writes the
-    pseudo-gradient as `mean_k w_k - w^t` and adds the step, which is the same. Computed in float64 and rounded
-    once; what is too large for a dtype becomes its largest number, so that no moment is ever infinite.
+    pseudo-gradient as `mean_k w_k - w^t` and adds the step, which is the same. The step is computed in float64 and
+    rounded once. A value that is too large for its dtype becomes the largest number of the dtype, so that no moment is
+    infinite.
 
     Args:
-        weight: any shape and floating dtype.
-        gradient: g of that shape.
-        first, second: m and v of that shape, float32, or float64 for a float64 weight; zeros and `tau^2` at the
-            start.
+        weight: w, any shape and floating dtype.
+        gradient: g, of the shape of `weight`.
+        first, second: m and v, of the shape of `weight`, float32, or float64 for a float64 weight; zeros and `tau^2`
+            at the start.
         optimizer: `"adagrad"`, `"adam"` or `"yogi"`.
 
     Returns:
@@ -75,7 +78,7 @@ def adaptive_step(
     elif optimizer == "yogi":
         v = v - (1 - beta2) * square * torch.sign(v - square)
     else:
-        raise ValueError(f"optimizer '{optimizer}' is none of adagrad, adam, yogi")
+        raise ValueError(f"optimizer must be adagrad, adam or yogi, got '{optimizer}'")
     m = beta1 * first.double() + (1 - beta1) * g
     stepped = weight.double() - lr * m / (v.sqrt() + tau)
     return _round(stepped, weight.dtype), _round(m, first.dtype), _round(v, second.dtype)

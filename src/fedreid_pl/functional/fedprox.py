@@ -36,7 +36,7 @@ def proximal_term(weights: Sequence[Tensor], start: Sequence[Tensor], mu: float)
 
 
 class _Proximal(torch.autograd.Function):
-    """One node in the graph for all tensors: plain operations would be several for each of them."""
+    """Computes the term for all tensors in one node of the graph; plain operations would add several per tensor."""
 
     @staticmethod
     def forward(ctx: Any, mu: float, start: Sequence[Tensor], *weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The expert of decentralised FedReID: what it starts from, and what it teaches.
+"""The expert of decentralised FedReID: its initial weights and its distillation loss.
 
 Wu and Gong, "Decentralised Learning from Independent Multi-Domain Labels for Person Re-Identification", AAAI 2021.
 """
@@ -20,15 +20,15 @@ def start_of_expert(
     noisy: Collection[str] = (),
     draws: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """Returns `(1 - alpha) g + alpha e + noise * N(0, 1)`, the expert that a turn starts with.
+    """Returns `(1 - alpha) g + alpha e + noise * N(0, 1)`, the expert at the start of a client's turn.
 
     Args:
         received: g by name.
-        expert: e of the last turn, with the same names and shapes. Entries that are no floating-point numbers
-            (counters) are g's.
-        alpha: share of the expert, from 0 (the received model) to 1 (the expert as it was).
-        noise: standard deviation of what is added.
-        noisy: names of the entries that it is added to.
+        expert: e of the client's last turn, with the same names and shapes. Integer entries (counters) are copied
+            from g.
+        alpha: share of the expert, from 0 (the received model) to 1 (the expert of the last turn).
+        noise: standard deviation of the noise.
+        noisy: names of the entries that get noise.
         draws: generator of the noise, on the CPU.
 
     Raises:
@@ -38,7 +38,7 @@ def start_of_expert(
     {'w': tensor([1.5000])}
     """
     if received.keys() != expert.keys():
-        raise ValueError(f"names differ, e.g. {min(received.keys() ^ expert.keys())}")
+        raise ValueError(f"model and expert have different names, e.g. {min(received.keys() ^ expert.keys())}")
     mixed = {}
     for name, value in received.items():
         if not value.is_floating_point():
@@ -53,8 +53,8 @@ def start_of_expert(
 def expert_divergence(expert_logits: Tensor, logits: Tensor, temperature: float = 3.0) -> Tensor:
     """Returns the mean over images of `T^2 KL(softmax(z_e / T) || softmax(z / T))`.
 
-    The expert is the target and gets no gradient. T^2 keeps the gradient's size about the same for every T (Hinton et
-    al., 2015).
+    The expert is the target and gets no gradient. The factor T^2 makes the size of the gradient about the same for
+    every T (Hinton et al., 2015).
 
     Args:
         expert_logits: z_e, `[B, identities]`.
@@ -78,4 +78,4 @@ def expert_divergence(expert_logits: Tensor, logits: Tensor, temperature: float 
     target = F.log_softmax(expert_logits.detach().to(dtype) / temperature, dim=1)
     scores = F.log_softmax(logits.to(dtype) / temperature, dim=1)
     divergence = F.kl_div(scores, target, reduction="batchmean", log_target=True)
-    return divergence.clamp(min=0.0) * temperature**2  # rounding may leave it a little below
+    return divergence.clamp(min=0.0) * temperature**2  # rounding can make the divergence slightly negative

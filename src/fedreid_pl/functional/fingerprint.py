@@ -1,4 +1,4 @@
-"""A hash of a model's weights, by which features and models that belong together are recognised."""
+"""A hash of a model's weights: it shows whether features were computed by a given model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def fingerprint_of(state: Mapping[str, Tensor]) -> str:
-    """Returns the SHA-256 of a state dict in hexadecimal: names, dtypes, shapes and values, in the order of names.
+    """Returns the SHA-256 of a state dict in hexadecimal, over names, dtypes, shapes and values sorted by name.
 
     >>> import torch
     >>> one, two = torch.ones(2), torch.zeros(3)

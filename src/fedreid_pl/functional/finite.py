@@ -1,4 +1,4 @@
-"""Is a state dict free of NaN and infinite values?"""
+"""Search for NaN and infinite values in a state dict."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def first_not_finite(state: Mapping[str, Tensor]) -> str | None:
-    """Name of the first tensor that holds NaN or infinite values, `None` if there is none; integers are finite.
+    """Returns the name of the first tensor with NaN or infinite values, or `None`. Integer tensors count as finite.
 
-    A sum is finite only if all that is summed is, and is several times faster than to look at every value; only
-    where one is not, which large finite values can bring about as well, each value is looked at.
+    A sum is finite only if all its values are, and a sum is several times faster than a check of every value. Only if
+    the sum is not finite, the function checks every value, because large finite values can overflow too.
 
     >>> first_not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("inf")])})
     'b'

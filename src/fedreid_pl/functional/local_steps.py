@@ -1,4 +1,4 @@
-"""How far local SGD goes: the sum that FedNova normalises by and SCAFFOLD reads the gradient from."""
+"""Distance that local SGD moves a weight per unit of gradient: FedNova and SCAFFOLD divide by it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 
 def displacement(rates: Sequence[float], momentum: float = 0.0, nesterov: bool = False) -> float:
-    """How far SGD moves a weight whose gradient is one in every step: `sum_t lr_t * b_t`, `b_t = rho * b_{t-1} + 1`.
+    """Returns the distance that SGD moves a weight whose gradient is 1 in every step.
 
-    For a constant rate and no momentum it is K * lr, the divisor of SCAFFOLD's option II. The momentum buffer
-    starts at zero and takes the whole gradient (torch's SGD without dampening). Nesterov's variant moves it by
-    `lr_t * (1 + rho * b_t)`.
+    The distance is `sum_t lr_t * b_t` with `b_t = rho * b_{t-1} + 1`. For a constant rate and no momentum it is
+    K * lr, the divisor of SCAFFOLD's option II. The momentum buffer starts at zero and takes the whole gradient
+    (torch's SGD without dampening). Nesterov's variant moves the weight by `lr_t * (1 + rho * b_t)` in a step.
 
     Args:
         rates: learning rate of each step, in order.
         momentum: rho.
-        nesterov: whether the momentum is Nesterov's.
+        nesterov: `True` for Nesterov momentum.
 
     >>> displacement([0.5, 0.5, 0.5])
     1.5
@@ -30,14 +30,15 @@ def displacement(rates: Sequence[float], momentum: float = 0.0, nesterov: bool =
 
 
 def effective_steps(rates: Sequence[float], momentum: float = 0.0, nesterov: bool = False) -> float:
-    """a_k, the L1 norm of FedNova's vector a_i: local steps, each weighed by how much its gradient moves the model.
+    """Returns a_k, the L1 norm of FedNova's vector a_i: the number of local steps, weighted by their effect.
 
-    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS
-    2020, Section 4. For a constant rate it is `(tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`, which is tau
-    without momentum; a changing rate counts relative to the first one. At least one if there is a step.
+    The weight of a step is the distance that its gradient moves the model. Wang et al., "Tackling the Objective
+    Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS 2020, Section 4. For a constant rate a_k is
+    `(tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`, which is tau without momentum. A changing rate counts relative
+    to the first rate. The result is at least 1 if there is a step.
 
     Args:
-        rates: learning rate of each step, in order; leading zeros move nothing and are ignored.
+        rates: learning rate of each step, in order. Leading zeros are ignored.
         momentum, nesterov: as in `displacement`.
 
     >>> effective_steps([0.1] * 7)

@@ -1,4 +1,4 @@
-"""Styles of feature maps: their instance statistics, and MixStyle's mixture of those of two images."""
+"""Styles of feature maps: instance statistics, and MixStyle, which mixes the statistics of two images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Gather = Callable[[Tensor], Tensor]
-"""Rows of this process's images `[B, ...]` -> rows of the whole batch's."""
+"""Function that takes rows of this process's images `[B, ...]` and returns the rows of the whole batch."""
 
 
 def instance_statistics(maps: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def instance_statistics(maps: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor
 def mix_style(
     maps: Tensor, factors: Tensor, partners: Tensor, eps: float = 1e-6, gather: Gather = lambda rows: rows
 ) -> Tensor:
-    """MixStyle: every image keeps its content and gets a mixture of its own style and a partner's.
+    """Returns feature maps whose style is a mixture of their own style and a partner's style (MixStyle).
 
     Zhou et al., "Domain Generalization with MixStyle", ICLR 2021, Eq. 4-6: with instance mean mu and deviation sigma
     of image x and of its partner x', `(x - mu(x)) / sigma(x) * (f sigma(x) + (1 - f) sigma(x')) + f mu(x) +
@@ -42,9 +42,10 @@ def mix_style(
     Args:
         maps: x, `[B, C, h, w]` float.
         factors: f of every image, `[B]` in 0..1.
-        partners: `[B]` int64, rows of the whole batch.
+        partners: `[B]` int64, the partner of every image as a row of the whole batch.
         eps: added to variances.
-        gather: makes `[total, C, 1, 1]` statistics of the whole batch from those of `maps`; by default they are all.
+        gather: returns the statistics `[total, C, 1, 1]` of the whole batch, given those of `maps`. The default
+            assumes that `maps` is the whole batch.
 
     Returns:
         `[B, C, h, w]` of the dtype of `maps`.

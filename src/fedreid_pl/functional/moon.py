@@ -11,13 +11,13 @@ def model_contrastive_loss(z: Tensor, z_global: Tensor, z_previous: Tensor, temp
     """Returns the mean over images of `-log(exp(s_g / tau) / (exp(s_g / tau) + exp(s_p / tau)))`.
 
     s_g is the cosine similarity of z and z_global, s_p that of z and z_previous. Li, He and Song, "Model-Contrastive
-    Federated Learning", CVPR 2021, Eq. 3, without its weight mu. Computed as softplus((s_p - s_g) / tau), which cannot
-    overflow.
+    Federated Learning", CVPR 2021, Eq. 3, without its weight mu. The loss is computed as softplus((s_p - s_g) / tau),
+    which cannot overflow.
 
     Args:
         z: `[B, D]`, embeddings of the model in training, of any floating-point dtype.
         z_global: `[B, D]`, embeddings of the same images by the global model; gets no gradient.
-        z_previous: `[B, D]`, by the client's model of its last turn; gets no gradient.
+        z_previous: `[B, D]`, embeddings by the model of the client's last turn; gets no gradient.
         temperature: tau, above zero; 0.5 in the paper.
 
     Returns:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 18  # gallery rows per product, at most
-_LEAST = 1 << 10  # and at least
-_CELLS = 1 << 24  # scores that are held at once
-_BLOCK = 256  # scores of which only the largest is compared at first
+_CHUNK = 1 << 18  # largest number of gallery rows per matrix product
+_LEAST = 1 << 10  # smallest number of gallery rows per matrix product
+_CELLS = 1 << 24  # scores in memory at a time
+_BLOCK = 256  # scores per block; the search first compares the maxima of the blocks
 
 
 @torch.no_grad()
 def nearest_rows(queries: Tensor, gallery: Tensor, k: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Returns scores and rows of the `k` gallery rows with the largest dot product, the best first.
 
-    Equal scores are in the order of the rows. Memory above the features is some 64 MB of scores, and the
-    result.
+    Equal scores are in the order of the rows. Beside the features and the result, about 64 MB of scores are in memory.
 
     Args:
         queries: `[Q, D]` floating point.
         gallery: `[G, D]` of the same dtype.
-        k: rows wanted; fewer come back where fewer are allowed.
-        allowed: `[G]` or `[Q, G]` bool, rows that may be found; `None`: all.
+        k: number of rows per query. A query with fewer allowed rows gets fewer.
+        allowed: `[G]` or `[Q, G]` bool, rows that may be returned; `None` allows all rows.
 
     Returns:
         Scores `[Q, min(k, G)]` and rows `[Q, min(k, G)]` int64. Places past the allowed rows have the score -inf and
@@ -49,13 +48,13 @@ def nearest_rows(queries: Tensor, gallery: Tensor, k: int, allowed: Tensor | Non
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` largest of every row, of equal ones the first, with their places."""
+    """Returns the `k` largest scores of every row and their columns; of equal scores the first ones."""
     count = scores.shape[1]
     blocks = count // _BLOCK
     if blocks <= k:
         order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
         return scores.gather(1, order), order
-    # The k best lie in the k blocks whose largest scores are the highest, in earlier blocks where these are equal.
+    # The k best scores are in the k blocks with the highest maxima; of equal maxima, the earlier block counts.
     tiles = scores[:, : blocks * _BLOCK].view(len(scores), blocks, _BLOCK)
     chosen = tiles.amax(2).argsort(dim=1, descending=True, stable=True)[:, :k].sort(1).values
     places = (chosen[..., None] * _BLOCK + torch.arange(_BLOCK, device=scores.device)).flatten(1)

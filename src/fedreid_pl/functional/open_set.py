@@ -1,4 +1,4 @@
-"""Open-set retrieval: is the person in the gallery at all?"""
+"""Open-set retrieval: the person of a query may be missing from the gallery."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from fedreid_pl.functional.retrieval_input import checked_features
 
-_JUNK = -1  # the data layer's code, which this layer may not import
+_JUNK = -1  # identity of junk images; the data layer defines it, and this layer may not import the data layer
 
 RATES = (1e-2, 1e-3)
-"""False positive rates of pairs, and false alarm rates of searches, at which a model is measured."""
+"""False positive rates (pairs) and false alarm rates (searches) at which a model is evaluated."""
 
 
 class OpenSetScores(NamedTuple):
-    """What decides about a threshold.
+    """Scores of genuine and impostor pairs, from which thresholds and error rates are computed.
 
     Attributes:
         genuine: `[P]` scores of all pairs of a query and a gallery image of the same person in another camera.
         impostor: `[M]` the largest scores of pairs of different persons, in descending order.
-        impostor_pairs: number of all such pairs.
+        impostor_pairs: number of all pairs of different persons.
         best_genuine: `[Q]` highest score of a gallery image of the query's person; -inf if there is none.
         best_impostor: `[Q]` highest score of a gallery image of another person; -inf if there is none.
     """
@@ -45,15 +45,16 @@ def open_set_scores(
     largest_fpr: float = 1e-2,
     chunk: int = 256,
 ) -> OpenSetScores:
-    """Returns the scores that open-set measures need, in bounded memory.
+    """Returns the scores for open-set measures, computed in bounded memory.
 
-    Left out are gallery rows of the query's person and camera, and junk (identity -1). Distractors are other persons.
+    Gallery rows of the query's person and camera and junk (identity -1) are left out. Distractors count as other
+    persons.
 
     Args:
         query, query_identities, query_cameras, gallery, gallery_identities, gallery_cameras: as for
             `fedreid_pl.functional.ranking.retrieval_results`.
-        largest_fpr: the highest false positive rate that will be asked for; only this share of the impostor scores is
-            kept.
+        largest_fpr: the highest false positive rate that the caller evaluates; only this share of the impostor scores,
+            the largest ones, is returned.
         chunk: queries per matrix product.
 
     Raises:
@@ -86,17 +87,20 @@ def threshold_at_fpr(scores: OpenSetScores, fpr: float) -> float:
     """Returns the lowest threshold at which at most the share `fpr` of the impostor pairs is accepted.
 
     A pair is accepted if its score is above the threshold.
+
+    Raises:
+        ValueError: if `scores` has too few impostor scores for this rate.
     """
     allowed = int(fpr * scores.impostor_pairs)
     if allowed >= scores.impostor_pairs:
         return -torch.inf
     if allowed >= len(scores.impostor):
-        raise ValueError(f"fpr={fpr}: more impostor scores are needed than were kept")
+        raise ValueError(f"fpr={fpr} is too high for these scores: call open_set_scores with a larger largest_fpr")
     return float(scores.impostor[allowed])
 
 
 def tpr_at_fpr(scores: OpenSetScores, fpr: float) -> float:
-    """Returns the share of genuine pairs that are accepted at `threshold_at_fpr`; NaN without a genuine pair.
+    """Returns the share of genuine pairs that are accepted at `threshold_at_fpr`; NaN if there is no genuine pair.
 
     >>> scores = OpenSetScores(torch.tensor([0.9, 0.4]), torch.tensor([0.5, 0.3]), 2, torch.empty(0), torch.empty(0))
     >>> tpr_at_fpr(scores, 0.0), tpr_at_fpr(scores, 0.5)
@@ -108,8 +112,8 @@ def tpr_at_fpr(scores: OpenSetScores, fpr: float) -> float:
 def threshold_at_far(scores: OpenSetScores, far: float) -> float:
     """Returns the lowest threshold at which at most the share `far` of absent persons is reported as found.
 
-    Every query plays an absent person: the images of its own person are taken out of the gallery, and it is reported
-    as found if the best score that is left is above the threshold.
+    Every query serves as an absent person: its person's images are removed from the gallery. The query is reported as
+    found if the best remaining score is above the threshold.
     """
     order = scores.best_impostor.sort(descending=True).values
     allowed = int(far * len(order))
@@ -133,7 +137,7 @@ def identified(scores: OpenSetScores, threshold: float) -> float:
 
 
 def without_pairs(best_genuine: Tensor, best_impostor: Tensor) -> OpenSetScores:
-    """Returns scores of queries without the pairs: enough for thresholds, false alarms and identification.
+    """Returns `OpenSetScores` without pairs, for `threshold_at_far`, `false_alarms` and `identified`.
 
     Args:
         best_genuine, best_impostor: `[Q]`, see `OpenSetScores`.
@@ -143,6 +147,6 @@ def without_pairs(best_genuine: Tensor, best_impostor: Tensor) -> OpenSetScores:
 
 
 def open_set_summary(scores: OpenSetScores, rates: Sequence[float] = RATES) -> dict[str, float]:
-    """Returns `tpr@fpr=RATE` and `dir@far=RATE` for every rate, in [0, 1]; NaN where nothing can be counted."""
+    """Returns `tpr@fpr=RATE` and `dir@far=RATE` for every rate, in [0, 1]; NaN if no pair or query counts."""
     pairs = {f"tpr@fpr={rate:g}": tpr_at_fpr(scores, rate) for rate in rates}
     return pairs | {f"dir@far={rate:g}": identified(scores, threshold_at_far(scores, rate)) for rate in rates}

@@ -1,4 +1,4 @@
-"""Paired differences over seeds: a bootstrap interval, Holm's correction, and what can be said."""
+"""Paired differences over seeds: bootstrap interval, Holm's correction and verdict."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy.typing as npt
 
 Verdict = Literal["better", "worse", "cannot tell"]
 DRAWS = 10_000
-_LEAST, _MOST = 1e-6, 1.0  # p values that are told apart
-_CHUNK = 1 << 22  # numbers of resampled persons at a time
+_LEAST, _MOST = 1e-6, 1.0  # smallest and largest p value
+_CHUNK = 1 << 22  # numbers of resampled persons in memory at a time
 
 
 class Difference(NamedTuple):
-    """The mean of paired differences and how sure it is.
+    """The mean of paired differences with its confidence interval, p value and verdict.
 
     Args:
-        mean: of the differences.
-        low, high: the interval; both NaN for a single seed, which says nothing about the next one.
-        p: the smallest `1 - level` whose interval leaves zero out; 1 for a single seed.
-        seeds: how many.
-        adjusted: `p` after Holm's correction over a family; `p` itself without a family.
-        verdict: `better` or `worse` if the interval leaves zero out and `adjusted` is below `1 - level`.
+        mean: mean of the differences.
+        low, high: ends of the interval; both NaN for a single seed, which tells nothing about other seeds.
+        p: the smallest `1 - level` whose interval excludes zero; 1 for a single seed.
+        seeds: number of seeds.
+        adjusted: `p` after Holm's correction over a family; equal to `p` without a family.
+        verdict: `better` or `worse` if the interval excludes zero and `adjusted` is below `1 - level`.
     """
 
     mean: float
@@ -47,26 +47,29 @@ def paired_difference(
 ) -> Difference:
     """Returns a bootstrap interval of a mean paired difference over seeds, and over persons if they are given.
 
-    Seeds are drawn with replacement (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). With
-    persons, these are drawn as well, the same ones for every seed because all seeds are tested on the same persons
-    (the pigeonhole bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007).
+    Seeds are drawn with replacement (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). If
+    persons are given, persons are drawn as well. Every seed gets the same drawn persons, because all seeds are
+    evaluated on the same persons (the pigeonhole bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied
+    Statistics 1(2), 2007).
 
-    With few seeds quantiles of the bootstrap are too narrow: of three seeds they can never reach below the smallest
-    difference, so that their "95 %" is about 75 %. The distances of the quantiles from the mean are therefore
-    stretched by `t / z * sqrt(S / (S - 1))`, Student's quantile with S - 1 degrees of freedom over the normal one and
-    the correction of the standard deviation, as Hesterberg, "What Teachers Should Know About the Bootstrap", The
-    American Statistician 69(4), 2015, section 3.3, motivates for t intervals. For normal differences the coverage is
-    close to `level` from two seeds on; for skewed ones and few seeds no interval without assumptions has it.
+    With few seeds, the quantiles of the bootstrap are too close to the mean. With three seeds they cannot be below the
+    smallest difference, and the coverage of the "95 %" interval is about 75 %. The distances of the quantiles from the
+    mean are therefore multiplied by `t / z * sqrt(S / (S - 1))`: Student's quantile with S - 1 degrees of freedom over
+    the normal quantile, and the correction of the standard deviation. Hesterberg, "What Teachers Should Know About the
+    Bootstrap", The American Statistician 69(4), 2015, section 3.3, motivates this for t intervals. For normal
+    differences the coverage is close to `level` from two seeds on. For skewed differences and few seeds, no interval
+    without assumptions reaches `level`.
 
     Args:
-        differences: `[S]`, one per seed, method less baseline; or `[S, P]`, by seed and person.
-        level: of the interval, in (0, 1).
-        weights: `[P]`, by person, such as its number of queries; `None`: all count alike.
-        draws: bootstrap samples.
-        seed: of the draws.
+        differences: `[S]`, method minus baseline by seed; or `[S, P]`, by seed and person.
+        level: confidence level of the interval, in (0, 1).
+        weights: `[P]`, weight of each person, such as its number of queries; `None` gives all persons equal weights.
+        draws: number of bootstrap samples.
+        seed: seed of the draws.
 
     Raises:
-        ValueError: for other shapes, no value, a value that is not finite, fewer than two draws.
+        ValueError: if shapes do not fit, there is no value, a value is not finite, a weight is not positive, `draws` is
+            below 2, or `level` is outside (0, 1).
 
     >>> found = paired_difference([2.0, 2.5, 3.0, 2.2, 2.8])
     >>> found.verdict, round(found.mean, 2), found.low > 0
@@ -76,7 +79,7 @@ def paired_difference(
     """
     values, persons = _checked(differences, weights)
     if draws < 2 or not 0 < level < 1:
-        raise ValueError(f"draws={draws}, level={level}: at least two draws, and a level between 0 and 1")
+        raise ValueError(f"draws={draws}, level={level}: draws must be at least 2 and level between 0 and 1")
     mean = float((values @ persons).mean())
     if len(values) == 1:
         return Difference(mean, math.nan, math.nan, 1.0, 1, 1.0, "cannot tell")
@@ -87,10 +90,11 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p values adjusted for a family of tests, in their order.
+    """Returns p values adjusted for a family of tests, in the given order.
 
     Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6(2), 1979: the
-    i-th smallest of m (from 1) is multiplied by m - i + 1, none is below one before it, none above 1.
+    i-th smallest of m p values (i from 1) is multiplied by m - i + 1. An adjusted value is at least as large as those
+    of smaller p values, and at most 1.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
@@ -107,7 +111,7 @@ def family(found: Mapping[str, Difference], level: float = 0.95) -> dict[str, Di
     """Returns the differences of a family of comparisons with `adjusted` and `verdict` after Holm's correction.
 
     Args:
-        found: by what is compared, all of the tests that one looks at.
+        found: differences by name of the comparison; all comparisons of the family.
         level: as in `paired_difference`.
 
     >>> one = paired_difference([2.0, 2.5, 3.0, 2.2, 2.8])
@@ -143,7 +147,7 @@ def student_quantile(share: float, freedom: int) -> float:
 
 
 def student_cdf(t: float, freedom: int) -> float:
-    """Returns the distribution function of Student's t, by the finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4.
+    """Returns the distribution function of Student's t (finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4).
 
     >>> student_cdf(0.0, 3), round(student_cdf(1.0, 1), 3)
     (0.5, 0.75)
@@ -164,17 +168,17 @@ def _checked(differences: npt.ArrayLike, weights: npt.ArrayLike | None) -> tuple
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2 or not values.size:
-        raise ValueError(f"differences of shape {values.shape}; expected [S] or [S, P] with a value at least")
+        raise ValueError(f"differences have shape {values.shape}; expected [S] or [S, P] with at least one value")
     persons = np.ones(values.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
     if persons.shape != values.shape[1:] or not (persons > 0).all():
-        raise ValueError(f"weights of shape {persons.shape}; expected a positive one for each of {values.shape[1]}")
+        raise ValueError(f"weights have shape {persons.shape}; expected {values.shape[1]} positive weights")
     if not (np.isfinite(values).all() and np.isfinite(persons).all()):
         raise ValueError("a difference or a weight is not finite")
     return values, persons / persons.sum()
 
 
 def _resampled(values: np.ndarray, persons: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
-    """`[draws]`, the mean of every bootstrap sample."""
+    """Returns the mean of every bootstrap sample, `[draws]`."""
     seeds, people = values.shape
     parts = []
     step = max(1, _CHUNK // people)
@@ -191,7 +195,7 @@ def _resampled(values: np.ndarray, persons: np.ndarray, draws: int, random: np.r
 
 
 def _interval(samples: np.ndarray, mean: float, seeds: int, outside: float) -> tuple[float, float]:
-    """Of samples in ascending order, with quantiles between two of them interpolated."""
+    """Returns the stretched interval of samples in ascending order; quantiles between two samples are interpolated."""
     stretch = _stretch(outside, seeds)
     ends = []
     for share in (outside / 2, 1 - outside / 2):
@@ -209,7 +213,7 @@ def _stretch(outside: float, seeds: int) -> float:
 
 
 def _p_value(samples: np.ndarray, mean: float, seeds: int) -> float:
-    """The smallest share outside at which the interval leaves zero out, by bisection on its logarithm."""
+    """Returns the smallest share outside at which the interval excludes zero, by bisection on its logarithm."""
 
     def excludes(outside: float) -> bool:
         low, high = _interval(samples, mean, seeds, outside)

@@ -8,16 +8,16 @@ from torch import Tensor
 
 @torch.no_grad()
 def principal_components(features: Tensor, count: int = 2) -> tuple[Tensor, Tensor]:
-    """Coordinates of features along their first principal axes.
+    """Returns the coordinates of features along their first principal axes, and the share of variance of each axis.
 
-    The sign of an axis, which is arbitrary, is chosen so that its largest entry is positive.
+    The sign of an axis is arbitrary; it is chosen so that the entry with the largest magnitude is positive.
 
     Args:
         features: `[N, D]` floating point, N at least 1.
-        count: axes; those beyond what the features span have coordinates 0.
+        count: number of axes. If the features span fewer dimensions, the remaining coordinates are 0.
 
     Returns:
-        coordinates `[N, count]` float64 around the mean, and the share of the variance along each axis `[count]`.
+        Coordinates `[N, count]` float64 around the mean, and the share of the variance along each axis `[count]`.
 
     Raises:
         ValueError: if features are not `[N, D]` or not finite.

@@ -1,4 +1,4 @@
-"""Which gallery rows match a query: the same person, seen by another camera."""
+"""Gallery rows that match a query: they show the same person from another camera."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 
 class QueryMatches(NamedTuple):
-    """Gallery rows sorted by identity, then camera: the rows of a query's person are a range with a hole in it.
+    """The matches of every query, as ranges of the gallery rows sorted by identity and camera.
 
-    The range holds the query's identity. The hole, rows of the query's own camera, is removed. The rest of the range
-    are the query's matches.
+    All rows of a query's identity form one range. The rows of the query's own camera form a hole in this range. The
+    rest of the range are the query's matches.
     """
 
     sorted_rows: Tensor  # [G]
-    start: Tensor  # [Q] first place of the identity
-    hole: Tensor  # [Q] first place of the identity's own camera
-    hole_size: Tensor  # [Q]
-    total: Tensor  # [Q] matches
+    start: Tensor  # [Q] first place of the query's identity
+    hole: Tensor  # [Q] first place of the query's identity and camera
+    hole_size: Tensor  # [Q] gallery rows of the query's identity and camera
+    total: Tensor  # [Q] number of matches
 
     def rows(self, part: Tensor) -> Tensor:
-        """Returns gallery rows of the matches, `[len(part), most matches]`; past a query's count, any row."""
+        """Returns the gallery rows of the matches, `[len(part), most matches]`; entries past a query's matches vary."""
         start, hole, hole_size = (column[part, None] for column in (self.start, self.hole, self.hole_size))
         width = int(self.total[part].max())
         place = start + torch.arange(width, device=start.device)
@@ -30,7 +30,7 @@ class QueryMatches(NamedTuple):
         return self.sorted_rows[place.clamp_(max=len(self.sorted_rows) - 1)]
 
     def removed(self, part: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns pairs (position in part, gallery row) of the same identity and camera."""
+        """Returns all pairs (position in `part`, gallery row) with the same identity and camera."""
         size = self.hole_size[part]
         position = torch.arange(len(part), device=part.device).repeat_interleave(size)
         within = torch.arange(len(position), device=part.device) - (size.cumsum(0) - size)[position]
@@ -40,7 +40,7 @@ class QueryMatches(NamedTuple):
 def query_matches(
     query_identities: Tensor, query_cameras: Tensor, gallery_identities: Tensor, gallery_cameras: Tensor
 ) -> QueryMatches:
-    """Returns where each query's matches are; all arguments are integers, `[Q]`, `[Q]`, `[G]` and `[G]`."""
+    """Returns the matches of every query; all arguments are integers, `[Q]`, `[Q]`, `[G]` and `[G]`."""
     identities = torch.cat([query_identities, gallery_identities]).unique(return_inverse=True)[1]
     known_cameras, cameras = torch.cat([query_cameras, gallery_cameras]).unique(return_inverse=True)
     identities *= len(known_cameras)

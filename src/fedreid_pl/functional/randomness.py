@@ -1,4 +1,4 @@
-"""Seeds derived from what they are for, so that results do not depend on the order of work."""
+"""Seeds derived from their purpose, so that results do not depend on the order of work."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in `0 .. 2**63 - 1` that depends on every part, e.g. (run seed, round, client, purpose).
+    """Returns a seed in `0 .. 2**63 - 1` that depends on every part, e.g. (run seed, round, client, purpose).
 
-    SHA-256 of the parts: independent of Python's hash seed, the process and the machine.
+    The seed is taken from the SHA-256 of the parts. It does not depend on Python's hash seed, the process or the
+    machine.
 
     >>> derive_seed(0, 1, "viper") == derive_seed(0, 1, "viper") != derive_seed(0, 2, "viper")
     True
@@ -24,17 +25,17 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded with `derive_seed(*parts)`."""
-    import torch  # not above: reading a folder of pictures needs seeds and no torch, which takes seconds to import
+    """Returns a CPU generator seeded with `derive_seed(*parts)`."""
+    import torch  # imported here: listing a folder of images needs seeds but no torch, which takes seconds to import
 
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 def seed_generators(seed: int) -> None:
-    """Seeds what modules such as dropout draw from: `torch.manual_seed` where there is a GPU.
+    """Seeds torch's global generators, from which modules such as dropout draw.
 
-    Where there is none, only the processor's generator is seeded: torch would note the seed for devices of every kind
-    that might be found later, which takes a quarter of a millisecond and memory each time.
+    Without a GPU, only the CPU generator is seeded: `torch.manual_seed` would also store the seed for devices that
+    might be initialised later, which takes a quarter of a millisecond and memory at every call.
     """
     import torch
 
@@ -45,7 +46,7 @@ def seed_generators(seed: int) -> None:
 
 
 def undisturbed(device: torch.device) -> AbstractContextManager[None]:
-    """Returns a context after which the generators of the processor and of `device` are as they were before."""
+    """Returns a context that restores the state of the CPU generator and of the generator of `device` at its end."""
     import torch
 
     return torch.random.fork_rng([device] if device.type == "cuda" else [])

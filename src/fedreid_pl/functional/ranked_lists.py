@@ -1,4 +1,4 @@
-"""What stands first: the CMC curve and the first gallery images of single queries."""
+"""The CMC curve, and the first gallery images of single queries."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from fedreid_pl.functional.ranking import RetrievalResults
 from fedreid_pl.functional.retrieval_input import checked_features
 
-_JUNK = -1  # the data layer's code, which this layer may not import
+_JUNK = -1  # identity of junk images; the data layer defines it, and this layer may not import the data layer
 
 
 def cmc_curve(results: RetrievalResults, length: int = 50, keep_unmatched: bool = False) -> Tensor:
-    """Cumulative matching characteristic: `[length]` float64, share of queries with a match up to rank 1, 2, ...
+    """Returns the CMC curve: the share of queries with a match up to rank 1, 2, ..., `[length]` float64.
 
-    Queries without a match are left out, or count as failures if `keep_unmatched`; its first value is the Rank-1 of
+    Queries without a match are left out; with `keep_unmatched` they count as failures. The first value is `rank1` of
     `summarize`.
 
     Raises:
@@ -42,22 +42,22 @@ def ranked_lists(
     length: int = 10,
     chunk: int = 256,
 ) -> tuple[Tensor, Tensor]:
-    """The first gallery rows of every query and their scores.
+    """Returns the first gallery rows of every query and their scores.
 
-    Removed for a query: rows of its identity seen by its camera, and junk. A list needs an order: of equal scores the
-    earlier row is first.
+    Rows of the query's identity and camera and junk rows are removed. Of equal scores the earlier row is first.
 
     Args:
-        query, gallery: `[Q, D]` and `[G, D]` floating point, as compared.
+        query, gallery: `[Q, D]` and `[G, D]` floating point; L2-normalised features give cosine similarities.
         query_identities, query_cameras, gallery_identities, gallery_cameras: `[Q]` and `[G]` integers.
         length: gallery rows per query.
         chunk: queries per matrix product; memory is `chunk * G` numbers.
 
     Returns:
-        rows `[Q, length]` int64 and scores `[Q, length]` float32; -1 and -inf where a list is shorter.
+        Rows `[Q, length]` int64 and scores `[Q, length]` float32. Places past the end of a shorter list have row -1
+        and score -inf.
 
     Raises:
-        ValueError: as `retrieval_results`, or if `length` is below 1.
+        ValueError: under the conditions of `retrieval_results`, or if `length` is below 1.
 
     >>> query = torch.tensor([[1.0, 0.0]])
     >>> gallery = torch.tensor([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])  # the last: same camera, removed

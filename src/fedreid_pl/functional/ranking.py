@@ -1,7 +1,8 @@
 """Exact retrieval evaluation in bounded memory: CMC, average precision, inverse negative penalty.
 
-The measures depend on the ranks of a query's matches alone. A rank is a count of gallery scores, which is looked up in
-the query's sorted scores. Images with equal scores have no order; the measures are their expectations over all orders.
+The measures depend only on the ranks of a query's matches. A rank is one plus the number of higher gallery scores; a
+search in the query's sorted scores finds it. For images with equal scores the measures are expectations over all
+orders.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from fedreid_pl.functional.query_matches import QueryMatches, query_matches
 from fedreid_pl.functional.retrieval_input import checked_features, in_canonical_order
 from fedreid_pl.functional.tie_groups import TieGroups, average_precision, hit_rates, inverse_penalty
 
-_JUNK = -1  # the data layer's code, which this layer may not import
-_TILE = 1 << 22  # comparisons that are held at once where equal scores are put in the order of their rows
+_JUNK = -1  # identity of junk images; the data layer defines it, and this layer may not import the data layer
+_TILE = 1 << 22  # comparisons in memory at a time, when equal scores are put in the order of their rows
 
 Ties = Literal["expected", "order"]
 
 
 class RetrievalResults(NamedTuple):
-    """One row per query, in the order of the queries.
+    """Retrieval measures of every query, one row per query, in the order of the queries.
 
     Attributes:
-        first_hit: `[Q]` int64, rank of the first match, 1 is the top, the best rank where it ties with others; the
-            largest int64 where there is no match.
+        first_hit: `[Q]` int64, rank of the first match, counted from 1. If other images have the same score, the best
+            of their ranks. The largest int64 if there is no match.
         ap: `[Q]` float64, average precision: mean of the precisions at the hits.
-        ap_trapezoid: `[Q]` float64, the same with each precision averaged with the one just before the hit.
-        inp: `[Q]` float64, number of matches divided by the rank of the last of them.
-        valid: `[Q]` bool, whether the query has a match at all; the other values are 0 where it has none.
-        tied: `[Q]` int64, gallery images with the score of the first match; `None` if nothing ties.
-        tied_matches: `[Q]` int64, matches among them; `None` if nothing ties.
+        ap_trapezoid: `[Q]` float64, average precision with each precision averaged with the one just before the hit.
+        inp: `[Q]` float64, number of matches divided by the rank of the last match.
+        valid: `[Q]` bool, whether the query has a match. Without a match, `ap`, `ap_trapezoid` and `inp` are 0.
+        tied: `[Q]` int64, gallery images with the score of the first match; `None` if no scores are equal.
+        tied_matches: `[Q]` int64, number of matches among the `tied` images; `None` if no scores are equal.
     """
 
     first_hit: Tensor
@@ -47,14 +48,14 @@ class RetrievalResults(NamedTuple):
     tied_matches: Tensor | None = None
 
     def hit_rates(self, most: int) -> Tensor:
-        """Returns `[Q, most]` float64, the probability that the first match has rank 1, ..., `most` or better."""
+        """Returns the probability that the first match has rank 1, ..., `most` or better, `[Q, most]` float64."""
         one = torch.ones_like(self.first_hit)
         size = one if self.tied is None else self.tied
         matches = one if self.tied_matches is None else self.tied_matches
         return hit_rates(self.first_hit - 1, size, matches * self.valid, most)
 
     def tied_first(self) -> Tensor:
-        """Returns `[Q]` bool, whether the first match has the score of a gallery image that is no match."""
+        """Returns whether a gallery image of another person has the score of the first match, `[Q]` bool."""
         if self.tied is None or self.tied_matches is None:
             return torch.zeros_like(self.valid)
         return self.valid & (self.tied > self.tied_matches)
@@ -71,32 +72,34 @@ def retrieval_results(
     chunk: int = 256,
     ties: Ties = "expected",
 ) -> RetrievalResults:
-    """Ranks the gallery for every query by dot product and measures where the matches are.
+    """Ranks the gallery for every query by dot product and returns the measures of every query.
 
-    Removed for a query: gallery rows of its identity seen by its camera, and all rows of identity -1 (junk).
-    Every other negative identity is a distractor: it stays and matches nobody. Half precision is compared in float32.
+    For each query, gallery rows of its identity and camera are removed, and all rows of identity -1 (junk). Every other
+    negative identity is a distractor: it stays in the gallery and matches no query. Half precision is compared in
+    float32.
 
     Two scores are equal if they differ by at most 4 units of rounding of the largest score that the query can have (the
-    product of the norms): 5e-7 of it in float32, 9e-16 in float64. Matches within twice that share a place.
+    product of the norms): 5e-7 of this score in float32, 9e-16 in float64. Matches within twice this distance share a
+    place.
 
-    With `ties="expected"` every value is the expectation over all orders of equal scores, computed exactly. No value
-    depends on the order of the gallery or of the queries: both are put into an order of their own before they are
-    multiplied. With `ties="order"`, as in torchreid, scores are equal only to the bit and the earlier row is first: a
-    model that gives every image the same feature then scores what the gallery's order gives.
+    With `ties="expected"` every value is the exact expectation over all orders of equal scores. No value depends on the
+    order of the gallery or of the queries: both are sorted by their content before the matrix product. With
+    `ties="order"`, as in torchreid, only scores with the same bits are equal, and the earlier row is first. The result
+    of a model that gives every image the same feature then depends on the order of the gallery.
 
-    Time is that of the matrix product and of sorting `Q * G` scores. Memory above the features is a few times
-    `chunk * G` numbers, and with `ties="expected"` a copy of the gallery's features. No value depends on the chunk,
-    except that a matrix product may round differently for another number of rows.
+    The time is that of the matrix product and of sorting `Q * G` scores. Beside the features, the memory is a few times
+    `chunk * G` numbers, and with `ties="expected"` a copy of the gallery's features. The chunk changes no value, except
+    that a matrix product may round differently for another number of rows.
 
     Args:
-        query: `[Q, D]` floating point, as compared: L2-normalised for cosine similarity.
+        query: `[Q, D]` floating point; L2-normalised for cosine similarity.
         query_identities: `[Q]` integers >= 0.
         query_cameras: `[Q]` integers.
         gallery: `[G, D]` floating point.
         gallery_identities: `[G]` integers.
         gallery_cameras: `[G]` integers.
         chunk: queries per matrix product.
-        ties: `"expected"` or `"order"`, what becomes of equal scores.
+        ties: `"expected"` or `"order"`, the treatment of equal scores.
 
     Raises:
         ValueError: if there is no query or no gallery row, shapes or dtypes do not fit, a query's identity is
@@ -114,7 +117,7 @@ def retrieval_results(
     columns = (query_identities, query_cameras)
     query, gallery = checked_features(query, *columns, gallery, gallery_identities, gallery_cameras)
     if chunk < 1 or ties not in ("expected", "order"):
-        raise ValueError(f"chunk must be at least 1 and ties expected or order, got {chunk} and {ties}")
+        raise ValueError(f"chunk must be at least 1 and ties 'expected' or 'order', got {chunk} and {ties!r}")
     identities, cameras, theirs, seen_by = (
         column.to(query.device) for column in (*columns, gallery_identities, gallery_cameras)
     )
@@ -124,7 +127,7 @@ def retrieval_results(
         rows = in_canonical_order(gallery, theirs, seen_by)
         gallery, theirs, seen_by = gallery[rows], theirs[rows], seen_by[rows]
     return _results(
-        lambda part, out: torch.mm(query[part], gallery.T, out=out),  # autocast leaves `out` forms alone
+        lambda part, out: torch.mm(query[part], gallery.T, out=out),  # autocast does not change calls with `out`
         score_tolerance(query, gallery),
         order,
         (identities, cameras, theirs, seen_by),
@@ -144,13 +147,16 @@ def results_by_scores(
     chunk: int = 256,
     ties: Ties = "expected",
 ) -> RetrievalResults:
-    """Returns what `retrieval_results` does, for scores that are no dot products, such as re-ranked distances.
+    """Returns the measures of every query from given scores, for example negated re-ranked distances.
+
+    The measures are those of `retrieval_results`.
 
     Args:
-        scores: returns `[n, G]` floating point of the queries in `[n]` int64 rows; larger is more alike.
+        scores: function that takes query rows `[n]` int64 and returns their scores `[n, G]` floating point; a larger
+            score means more similar.
         query_identities, query_cameras, gallery_identities, gallery_cameras, chunk, ties: as for `retrieval_results`,
             all on the device of the scores.
-        tolerance: how far two scores may differ and still be equal.
+        tolerance: two scores that differ by at most this number are equal.
 
     >>> scores = torch.tensor([[0.1, 0.9, 0.5]])
     >>> one = torch.tensor([7]), torch.tensor([0]), torch.tensor([7, 3, 7]), torch.tensor([1, 1, 1])
@@ -177,10 +183,10 @@ def _results(
     buffer: Tensor,
     ties: Ties,
 ) -> RetrievalResults:
-    """The results by scores that `fill` writes for some queries into a part of `buffer` `[chunk, G]`."""
+    """Returns the measures; `fill(rows, out)` writes the scores of query rows into a part of `buffer` `[chunk, G]`."""
     matches = query_matches(*columns)
     results = _no_results(matches)
-    # Queries with as many matches side by side need the least padding; those without any need no product.
+    # Chunks of queries with similar numbers of matches need little padding. Queries without a match are skipped.
     order = order[matches.total[order].argsort(stable=True)]
     order = order[int((matches.total == 0).sum()) :]
     junk = (columns[2] == _JUNK).nonzero().squeeze(1)
@@ -203,7 +209,7 @@ def _results(
 
 
 def score_tolerance(query: Tensor, gallery: Tensor) -> Tensor:
-    """Returns `[Q]`, how far two scores of a query may differ and still be equal: 4 units of rounding."""
+    """Returns the largest difference of two equal scores of each query, `[Q]`: 4 units of rounding."""
     return 4 * torch.finfo(query.dtype).eps * query.norm(dim=1) * gallery.norm(dim=1).max()
 
 
@@ -212,8 +218,8 @@ def summarize(
 ) -> dict[str, float]:
     """Returns means over queries: `rank{k}` for each of `ranks`, `mAP`, `mAP_trapezoid`, `mINP`, all in [0, 1].
 
-    `queries` is the number of queries with a match. The others are left out, or count as 0 if
-    `keep_unmatched`.
+    The dict also has `queries`, the number of queries with a match. Queries without a match are left out of the means;
+    with `keep_unmatched` they count as 0.
 
     Raises:
         ValueError: if no query has a match and `keep_unmatched` is false.
@@ -243,10 +249,10 @@ def _no_results(matches: QueryMatches) -> RetrievalResults:
 
 
 def _groups(scores: Tensor, rows: Tensor, count: Tensor, tolerance: Tensor) -> TieGroups:
-    """Groups of the gallery rows `rows[i, :count[i]]` by equal scores; sorts `scores` `[q, G]` in place.
+    """Returns the groups of equal scores of the matches `rows[i, :count[i]]`; sorts `scores` `[q, G]` in place.
 
-    Matches whose scores differ by at most twice the tolerance share a group. A group reaches by the tolerance beyond
-    its first and its last match, so that groups do not overlap.
+    Matches whose scores differ by at most twice the tolerance share a group. A group extends by the tolerance beyond
+    the scores of its first and last match, so that groups do not overlap.
     """
     used = torch.arange(rows.shape[1], device=rows.device) < count[:, None]
     own = scores.gather(1, rows).masked_fill_(~used, -torch.inf).sort(1, descending=True).values
@@ -265,7 +271,7 @@ def _groups(scores: Tensor, rows: Tensor, count: Tensor, tolerance: Tensor) -> T
 
 
 def _in_row_order(scores: Tensor, rows: Tensor, count: Tensor) -> TieGroups:
-    """As `_groups` with every match by itself: of equal scores the earlier row is first."""
+    """Returns groups of one match each: of equal scores the earlier row is first."""
     used = torch.arange(rows.shape[1], device=rows.device) < count[:, None]
     own = scores.gather(1, rows)
     ascending = _sorted(scores.clone())

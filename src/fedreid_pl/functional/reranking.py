@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking, exact and in bounded memory: no matrix over all pairs of images is ever kept."""
+"""k-reciprocal re-ranking, exact and in bounded memory: no matrix over all pairs of images is stored."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from fedreid_pl.functional.ranking import RetrievalResults, Ties, results_by_scores
 from fedreid_pl.functional.retrieval_input import checked_features
 
-_JUNK = -1  # the data layer's code, which this layer may not import
-_BLOCK = 64  # columns of which only the largest score is compared at first
-_PAIRS = 1 << 18  # numbers that are worked on at once: they stay in the cache
+_JUNK = -1  # identity of junk images; the data layer defines it, and this layer may not import the data layer
+_BLOCK = 64  # columns per block; the search first compares the maxima of the blocks
+_PAIRS = 1 << 18  # numbers per step: few enough to stay in the processor's cache
 
 
 class Sparse(NamedTuple):
@@ -33,16 +33,16 @@ class KReciprocal:
     authors' code and averaged over the `k2` nearest images (Eq. 11). The distance is
     `(1 - weight) * jaccard(V_q, V_g) + weight * d(q, g)` (Eq. 10 and 12).
 
-    The same sparse vectors serve clustering: `jaccard` gives the distances between any rows.
+    The same sparse vectors serve clustering: `jaccard` returns the distances.
 
-    Memory above the features is a few gigabytes at most, whatever their number; time is that of one product of all
-    features with all features, and a part in proportion to the number of images.
+    Beside the features, the memory is at most a few gigabytes for any number of images. The time is that of one product
+    of all features with all features, plus a part proportional to the number of images.
 
     Args:
-        query: `[Q, D]` floating point, L2-normalised, as compared.
+        query: `[Q, D]` floating point, L2-normalised.
         gallery: `[G, D]` floating point, L2-normalised, on the same device.
-        k1: neighbours that are looked at, 20 in the paper.
-        k2: neighbours that a vector is averaged over, 6 in the paper; 1 averages nothing.
+        k1: number of nearest neighbours of an image, 20 in the paper.
+        k2: number of images over which a vector is averaged, 6 in the paper; 1 disables the averaging.
         weight: share of the original distance, 0.3 in the paper.
         chunk: rows per matrix product; it bounds the memory.
 
@@ -78,7 +78,7 @@ class KReciprocal:
         return self.jaccard(rows).mul_(1 - self.weight).add_(original, alpha=self.weight)
 
     def jaccard(self, rows: Tensor) -> Tensor:
-        """Returns Jaccard distances `[len(rows), G]` of the queries `rows` (int64) to the gallery, by their vectors."""
+        """Returns Jaccard distances `[len(rows), G]` of the vectors of queries `rows` (int64) to gallery vectors."""
         overlap = self.features.new_zeros(len(rows), len(self.features) - self.queries)
         for row, column, value in _entries_of(self.vectors, rows):
             for entry, place in _ranges(self._gallery.start[column], self._gallery.start[column + 1]):
@@ -88,8 +88,8 @@ class KReciprocal:
         return 1 - overlap / (2 - overlap)
 
     def _vectors(self, near: Tensor, k1: int) -> Sparse:
-        """The weights over expanded k-reciprocal neighbours of every image."""
-        near = near.int()  # half the memory to compare
+        """Returns the weights of every image over its expanded k-reciprocal neighbours."""
+        near = near.int()  # int32 needs half the memory in the comparisons
         near, half = near[:, : k1 + 1], near[:, : round(k1 / 2) + 1]
         mutual, mutual_half = _mutual(near, self.chunk), _mutual(half, self.chunk)
         parts = []
@@ -115,7 +115,7 @@ class KReciprocal:
         return Sparse(_starts(rows, len(self.features)), columns, values / total[rows])
 
     def _affinity(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """`exp(-d)` of pairs of images."""
+        """Returns `exp(-d)` of pairs of images."""
         scores = (self.features[rows] * self.features[columns]).sum(1)
         return torch.exp(-(2 - 2 * scores).clamp_(min=0) / self.largest[rows])
 
@@ -134,14 +134,15 @@ def reranked_results(
     chunk: int = 256,
     ties: Ties = "expected",
 ) -> RetrievalResults:
-    """Returns what `fedreid_pl.functional.ranking.retrieval_results` does, with the gallery ranked by `KReciprocal`.
+    """Ranks the gallery for every query by `KReciprocal` and returns the measures of every query.
 
-    Junk (identity -1) is taken out of the gallery first. Distractors and rows of the query's own person and camera
-    stay among the neighbours, as in the published code; the latter are left out of the ranking as usual. Distances
-    that differ by at most 1e-6 are equal.
+    The measures are those of `fedreid_pl.functional.ranking.retrieval_results`. Junk (identity -1) is removed from the
+    gallery first. As in the published code, distractors and rows of the query's own person and camera are used as
+    neighbours. Rows of the query's own person and camera are then left out of the ranking as usual. Distances that
+    differ by at most 1e-6 are equal.
 
     Raises:
-        ValueError: as `retrieval_results` and `KReciprocal`.
+        ValueError: under the conditions of `retrieval_results` and `KReciprocal`.
     """
     columns = (query_identities, query_cameras)
     query, gallery = checked_features(query, *columns, gallery, gallery_identities, gallery_cameras)
@@ -160,7 +161,7 @@ def reranked_results(
 
 
 def _neighbours(features: Tensor, count: int, chunk: int) -> tuple[Tensor, Tensor]:
-    """Rows of the `count` most similar images of each, itself among them, `[N, count]`; and the largest distance."""
+    """Returns rows `[N, count]` of the most similar images of each image, itself included, and its largest distance."""
     images = len(features)
     count = min(count, images)
     blocks = -(-images // _BLOCK)
@@ -173,10 +174,10 @@ def _neighbours(features: Tensor, count: int, chunk: int) -> tuple[Tensor, Tenso
         torch.mm(part, features.T, out=scores[:, :images])
         largest[start : start + chunk] = (2 - 2 * scores[:, :images].amin(1)).clamp_(min=torch.finfo(part.dtype).tiny)
         own = torch.arange(len(part), device=part.device)
-        scores[own, own + start] = torch.inf  # whatever rounding does, an image is nearest to itself
+        scores[own, own + start] = torch.inf  # an image is nearest to itself, independent of rounding
         scores[:, images:] = -torch.inf
         tiles = scores.view(len(part), blocks, _BLOCK)
-        best = tiles.amax(2).topk(min(count, blocks), sorted=False).indices  # they hold the best scores of the row
+        best = tiles.amax(2).topk(min(count, blocks), sorted=False).indices  # blocks with the row's best scores
         some = tiles.gather(1, best[..., None].expand(-1, -1, _BLOCK)).flatten(1)
         places = some.topk(count).indices
         near[start : start + chunk] = best.gather(1, places // _BLOCK) * _BLOCK + places % _BLOCK
@@ -184,7 +185,7 @@ def _neighbours(features: Tensor, count: int, chunk: int) -> tuple[Tensor, Tenso
 
 
 def _mutual(near: Tensor, chunk: int) -> Tensor:
-    """Whether image i is among the neighbours of its neighbour `near[i, a]`, `[N, k]` bool."""
+    """Returns whether image i is among the neighbours of its neighbour `near[i, a]`, `[N, k]` bool."""
     result = torch.empty_like(near, dtype=torch.bool)
     for start in range(0, len(near), chunk):
         part = near[start : start + chunk]
@@ -194,14 +195,14 @@ def _mutual(near: Tensor, chunk: int) -> Tensor:
 
 
 def _found(values: Tensor, among: Tensor) -> Tensor:
-    """Whether `values[i, j]` is one of `among[i]`, `[n, m]` bool."""
+    """Returns whether `values[i, j]` is one of `among[i]`, `[n, m]` bool."""
     among = among.sort(1).values
     place = torch.searchsorted(among, values).clamp_(max=among.shape[1] - 1)
     return among.gather(1, place) == values
 
 
 def _averaged(vectors: Sparse, near: Tensor) -> Sparse:
-    """The mean of the vectors of each image's nearest images."""
+    """Returns for each image the mean of the vectors of its nearest images."""
     images, wanted = near.shape
     size = int(vectors.start[1:].sub(vectors.start[:-1]).float().mean().ceil()) * wanted
     parts = []
@@ -220,7 +221,7 @@ def _averaged(vectors: Sparse, near: Tensor) -> Sparse:
 
 
 def _transposed(vectors: Sparse, first: int, last: int) -> Sparse:
-    """Rows `first` to `last` by columns: for every column, which of these rows hold it, counted from `first`."""
+    """Returns the transpose of rows `first` to `last`: every column's entries, with rows counted from `first`."""
     begin, end = vectors.start[first], vectors.start[last]
     columns, values = vectors.columns[begin:end], vectors.values[begin:end]
     rows = torch.repeat_interleave(vectors.start[first : last + 1].diff())
@@ -229,18 +230,18 @@ def _transposed(vectors: Sparse, first: int, last: int) -> Sparse:
 
 
 def _starts(rows: Tensor, count: int) -> Tensor:
-    """Where each of `count` rows begins in ascending `rows`, and the end of the last."""
+    """Returns the position in ascending `rows` at which each of `count` rows begins, and the end of the last row."""
     return torch.cat([rows.new_zeros(1), torch.bincount(rows, minlength=count).cumsum(0)])
 
 
 def _entries_of(vectors: Sparse, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Position in `rows`, column and value of all entries of these rows, in pieces."""
+    """Yields position in `rows`, column and value of all entries of these rows, in pieces."""
     for row, place in _ranges(vectors.start[rows], vectors.start[rows + 1]):
         yield row, vectors.columns[place], vectors.values[place]
 
 
 def _ranges(start: Tensor, end: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every place of the ranges `start[i]` to `end[i]` with its i, in pieces of a bounded number of places."""
+    """Yields i and every place of the ranges `start[i]` to `end[i]`, in pieces of a bounded number of places."""
     sizes = end - start
     total = sizes.cumsum(0)
     begin = 0

@@ -1,4 +1,4 @@
-"""What every retrieval measure takes: query and gallery features with their identities and cameras."""
+"""Checks of the input of retrieval measures: query and gallery features with identities and cameras."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 _KEY_SEED = 20201
-_KEY_ROWS = 1024  # rows whose keys are computed at once
+_KEY_ROWS = 1024  # rows whose keys are computed at a time
 
 
 def checked_features(
@@ -17,7 +17,7 @@ def checked_features(
     gallery_identities: Tensor,
     gallery_cameras: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The features `[Q, D]` and `[G, D]` in the dtype they are compared in, which is float32 at least.
+    """Checks query and gallery and returns their features `[Q, D]` and `[G, D]` in one dtype, at least float32.
 
     Raises:
         ValueError: if there is no query or no gallery row, shapes or dtypes do not fit, a query's identity is
@@ -36,10 +36,10 @@ def checked_features(
 
 
 def in_canonical_order(features: Tensor, identities: Tensor, cameras: Tensor) -> Tensor:
-    """Returns `[N]` int64, rows in an order that depends on what they hold and not on where they stand.
+    """Returns an order of the rows that depends on their content and not on their positions, `[N]` int64.
 
-    Rows are sorted by a number made of their features' bits, then by identity and camera, so that any permutation of
-    the rows gives the same sequence. Rows that are equal in all three can be exchanged.
+    Rows are sorted by a number computed from the bits of their features, then by identity and camera. Any permutation
+    of the rows gives the same sequence. Rows with equal features, identity and camera are interchangeable.
 
     Args:
         features: `[N, D]` float32 or float64.

@@ -1,4 +1,4 @@
-"""The cosine distance that reweighting is based on, and weights from scores."""
+"""Reweighting of clients: the cosine distance of logits, and weights from scores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fedreid_pl.functional.aggregation import normalize_weights
 
 
 def cosine_distance(before: Tensor, after: Tensor) -> Tensor:
-    """Mean over the batch of `1 - cos(before, after)` (TOMM 2023, Eq. 1), a float32 scalar in 0..2.
+    """Returns the mean over the batch of `1 - cos(before, after)` (TOMM 2023, Eq. 1), a float32 scalar in 0..2.
 
-    Computed in float64 and exactly zero for equal inputs, so that a client that did not train weighs nothing.
-    A pair of which one vector is zero counts as a right angle (1), a pair of zero vectors as equal (0).
+    The distance is computed in float64. Equal inputs have distance exactly 0, so that a client that did not train gets
+    weight 0. The distance of a zero vector to a nonzero vector is 1, and that of two zero vectors is 0.
 
     Args:
         before, after: `[B, C]` logits of the same images.
@@ -36,17 +36,18 @@ def cosine_distance(before: Tensor, after: Tensor) -> Tensor:
 
 
 def client_weights(scores: Mapping[str, float], temperature: float | None = None) -> dict[str, float] | None:
-    """Weights that add up to one: `s_k / sum s` (TOMM 2023, Eq. 2), or `softmax(s / temperature)`.
+    """Returns weights that add up to one: `s_k / sum s` (TOMM 2023, Eq. 2), or `softmax(s / temperature)`.
 
-    The softmax of a subset is the softmax of all, taken of the subset and divided by its sum: where clusters of
-    clients are normalised on their own afterwards, each has the softmax over its members.
+    If the softmax weights are normalised within clusters of clients afterwards, each cluster has the softmax over its
+    own members.
 
     Args:
         scores: s_k by client; without a temperature they must not be negative.
         temperature: positive; a low one prefers the highest score, a high one makes the weights equal.
 
     Returns:
-        `None` if there are no scores, one is not finite, or, without a temperature, they are all zero.
+        The weights by client. `None` if there are no scores, a score is not finite, or (without a temperature) a score
+        is negative or all scores are zero.
 
     >>> client_weights({"a": 1.0, "b": 3.0})
     {'a': 0.25, 'b': 0.75}
@@ -62,7 +63,7 @@ def client_weights(scores: Mapping[str, float], temperature: float | None = None
 
 
 def mix_weights(weights: Mapping[str, float], others: Mapping[str, float], mix: float) -> dict[str, float]:
-    """`mix * weights + (1 - mix) * others`, exactly `weights` at 1 and `others` at 0.
+    """Returns `mix * weights + (1 - mix) * others`; exactly `weights` for `mix=1` and `others` for `mix=0`.
 
     >>> mix_weights({"a": 1.0, "b": 0.0}, {"a": 0.5, "b": 0.5}, mix=0.5)
     {'a': 0.75, 'b': 0.25}
@@ -71,9 +72,9 @@ def mix_weights(weights: Mapping[str, float], others: Mapping[str, float], mix: 
 
 
 def clip_weights(weights: Mapping[str, float], clip: float) -> dict[str, float]:
-    """Weights cut to between `1 / clip` and `clip` times the mean weight, then divided by their sum.
+    """Returns weights clipped to between `1 / clip` and `clip` times the mean weight and divided by their sum.
 
-    No client then counts more than `clip ** 2` times as much as another.
+    The largest weight is then at most `clip ** 2` times the smallest one.
 
     Args:
         weights: n weights that add up to one.

@@ -1,4 +1,4 @@
-"""Aggregation that a few arbitrary updates cannot move far."""
+"""Robust aggregation: a few arbitrary updates have a bounded effect on the result."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-CHUNK = 2**16  # values of one tensor that are sorted at a time
+CHUNK = 2**16  # values of a tensor that are sorted at a time
 
 
 def trimmed_mean(states: Sequence[Mapping[str, Tensor]], cut: int) -> dict[str, Tensor]:
-    """Of every coordinate the mean without its `cut` smallest and largest values (Yin et al., ICML 2018, Def. 2).
+    """Returns the mean of every coordinate without its `cut` smallest and largest values.
 
-    With `cut = (n - 1) // 2` it is the coordinate-wise median (Def. 1), of an even number of states the mean of the
-    two middle values. Values are sorted and summed in float64, 65,536 at a time, and rounded to their dtype once,
-    so that neither the order of the states nor values up to float32's largest matter. An integer tensor, such as a
-    counter of BatchNorm, takes its lower median: a value that some state has, and not one that an outlier sets.
+    Yin et al., ICML 2018, Def. 2. With `cut = (n - 1) // 2` the result is the coordinate-wise median (Def. 1); for an
+    even number of states this is the mean of the two middle values. Values are sorted and summed in float64, 65,536 at
+    a time, and rounded to their dtype once. The result does not depend on the order of the states, and float32's
+    largest values do not overflow. The result of an integer tensor, such as a counter of BatchNorm, is the lower
+    median: a value of one of the states that an outlier cannot set.
 
     Args:
         states: n state dicts with equal names, shapes and dtypes.
@@ -29,7 +30,7 @@ def trimmed_mean(states: Sequence[Mapping[str, Tensor]], cut: int) -> dict[str, 
     {'w': tensor(1.5000)}
     """
     if not 0 <= 2 * cut < len(states):
-        raise ValueError(f"cutting {cut} of {len(states)} states at each end leaves nothing")
+        raise ValueError(f"cut={cut} leaves no value: it must be at least 0 and below half of the {len(states)} states")
     return {name: _trim([state[name] for state in states], cut) for name in states[0]}
 
 
@@ -46,7 +47,7 @@ def _trim(values: Sequence[Tensor], cut: int) -> Tensor:
 
 
 def number_cut(count: int, trim: float) -> int:
-    """`floor(trim * count)` values that a trimmed mean leaves out at each end, at most so many that one is left.
+    """Returns `floor(trim * count)`, the number of values to cut at each end; at least one value always remains.
 
     >>> number_cut(10, 0.3), number_cut(4, 0.2), number_cut(2, 0.499)
     (3, 0, 0)
@@ -55,10 +56,10 @@ def number_cut(count: int, trim: float) -> int:
 
 
 def squared_distances(states: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """`[n, n]` float64 squared Euclidean distances between state dicts, over all their floating-point tensors.
+    """Returns squared Euclidean distances between state dicts over their floating-point tensors, `[n, n]` float64.
 
-    Accumulated tensor by tensor and pair by pair in float64: two copies of one tensor are all the memory it takes,
-    and float32's largest values do not overflow. Equal states are at distance zero exactly.
+    The sum is accumulated in float64, one tensor and one pair at a time: the function needs the memory of two copies of
+    a tensor, and float32's largest values do not overflow. Equal states have distance exactly zero.
     """
     result = torch.zeros(len(states), len(states), dtype=torch.float64)
     for name, value in states[0].items():
@@ -72,7 +73,7 @@ def squared_distances(states: Sequence[Mapping[str, Tensor]]) -> Tensor:
 
 
 def krum_scores(distances: Tensor, byzantine: int) -> list[float]:
-    """Krum's score of every update: the sum of its squared distances to the `n - f - 2` nearest others.
+    """Returns the Krum score of every update: the sum of squared distances to its `n - f - 2` nearest updates.
 
     Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", NeurIPS 2017,
     Section 4. Lower is better.
@@ -96,17 +97,18 @@ def krum_scores(distances: Tensor, byzantine: int) -> list[float]:
 
 
 def krum(states: Sequence[Mapping[str, Tensor]], byzantine: int, count: int = 1) -> list[int]:
-    """Positions of the `count` states with the best Krum scores, best first; of equal ones the first comes first.
+    """Returns positions of the `count` states with the best Krum scores, best first; equal scores in their order.
 
-    `count=1` is Krum. Multi-Krum averages several; `count = n - f`, the number of honest ones, is what the paper's
-    experiments use. Distances between models are those between updates, as all start from one model.
+    `count=1` is Krum. Multi-Krum averages several states; the experiments of the paper use `count = n - f`, the number
+    of honest clients. Distances between models equal distances between updates, because all clients start from one
+    model.
 
     Args:
         states: n state dicts with equal names, shapes and dtypes.
         byzantine: f, with `n >= 2 f + 3`.
 
     Raises:
-        ValueError: as `krum_scores`.
+        ValueError: under the conditions of `krum_scores`.
 
     >>> krum([{"w": torch.tensor(value)} for value in (0.0, 1.0, 3.0, 100.0)], byzantine=0, count=2)
     [1, 0]

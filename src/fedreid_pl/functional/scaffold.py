@@ -13,13 +13,14 @@ from torch import Tensor
 
 
 def control_change(start: Tensor, end: Tensor, control: Tensor, distance: float) -> Tensor:
-    """`c_k+ - c_k = (w^t - w_k) / distance - c`: the mean local gradient less what the server held it to be.
+    """Returns `c_k+ - c_k = (w^t - w_k) / distance - c`: the mean local gradient minus the server's control variate.
 
     Args:
         start, end: w^t and w_k, of one shape and dtype.
         control: the server's c for the tensor.
-        distance: what a gradient of one in every step would have moved it (`local_steps.displacement`): K * lr
-            without momentum. Zero, for a weight that is not trained, changes nothing.
+        distance: the distance that a gradient of 1 in every step would have moved the weight
+            (`local_steps.displacement`): K * lr without momentum. With 0, for a weight that is not trained, the change
+            is zero.
 
     >>> control_change(torch.tensor([1.0]), torch.tensor([0.25]), torch.tensor([2.0]), 0.25)  # a mean gradient of 3
     tensor([1.])
@@ -30,11 +31,11 @@ def control_change(start: Tensor, end: Tensor, control: Tensor, distance: float)
 def move_control(
     control: Mapping[str, Tensor], changes: Iterable[Mapping[str, Tensor]], clients: int
 ) -> dict[str, Tensor]:
-    """`c + 1/N * sum_k (c_k+ - c_k)` over the clients that took part, N being the number of all.
+    """Returns `c + 1/N * sum_k (c_k+ - c_k)`; the sum is over the participants, and N is the number of all clients.
 
     Args:
         control: c by name.
-        changes: of each participant, with names of `control`; a name that is missing did not change.
+        changes: changes `c_k+ - c_k` of each participant by name; a missing name counts as zero.
         clients: N.
 
     >>> move_control({"w": torch.zeros(1)}, [{"w": torch.ones(1)}, {"w": torch.ones(1)}], 4)

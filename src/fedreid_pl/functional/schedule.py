@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Rates(Protocol):
-    """The settings of a schedule, as `OptimConfig` has them."""
+    """The settings of a schedule, with the fields of `OptimConfig`."""
 
     schedule: str
     step: int
@@ -19,7 +19,7 @@ class Rates(Protocol):
 
 
 def step_factor(epoch: int, step: int, gamma: float) -> float:
-    """`gamma ** (epoch // step)`, the paper's step schedule (40, 0.1); `step=0` never decays.
+    """Returns `gamma ** (epoch // step)`, the step schedule of the paper (40, 0.1); with `step=0` it never decays.
 
     Args:
         epoch: epochs trained before this one, counted from 0.
@@ -31,10 +31,12 @@ def step_factor(epoch: int, step: int, gamma: float) -> float:
 
 
 def milestone_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
-    """`gamma` to the number of milestones that are passed: the rates fall after so many epochs each.
+    """Returns `gamma` to the power of the number of milestones that have passed.
 
     Args:
         epoch: epochs trained before this one, counted from 0.
+        milestones: numbers of epochs after which the learning rate is multiplied by `gamma`.
+        gamma: factor at each milestone.
 
     >>> [milestone_factor(epoch, (20, 30), 0.5) for epoch in (0, 19, 20, 29, 30)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -43,10 +45,10 @@ def milestone_factor(epoch: int, milestones: Sequence[int], gamma: float) -> flo
 
 
 def warmup_factor(epoch: int, warmup: int) -> float:
-    """`(epoch + 1) / warmup` in the first `warmup` epochs, 1 from then on.
+    """Returns `(epoch + 1) / warmup` in the first `warmup` epochs and 1 afterwards.
 
-    The linear warm-up of Luo et al. (CVPRW 2019, Eq. 1): the first epoch has `1 / warmup` of the rate, the last
-    epoch of the warm-up has all of it, so that `warmup` 0 and 1 are the same.
+    The linear warm-up of Luo et al. (CVPRW 2019, Eq. 1): the factor is `1 / warmup` in the first epoch and 1 in the
+    last epoch of the warm-up. `warmup=0` and `warmup=1` are therefore equal.
 
     >>> [warmup_factor(epoch, 4) for epoch in range(6)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
@@ -55,10 +57,10 @@ def warmup_factor(epoch: int, warmup: int) -> float:
 
 
 def cosine_factor(epoch: int, total: int) -> float:
-    """`(1 + cos(pi * epoch / total)) / 2`, and 0 from `total` on.
+    """Returns `(1 + cos(pi * epoch / total)) / 2`, and 0 from epoch `total` on.
 
-    Loshchilov and Hutter (ICLR 2017, Eq. 5) without restarts. The first of `total` epochs has the whole rate; zero
-    would be reached by the one after the last.
+    Loshchilov and Hutter (ICLR 2017, Eq. 5) without restarts. The factor is 1 in the first of `total` epochs and would
+    reach 0 in the epoch after the last one.
 
     >>> [round(cosine_factor(epoch, 4), 2) for epoch in range(5)]
     [1.0, 0.85, 0.5, 0.15, 0.0]
@@ -69,27 +71,27 @@ def cosine_factor(epoch: int, total: int) -> float:
 def rate_factor(
     epoch: int, schedule: str, step: int, gamma: float, warmup: int, total: int, milestones: Sequence[int] = ()
 ) -> float:
-    """The factor of all learning rates in an epoch.
+    """Returns the factor of all learning rates in an epoch.
 
-    The constant schedule stays at 1 after the warm-up. The step schedule counts its epochs from the beginning,
-    warm-up included; the cosine begins after the warm-up and spans the epochs that are left.
+    The constant schedule stays at 1 after the warm-up. The step schedule counts epochs from the beginning, warm-up
+    included. The cosine schedule begins after the warm-up and ends with the training.
 
     Args:
         epoch: epochs trained before this one, counted from 0.
         schedule: `constant`, `step` or `cosine`.
-        step, gamma: of `step_factor`; the step schedule alone uses them.
+        step, gamma: arguments of `step_factor`; only the step schedule uses them.
         warmup: epochs of `warmup_factor`.
-        total: epochs of the whole training; only the cosine needs them.
-        milestones: of `milestone_factor`, which takes the place of `step_factor` if there are any.
+        total: epochs of the whole training; only the cosine schedule uses it.
+        milestones: argument of `milestone_factor`; if there are any, it replaces `step_factor`.
 
     Raises:
-        ValueError: for another schedule.
+        ValueError: if `schedule` is none of these.
 
     >>> [rate_factor(epoch, "step", 2, 0.5, 2, 6) for epoch in range(6)]
     [0.5, 1.0, 0.5, 0.5, 0.25, 0.25]
     """
     if schedule not in ("constant", "step", "cosine"):
-        raise ValueError(f"no schedule is called {schedule!r}")
+        raise ValueError(f"schedule must be constant, step or cosine, got {schedule!r}")
     rise = warmup_factor(epoch, warmup)
     if schedule == "constant":
         return rise
@@ -99,9 +101,9 @@ def rate_factor(
 
 
 def run_factors(optim: Rates, rounds: int, epochs: int) -> list[float]:
-    """`rate_factor` of every epoch of a run of `rounds` with `epochs` each, in order.
+    """Returns `rate_factor` of every epoch of a run with `rounds` rounds of `epochs` epochs, in order.
 
-    With `optim.scope="round"` the schedule begins anew in every round.
+    With `optim.scope="round"` the schedule starts again in every round.
     """
     total = rounds * epochs if optim.scope == "run" else epochs
     options = (optim.schedule, optim.step, optim.gamma, optim.warmup, total, optim.milestones)
@@ -109,7 +111,7 @@ def run_factors(optim: Rates, rounds: int, epochs: int) -> list[float]:
 
 
 def frozen_share(factors: Sequence[float], least: float = 1e-3) -> float:
-    """Share of the epochs whose factor is below `least`: there training hardly moves the weights.
+    """Returns the share of epochs whose factor is below `least`: in these epochs training hardly changes the weights.
 
     >>> frozen_share([step_factor(epoch, 40, 0.1) for epoch in range(160)])
     0.0

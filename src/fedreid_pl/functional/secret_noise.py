@@ -1,4 +1,4 @@
-"""Random numbers that nobody can repeat who does not know a key of 256 bits."""
+"""Random numbers that can be repeated only with a secret key of 256 bits."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from torch import Tensor
 
 KEY_BYTES = 32
 CHUNK = 2**16
-"""Numbers that one call of the hash function gives; also bounds memory."""
+"""Numbers per call of the hash function; it also bounds the memory."""
 
 
 def new_key() -> bytes:
-    """256 bits from the operating system's cryptographic generator."""
+    """Returns a key of 256 bits from the operating system's cryptographic generator."""
     return secrets.token_bytes(KEY_BYTES)
 
 
 class SecretStream:
     """Uniform and Gaussian numbers from SHAKE-256 over a key, a purpose and a counter.
 
-    SHAKE-256 (FIPS 202) with the key in front is a pseudorandom function: without the key its output cannot be told
-    from random bits, and the key cannot be found from it. Each instance begins its stream anew, so a pair of key and
-    purpose has to be used once. All of the key counts, unlike the seed of torch's generator on the CPU, which keeps
-    32 bits of it.
+    SHAKE-256 (FIPS 202) with the key in front is a pseudorandom function: without the key its output looks like random
+    bits, and the output does not reveal the key. Each instance starts its stream from the beginning, so use a pair of
+    key and purpose only once. All 256 bits of the key count. (Of the seed of its CPU generator, torch uses only 32
+    bits.)
 
     Args:
-        key: of `new_key`.
-        purpose: what the numbers are for.
+        key: a key from `new_key`.
+        purpose: name of the use of the numbers; another name gives another stream.
 
     Raises:
-        ValueError: for a key of another length.
+        ValueError: if the key does not have `KEY_BYTES` bytes.
 
     >>> SecretStream(bytes(32), "noise").normal((2, 3)).shape
     torch.Size([2, 3])
@@ -47,11 +47,11 @@ class SecretStream:
         self._counter = 0
 
     def uniform(self, count: int) -> np.ndarray:
-        """`[count]` float64 in (0, 1]: 53 bits each."""
+        """Returns uniform numbers in (0, 1] with 53 random bits each, `[count]` float64."""
         return np.concatenate([*self._chunks(count), np.empty(0)])
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Independent standard normal numbers, float64, of a shape (Box and Muller, 1958)."""
+        """Returns independent standard normal float64 numbers of the given shape (Box and Muller, 1958)."""
         count = math.prod(shape)
         half = (count + 1) // 2
         radius = np.sqrt(-2.0 * np.log(self.uniform(half)))

@@ -1,7 +1,8 @@
 """Single-gallery-shot CMC: the gallery holds one random image of every person, and the draw is repeated.
 
-Customary for small sets (PRID2011, CUHK01, VIPeR, 3DPeS, i-LIDS, GRID), where a person with many gallery images would
-be found more easily than one with few. The published evaluations draw ten times, anew for every query.
+This protocol is customary for small data sets (PRID2011, CUHK01, VIPeR, 3DPeS, i-LIDS, GRID), because a person with
+many gallery images would be easier to find than a person with few. The published evaluations draw ten galleries per
+query.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from torch import Tensor
 from fedreid_pl.functional.ranking import Ties, score_tolerance
 from fedreid_pl.functional.retrieval_input import checked_features, in_canonical_order
 
-_JUNK = -1  # the data layer's code, which this layer may not import
-_TILE = 1 << 21  # drawn images that are compared at once
+_JUNK = -1  # identity of junk images; the data layer defines it, and this layer may not import the data layer
+_TILE = 1 << 21  # drawn images that are compared at a time
 
 
 @torch.no_grad()
@@ -32,37 +33,37 @@ def single_shot_cmc(
     chunk: int = 256,
     ties: Ties = "expected",
 ) -> Tensor:
-    """Share of `repeats` random galleries in which each query's match is among the first k.
+    """Returns the share of `repeats` random galleries in which each query's match is among the first k.
 
-    A random gallery has one image of every person, each image with the same chance: of the query's own person one
-    that another camera saw (those of its own camera are removed), of every other person any one. Junk (-1) is
-    removed. Distractors (any other negative identity) carry one code for many persons, so every image of theirs
-    stays. Scores are equal as in `retrieval_results`, and every order of equal scores has the same chance; with
-    `ties="order"` the one in the earlier row ranks first.
+    A random gallery has one image of every person, drawn with equal probability. Images of the query's own person and
+    camera are removed, so the image of this person is from another camera. Junk (-1) is removed. All images of
+    distractors (any other negative identity) stay, because one distractor code stands for many persons. Scores are
+    equal under the conditions of `retrieval_results`, and every order of equal scores has the same probability. With
+    `ties="order"` the earlier row ranks first.
 
-    The numbers drawn are one uniform float32 for every query that has a match, every repeat and every person >= 0
-    of the gallery, in this order (persons ascending): `floor(number * n)` says which of the person's n images is taken,
-    in an order that depends on what the rows hold and not on where they stand (`ties="order"`: in row order). They do
-    not depend on the chunk. Memory above the features is a few times `chunk * G` numbers.
+    The function draws one uniform float32 for every query that has a match, every repeat and every person >= 0 of the
+    gallery, in this order (persons ascending). `floor(number * n)` is the position of the drawn image among the
+    person's n images. These images are sorted by content, not by row (`ties="order"`: by row). The draws do not depend
+    on the chunk. Beside the features, the memory is a few times `chunk * G` numbers.
 
     Args:
-        query: `[Q, D]` floating point, as compared: L2-normalised for cosine similarity.
+        query: `[Q, D]` floating point; L2-normalised for cosine similarity.
         query_identities: `[Q]` integers >= 0.
         query_cameras: `[Q]` integers.
         gallery: `[G, D]` floating point.
         gallery_identities: `[G]` integers.
         gallery_cameras: `[G]` integers.
-        generator: of the draws, on the CPU.
+        generator: generator of the draws, on the CPU.
         repeats: random galleries per query.
-        ranks: the k.
+        ranks: the values of k.
         chunk: queries per matrix product.
-        ties: `"expected"` or `"order"`, what becomes of equal scores.
+        ties: `"expected"` or `"order"`, the treatment of equal scores.
 
     Returns:
         `[Q, len(ranks)]` float64 in [0, 1]; 0 for a query without a match.
 
     Raises:
-        ValueError: if the input is not as `checked_features` wants it, or repeats, a rank or chunk is below 1.
+        ValueError: if `checked_features` rejects the input, or `repeats`, a rank or `chunk` is below 1.
 
     >>> query = torch.tensor([[1.0, 0.0]])
     >>> gallery = torch.tensor([[0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
@@ -103,7 +104,7 @@ def single_shot_cmc(
         part, match = part[matched], match[matched]
         if len(part) == 0:
             continue
-        scores = torch.mm(query[part], gallery.T, out=buffer[: len(part)])  # autocast leaves `out` forms alone
+        scores = torch.mm(query[part], gallery.T, out=buffer[: len(part)])  # autocast does not change calls with `out`
         numbers = torch.rand(len(part), repeats, len(persons), generator=generator).to(device)
 
         own = torch.searchsorted(persons, query_identities[part])
@@ -125,12 +126,12 @@ def single_shot_cmc(
 
 
 def _drawn(numbers: Tensor, images: Tensor) -> Tensor:
-    """Which of so many images a number in [0, 1) takes."""
-    return (numbers * images).long()  # float32: not even 1 - 2**-24 is rounded up to `images` itself
+    """Returns `floor(number * images)` of numbers in [0, 1): the index of the drawn image."""
+    return (numbers * images).long()  # below `images` in float32 even for the largest number, 1 - 2**-24
 
 
 def _ahead(rows: Tensor, scores: Tensor, right: Tensor, tolerance: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
-    """Whether images `rows` `[q, repeats, n]` rank before the image `right` `[q, repeats]`, and whether they tie."""
+    """Returns whether images `rows` `[q, repeats, n]` rank before `right` `[q, repeats]`, and whether they tie."""
     theirs = scores.gather(1, rows.flatten(1)).view(rows.shape)
     own = scores.gather(1, right)[:, :, None]
     if ties == "order":

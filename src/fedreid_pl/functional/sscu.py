@@ -1,4 +1,4 @@
-"""SSCU's memory: one prototype for every identity, and the loss that classifies by it.
+"""The memory of SSCU: one prototype per identity, and a loss that classifies features by the prototypes.
 
 Xu et al., "Positive Style Accumulation: A Style Screening and Continuous Utilization Framework for Federated DG-ReID",
 ACM MM 2025 (arXiv 2507.16238).
@@ -17,7 +17,7 @@ def prototypes_of(features: Tensor, labels: Tensor, identities: int) -> Tensor:
     Args:
         features: `[N, D]` float.
         labels: `[N]` int64 in `0..identities-1`; each occurs.
-        identities: how many there are.
+        identities: number of identities.
 
     >>> prototypes_of(torch.tensor([[3.0, 0.0], [0.0, 5.0], [0.0, 2.0]]), torch.tensor([0, 0, 1]), 2)
     tensor([[0.7071, 0.7071],
@@ -25,7 +25,7 @@ def prototypes_of(features: Tensor, labels: Tensor, identities: int) -> Tensor:
     """
     units = F.normalize(features.double(), dim=1)
     sums = units.new_zeros(identities, units.shape[1]).index_add_(0, labels, units)
-    return F.normalize(sums, dim=1).float()  # of the sum, as of the mean
+    return F.normalize(sums, dim=1).float()  # sum and mean have the same direction
 
 
 def memory_loss(features: Tensor, prototypes: Tensor, labels: Tensor, temperature: float = 0.05) -> Tensor:
@@ -46,11 +46,11 @@ def memory_loss(features: Tensor, prototypes: Tensor, labels: Tensor, temperatur
 
 @torch.no_grad()
 def updated_memory(prototypes: Tensor, features: Tensor, labels: Tensor, momentum: float = 0.9) -> Tensor:
-    """Returns prototypes after `c_y <- normalize(momentum c_y + (1 - momentum) f)` for one feature after the other.
+    """Returns the prototypes after `c_y <- normalize(momentum c_y + (1 - momentum) f)` for every feature in turn.
 
     Args:
         prototypes: `[identities, D]`, of length 1.
-        features: f before normalisation, `[B, D]`, in the order in which they count.
+        features: f before normalisation, `[B, D]`, in the order of the updates.
         labels: y, `[B]` int64.
         momentum: 0.9 in the published code.
 

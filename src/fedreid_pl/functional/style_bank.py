@@ -14,10 +14,10 @@ from torch import Tensor
 from fedreid_pl.functional.mixstyle import instance_statistics
 
 WIDTH = 6
-"""Numbers of a style: mean of red, green and blue in 0..1, then their variance in 0..0.25."""
+"""Number of values of a style: means of red, green and blue in 0..1, then their variances in 0..0.25."""
 
 MOST_VARIANCE = 0.25
-"""Of numbers in 0..1."""
+"""Largest possible variance of numbers in 0..1."""
 
 
 def image_moments(images: Tensor) -> Tensor:
@@ -42,16 +42,17 @@ def styles_of(
 ) -> Tensor:
     """Returns the style of every group of images: mean and variance of channels over all pixels of its images.
 
-    With noise, `N(0, (z sqrt(6) / n)^2)` is added to each of a group's six mean moments. One of its n images moves
-    the six means by at most `sqrt(6) / n` together (each is a mean of n numbers in 0..1), so that z is the noise in
-    units of what one image can change; variances are made from the noised moments. Everything is clipped to its range.
+    With noise, `N(0, (z sqrt(6) / n)^2)` is added to each of a group's six mean moments. One of the n images changes
+    the vector of six means by at most `sqrt(6) / n` in L2 norm (each is a mean of n numbers in 0..1). So z is the noise
+    in units of the largest change by one image. Variances are computed from the noised moments. Means and variances are
+    clipped to their ranges.
 
     Args:
-        moments: of `image_moments`, `[N, 6]`.
+        moments: result of `image_moments`, `[N, 6]`.
         groups: `[N]` int64, the group of every image, such as its camera.
         least: groups of fewer images are left out.
-        noise_multiplier: z; 0: no noise.
-        normal: draws standard normal float64 numbers of a shape.
+        noise_multiplier: z; 0 adds no noise.
+        normal: returns standard normal float64 numbers of a given shape.
 
     Returns:
         `[G, 6]` float32, in ascending order of the groups' numbers.
@@ -75,7 +76,7 @@ def styles_of(
 
 
 def restyle(images: Tensor, means: Tensor, deviations: Tensor, eps: float = 1e-5) -> Tensor:
-    """Images with the means and deviations of other styles: `(x - mu(x)) / sqrt(var(x) + eps) * sigma_s + mu_s`.
+    """Returns images in other styles: `(x - mu(x)) / sqrt(var(x) + eps) * sigma_s + mu_s`.
 
     Args:
         images: x, `[B, 3, H, W]` float, in any unit.
@@ -98,9 +99,9 @@ def k_means(points: Tensor, clusters: int, generator: torch.Generator, passes: i
 
     Args:
         points: `[N, D]` float, at least one.
-        clusters: at most so many; fewer where points coincide.
+        clusters: largest number of clusters; the result has fewer if points coincide.
         generator: CPU generator of the seeds.
-        passes: at most so many.
+        passes: largest number of iterations.
 
     >>> k_means(torch.tensor([[0.0], [9.0], [0.1]]), 2, torch.Generator().manual_seed(0)).unique(return_counts=True)[1]
     tensor([2, 1])
@@ -124,11 +125,11 @@ def k_means(points: Tensor, clusters: int, generator: torch.Generator, passes: i
 
 
 def gaussian_release_epsilon(noise_multiplier: float, delta: float) -> float:
-    """Epsilon of one release with Gaussian noise of `noise_multiplier` times its L2 sensitivity.
+    """Returns the epsilon of one release with Gaussian noise of `noise_multiplier` times its L2 sensitivity.
 
-    The smallest epsilon of Balle and Wang, "Improving the Gaussian Mechanism for Differential Privacy" (ICML 2018,
-    Theorem 8): `Phi(1 / 2z - epsilon z) - exp(epsilon) Phi(-1 / 2z - epsilon z) <= delta`, rounded up. Infinite without
-    noise.
+    The result is the smallest epsilon with `Phi(1 / 2z - epsilon z) - exp(epsilon) Phi(-1 / 2z - epsilon z) <= delta`,
+    rounded up (Balle and Wang, "Improving the Gaussian Mechanism for Differential Privacy", ICML 2018, Theorem 8). It
+    is infinite without noise.
 
     >>> round(gaussian_release_epsilon(1.0, 1e-5), 3)
     4.377
@@ -151,12 +152,12 @@ def _delta(z: float, epsilon: float) -> float:
 
 
 def _below(x: float) -> float:
-    """The standard normal distribution function."""
+    """Returns the standard normal distribution function."""
     return 0.5 * math.erfc(-x / math.sqrt(2))
 
 
 def _log_below(x: float) -> float:
-    """Its logarithm; far below zero a bound from below by the leading terms of its tail."""
+    """Returns the logarithm of the normal distribution function; below x = -30 a lower bound by its leading terms."""
     if x > -30:
         return math.log(_below(x))
     return -0.5 * x * x - math.log(-x * math.sqrt(2 * math.pi)) + math.log1p(-1 / x**2)

@@ -8,15 +8,15 @@ from torch.nn import functional as F
 
 
 def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float | None = 0.3) -> Tensor:
-    """Batch-hard triplet loss.
+    """Returns the batch-hard triplet loss of a batch.
 
-    Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification" (2017), Eq. 5. Every image is an
-    anchor: `max(0, margin + d(a, p) - d(a, n))` with the farthest image `p` of its identity and the nearest image
-    `n` of another one, averaged over the anchors; d is the Euclidean distance, not its square. An image without a
-    partner or without an opponent in the batch is no anchor.
+    Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification" (2017), Eq. 5. The loss is the mean
+    of `max(0, margin + d(a, p) - d(a, n))` over the anchors a, with the farthest image `p` of the anchor's identity and
+    the nearest image `n` of another identity. d is the Euclidean distance, not its square. Every image is an anchor if
+    the batch has another image of its identity and an image of another identity.
 
-    The pairs are found without gradients and their distances computed anew, by subtraction: equal images have
-    distance 0 and gradient 0, never NaN.
+    The pairs are found without gradients. Their distances are then computed again by subtraction, so that equal images
+    have distance 0 and gradient 0, never NaN.
 
     Args:
         features: `[B, D]` float; half precision is computed in float32.
@@ -34,7 +34,7 @@ def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float | None = 
     same = labels[:, None] == labels  # [B, B]
     with torch.no_grad():
         distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-        farthest = distances.masked_fill(~same, -torch.inf).argmax(1)  # [B]; itself, at 0, only if alone
+        farthest = distances.masked_fill(~same, -torch.inf).argmax(1)  # [B]; the anchor itself only if it is alone
         nearest = distances.masked_fill(same, torch.inf).argmin(1)
         anchors = (same.sum(1) > 1) & ~same.all(1)
     gap = _distance(features, features[farthest]) - _distance(features, features[nearest])
