@@ -1,4 +1,4 @@
-"""Person retrieval over a query and a gallery set, gathered from any number of batches and processes."""
+"""Person retrieval metrics over a query and a gallery set, gathered from all batches and processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROLE, _INDEX, _IDENTITY, _CAMERA, _DIM = range(5)
 
 
 class RankedSets(NamedTuple):
-    """What a test set's scores were computed from: both lists in the order of their indices, and the results."""
+    """The query and gallery lists of a test set, sorted by sample index, and the measures of every query."""
 
     query: Tensor  # [Q, D] float32
     query_identities: Tensor  # [Q] int64
@@ -32,22 +32,24 @@ class RankedSets(NamedTuple):
 class ReIDRetrieval(Metric):
     """CMC, mAP and mINP of person re-identification, exact and the same for any number of processes.
 
-    Queries and gallery are fed in any order and split. Samples that a distributed sampler repeated are
-    dropped and the others put in the order of their indices, so that a given set of features has one result,
-    to the bit. Features are kept in float32 on the metric's device, 4 bytes a value, until `reset`.
+    `update` accepts queries and gallery images in any order and in any batches. `compute` drops samples that a
+    distributed sampler repeated and sorts the others by their indices, so that a given set of features always has the
+    same result, bit for bit. Features are stored in float32 on the metric's device, 4 bytes a value, until `reset`.
 
-    Call `update` and `compute`; `forward` would rank a single batch. What is removed, and how ties and
-    distractors are treated, is written at `fedreid_pl.functional.ranking.retrieval_results`.
+    Call `update` and `compute`; `forward` would rank a single batch. `fedreid_pl.functional.ranking.retrieval_results`
+    documents which gallery images are removed, and the treatment of ties and distractors.
 
     Args:
         ranks: ranks k for which `rank{k}` is returned.
         keep_unmatched: count queries without a match in the gallery as 0, instead of leaving them out.
         chunk: queries that are compared with the gallery at a time; bounds the memory.
-        single_shot: random galleries of one image per person to average `single_shot_rank{k}` over; 0: none.
-        seed: of these galleries.
-        ties: `"expected"`: the expectation over all orders of equal scores; `"order"`: the earlier row is first.
-        inspect: called by `compute` with what it ranked, before the features are given up; the same in every process.
-        kwargs: those of `torchmetrics.Metric`.
+        single_shot: number of random galleries with one image per person over which `single_shot_rank{k}` is averaged;
+            0 disables it.
+        seed: seed of the random galleries.
+        ties: `"expected"` returns the expectation over all orders of equal scores; with `"order"` the earlier row is
+            first.
+        inspect: function that `compute` calls with the ranked sets; it must be the same in every process.
+        kwargs: arguments of `torchmetrics.Metric`.
 
     >>> metric = ReIDRetrieval(ranks=(1,))
     >>> features, camera = torch.eye(3), torch.tensor([0, 0, 0])
@@ -61,7 +63,7 @@ class ReIDRetrieval(Metric):
     higher_is_better = True
     full_state_update = False
 
-    # Both flat: an empty vector can be joined to any other, so a process without samples needs no shape.
+    # Both are flat: an empty vector can be concatenated with any other, so a process without samples needs no shape.
     features: list[Tensor]  # float32, samples x features
     columns: list[Tensor]  # int64, samples x (role, index, identity, camera, feature size)
 
@@ -76,7 +78,7 @@ class ReIDRetrieval(Metric):
         inspect: Callable[[RankedSets], None] | None = None,
         **kwargs: Any,
     ) -> None:
-        # With its cache, a process without new samples would skip a synchronisation that the others wait for.
+        # With the cache, a process without new samples would skip the synchronisation, and the others would hang.
         super().__init__(**{"compute_with_cache": False, **kwargs})
         if any(k < 1 for k in ranks) or chunk < 1:
             raise ValueError(f"ranks and chunk must be at least 1, got {tuple(ranks)} and {chunk}")
@@ -87,20 +89,20 @@ class ReIDRetrieval(Metric):
         self.chunk = chunk
         self.single_shot, self.seed = single_shot, seed
         self.ties: Ties = ties
-        self.tied = 0.0  # share of queries whose first match ties with another image, set by `compute`
+        self.tied = 0.0  # share of queries whose first match ties with an image of another person; set by `compute`
         self.inspect = inspect
         self.add_state("features", default=[], dist_reduce_fx="cat")
         self.add_state("columns", default=[], dist_reduce_fx="cat")
 
     def update(self, features: Tensor, identities: Tensor, cameras: Tensor, indices: Tensor, query: bool) -> None:
-        """Add one batch of queries or of gallery images.
+        """Adds one batch of queries or of gallery images.
 
         Args:
             features: `[B, D]` floating point, L2-normalised for cosine similarity.
-            identities: `[B]` integers; for the gallery -1 is junk and any other negative a distractor.
+            identities: `[B]` integers; in the gallery -1 is junk and any other negative identity is a distractor.
             cameras: `[B]` integers.
             indices: `[B]` integers >= 0, each sample's position in its query or gallery list.
-            query: which of the two lists the batch belongs to.
+            query: `True` for queries, `False` for gallery images.
 
         Raises:
             ValueError: if a shape or dtype does not fit.
@@ -117,27 +119,27 @@ class ReIDRetrieval(Metric):
         self.features.append(features.detach().float().flatten())
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Give a process without samples empty states of the right types, or the others would wait for it."""
+        """Synchronises the states; a process without samples takes part with empty states, or the others would hang."""
         if isinstance(self.columns, list) and not self.columns:
             self.columns.append(torch.empty(0, dtype=torch.int64, device=self.device))
             self.features.append(torch.empty(0, dtype=torch.float32, device=self.device))
         super().sync(*args, **kwargs)
 
     def compute(self) -> dict[str, float]:
-        """`rank{k}`, `mAP`, `mAP_trapezoid`, `mINP` in [0, 1], and the number of queries with a match.
+        """Returns `rank{k}`, `mAP`, `mAP_trapezoid`, `mINP` in [0, 1], and the number of `queries` with a match.
 
-        With `single_shot` also `single_shot_rank{k}`, over the same queries.
+        With `single_shot` the result also has `single_shot_rank{k}` over the same queries.
 
         Raises:
-            ValueError: if there is no query or no gallery sample, if one index stands for two different
-                samples, if no query has a match and `keep_unmatched` is false, or for NaN features.
+            ValueError: if there is no query or no gallery sample, if two different samples have the same index, if no
+                query has a match and `keep_unmatched` is false, or if a feature is NaN or infinite.
         """
         columns = dim_zero_cat(self.columns).view(-1, 5) if len(self.columns) else torch.empty(0, 5)
         if len(columns) == 0:
-            raise ValueError("the query is empty, and so is the gallery")
+            raise ValueError("the query is empty: there are no samples; call update before compute")
         dims = torch.unique(columns[:, _DIM]).tolist()
         if len(dims) > 1:
-            raise ValueError(f"features of different sizes {dims}")
+            raise ValueError(f"features must have one size, got sizes {dims}")
         features = dim_zero_cat(self.features).view(len(columns), dims[0])
         sides = [self._side(features, columns, role) for role in (0, 1)]
         results = retrieval_results(*sides[0], *sides[1], chunk=self.chunk, ties=self.ties)
@@ -155,7 +157,7 @@ class ReIDRetrieval(Metric):
 
     @staticmethod
     def _side(features: Tensor, columns: Tensor, role: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, identities and cameras of one list, in index order and without repeats."""
+        """Returns features, identities and cameras of one list, in index order and without repeats."""
         name = ("query", "gallery")[role]
         rows = (columns[:, _ROLE] == role).nonzero().squeeze(1)
         rows = rows[columns[rows, _INDEX].argsort(stable=True)]

@@ -1,4 +1,4 @@
-"""A backbone that Lightning tests: features of queries and galleries, and the scores of their ranking."""
+"""The Lightning module that tests a backbone: it extracts query and gallery features and computes scores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from fedreid_pl.config import Config
 from fedreid_pl.metrics.retrieval import RankedSets, ReIDRetrieval
 
-MOST_TIED = 0.01  # share of queries whose first match may tie with an image of somebody else without a warning
+MOST_TIED = 0.01  # a warning follows if the first match ties with another person's image for a larger share of queries
 
 
 def retrieval_options(config: Config) -> dict[str, Any]:
-    """Returns the arguments of `ReIDRetrieval` that a configuration stands for."""
+    """Returns the arguments of `ReIDRetrieval` for a configuration."""
     return {
         "keep_unmatched": config.data.keep_unmatched,
         "ties": config.ties,
@@ -32,14 +32,14 @@ class TestedModule(pl.LightningModule):
 
     Args:
         backbone: maps normalised images `[B, 3, H, W]` to features `[B, D]`.
-        retrieval_options: those of the test sets' `ReIDRetrieval`.
-        inspect: called with the name of every test set and what its scores were computed from.
+        retrieval_options: arguments of `ReIDRetrieval` for every test set.
+        inspect: function that is called with the name and the ranked sets of every test set.
 
     Attributes:
-        scores: of the last test, by test set and metric.
+        scores: scores of the last test, by test set and metric.
     """
 
-    __test__ = False  # pytest: not a test class
+    __test__ = False  # pytest must not collect this class
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class TestedModule(pl.LightningModule):
         self._retrieval: dict[str, ReIDRetrieval] = {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Flip-averaged, L2-normalised features `[B, D]` float32, as they are compared at test time."""
+        """Returns flip-averaged, L2-normalised features `[B, D]` float32, which tests compare."""
         features = self.backbone(images).float() + self.backbone(images.flip(3)).float()
         return F.normalize(features, dim=1)
 
     def on_test_start(self) -> None:
-        """Makes one metric per active test set."""
+        """Creates one metric per active test set."""
         names: Sequence[str] = self.trainer.datamodule.active_tests  # type: ignore[attr-defined]
         self._retrieval = {}
         for name in names:
@@ -74,13 +74,14 @@ class TestedModule(pl.LightningModule):
         metric.update(self(images), identities, cameras, rows, query=dataloader_idx % 2 == 0)
 
     def on_test_epoch_end(self) -> None:
-        """Computes every test set's scores, gathered over processes."""
+        """Computes the scores of every test set over all processes, and warns if many first matches are tied."""
         for name, metric in self._retrieval.items():
             self.scores[name] = {key: float(value) for key, value in metric.compute().items()}
             if metric.tied > MOST_TIED and self.trainer.is_global_zero:
                 warnings.warn(
-                    f"{name}: for more than {MOST_TIED:.0%} of the queries the first match has the score of an image "
-                    "of somebody else; such places are shared, see ties=expected. The features may have collapsed.",
+                    f"{name}: for more than {MOST_TIED:.0%} of the queries the first match has the same score as an "
+                    "image of another person, so the features may have collapsed. The scores are computed with the "
+                    f"option ties={metric.ties}.",
                     stacklevel=2,
                 )
         self._retrieval = {}
