@@ -233,7 +233,7 @@ def test_what_is_kept_is_averaged_nowhere_and_a_pattern_without_a_match_is_refus
     for options in ({"keep": ["1.*", "head.*"]}, {"exchange": ["head.*"]}):
         with pytest.raises(FedReIDError, match=r"backbone_sync\.(keep|exchange)=head\.\*: matches no entry.*0\.weight"):
             BackboneSync(**options).exchanged(make_net(1))
-    with pytest.raises(FedReIDError, match="nothing of the backbone is exchanged"):
+    with pytest.raises(FedReIDError, match="no entry of the backbone is exchanged"):
         BackboneSync(keep=["*"]).exchanged(make_net(1))
 
 

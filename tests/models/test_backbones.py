@@ -189,7 +189,7 @@ def test_position_embeddings_are_resized(grid: tuple[int, int]) -> None:
 def test_a_position_embedding_of_an_unknown_grid_is_refused() -> None:
     pytest.importorskip("timm")
     state = build_trunk("timm:test_vit", size=(48, 32)).named.state_dict()  # 3 x 2 patches
-    with pytest.raises(FedReIDError, match="has 7 tokens, which are no square and no 2:1 grid"):
+    with pytest.raises(FedReIDError, match="has 7 tokens, which form neither a square nor a 2:1 grid"):
         load_weights(backbone("timm:test_vit"), state, "model.weights=w", "timm:test_vit")
 
 
@@ -294,8 +294,8 @@ def test_a_network_of_one_s_own(own: Path, callable: str) -> None:
         ("networks_of_this_test:number", "is int, no function or class"),
         ("networks_of_this_test:missing", "cannot be imported (module 'networks_of_this_test' has no attribute"),
         ("no_such_module_here:build", "cannot be imported (No module named 'no_such_module_here')"),
-        ("networks_of_this_test:parameterless", "gives [1, 3, 16, 8] for one image and has 0 parameters"),
-        ("networks_of_this_test:tokens", "gives [1, 7, 1860] for one image"),
+        ("networks_of_this_test:parameterless", "returns [1, 3, 16, 8] for one image and has 0 parameters"),
+        ("networks_of_this_test:tokens", "returns [1, 7, 1860] for one image"),
     ],
 )
 def test_what_is_no_backbone_is_refused(own: Path, path: str, words: str) -> None:
@@ -347,7 +347,7 @@ def test_images_too_small_for_a_vit_are_refused() -> None:
 
 @pytest.mark.parametrize(("name", "size"), [("convnext_tiny", (32, 16)), ("osnet_ain_x0_25", (16, 16))])
 def test_images_too_small_for_a_network_are_refused(name: str, size: tuple[int, int]) -> None:
-    words = f"model.name={name}: cannot take an image of {size[0]} x {size[1]} pixels"
+    words = f"model.name={name}: cannot process an image of {size[0]} x {size[1]} pixels"
     with pytest.raises(FedReIDError, match=words):
         build_trunk(name, size=size)
     torch.manual_seed(5)
@@ -366,5 +366,5 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["osnet_x1_0", "resnet50_ibn_a"])
 def test_weights_without_an_address(name: str) -> None:
-    with pytest.raises(FedReIDError, match=f"this program knows no address of any for {name}; give a file"):
+    with pytest.raises(FedReIDError, match=f"no ImageNet weights are known for {name}; give a file"):
         build_backbone(ModelConfig(name=name, weights="imagenet"))

@@ -174,7 +174,7 @@ def test_another_shape(tmp_path):
 
 def test_another_backbone(tmp_path):
     torch.save(trunk_state(), tmp_path / "small.pth")
-    refused(tmp_path / "small.pth", "holds no weights of resnet18", "stem.0.weight", name="resnet18")
+    refused(tmp_path / "small.pth", "contains no weights of resnet18", "stem.0.weight", name="resnet18")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_not_a_state_dict(tmp_path, content):
 @pytest.mark.parametrize("content", [b"", b"hello, world\n" * 50, b"PK\x03\x04" + bytes(40), b"\x80\x02}q\x00"])
 def test_not_a_file_of_torch(tmp_path, content):
     (tmp_path / "odd.pth").write_bytes(content)
-    refused(tmp_path / "odd.pth", "is not a file of weights, or is damaged")
+    refused(tmp_path / "odd.pth", "is not a weights file, or is damaged")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -242,7 +242,7 @@ def test_code_in_a_file_does_not_run(tmp_path, save):
         file.write_bytes(pickle.dumps({"extra": Trap(sprung)}, protocol=2))
     else:
         torch.save(content, file, _use_new_zipfile_serialization=save == "torch")
-    refused(file, "holds more than tensors and numbers")
+    refused(file, "contains more than tensors and numbers")
     assert not sprung.exists()
     torch.load(file, weights_only=False) if save != "pickle" else pickle.loads(file.read_bytes())
     assert sprung.exists()  # the trap was a real one

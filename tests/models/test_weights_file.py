@@ -113,7 +113,7 @@ def test_classifiers_of_other_networks_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("held", "wanted"), [("resnet50_ibn_a", "resnet50"), ("resnet50", "resnet50_ibn_a")])
 def test_instance_norm_is_another_network(tmp_path: Path, held: str, wanted: str) -> None:
     torch.save(trunk_state(held), tmp_path / "w.pth")
-    with pytest.raises(FedReIDError, match=r"set model\.name to the network that the file was made with"):
+    with pytest.raises(FedReIDError, match=r"set model\.name to the network of the file"):
         built(tmp_path / "w.pth", name=wanted)
 
 
@@ -174,12 +174,12 @@ def test_this_projects_own_backbone_with_its_neck(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (trunk_state("resnet34"), "of another network than resnet18: it holds 'layer1.2"),
+        (trunk_state("resnet34"), "of another network than resnet18: it has 'layer1.2"),
         ({"model": under("backbone.", trunk_state("resnet34"))}, "of another network"),
         (trunk_state("resnet50"), "layer1.0.conv1.weight' is (64, 64, 1, 1)"),
         ({key: value for key, value in STATE.items() if "layer4" not in key}, "'layer4.0.conv1.weight' is missing"),
-        ({**under("one."), **under("two.")}, "holds this network 2 times, under 'one.' and 'two.'"),
-        ({f"bn1.IN.{key}": value for key, value in NECK.items()}, "holds no weights of resnet18"),
+        ({**under("one."), **under("two.")}, "contains this network 2 times, under 'one.' and 'two.'"),
+        ({f"bn1.IN.{key}": value for key, value in NECK.items()}, "contains no weights of resnet18"),
         ({"state_dict": {"a": 1}}, "no mapping of tensors"),
     ],
     ids=["deeper", "deeper, wrapped", "bottlenecks", "part", "twice", "others", "numbers"],

@@ -1,1 +1,1 @@
-"""Backbones and the local head."""
+"""Backbones, which server and clients exchange, and the local head."""

@@ -9,10 +9,10 @@ from fedreid_pl.functional.batch_part import current_part
 
 
 class BatchDropout(nn.Dropout):
-    """Dropout whose mask is drawn for the whole batch, of which a process uses the rows of its own images.
+    """Dropout with a mask that is drawn for the whole batch; each process uses the rows of its own images.
 
-    With equally seeded generators in all processes an image is treated as in a batch of one process. Where no part of
-    a batch is announced (`working_on`) it is torch's Dropout.
+    With equally seeded generators in all processes, every image gets the mask that it would get in a single process.
+    If `working_on` has not set a part of a batch, the layer is torch's Dropout.
 
     >>> import torch
     >>> torch.equal(BatchDropout(0.5).eval()(torch.ones(2, 3)), torch.ones(2, 3))
@@ -20,7 +20,7 @@ class BatchDropout(nn.Dropout):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        """`[B, ...]` -> the same shape, some values zero and the others larger."""
+        """Returns features of the same shape `[B, ...]`; in training some values are zero and the others scaled up."""
         part = current_part()
         if part is None or not self.training:
             return super().forward(features)

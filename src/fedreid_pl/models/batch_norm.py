@@ -1,4 +1,4 @@
-"""BatchNorm's state: its names in a state dict, and its running statistics estimated anew."""
+"""The state of BatchNorm layers: names in the state dict, averaging and recalibration of running statistics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def norm_names(network: nn.Module) -> frozenset[str]:
-    """Names of all parameters and buffers of BatchNorm layers in the network's state dict.
+    """Returns the names of all parameters and buffers of BatchNorm layers in the network's state dict.
 
     >>> sorted(norm_names(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))))
     ['1.bias', '1.num_batches_tracked', '1.running_mean', '1.running_var', '1.weight']
@@ -24,11 +24,11 @@ def norm_names(network: nn.Module) -> frozenset[str]:
 
 @torch.no_grad()
 def average_statistics(networks: Iterable[nn.Module], reduce: Callable[[Tensor], Tensor]) -> None:
-    """Replaces all buffers of floating point by their mean over processes, in one collective operation.
+    """Replaces all floating-point buffers by their mean over processes, in one collective operation.
 
     Args:
-        networks: the same ones in every process.
-        reduce: the mean of a flat tensor over processes.
+        networks: the same networks in every process.
+        reduce: returns the mean of a flat tensor over processes.
     """
     buffers = [value for network in networks for value in network.buffers() if value.is_floating_point()]
     mean = reduce(torch.cat([value.flatten() for value in buffers]))
@@ -38,13 +38,13 @@ def average_statistics(networks: Iterable[nn.Module], reduce: Callable[[Tensor],
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Estimates every BatchNorm's running mean and variance anew, as the mean over batches of their statistics.
+    """Recomputes the running mean and variance of every BatchNorm layer as the mean of the statistics of the batches.
 
-    Nothing else changes: dropout is off, parameters and the counters of batches stay as they are. Afterwards the
-    network is in eval mode.
+    Parameters and batch counters do not change, and dropout is off. Afterwards the network is in eval mode.
 
     Args:
-        batches: normalised images `[B, 3, H, W]`, of at least two images each.
+        network: the network with the BatchNorm layers.
+        batches: batches of normalised images `[B, 3, H, W]`, each with at least two images.
 
     Raises:
         ValueError: if there is no batch.
@@ -54,7 +54,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     network.eval()
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # the mean over all batches
+        layer.momentum = None  # torch then computes the mean over all batches
         layer.train()
     seen = 0
     for images in batches:
@@ -65,4 +65,4 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         layer.num_batches_tracked.copy_(count)  # type: ignore[union-attr]
         layer.eval()
     if not seen:
-        raise ValueError("no images to estimate BatchNorm's statistics from")
+        raise ValueError("there are no images from which BatchNorm statistics can be computed")

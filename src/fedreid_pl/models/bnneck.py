@@ -1,4 +1,4 @@
-"""The BNNeck: the feature for the triplet loss before a BatchNorm, the feature for the classifier after it."""
+"""The BNNeck: a BatchNorm between the feature for the triplet loss and the feature for the classifier."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class BNNeckBackbone(PooledTrunk):
     """The exchanged part of the model with a BNNeck: trunk -> global pooling -> BatchNorm without bias.
 
     Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification" (CVPRW 2019, Section 3.5):
-    metric losses act before the BatchNorm, the classifier (without bias) after it, and what is compared at test
-    time is the feature after it. The paper holds the BatchNorm's bias at zero; here it has none, so that nothing
-    that works on weights (a server's optimizer, noise, an average) can move it.
+    metric losses use the feature before the BatchNorm; the classifier (without bias) and tests use the feature after
+    it. The paper keeps the bias of the BatchNorm at zero. Here the BatchNorm has no bias, so that operations on weights
+    (a server optimizer, noise, an average) cannot change it.
 
     The feature has the trunk's size; there is no linear layer and no dropout.
 
@@ -41,10 +41,10 @@ class BNNeckBackbone(PooledTrunk):
         self.bottleneck.register_parameter("bias", None)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features `[B, C]` of normalised images `[B, 3, H, W]`."""
+        """Returns the features `[B, C]` of normalised images `[B, 3, H, W]`."""
         return self.embeddings(images)[1]
 
     def embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(pooled trunk features `[B, C]` for a metric loss, features `[B, C]`) of normalised images."""
+        """Returns (pooled trunk features `[B, C]` for a metric loss, features `[B, C]`) of normalised images."""
         pooled = self.pooled(images)
         return pooled, self.bottleneck(pooled)

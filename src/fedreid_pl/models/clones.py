@@ -1,4 +1,4 @@
-"""Further networks of a client's turn, copied from its backbone or its head."""
+"""Additional networks of a client's turn: copies of its backbone or head, and layers of callbacks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import nn
 
 
 class Clones(nn.ModuleList):
-    """Copies of networks that live as long as one turn.
+    """Copies of networks that exist during one turn of a client.
 
-    As a part of the client's module they go to its device and into its strategy; as a list of modules they are in no
-    state dict that is exchanged or kept.
+    The copies are part of the client's module, so Lightning moves them to its device and its strategy handles them.
+    They are outside of the backbone and the head, so no exchanged or saved state dict contains them.
 
     Attributes:
-        trained: (copy, original) of those that have gradients.
-        attached: (layers, rate) of a callback's own layers, which are copies of nothing.
-        closed: the optimizer exists, so that no further copy can be trained.
+        trained: (copy, original) for every copy with gradients.
+        attached: (layers, learning rate) for layers that a callback has created itself.
+        closed: `True` once the optimizer exists; after that, no trainable network can be added.
     """
 
     def __init__(self) -> None:
@@ -27,16 +27,16 @@ class Clones(nn.ModuleList):
         self.closed = False
 
     def clone(self, network: nn.Module, trainable: bool, entries: Collection[str] | None = None) -> nn.Module:
-        """Returns a copy of a network as it is now; without gradients and in eval mode unless `trainable`.
+        """Returns a copy of a network. The copy has no gradients and is in eval mode, unless `trainable` is true.
 
         Args:
             network: the original.
             trainable: whether the copy has gradients.
-            entries: names of the parameters and buffers that the copy has; the others are `None` in it, so that it
-                cannot be run by itself. `None`: it has all.
+            entries: names of the parameters and buffers of the copy; all others are `None`, so that the copy cannot
+                run by itself. `None` copies all parameters and buffers.
 
         Raises:
-            RuntimeError: for a trainable copy when the optimizer exists already.
+            RuntimeError: if the copy is trainable and the optimizer already exists.
         """
         if trainable:
             self._check_open()
@@ -52,10 +52,14 @@ class Clones(nn.ModuleList):
         return clone
 
     def attach(self, layers: nn.Module, rate: float) -> nn.Module:
-        """Takes in layers that are trained in this turn, and returns them.
+        """Adds layers that are trained in this turn, and returns them.
+
+        Args:
+            layers: layers that a callback has created.
+            rate: their learning rate.
 
         Raises:
-            RuntimeError: when the optimizer exists already.
+            RuntimeError: if the optimizer already exists.
         """
         self._check_open()
         self.append(layers)
@@ -64,7 +68,7 @@ class Clones(nn.ModuleList):
 
     def _check_open(self) -> None:
         if self.closed:
-            raise RuntimeError("the optimizer exists already: do this in the callback's setup hook")
+            raise RuntimeError("the optimizer already exists: add trainable networks in the callback's setup hook")
 
     def train(self, mode: bool = True) -> Clones:
         """Sets train or eval mode; copies without gradients stay in eval mode."""
@@ -75,18 +79,18 @@ class Clones(nn.ModuleList):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all copies."""
+        """Size of all copies in bytes."""
         return sum(value.nbytes for value in self.state_dict().values())
 
     def release(self) -> None:
-        """Frees the memory of all copies, whoever still refers to them."""
+        """Frees the memory of all copies, even if other objects still refer to them."""
         for value in (*self.parameters(), *self.buffers()):
             value.grad = None
             value.data = value.new_empty(0)
 
 
 def _reduce(network: nn.Module, entries: frozenset[str]) -> None:
-    """Takes every parameter and buffer out of a network that is not among the names."""
+    """Sets every parameter and buffer of a network to `None` if its name is not in `entries`."""
     for prefix, module in network.named_modules():
         for held in (module._parameters, module._buffers):
             for name in held:

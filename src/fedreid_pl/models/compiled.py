@@ -1,4 +1,4 @@
-"""torch.compile for a backbone's trunk, without a trace of it in the network."""
+"""torch.compile for a backbone's trunk, without any change of the network itself."""
 
 from __future__ import annotations
 
@@ -10,34 +10,38 @@ from torch import Tensor, nn
 
 
 class CompiledTrunk:
-    """The trunk of a backbone, compiled for full training batches; everything else stays as it is.
+    """Compiles the trunk of a backbone for full training batches. All other parts of the network run uncompiled.
 
-    One graph serves all clients, as they are lent the same backbone: the head, whose size differs, and dropout, which
-    would draw other numbers, are left out. Batches of another size, and the network in eval mode, run uncompiled,
-    instead of being compiled for every size that some client's last batch has. The network's state dict, copies of it
-    and its results outside of `full_batch` know nothing of this.
+    All clients use the same backbone object, so one graph serves all of them. The head is not compiled because its size
+    differs between clients, and dropout is not compiled because it would draw other numbers. Batches of another size
+    and the network in eval mode run uncompiled; otherwise torch would compile a graph for every size of a last batch.
+    The state dict of the network, its copies and its results outside of `full_batch` do not change.
 
     Args:
         backbone: has a module `trunk`.
-        mode: of `torch.compile`; `reduce-overhead` replays CUDA graphs on a GPU.
+        mode: mode of `torch.compile`; `reduce-overhead` replays CUDA graphs on a GPU.
         batch: images of a full training batch in this process.
-        backend: of `torch.compile`.
+        backend: backend of `torch.compile`.
     """
 
     def __init__(self, backbone: nn.Module, mode: str, batch: int, backend: str | Callable = "inductor") -> None:
         trunk = backbone.trunk
         assert isinstance(trunk, nn.Module)
         self.trunk, self.batch = trunk, batch
-        chosen = mode if backend == "inductor" else None  # the modes are inductor's
+        chosen = mode if backend == "inductor" else None  # only inductor has modes
         self._forward = torch.compile(trunk.forward, dynamic=False, backend=backend, mode=chosen)
 
     @contextmanager
     def full_batch(self, images: Tensor) -> Iterator[None]:
-        """Within it the trunk runs compiled, if `images` `[B, 3, H, W]` are a full batch and the trunk is training."""
+        """Returns a context in which the trunk runs compiled, if it is training and `images` are a full batch.
+
+        Args:
+            images: `[B, 3, H, W]`.
+        """
         if len(images) != self.batch or not self.trunk.training:
             yield
             return
-        torch.compiler.cudagraph_mark_step_begin()  # a step's memory is reused by the next one
+        torch.compiler.cudagraph_mark_step_begin()  # CUDA graphs reuse the memory of the previous step
         vars(self.trunk)["forward"] = self._forward
         try:
             yield

@@ -1,4 +1,4 @@
-"""From normalised pictures to the features that are compared at test time."""
+"""The network that maps normalised images to the features that tests compare."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch.nn import functional as F
 
 
 class Embedder(nn.Module):
-    """A backbone with what a test adds to it: the mirror image, and length 1.
+    """A backbone with the test-time steps: features of the mirrored image are added, and the sum is L2-normalised.
 
     Args:
-        backbone: maps normalised pictures `[B, 3, H, W]` to features `[B, D]`.
-        flip: add the features of the mirror image, as the project's tests do; twice the time.
+        backbone: maps normalised images `[B, 3, H, W]` to features `[B, D]`.
+        flip: add the features of the mirrored image, as tests do. This doubles the time.
 
     >>> import torch
     >>> from fedreid_pl.models.ide import IDEBackbone
@@ -26,7 +26,7 @@ class Embedder(nn.Module):
         self.backbone, self.flip = backbone, flip
 
     def forward(self, images: Tensor) -> Tensor:
-        """L2-normalised features `[B, D]` float32 of normalised pictures `[B, 3, H, W]`."""
+        """Returns L2-normalised features `[B, D]` float32 of normalised images `[B, 3, H, W]`."""
         features = self.backbone(images).float()
         if self.flip:
             features = features + self.backbone(images.flip(3)).float()
@@ -36,8 +36,8 @@ class Embedder(nn.Module):
 def embeddings_of(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Returns (embeddings `[B, D]`, features `[B, D]`) of normalised images `[B, 3, H, W]`, from one forward pass.
 
-    Embeddings lie before the neck's BatchNorm, where metric losses act; features are what is classified and compared.
-    For a backbone without a method `embeddings` both are its output.
+    Embeddings are the values before the BatchNorm of the neck; metric losses use them. The classifier and tests use the
+    features. If the backbone has no method `embeddings`, both are its output.
     """
     if hasattr(backbone, "embeddings"):
         return backbone.embeddings(images)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Which entries of a backbone travel between server and clients, chosen by name patterns."""
+"""Selection of the backbone entries that server and clients exchange, by name patterns."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ ALL = ("*",)
 def exchanged_names(
     network: nn.Module, exchange: Sequence[str] = ALL, keep: Sequence[str] = (), norms: bool = True
 ) -> frozenset[str]:
-    """Names of the network's entries that match a pattern of `exchange` and none of `keep`.
+    """Returns the names of the network's entries that match a pattern of `exchange` and no pattern of `keep`.
 
-    Patterns are those of a shell (`*`, `?`, `[...]`) over the whole name in the state dict, or a group's name
-    (`entry_groups`), which means the same part of every backbone.
+    A pattern is a shell pattern (`*`, `?`, `[...]`) over the whole name in the state dict, or the name of a group
+    (`entry_groups`), which is the same part of every backbone.
 
     Args:
         network: the backbone.
-        exchange: patterns of entries that travel.
-        keep: patterns of entries that stay at their client, whatever `exchange` says.
-        norms: `False`: parameters and statistics of BatchNorm stay as well (FedBN).
+        exchange: patterns of entries that server and clients exchange.
+        keep: patterns of entries that stay at the client; they take precedence over `exchange`.
+        norms: `False` keeps parameters and statistics of BatchNorm at the client too (FedBN).
 
     Raises:
-        FedReIDError: for a pattern that matches nothing, or if nothing travels.
+        FedReIDError: if a pattern matches no entry, or if no entry remains to exchange.
 
     >>> network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     >>> sorted(exchanged_names(network, keep=["1.*"]))
@@ -39,22 +39,25 @@ def exchanged_names(
     stay = kept if norms else kept | norm_names(network)
     found = sent - stay
     if not found:
-        raise FedReIDError("callbacks.backbone_sync: nothing of the backbone is exchanged; take patterns out of keep")
+        raise FedReIDError(
+            "callbacks.backbone_sync: no entry of the backbone is exchanged; remove patterns from "
+            "callbacks.backbone_sync.keep"
+        )
     return found
 
 
 def exchanges_all(options: Mapping[str, Any]) -> bool:
-    """Whether clients send whole backbones under these options of `callbacks.backbone_sync`."""
+    """Returns whether clients send whole backbones under these options of `callbacks.backbone_sync`."""
     patterns = tuple(options.get("exchange") or ALL) == ALL and not options.get("keep")
     return patterns and options.get("batch_norm") != "local"
 
 
 def entry_groups(network: nn.Module) -> dict[str, frozenset[str]]:
-    """Returns names of the network's entries by the part that they belong to, the same parts for every backbone.
+    """Returns the names of the network's entries by group; the groups are the same parts of every backbone.
 
-    `stem`, `stage1`, `stage2`, ... and `neck` (everything behind the trunk's stages: pooling, bottleneck and layers of
-    the trunk behind its pooling) are disjoint and hold every entry; `last_stage` is another name of the last stage.
-    A trunk whose stages are not known has the group `neck` alone, without the trunk's own layers.
+    `stem`, `stage1`, `stage2`, ... and `neck` are disjoint and together have every entry. `neck` has everything after
+    the trunk's stages: pooling, bottleneck, and layers of the trunk after its pooling. `last_stage` is another name of
+    the last stage. If the stages of a trunk are unknown, the only group is `neck`, without the layers of the trunk.
 
     >>> from fedreid_pl.models.ide import IDEBackbone
     >>> from fedreid_pl.models.trunks import build_trunk
@@ -80,7 +83,7 @@ def _chosen(network: nn.Module, key: str, patterns: Sequence[str]) -> frozenset[
         if not group:
             raise FedReIDError(
                 f"callbacks.backbone_sync.{key}={pattern}: matches no entry of the backbone; give a pattern of its "
-                f"entries, {names[0]}, ... to {names[-1]}, or one of its groups, {', '.join(groups)}"
+                f"entries ({names[0]}, ..., {names[-1]}) or one of its groups ({', '.join(groups)})"
             )
         found |= group
     return frozenset(found)

@@ -1,4 +1,4 @@
-"""The IDE baseline: trunk, global average pooling, bottleneck; and the classifier that stays at the client."""
+"""The IDE baseline: trunk, global average pooling and bottleneck, and the classifier that stays at the client."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class IDEBackbone(PooledTrunk):
     """The exchanged part of the model: trunk -> global pooling -> linear -> BatchNorm -> dropout.
 
     The ID-discriminative embedding of Zheng et al. (2016) with the bottleneck that FedReID uses (paper,
-    Section 4.1). The bottleneck's output is the feature that is compared at test time.
+    Section 4.1). The output of the bottleneck is the feature that tests compare.
 
     Args:
         trunk: maps `[B, 3, H, W]` to `[B, C, h, w]` and has an attribute `out_channels`.
         feature_dim: size of the feature, 512 in the paper.
-        dropout: probability, 0.5 in the paper; it acts in training mode alone.
+        dropout: probability, 0.5 in the paper; used in training mode only.
         pooling: `auto` or `avg` (the paper), or `gem`.
 
     Attributes:
@@ -43,15 +43,15 @@ class IDEBackbone(PooledTrunk):
         self.bottleneck = nn.Sequential(linear, norm, BatchDropout(dropout))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features `[B, feature_dim]` of normalised images `[B, 3, H, W]`."""
+        """Returns the features `[B, feature_dim]` of normalised images `[B, 3, H, W]`."""
         return self.bottleneck(self.pooled(images))
 
     def embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(metric features `[B, feature_dim]`, features `[B, feature_dim]`) of normalised images `[B, 3, H, W]`.
+        """Returns (metric features, features), both `[B, feature_dim]`, of normalised images `[B, 3, H, W]`.
 
-        The metric features are the linear layer's output: like the BNNeck's they lie before the BatchNorm, and a
-        loss on them trains all that the compared feature is made of. On the pooled feature it would leave out the
-        linear layer, after dropout it would compare two random masks.
+        The metric features are the output of the linear layer. As in the BNNeck, they are the values before the
+        BatchNorm. A loss on them trains the linear layer too, which a loss on the pooled feature would not do. A loss
+        on features after dropout would compare two random masks.
         """
         linear, norm, dropout = self.bottleneck
         metric = linear(self.pooled(images))
@@ -61,9 +61,10 @@ class IDEBackbone(PooledTrunk):
 def build_head(
     feature_dim: int, identities: int, generator: torch.Generator | None = None, bias: bool = True
 ) -> nn.Linear:
-    """The classifier over a client's own identities, `[B, feature_dim] -> [B, identities]`.
+    """Returns the classifier over a client's own identities, `[B, feature_dim] -> [B, identities]`.
 
-    Weights are drawn from N(0, 0.001) with `generator`, the bias, if it has one, is zero; it never leaves its client.
+    Weights are drawn from N(0, 0.001) with `generator`. The bias, if there is one, is zero. The classifier never leaves
+    its client.
     """
     head = nn.Linear(feature_dim, identities, bias)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""SGD over a client's networks: which parameter has which rate, and the momentum that outlives a turn."""
+"""SGD over a client's networks: learning rates by parameter, and momentum that continues in the next turn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fedreid_pl.models.weights import copied
 
 
 def parameter_groups(backbone: nn.Module, head: nn.Module, clones: Clones, optim: OptimConfig) -> list[dict[str, Any]]:
-    """Returns the optimizer's groups, each with its rate as `lr` and as `base_lr`.
+    """Returns the parameter groups of the optimizer, each with its learning rate as `lr` and as `base_lr`.
 
-    The order is backbone, head, bottleneck (with `optim.bottleneck=head`), trainable copies, callbacks' own layers.
+    The order is: backbone, head, bottleneck (with `optim.bottleneck=head`), trainable copies, layers of callbacks.
 
     Args:
         backbone, head: the client's networks.
-        clones: further networks of the turn.
-        optim: rates of the backbone and of the head.
+        clones: additional networks of the turn.
+        optim: learning rates of the backbone and of the head.
     """
     first, *rest = _of_backbone(backbone, optim)
     groups = [first, _of_head(head, optim), *rest]
@@ -34,14 +34,14 @@ def parameter_groups(backbone: nn.Module, head: nn.Module, clones: Clones, optim
 
 
 def build_sgd(groups: list[dict[str, Any]], optim: OptimConfig, fused: bool) -> torch.optim.SGD:
-    """Returns new SGD with the momentum and the weight decay of a configuration."""
+    """Returns a new SGD optimizer with the momentum and the weight decay of a configuration."""
     return torch.optim.SGD(
         groups, momentum=optim.momentum, weight_decay=optim.weight_decay, nesterov=optim.nesterov, fused=fused
     )
 
 
 def momentum_of(optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Returns copies of SGD's momentum buffers, by parameter name; those that were never stepped are left out."""
+    """Returns copies of SGD's momentum buffers by parameter name; parameters without a step are left out."""
     found = {name: optimizer.state.get(value, {}).get("momentum_buffer") for name, value in named}
     return copied({name: value for name, value in found.items() if value is not None})
 
@@ -49,7 +49,7 @@ def momentum_of(optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, Ten
 def restore_momentum(
     optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, Tensor]], momentum: Mapping[str, Tensor]
 ) -> None:
-    """Puts back what `momentum_of` returned; parameters without an entry begin with zero momentum."""
+    """Restores the buffers of `momentum_of`; parameters without an entry start with zero momentum."""
     for name, value in named:
         if name in momentum:
             optimizer.state[value]["momentum_buffer"] = momentum[name].to(value)

@@ -1,4 +1,4 @@
-"""Style normalisation and restitution (SNR) behind the residual stages of a trunk."""
+"""Style normalisation and restitution (SNR) after the residual stages of a trunk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 REDUCTION = 16
-"""Of the channels within the attention."""
+"""Factor by which the attention reduces the number of channels."""
 
 
 class Parts(NamedTuple):
-    """The three maps `[B, C, h, w]` of one forward pass: normalised, with the kept and with the dropped residual."""
+    """The maps `[B, C, h, w]` of a forward pass: normalised, plus the kept residual, plus the dropped residual."""
 
     normal: Tensor
     kept: Tensor
@@ -21,17 +21,19 @@ class Parts(NamedTuple):
 
 
 class Restitution(nn.Module):
-    """Instance normalisation, and the part of what it took away that channel attention gives back.
+    """Instance normalisation, followed by channel attention that restores a part of the removed information.
 
-    Jin et al., "Style Normalization and Restitution for Generalizable Person Re-identification" (CVPR 2020): of maps F
-    the normalised `F~ = IN(F)` and the residual `R = F - F~`; the attention `a = sigmoid(W2 relu(W1 mean(R)))` of every
-    channel keeps `a R` and drops `(1 - a) R`. The next stage gets `F~ + a R`.
+    Jin et al., "Style Normalization and Restitution for Generalizable Person Re-identification" (CVPR 2020). Maps F are
+    split into the normalised maps `F~ = IN(F)` and the residual `R = F - F~`. The attention
+    `a = sigmoid(W2 relu(W1 mean(R)))` of every channel keeps `a R` and drops `(1 - a) R`. The next stage gets
+    `F~ + a R`.
 
     Args:
         channels: C.
 
     Attributes:
-        watched: whether the parts of the last forward pass are kept in `parts`, for a loss.
+        watched: whether `parts` stores the maps of the last forward pass, for a loss.
+        parts: the maps of the last forward pass; `None` before the first one.
 
     >>> Restitution(32)(torch.ones(2, 32, 4, 2)).shape
     torch.Size([2, 32, 4, 2])
@@ -48,7 +50,7 @@ class Restitution(nn.Module):
         self.parts: Parts | None = None
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps `[B, C, h, w]` with the restituted residual."""
+        """Returns maps `[B, C, h, w]` with the restituted residual."""
         normal = self.norm(maps)
         residual = maps - normal
         attention = self.attention(residual.mean(dim=(2, 3), keepdim=True))
@@ -58,19 +60,19 @@ class Restitution(nn.Module):
         return kept
 
     def behind(self, stage: nn.Module, inputs: object, maps: Tensor) -> Tensor:
-        """A forward hook for the stage that this follows."""
+        """Forward hook that applies the restitution to the output of a stage."""
         return self(maps)
 
 
 def restitute(trunk: nn.Module, stages: Sequence[nn.Module]) -> nn.ModuleList:
-    """Puts a `Restitution` behind each of the stages of a trunk, and returns them in order.
+    """Adds a `Restitution` after each of the given stages of a trunk, and returns these layers in order.
 
-    The trunk's own state dict stays as it is, so that weights files still fit it; copies of whoever holds trunk and
-    list have both.
+    The state dict of the trunk does not change, so weights files still fit. A module that has both the trunk and the
+    returned list as attributes can be copied as usual.
 
     Args:
         trunk: maps images `[B, 3, H, W]` to feature maps.
-        stages: modules of it, first to last.
+        stages: modules of the trunk, first to last.
     """
     channels: list[int] = []
     handles = [stage.register_forward_hook(lambda *parts: channels.append(parts[2].shape[1])) for stage in stages]

@@ -1,4 +1,4 @@
-"""Feature maps between the stages of a trunk, changed within one forward pass and nowhere else."""
+"""Temporary changes of the feature maps between the stages of a trunk, and checks that they are possible."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from fedreid_pl.models.trunks import Trunk, build_trunk
 
 @contextmanager
 def changing(stages: Sequence[nn.Module], changes: Sequence[Callable[[int, Tensor], Tensor]]) -> Iterator[None]:
-    """Within it, the maps of every stage go through all `changes`, each called with the stage's number from 0.
+    """Returns a context in which all `changes` are applied to the output maps of every stage.
 
-    Nothing of it is in the network's state dict or in copies that are made afterwards.
+    Each change is called with the number of the stage, from 0, and the maps. Neither the state dict of the network nor
+    copies made after the context contain the changes.
 
     >>> import torch
     >>> stage = nn.Identity()
@@ -41,16 +42,16 @@ def changing(stages: Sequence[nn.Module], changes: Sequence[Callable[[int, Tenso
 
 
 def check_stages(model: ModelConfig, compiled: str, callback: str, wanted: int = 1) -> None:
-    """Refuses a network whose feature maps a callback cannot change.
+    """Raises an error if a callback cannot change the feature maps of a network.
 
     Args:
-        model: the network.
-        compiled: `trainer.compile`: a compiled trunk does not stop between its stages.
-        callback: its key, for the message.
-        wanted: residual stages that the network must have at least.
+        model: the configuration of the network.
+        compiled: value of `trainer.compile`; maps between the stages of a compiled trunk cannot be changed.
+        callback: key of the callback, for the message.
+        wanted: smallest number of residual stages that the network must have.
 
     Raises:
-        FedReIDError: for a network without stages, with fewer than `wanted`, or a compiled one.
+        FedReIDError: if the network has no stages or fewer than `wanted`, or if it is compiled.
     """
     check_not_compiled(compiled, callback)
     trunk = build_trunk(model.name, model.last_stride)
@@ -62,37 +63,37 @@ def first_stages(trunk: Trunk, name: str, wanted: int, key: str = "model.snr_sta
 
     Args:
         trunk: the network.
-        name: of the network, for messages.
-        wanted: how many stages.
-        key: the option that wants them, for messages.
+        name: name of the network, for messages.
+        wanted: number of stages.
+        key: option that needs the stages, for messages.
 
     Raises:
-        FedReIDError: for a network without stages, or with fewer than `wanted`.
+        FedReIDError: if the network has no stages or fewer than `wanted`.
     """
     stages = trunk.residual_stages()
     if not stages:
         raise FedReIDError(
-            f"model.name={name}: {key.partition('=')[0]} works between residual stages, which this network does not "
-            "name; choose small, a ResNet or an OSNet"
+            f"model.name={name}: {key.partition('=')[0]} works between residual stages, and those of this network are "
+            "unknown; choose small, a ResNet or an OSNet"
         )
     if wanted > len(stages):
         shown = key if "=" in key else f"{key}={wanted}"
-        raise FedReIDError(f"{shown}: {name} has {len(stages)} residual stages")
+        raise FedReIDError(f"{shown}: {name} has only {len(stages)} residual stages")
     return stages[:wanted]
 
 
 def check_not_compiled(compiled: str, callback: str) -> None:
-    """Refuses a compiled trunk for a callback that runs the trunk in another way than a training step does.
+    """Raises an error if the trunk is compiled and a callback changes its forward pass.
 
     Args:
-        compiled: `trainer.compile`.
-        callback: its key, for the message.
+        compiled: value of `trainer.compile`.
+        callback: key of the callback, for the message.
 
     Raises:
-        FedReIDError: if a trunk is compiled.
+        FedReIDError: if the trunk is compiled.
     """
     if compiled != "none":
         raise FedReIDError(
-            f"trainer.compile={compiled}: callbacks.{callback} reaches into the forward pass of the trunk, which a "
-            "compiled trunk does not allow; set trainer.compile=none"
+            f"trainer.compile={compiled}: callbacks.{callback} changes the forward pass of the trunk, which is "
+            "impossible for a compiled trunk; set trainer.compile=none"
         )

@@ -1,4 +1,4 @@
-"""BatchNorm over the images of all processes, on any device, and what puts it into a network for a turn."""
+"""BatchNorm over the images of all processes, on any device, and the plugin that enables it during a fit."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from fedreid_pl.functional.batch_part import current_part
 
 
 class SynchronizedNorm(_BatchNorm):
-    """torch's SyncBatchNorm for any device: it refuses the CPU, where the same is done here by any backend.
+    """BatchNorm with statistics over all processes, like torch's SyncBatchNorm, but on the CPU too.
 
-    It synchronises in training mode while a part of a batch is announced (`working_on`); otherwise it is the plain
-    BatchNorm: for a batch that every process computes whole, and in eval mode. Parts may be of unequal size.
+    The layer synchronises in training mode if `working_on` has set a part of a batch. Parts may have unequal sizes.
+    Otherwise it is a plain BatchNorm: in eval mode, and for a batch that every process computes completely.
 
-    A BatchNorm becomes one, and one becomes a BatchNorm, by its class alone (`NormSync`): parameters, buffers, their
-    names and the module itself stay the same objects, so optimizers, hooks and whoever holds them notice nothing.
+    `NormSync` converts a BatchNorm to this class and back by replacing its `__class__`. The module, its parameters and
+    its buffers stay the same objects with the same names, so optimizers and hooks still work.
     """
 
-    # What torch's class has and others have not; not a subclass of it, because DDP refuses those on the CPU.
+    # Attributes that `SyncBatchNorm.forward` needs. This is no subclass, because DDP rejects SyncBatchNorm on the CPU.
     process_group = None
     _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels  # type: ignore[misc]
 
-    @torch.compiler.disable  # a graph ends before a collective operation and begins anew behind it
+    @torch.compiler.disable  # torch.compile must break its graph at the collective operation
     def forward(self, input: Tensor) -> Tensor:
-        """`[B, C, ...]` -> the same shape and memory order.
+        """Returns the normalised input `[B, C, ...]` in the same shape and memory order.
 
         Raises:
-            ValueError: if all processes together have one value per channel only.
+            ValueError: if all processes together have only one value per channel.
         """
         if not self.training or current_part() is None:
             return super().forward(input)
@@ -52,7 +52,7 @@ class SynchronizedNorm(_BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
-        """Moves the running statistics towards those of the whole batch, its variance being the unbiased one."""
+        """Moves the running statistics towards those of the whole batch; `variance` is the unbiased one."""
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -61,19 +61,19 @@ class SynchronizedNorm(_BatchNorm):
 
 
 class SynchronizedNormAct(SynchronizedNorm):
-    """The same for a BatchNorm that ends with `drop` and `act`, as in timm's networks."""
+    """SynchronizedNorm followed by the layers `drop` and `act`, for the BatchNorm layers of timm."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """`[B, C, ...]` -> the same shape."""
+        """Returns the normalised and activated input in the same shape `[B, C, ...]`."""
         return self.act(self.drop(super().forward(input)))  # type: ignore[operator]
 
 
 @torch.no_grad()
 def _statistics(input: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean `[C]` and biased variance `[C]` over all processes' `[B, C, ...]`, and how many values per channel.
+    """Returns mean `[C]` and biased variance `[C]` over the inputs of all processes, and the values per channel.
 
-    float32, or float64 for float64 input. Means and centred squares of the parts are put together by Chan, Golub and
-    LeVeque (1983), after one collective operation.
+    The results are float32, or float64 for float64 input. After one collective operation, means and centred squares of
+    the parts are combined by the formula of Chan, Golub and LeVeque (1983).
     """
     values = _at_least_float32(input)
     dims = _all_but_channels(input)
@@ -93,9 +93,10 @@ def _statistics(input: Tensor) -> tuple[Tensor, Tensor, int]:
 
 
 class _Normalize(torch.autograd.Function):
-    """Normalises by statistics of all processes, through which its gradient flows; one collective operation backward.
+    """Normalises by the statistics of all processes; the backward pass needs one collective operation.
 
-    As in torch's SyncBatchNorm, the parameters' gradients are those of this process's part, which DDP adds up.
+    The gradient flows through the statistics too. As in torch's SyncBatchNorm, the gradients of weight and bias are
+    those of this process's part; DDP adds them up.
     """
 
     @staticmethod
@@ -120,7 +121,7 @@ class _Normalize(torch.autograd.Function):
         dims = _all_but_channels(input)
         normal = F.batch_norm(input, mean, variance, eps=ctx.eps)
         gradient, normal = _at_least_float32(gradient), _at_least_float32(normal)
-        slope, offset = (gradient * normal).sum(dims), gradient.sum(dims)  # of weight and bias, [C]
+        slope, offset = (gradient * normal).sum(dims), gradient.sum(dims)  # gradients of weight and bias, [C]
         total = torch.cat([slope, offset])
         distributed.all_reduce(total)
         total /= ctx.count
@@ -141,7 +142,7 @@ def _all_but_channels(values: Tensor) -> list[int]:
 
 
 def _synchronized(kind: type[nn.Module]) -> type[SynchronizedNorm]:
-    """The class that a BatchNorm of a class becomes."""
+    """Returns the synchronised class for a class of BatchNorm layers."""
     if issubclass(kind, SynchronizedNorm):
         return kind
     if kind.forward is _BatchNorm.forward:
@@ -149,22 +150,22 @@ def _synchronized(kind: type[nn.Module]) -> type[SynchronizedNorm]:
     if kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."):
         return SynchronizedNormAct
     raise FedReIDError(
-        f"trainer.sync_batchnorm=true: {kind.__module__}.{kind.__qualname__} cannot be computed over several "
+        f"trainer.sync_batchnorm=true: the layer {kind.__module__}.{kind.__qualname__} cannot be synchronised over "
         "processes; set trainer.sync_batchnorm=false"
     )
 
 
 class NormSync(LayerSync):
-    """Lightning's hook: every BatchNorm of a model is synchronised from the start of a fit to its end."""
+    """Lightning plugin that synchronises every BatchNorm of a model from the start of a fit to its end."""
 
     def __init__(self) -> None:
         self._kinds: list[tuple[nn.Module, type[nn.Module]]] = []
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """The same model, whose BatchNorm layers are `SynchronizedNorm` until `revert`.
+        """Converts the BatchNorm layers of a model to `SynchronizedNorm` and returns the model; `revert` undoes it.
 
         Raises:
-            FedReIDError: for a layer whose class computes something that is not known here.
+            FedReIDError: if a layer is of an unknown subclass of BatchNorm.
         """
         found = [
             (module, _synchronized(type(module)))
@@ -177,7 +178,7 @@ class NormSync(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """The same model, whose layers are of the classes that they were of."""
+        """Restores the original classes of the BatchNorm layers and returns the model."""
         while self._kinds:
             module, kind = self._kinds.pop()
             module.__class__ = kind  # type: ignore[assignment]

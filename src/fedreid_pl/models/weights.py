@@ -1,4 +1,4 @@
-"""Initial weights: those that a library has under the network's name, or a state dict from a file."""
+"""Initial weights of a backbone: random, from a library (torchvision, timm), or from a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fedreid_pl.models.weights_file import Found, State, find_neck, find_network
 Backbone = IDEBackbone | BNNeckBackbone
 
 POWERS = ("pooling.p", "pool_layer.p", "gem.p")
-"""Ends of the names under which programs keep the power of a GeM pooling."""
+"""Suffixes of the name of the GeM power in weights files of various programs."""
 
 
 def build_backbone(
@@ -38,19 +38,19 @@ def build_backbone(
     given: State | None = None,
     size: tuple[int, int] = SIZE,
 ) -> Backbone:
-    """Returns the backbone of a configuration with its initial weights; equal for equal seeds.
+    """Returns the backbone of a configuration with its initial weights; equal seeds give equal weights.
 
-    With `model.neck=bnneck` the trunk sets the size of the feature: `feature_dim` and `dropout` have no effect.
+    With `model.neck=bnneck` the trunk determines the size of the feature: `feature_dim` and `dropout` have no effect.
 
     Args:
-        config: the network and where its weights come from.
-        seed: of what no file holds.
-        say: called with a line about what a file held.
-        given: tensors to take in place of a file's; `model.weights` then only names them in messages.
+        config: the network and the source of its weights.
+        seed: seed of the weights that no file provides.
+        say: called with one line that lists the loaded and the unused tensors of a file.
+        given: tensors to load instead of a file; messages then name them by `model.weights`.
         size: height and width of the images.
 
     Raises:
-        FedReIDError: if the weights cannot be had; the message says how to give a file or go without.
+        FedReIDError: if the weights are unavailable; the message explains how to give a file or train without one.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "backbone"))
@@ -63,7 +63,10 @@ def build_backbone(
         if config.snr_stages:
             backbone.restitution = restitute(trunk, first_stages(trunk, config.name, config.snr_stages))
     if config.weights == "drawn":
-        raise FedReIDError("model.weights=drawn: give this start's file; fedreid_pl.start.initial_backbone makes it")
+        raise FedReIDError(
+            "model.weights=drawn: set model.weights to a file with these weights; "
+            "fedreid_pl.start.initial_backbone creates it"
+        )
     source = f"model.weights={config.weights}"
     if config.weights == "imagenet":
         load_trunk(trunk, _imagenet(config.name), source, config.name)
@@ -78,10 +81,10 @@ def build_backbone(
 
 
 def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str, name: str) -> str:
-    """Loads the trunk, and the neck where the file has one of this kind; returns a line that says what was loaded.
+    """Loads the trunk, and the neck if the file has a matching one; returns a line with the loaded and unused tensors.
 
     Raises:
-        FedReIDError: as `find_network`.
+        FedReIDError: under the conditions of `find_network`.
     """
     trunk, held, notes = _load_trunk(backbone.trunk, tensors, source, name)
     parts, used = [f"the {name} trunk"], {trunk.prefix + key for key in trunk.state}
@@ -104,10 +107,10 @@ def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str,
 
 
 def load_trunk(trunk: nn.Module, weights: Mapping[str, Tensor], source: str, name: str = "this network") -> None:
-    """Copies the trunk's part of a state dict, whatever prefix its names have.
+    """Loads the trunk from a state dict; its names may have any prefix.
 
     Raises:
-        FedReIDError: as `find_network`.
+        FedReIDError: under the conditions of `find_network`.
     """
     _load_trunk(trunk, weights, source, name)
 
@@ -115,7 +118,7 @@ def load_trunk(trunk: nn.Module, weights: Mapping[str, Tensor], source: str, nam
 def _load_trunk(
     trunk: nn.Module, weights: Mapping[str, Tensor], source: str, name: str
 ) -> tuple[Found, State, list[str]]:
-    """What was found for the trunk, the tensors in which it was found, and what was changed in them."""
+    """Loads the trunk; returns its tensors, all tensors of the file with adapted names, and the list of changes."""
     held, notes = dict(weights), list[str]()
     network = trunk
     if isinstance(trunk, Trunk):
@@ -127,7 +130,7 @@ def _load_trunk(
 
 
 def _load_restitution(backbone: Backbone, tensors: Mapping[str, Tensor], prefix: str) -> set[str]:
-    """Takes over the layers of `model.snr_stages` from a file of this program; returns their names in the file."""
+    """Loads the layers of `model.snr_stages` from a file of this program; returns their names in the file."""
     layers = getattr(backbone, "restitution", None)
     if layers is None:
         return set()
@@ -139,7 +142,7 @@ def _load_restitution(backbone: Backbone, tensors: Mapping[str, Tensor], prefix:
 
 
 def _load_power(pooling: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
-    """Takes over the power of a GeM pooling; returns its name in the file."""
+    """Loads the power of a GeM pooling; returns its name in the file, or `None`."""
     if not isinstance(pooling, GeMPooling):
         return None
     for key, value in tensors.items():
@@ -154,32 +157,32 @@ def _listed(parts: list[str]) -> str:
 
 
 def copy_state(state: Mapping[str, Tensor], network: nn.Module) -> None:
-    """`network.load_state_dict(state)`, three times faster for a network of many small tensors.
+    """Loads a state dict like `network.load_state_dict`, three times faster for a network of many small tensors.
 
     Raises:
-        RuntimeError: if names or shapes differ, or something is no tensor.
+        RuntimeError: if names or shapes differ, or if a value is not a tensor.
     """
     own = network.state_dict()
     shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
     if shapes != {name: value.shape for name, value in own.items()}:
-        network.load_state_dict(state)  # which says what differs
+        network.load_state_dict(state)  # raises an error that lists the differences
     for name, value in own.items():
         value.copy_(state[name])
 
 
 def copied(state: Mapping[str, Tensor]) -> State:
-    """Returns copies of tensors on the CPU, without gradients, which later steps do not change."""
+    """Returns independent copies of tensors on the CPU, without gradients."""
     return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
 
 
 def _imagenet(name: str) -> Mapping[str, Tensor]:
-    hint = "give a file with model.weights=PATH, or go without with model.weights=none"
+    hint = "give a file with model.weights=PATH, or train from scratch with model.weights=none"
     if name == "small":
         raise FedReIDError(
-            "model.weights=imagenet: there are none for the small backbone; set model.weights=none or drawn"
+            "model.weights=imagenet: the small backbone has no ImageNet weights; set model.weights=none or drawn"
         )
     if is_import_path(name) or not (name.startswith(PREFIX) or name in list_models()):
-        raise FedReIDError(f"model.weights=imagenet: this program knows no address of any for {name}; {hint}")
+        raise FedReIDError(f"model.weights=imagenet: no ImageNet weights are known for {name}; {hint}")
     try:
         if name.startswith(PREFIX):
             return pretrained_state(name.removeprefix(PREFIX))

@@ -1,4 +1,4 @@
-"""Weights files as people hold them: one rule finds a network's tensors in any of them."""
+"""Weights files of various programs: one rule finds the tensors of a network in all of them."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ WRAPPERS = (
     *("state_dict", "model", "model_state_dict", "net", "network", "weights", "module"),
     *("teacher", "student", "ema", "model_ema", "backbone", "encoder"),
 )
-"""Keys under which programs keep the mapping of tensors, the preferred one first."""
+"""Keys under which programs save the state dict, in the order of preference."""
 
 PREFERRED = ("encoder_q.", "base_encoder.", "teacher.")
-"""Prefixes that are taken where a file holds a network twice: the trained one of MoCo, DINO and SOLIDER."""
+"""Prefixes of the network to load if a file has the network twice (MoCo, DINO and SOLIDER)."""
 
 CLASSIFIERS = {"classifier", "head"}
-"""Parts of a network in which a file may hold more than a trunk has."""
+"""Parts of a network in which a file may have more tensors than the trunk."""
 
 SAFE: tuple[Any, ...] = (
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
 )
-"""Types besides tensors that a file may hold: numpy's plain numbers, such as a Rank-1 kept beside the weights."""
+"""Allowed types in a file besides tensors: numpy numbers, such as a Rank-1 that is saved with the weights."""
 
 
 class Found(NamedTuple):
     """The tensors of a network in a file.
 
     Args:
-        state: by the network's own names.
-        prefix: what was stripped from the names in the file.
+        state: tensors by the network's own names.
+        prefix: prefix that was removed from the names in the file.
     """
 
     state: State
@@ -49,17 +49,18 @@ class Found(NamedTuple):
 
 
 def read_tensors(path: Path, source: str) -> State:
-    """Returns the mapping of tensors that a weights file holds.
+    """Returns the tensors of a weights file by name.
 
-    `torch.save` and safetensors are read; nothing in the file is executed. The mapping is the file itself, or lies
-    under one of `WRAPPERS`, two levels deep at most; what lies beside it (epochs, optimizers) is left out.
+    The function reads files of `torch.save` and safetensors and executes no code from a file. The state dict is the
+    content of the file, or it is stored under one of `WRAPPERS`, at most two levels deep. Other content (epochs,
+    optimizers) is ignored.
 
     Args:
         path: the file.
-        source: how a message names it, such as `model.weights=FILE`.
+        source: name of the file in messages, such as `model.weights=FILE`.
 
     Raises:
-        FedReIDError: if it cannot be read, or holds a whole module, a TorchScript archive or no tensors.
+        FedReIDError: if the file cannot be read, or contains a whole module, a TorchScript archive or no tensors.
     """
     try:
         if path.suffix == ".safetensors":
@@ -71,21 +72,22 @@ def read_tensors(path: Path, source: str) -> State:
         raise FedReIDError(f"{source}: cannot be read ({error.strerror or error})") from error
     except FedReIDError:
         raise
-    except Exception as error:  # damaged bytes make the readers fail in any way
-        raise FedReIDError(f"{source}: is not a file of weights, or is damaged") from error
+    except Exception as error:  # the readers raise various exceptions for damaged files
+        raise FedReIDError(f"{source}: is not a weights file, or is damaged") from error
 
 
 def find_network(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str, name: str) -> Found:
-    """Returns the tensors of one network, found under one prefix.
+    """Returns the tensors of one network in a file, which have one common prefix.
 
     Args:
-        tensors: of a file.
-        wanted: the network's own state dict; counters of batches may be missing in the file.
-        source: how a message names the file.
-        name: how a message names the network.
+        tensors: tensors of the file.
+        wanted: the state dict of the network; batch counters may be missing in the file.
+        source: name of the file in messages.
+        name: name of the network in messages.
 
     Raises:
-        FedReIDError: if the file holds no such network, a part of one, a larger one, or several.
+        FedReIDError: if the file has no such network, only a part of it, a larger network, or the network several
+            times.
     """
     needed = [key for key in wanted if not key.endswith("num_batches_tracked")]
     first = needed[0]
@@ -98,8 +100,8 @@ def find_network(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], so
     for key in needed:
         if tensors[prefix + key].shape != wanted[key].shape:
             raise FedReIDError(
-                f"{source}: '{prefix + key}' is {tuple(tensors[prefix + key].shape)}, "
-                f"{name} has {tuple(wanted[key].shape)}; give the weights of this network"
+                f"{source}: '{prefix + key}' has shape {tuple(tensors[prefix + key].shape)}, but in {name} it has "
+                f"shape {tuple(wanted[key].shape)}; give the weights of this network"
             )
     parts = {key.partition(".")[0] for key in wanted} - CLASSIFIERS
     more = [
@@ -111,18 +113,18 @@ def find_network(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], so
     ]
     if more:
         raise FedReIDError(
-            f"{source}: is of another network than {name}: it holds '{more[0]}' "
-            f"({len(more)} tensors more); set model.name to the network that the file was made with"
+            f"{source}: is a file of another network than {name}: it has '{more[0]}' ({len(more)} tensors too many); "
+            "set model.name to the network of the file"
         )
     return Found({key: tensors.get(prefix + key, value) for key, value in wanted.items()}, prefix)
 
 
 def find_neck(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Found | None:
-    """Returns the tensors of a bottleneck or BNNeck in a file, `None` if there is none of this kind.
+    """Returns the tensors of a bottleneck or BNNeck in a file, or `None` if the file has no matching neck.
 
     Args:
-        tensors: of a file.
-        wanted: the neck's own state dict, names without a prefix.
+        tensors: tensors of the file.
+        wanted: the state dict of the neck, names without a prefix.
     """
     needed = [key for key in wanted if not key.endswith("num_batches_tracked")]
     for prefix in _neck_prefixes(tensors):
@@ -133,13 +135,13 @@ def find_neck(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Fo
         if own - set(wanted) - {"bias"}:
             continue
         if "bias" in own - set(wanted) and bool(tensors[prefix + "bias"].abs().max() > 0):
-            continue  # this neck has no bias, and the file's is not zero: other features
+            continue  # this neck has no bias; with a nonzero bias in the file, the features would differ
         return Found({key: tensors.get(prefix + key, value) for key, value in wanted.items()}, prefix)
     return None
 
 
 def _neck_prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Prefixes of tensors that lie in a bottleneck, by the names that projects give it."""
+    """Returns the prefixes of bottlenecks in a file, by the usual names of bottlenecks."""
     found: dict[str, None] = {}
     for key in tensors:
         parts = key.split(".")
@@ -157,33 +159,33 @@ def _loaded(path: Path, source: str) -> Any:
             names = [item.filename.partition("/")[2] for item in archive.infolist()]
         if "constants.pkl" in names or any(name.startswith("code/") for name in names):
             raise FedReIDError(
-                f"{source}: is a TorchScript archive, which holds code; save the weights alone, "
+                f"{source}: is a TorchScript archive, which contains code; save only the weights: "
                 "torch.save(torch.jit.load(FILE).state_dict(), NEW)"
             )
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([*SAFE, *_numpy_functions()]):
-            warnings.simplefilter("ignore")  # torch remarks on odd pickles before it refuses them
+            warnings.simplefilter("ignore")  # torch warns about unusual pickles before it rejects them
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "global" not in str(error).lower():  # no foreign type: damaged, or no pickle at all
+        if "global" not in str(error).lower():  # no unsupported type: the file is damaged or is not a pickle
             raise
         raise FedReIDError(
-            f"{source}: holds more than tensors and numbers, perhaps a whole module; save its weights alone, "
+            f"{source}: contains more than tensors and numbers, perhaps a whole module; save only the weights: "
             "torch.save(model.state_dict(), NEW)"
         ) from error
 
 
 def _numpy_functions() -> list[Any]:
-    """The function by which numpy's numbers are pickled, under its names in versions 1 and 2."""
+    """Returns the function that unpickles numpy numbers, with its names in numpy 1 and 2."""
     scalar = np.float64(0.0).__reduce__()[0]
     return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
 
 
 def _mapping(loaded: Any, source: str, depth: int = 2) -> State:
-    """The mapping of tensors in what was loaded."""
+    """Returns the state dict in the content of a file."""
     found = next(_mappings(loaded, depth), None)
     if found is None:
-        raise FedReIDError(f"{source}: holds no mapping of tensors; save the network's state_dict()")
+        raise FedReIDError(f"{source}: contains no state dict; save the network's state_dict()")
     return found
 
 
@@ -206,11 +208,11 @@ def _missing(tensors: Mapping[str, Tensor], needed: list[str], prefixes: set[str
     held = 0 if best is None else sum(best + key in tensors for key in needed)
     if best is None or 2 * held < len(needed):
         some = ", ".join(list(tensors)[:3])
-        return f"holds no weights of {name}; its first tensors are {some}; set model.name to the file's network"
+        return f"contains no weights of {name}; its first tensors are {some}; set model.name to the network of the file"
     lost = next(key for key in needed if best + key not in tensors)
     return (
-        f"holds {held} of the {len(needed)} tensors of {name}, '{best}{lost}' is missing; "
-        "set model.name to the network that the file was made with"
+        f"contains {held} of the {len(needed)} tensors of {name}, '{best}{lost}' is missing; "
+        "set model.name to the network of the file"
     )
 
 
@@ -222,6 +224,6 @@ def _chosen(prefixes: list[str], source: str) -> str:
         if len(found) == 1:
             return found[0]
     raise FedReIDError(
-        f"{source}: holds this network {len(prefixes)} times, under {' and '.join(repr(p) for p in prefixes)}; "
-        "save the one that you want alone"
+        f"{source}: contains this network {len(prefixes)} times, under {' and '.join(repr(p) for p in prefixes)}; "
+        "save a file with only one of them"
     )

@@ -1,4 +1,4 @@
-"""Numbers of every image of a batch that is dealt out to several processes."""
+"""Values of all images of a batch that is split over several processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fedreid_pl.functional.batch_part import current_part
 def of_whole_batch(rows: Tensor) -> Tensor:
     """Returns the rows of all images of the batch `[total, ...]` in the order of the whole batch, without gradients.
 
-    Every process has to call it in the same step. Where no part of a batch is announced (`working_on`), `rows` is
-    returned as it is.
+    Every process must call the function in the same step. If `working_on` has not set a part of a batch, the function
+    returns `rows` unchanged.
 
     Args:
         rows: `[B, ...]` float, one row for every image of this process.
@@ -26,12 +26,14 @@ def of_whole_batch(rows: Tensor) -> Tensor:
         return rows
     whole = rows.new_zeros(part.total, *rows.shape[1:])
     whole[list(part.places)] = rows.detach()
-    distributed.all_reduce(whole)  # every row is of one process, zero in the others
+    distributed.all_reduce(whole)  # every row is nonzero in one process only
     return whole
 
 
 def images_of_whole_batch(rows: Tensor) -> tuple[int, list[int]]:
-    """(images of the whole batch, places of this process's `rows` in it): what random choices are drawn for.
+    """Returns the number of images in the whole batch and the positions of this process's `rows` in it.
+
+    Callers draw random numbers for the whole batch and use those at these positions.
 
     >>> images_of_whole_batch(torch.ones(3, 1))
     (3, [0, 1, 2])

@@ -1,4 +1,4 @@
-"""Trunks: everything of a ReID backbone before the global pooling, by the value of `model.name`."""
+"""Trunks by the value of `model.name`; a trunk is the part of a ReID backbone before the global pooling."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from fedreid_pl.models.trunks.torchvision_nets import CONVNEXTS, ConvNeXtTrunk, 
 __all__ = ["SIZE", "TRUNKS", "ResNetTrunk", "SmallResNet", "Trunk", "build_trunk", "is_known"]
 
 SIZE = (256, 128)
-"""Height and width of the images where none are given."""
+"""Default height and width of the images in pixels."""
 
 SMALL = 64
-"""Pixels; all trunks take images that are at least this high and wide."""
+"""All trunks accept images of at least this height and width in pixels; smaller sizes are tried out."""
 
 TRUNKS: dict[str, Callable[[int], Trunk]] = {
     "small": SmallResNet,
@@ -33,7 +33,7 @@ TRUNKS: dict[str, Callable[[int], Trunk]] = {
     **{name: partial(ConvNeXtTrunk, name) for name in CONVNEXTS},
     **{name: partial(OSNetTrunk, name) for name in OSNETS},
 }
-"""The names that this package has trunks for: functions of the last stride."""
+"""Trunks of this package by name: functions of the last stride."""
 
 
 def build_trunk(
@@ -43,18 +43,18 @@ def build_trunk(
     patch_stride: int | None = None,
     pooling: str = "auto",
 ) -> Trunk:
-    """Returns the trunk called `name`, randomly initialised.
+    """Returns the trunk with the given name, randomly initialised.
 
     Args:
         name: one of `TRUNKS`, `timm:NAME`, or an import path `package.module:callable`.
         last_stride: stride of the last stage, 2 or 1.
         size: height and width of the images.
-        patch_stride: pixels between the centres of a ViT's patches; `None`: the size of a patch.
-        pooling: `auto` leaves the pooling to a network of timm.
+        patch_stride: pixels between the centres of a ViT's patches; `None` uses the size of a patch.
+        pooling: `auto` lets a network of timm do its own pooling.
 
     Raises:
-        FedReIDError: for an unknown name, a stride other than 1 and 2, or an option that has no
-            effect on the trunk, or images that are too small for it.
+        FedReIDError: if the name is unknown, a stride is neither 1 nor 2, an option has no effect on the trunk, or the
+            images are too small for it.
     """
     if last_stride not in (1, 2):
         raise FedReIDError(f"model.last_stride={last_stride}: must be 1 or 2")
@@ -72,5 +72,5 @@ def build_trunk(
 
 
 def is_known(name: str) -> bool:
-    """Whether a value of `model.name` has the form of one: a name of `TRUNKS`, a network of timm, an import path."""
+    """Returns whether a value of `model.name` has a valid form: a name of `TRUNKS`, `timm:NAME` or an import path."""
     return name in TRUNKS or name.startswith(PREFIX) or is_import_path(name)

@@ -1,4 +1,4 @@
-"""What every trunk offers to the backbone around it."""
+"""The base class of trunks: the interface that a backbone uses."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ class Trunk(nn.Module):
 
     @property
     def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
-        """Beginnings of the entries' names, stage by stage from the images on; the first stage is the stem.
+        """Prefixes of entry names for every stage, from input to output; the first stage is the stem.
 
-        Entries behind the pooling (`finish`) belong to no stage. Empty for a network whose stages are not known here.
+        Layers after the pooling (`finish`) belong to no stage. Empty if the stages of the network are unknown.
         """
         return ()
 
     def finish(self, pooled: Tensor) -> Tensor:
-        """Returns the trunk's feature `[B, out_channels]` of the pooled feature maps `[B, C]`.
+        """Returns the trunk's feature `[B, out_channels]`, given the pooled feature maps `[B, C]`.
 
-        Most trunks return their argument. ConvNeXt has a LayerNorm behind its pooling, OSNet a fully connected layer.
+        Most trunks return the argument. ConvNeXt has a LayerNorm after its pooling, OSNet a fully connected layer.
         """
         return pooled
 
     def adapted(self, tensors: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
-        """Returns a file's tensors under this trunk's names and in its shapes, and what was changed, for a message.
+        """Returns the tensors of a file with this trunk's names and shapes, and the list of changes for a message.
 
         Args:
-            tensors: of a weights file, under any prefix.
-            source: how a message names the file.
+            tensors: tensors of a weights file, with any prefix.
+            source: name of the file in messages.
 
         Raises:
-            FedReIDError: if a tensor cannot be brought into this trunk's shape.
+            FedReIDError: if a tensor cannot be converted to the shape in this trunk.
         """
         return tensors, []
 
     def residual_stages(self) -> tuple[nn.Module, ...]:
-        """The modules of the trunk's residual stages, first to last; empty if the network is not made of any."""
+        """Returns the modules of the residual stages, first to last; empty if the network has none."""
         return ()
 
     @property
     def named(self) -> nn.Module:
-        """The module whose names are those of published weights files."""
+        """The module whose state dict has the names of published weights files."""
         return self
 
 
 def refuse_last_stride(name: str, last_stride: int) -> None:
-    """Refuses a last stride other than the usual one for a network in which it cannot be set.
+    """Raises an error for `last_stride` other than 2, for a network in which this stride cannot be set.
 
     Raises:
-        FedReIDError: naming the network.
+        FedReIDError: if `last_stride` is not 2.
     """
     if last_stride != 2:
         raise FedReIDError(
@@ -67,10 +67,10 @@ def refuse_last_stride(name: str, last_stride: int) -> None:
 
 
 def refuse_patch_stride(name: str, patch_stride: int | None) -> None:
-    """Refuses a stride of patches for a network without patches.
+    """Raises an error if `patch_stride` is given for a network without patches.
 
     Raises:
-        FedReIDError: naming the network.
+        FedReIDError: if `patch_stride` is not `None`.
     """
     if patch_stride is not None:
         raise FedReIDError(

@@ -1,4 +1,4 @@
-"""OSNet and OSNet-AIN, lightweight networks made for person re-identification."""
+"""OSNet and OSNet-AIN, lightweight networks for person re-identification."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from torch.nn import functional as F
 from fedreid_pl.models.trunks.base import Trunk, refuse_last_stride
 
 WIDTHS = {"x1_0": 64, "x0_75": 48, "x0_5": 32, "x0_25": 16}
-"""Channels of the stem by the part of a name that says the width."""
+"""Channels of the stem by the width in the name."""
 
 FEATURE = 512
-"""Size of OSNet's own feature, whatever its width."""
+"""Size of OSNet's own feature, the same for all widths."""
 
 STREAMS = 4
-"""Streams of a block; stream t sees (2 t + 1) x (2 t + 1) positions."""
+"""Number of streams of a block; stream t has a receptive field of (2 t + 1) x (2 t + 1) positions."""
 
 
 class Plan(NamedTuple):
-    """What a variant of OSNet is made of.
+    """The architecture of a variant of OSNet.
 
     Args:
-        stem_instance_norm: instance normalisation in place of BatchNorm in the stem.
-        blocks: kinds of the two blocks in each of the three stages: `plain`; `out`: instance normalisation after the
-            shortcut is added; `in`: instance normalisation within the residual, in place of BatchNorm.
-        lists: names of the original code's second version: streams in a list, the layers between stages apart.
+        stem_instance_norm: use instance normalisation instead of BatchNorm in the stem.
+        blocks: kinds of the two blocks in each of the three stages. `out` has instance normalisation after the addition
+            of the shortcut. `in` has instance normalisation within the residual instead of BatchNorm. `plain` has none.
+        lists: use the names of the second version of the original code, which has the streams in a list and the layers
+            between stages as separate modules.
     """
 
     stem_instance_norm: bool
@@ -51,8 +52,8 @@ class OSNetTrunk(Trunk):
     """OSNet without its classifier: `[B, 3, H, W]` -> `[B, C, H/16, W/16]`, and 512 values after pooling (`finish`).
 
     Zhou et al., "Omni-Scale Feature Learning for Person Re-Identification" (ICCV 2019), and "Learning Generalisable
-    Omni-Scale Representations for Person Re-Identification" (TPAMI 2021) for OSNet-IBN and OSNet-AIN, with the places
-    of instance normalisation that the search of the second paper found. Names in the state dict are those of the
+    Omni-Scale Representations for Person Re-Identification" (TPAMI 2021) for OSNet-IBN and OSNet-AIN. The architecture
+    search of the second paper found the positions of instance normalisation. Names in the state dict are those of the
     authors' code, torchreid.
 
     Args:
@@ -86,11 +87,11 @@ class OSNetTrunk(Trunk):
 
     @property
     def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
-        """The stem and three stages, each with the layer behind it."""
+        """Prefixes of the stem and of three stages, each with the layers that follow it."""
         return ("conv1",), ("conv2", "pool2"), ("conv3", "pool3"), ("conv4", "conv5")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
+        """Returns feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
         maps = images
         for name, part in self.named_children():
             if name != "fc":
@@ -98,11 +99,11 @@ class OSNetTrunk(Trunk):
         return maps
 
     def residual_stages(self) -> tuple[nn.Module, ...]:
-        """`conv2` to `conv4`."""
+        """Returns `conv2`, `conv3` and `conv4`."""
         return tuple(module for name, module in self.named_children() if name in ("conv2", "conv3", "conv4"))
 
     def finish(self, pooled: Tensor) -> Tensor:
-        """OSNet's fully connected layer: `[B, C]` -> `[B, 512]`."""
+        """Applies OSNet's fully connected layer: `[B, C]` -> `[B, 512]`."""
         return self.fc(pooled)
 
     def _initialise(self) -> None:
@@ -155,7 +156,7 @@ class _LiteConv(nn.Module):
 
 
 class _Layers(nn.Module):
-    """A stream under the name that the second version of the original code gives it."""
+    """A stream with the parameter names of the second version of the original code."""
 
     def __init__(self, layers: nn.Sequential) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""torchvision's ResNets, and ResNet-IBN-a made of them."""
+"""ResNets of torchvision, and ResNet-IBN-a, which is derived from them."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class ResNetTrunk(Trunk):
 
     @property
     def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
-        """The stem and four stages."""
+        """Prefixes of the stem and of four stages."""
         return ("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
+        """Returns feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
         maps = images
         for stage in self.children():
             maps = stage(maps)
         return maps
 
     def residual_stages(self) -> tuple[nn.Module, ...]:
-        """`layer1` to `layer4`."""
+        """Returns `layer1` to `layer4`."""
         return tuple(module for name, module in self.named_children() if name.startswith("layer"))
 
 
@@ -51,7 +51,7 @@ class ResNetIBNTrunk(ResNetTrunk):
     """ResNet-IBN-a: instance normalisation of half the channels after every block's first convolution.
 
     Pan et al., "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net" (ECCV 2018, Section 3.2,
-    IBN-a). The blocks of the last stage keep BatchNorm alone. Names in the state dict are those of the authors' code
+    IBN-a). The blocks of the last stage have only BatchNorm. Names in the state dict are those of the authors' code
     (`layer1.0.bn1.IN.weight`), which torchreid and fast-reid use too.
 
     Args:
@@ -67,18 +67,18 @@ class ResNetIBNTrunk(ResNetTrunk):
 
 
 class IBN(nn.Module):
-    """Instance normalisation of the first half of the channels, BatchNorm of the others: `[B, C, h, w]` -> the same.
+    """Instance normalisation of the first half of the channels and BatchNorm of the others, over `[B, C, h, w]`.
 
-    The statistics of instances are taken from each image, in training as in tests, so that only BatchNorm keeps
-    running statistics.
+    Instance normalisation uses the statistics of each image, in training and in tests. Only BatchNorm has running
+    statistics.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = channels // 2  # channels
+        self.first = channels // 2  # number of channels with instance normalisation
         self.IN = nn.InstanceNorm2d(self.first, affine=True)
         self.BN = nn.BatchNorm2d(channels - self.first)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normalised maps `[B, C, h, w]`."""
+        """Returns normalised maps `[B, C, h, w]`."""
         return torch.cat([self.IN(maps[:, : self.first]), self.BN(maps[:, self.first :])], dim=1)

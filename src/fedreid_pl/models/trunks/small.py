@@ -1,4 +1,4 @@
-"""The small trunk for MiniReID."""
+"""The small trunk, made for MiniReID."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fedreid_pl.models.trunks.base import Trunk
 
 
 class SmallResNet(Trunk):
-    """A residual network of 78 thousand weights for 64 x 32 pictures (MiniReID), trainable from scratch.
+    """A residual network of 78 thousand weights for 64 x 32 images (MiniReID), trainable from scratch.
 
-    A 3 x 3 stem of stride 2 and three stages of one basic block each (He et al., CVPR 2016), every stage
-    halving the resolution: `[B, 3, 64, 32]` float -> `[B, 64, 4, 2]` float with `last_stride=2`. The size is
-    chosen so that thirty rounds of the whole benchmark take minutes on two CPU cores.
+    The network has a 3 x 3 stem of stride 2 and three stages of one basic block each (He et al., CVPR 2016). Every
+    stage halves the resolution: `[B, 3, 64, 32]` float -> `[B, 64, 4, 2]` float with `last_stride=2`. It is so small
+    that thirty rounds of the whole benchmark take minutes on two CPU cores.
 
     Args:
-        last_stride: stride of the last stage, 2 or 1 (1 keeps twice the resolution).
+        last_stride: stride of the last stage, 2 or 1 (1 gives twice the resolution).
         width: channels of the first stage; the stages have `width, 2 * width, 4 * width`.
     """
 
@@ -35,15 +35,15 @@ class SmallResNet(Trunk):
 
     @property
     def stage_prefixes(self) -> tuple[tuple[str, ...], ...]:
-        """The stem and three stages."""
+        """Prefixes of the stem and of three stages."""
         return ("stem",), ("stages.0",), ("stages.1",), ("stages.2",)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
+        """Returns feature maps `[B, C, h, w]` of images `[B, 3, H, W]`."""
         return self.stages(self.stem(images))
 
     def residual_stages(self) -> tuple[nn.Module, ...]:
-        """The three stages."""
+        """Returns the three stages."""
         return tuple(self.stages)
 
 

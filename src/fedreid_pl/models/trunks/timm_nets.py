@@ -16,26 +16,27 @@ from fedreid_pl.models.trunks.outputs import shown, tried
 
 PREFIX = "timm:"
 REBUILT = ("attn_mask", "relative_position_index")
-"""Ends of names of tensors that timm computes from the image size and older programs kept in their files."""
+"""Suffixes of tensors in files of older programs; timm computes these tensors from the image size."""
 
 
 class TimmTrunk(Trunk):
-    """A network of timm: `[B, 3, H, W]` -> `[B, C, h, w]`, or `[B, C, 1, 1]` where timm pools (`pooling="auto"`).
+    """A network of timm: `[B, 3, H, W]` -> `[B, C, h, w]`, or `[B, C, 1, 1]` if timm pools (`pooling="auto"`).
 
-    With `pooling="auto"` the feature is the one that timm's classifier would get: a ViT's class token, the average
-    over positions of most others, with the norm behind. Otherwise it is the map over positions, without class tokens,
-    that a pooling of this project takes. DropPath is off: its draws would differ between numbers of processes.
+    With `pooling="auto"` the feature is the input of timm's classifier: the class token of a ViT, and for most other
+    networks the average over positions, including the norm that follows. Otherwise the trunk returns the map over
+    positions without class tokens, and the backbone pools it. DropPath is off, because its draws would depend on the
+    number of processes.
 
     Args:
-        name: timm's name, without a tag of pretrained weights.
-        size: height and width of the images, which set a ViT's position embedding.
+        name: name in timm, without a tag of pretrained weights.
+        size: height and width of the images; they determine the position embedding of a ViT.
         last_stride: must be 2.
-        patch_stride: pixels between the centres of a ViT's patches; smaller than a patch, they overlap (He et al.,
-            "TransReID", ICCV 2021, Section 3.1). `None`: the size of a patch.
-        pooling: `auto`, or the pooling that the backbone does.
+        patch_stride: pixels between the centres of a ViT's patches. With a stride below the patch size, patches overlap
+            (He et al., "TransReID", ICCV 2021, Section 3.1). `None` uses the size of a patch.
+        pooling: `auto`, or the pooling of the backbone.
 
     Raises:
-        FedReIDError: if timm is not installed or has no such network, or the network cannot take such images.
+        FedReIDError: if timm is not installed or has no such network, or if the network cannot process such images.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class TimmTrunk(Trunk):
         self.out_channels = output.shape[self.channels_at]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Feature maps `[B, C, h, w]`, or pooled ones `[B, C, 1, 1]`, of images `[B, 3, H, W]`."""
+        """Returns feature maps `[B, C, h, w]`, or pooled features `[B, C, 1, 1]`, of images `[B, 3, H, W]`."""
         output = self.network(images)
         if output.dim() == 2:
             return output[:, :, None, None]
@@ -76,7 +77,7 @@ class TimmTrunk(Trunk):
         return self.network
 
     def adapted(self, tensors: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
-        """Returns the tensors with Swin's older names replaced, and the position embedding in this image's size."""
+        """Returns the tensors with new names for older Swin files and a resized position embedding, and the changes."""
         wanted = self.network.state_dict()
         notes: list[str] = []
         if any(key.endswith("layers.0.downsample.norm.weight") for key in tensors) and "layers.0" in _stages(wanted):
@@ -102,18 +103,18 @@ class TimmTrunk(Trunk):
         old = _grid(embedding.shape[1] - prefix)
         if old is None:
             raise FedReIDError(
-                f"{where} has {embedding.shape[1]} tokens, which are no square and no 2:1 grid; set data.height, "
-                "data.width and model.patch_stride to those that the file was trained with"
+                f"{where} has {embedding.shape[1]} tokens, which form neither a square nor a 2:1 grid; set "
+                "data.height, data.width and model.patch_stride to the values with which the file was trained"
             )
         resized = resample_abs_pos_embed(embedding, list(grid), list(old), num_prefix_tokens=prefix)
         return resized, f"the position embedding resized from {old[0]} x {old[1]} to {grid[0]} x {grid[1]}"
 
 
 def pretrained_state(name: str) -> dict[str, Tensor]:
-    """Downloads the weights that timm has under a name; returns their state dict.
+    """Downloads the pretrained weights of a network in timm and returns their state dict.
 
     Raises:
-        Exception: of any kind that timm and its hub raise if there are none, or without a network.
+        Exception: timm and its hub raise various exceptions if there are no weights or no internet connection.
     """
     return _library().create_model(name, pretrained=True, num_classes=0).state_dict()
 
@@ -127,7 +128,7 @@ def _library() -> ModuleType:
 
 
 def _created(timm: Any, name: str, size: tuple[int, int], options: dict[str, str]) -> Any:
-    """A network of timm for images of a size."""
+    """Returns a network of timm for images of the given size."""
     if not re.fullmatch(r"\w+", name, re.ASCII) or not timm.is_model(name):
         raise FedReIDError(f"model.name={PREFIX}{name}: timm has no such network{nearest(name, timm.list_models())}")
     try:
@@ -137,7 +138,7 @@ def _created(timm: Any, name: str, size: tuple[int, int], options: dict[str, str
             if "img_size" not in str(error):
                 raise
             return timm.create_model(name, num_classes=0, **options)
-    except Exception as error:  # a size or an option that this network refuses
+    except Exception as error:  # the network does not support the size or an option
         reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
         raise FedReIDError(
             f"model.name={PREFIX}{name}: cannot be built for images of {size[0]} x {size[1]} pixels ({reason})"
@@ -145,7 +146,7 @@ def _created(timm: Any, name: str, size: tuple[int, int], options: dict[str, str
 
 
 def _overlap(network: Any, name: str, size: tuple[int, int], stride: int) -> None:
-    """Sets the stride of a ViT's patches, and resizes its position embedding to their number."""
+    """Sets the stride of a ViT's patches and resizes its position embedding to the new number of patches."""
     from timm.layers import PatchEmbed, resample_abs_pos_embed
 
     embed: Any = getattr(network, "patch_embed", None)
@@ -166,7 +167,7 @@ def _overlap(network: Any, name: str, size: tuple[int, int], stride: int) -> Non
 
 
 def _channels_at(output: Tensor, network: Any, name: str) -> int:
-    """The dimension of channels in what a network gives."""
+    """Returns the dimension of the channels in the output of a network."""
     if output.dim() == 2:
         return 1
     if output.dim() == 3:
@@ -178,11 +179,13 @@ def _channels_at(output: Tensor, network: Any, name: str) -> int:
             return 3
         features = getattr(network, "head_hidden_size", None) or network.num_features
         return 3 if output.shape[1] != features and output.shape[3] == features else 1
-    raise FedReIDError(f"model.name={name}: gives {shown(output)}, no map over positions; set model.pooling=auto")
+    raise FedReIDError(
+        f"model.name={name}: returns {shown(output)} instead of a map over positions; set model.pooling=auto"
+    )
 
 
 def _grid(tokens: int) -> tuple[int, int] | None:
-    """Height and width of a grid of so many tokens, if it is a square or twice as high as wide."""
+    """Returns height and width of a grid of `tokens` tokens, if it is a square or twice as high as wide."""
     for ratio in (1, 2):
         width = math.isqrt(tokens // ratio) if tokens > 0 else 0
         if width and ratio * width * width == tokens:
@@ -195,6 +198,6 @@ def _stages(names: Any) -> set[str]:
 
 
 def _swin(key: str) -> str:
-    """timm's name of a Swin's tensor: a layer between stages belongs to the stage behind it."""
+    """Returns timm's name of a Swin tensor: in timm, a layer between stages belongs to the later stage."""
     found = re.fullmatch(r"(.*layers\.)(\d)(\.downsample\..*)", key)
     return f"{found[1]}{int(found[2]) + 1}{found[3]}" if found else key
