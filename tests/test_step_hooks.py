@@ -94,7 +94,7 @@ def test_the_stages_of_a_trunk_in_their_order(name: str, channels: list[int]) ->
     ("model", "compiled", "wanted", "message"),
     [
         ("mobilenet_v2", "none", 1, "model.name=mobilenet_v2: callbacks.zebra.stages works between residual stages"),
-        ("small", "none", 4, "callbacks.zebra.stages=4: small has 3"),
+        ("small", "none", 4, "callbacks.zebra.stages=4: small has only 3"),
         ("small", "default", 1, "trainer.compile=default: callbacks.zebra.*set trainer.compile=none"),
     ],
 )

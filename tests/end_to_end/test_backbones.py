@@ -116,8 +116,8 @@ def test_no_code_of_a_run_is_imported_unasked(
         assert main(command) == 2
         message = " ".join(capsys.readouterr().err.split())
         assert f"model.name={name}: is an import path in a run's folder" in message
-        assert f"repeat the command with model.name={name}" in message
-    with pytest.raises(fedreid_pl.errors.FedReIDError, match="from which no code is loaded"):
+        assert f"add model.name={name} to the command" in message
+    with pytest.raises(fedreid_pl.errors.FedReIDError, match="no code is loaded from there"):
         fedreid_pl.load(tmp_path / "run")
     assert main(["evaluate", f"run={tmp_path / 'run'}", f"model.name={name}"]) == 0
     monkeypatch.setattr(trusted, "_TRUSTED", set())

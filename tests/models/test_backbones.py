@@ -306,7 +306,7 @@ def test_what_is_no_backbone_is_refused(own: Path, path: str, words: str) -> Non
 
 
 def test_no_code_is_imported_that_the_user_has_not_named(own: Path) -> None:
-    with pytest.raises(FedReIDError, match="in a run's folder or in a message, from which no code is loaded"):
+    with pytest.raises(FedReIDError, match="in a run's folder or in a message, and no code is loaded from there"):
         backbone("networks_of_this_test:unheard_of")
     assert "networks_of_this_test" not in sys.modules
     trust("os.system")  # no import path

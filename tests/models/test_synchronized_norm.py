@@ -138,7 +138,7 @@ def test_a_norm_that_computes_something_else_is_refused() -> None:
             return 2 * super().forward(input)
 
     network = nn.Sequential(nn.BatchNorm1d(3), Doubled(3))
-    with pytest.raises(FedReIDError, match=r"Doubled cannot be computed .*; set trainer\.sync_batchnorm=false"):
+    with pytest.raises(FedReIDError, match=r"Doubled cannot be synchronised .*; set trainer\.sync_batchnorm=false"):
         NormSync().apply(network)
     assert type(network[0]) is nn.BatchNorm1d
 

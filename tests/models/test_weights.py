@@ -169,7 +169,7 @@ def test_missing_tensor(tmp_path):
 
 def test_another_shape(tmp_path):
     torch.save(trunk_state() | {"stem.0.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "wide.pth")
-    refused(tmp_path / "wide.pth", "'stem.0.weight' is (32, 3, 3, 3), small has (16, 3, 3, 3)")
+    refused(tmp_path / "wide.pth", "'stem.0.weight' has shape (32, 3, 3, 3), but in small it has shape (16, 3, 3, 3)")
 
 
 def test_another_backbone(tmp_path):
@@ -192,7 +192,7 @@ def test_another_backbone(tmp_path):
 )
 def test_not_a_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "odd.pth")
-    refused(tmp_path / "odd.pth", "no mapping of tensors")
+    refused(tmp_path / "odd.pth", "contains no state dict")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, world\n" * 50, b"PK\x03\x04" + bytes(40), b"\x80\x02}q\x00"])

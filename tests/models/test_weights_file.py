@@ -176,11 +176,11 @@ def test_this_projects_own_backbone_with_its_neck(tmp_path: Path) -> None:
     [
         (trunk_state("resnet34"), "of another network than resnet18: it has 'layer1.2"),
         ({"model": under("backbone.", trunk_state("resnet34"))}, "of another network"),
-        (trunk_state("resnet50"), "layer1.0.conv1.weight' is (64, 64, 1, 1)"),
+        (trunk_state("resnet50"), "layer1.0.conv1.weight' has shape (64, 64, 1, 1)"),
         ({key: value for key, value in STATE.items() if "layer4" not in key}, "'layer4.0.conv1.weight' is missing"),
         ({**under("one."), **under("two.")}, "contains this network 2 times, under 'one.' and 'two.'"),
         ({f"bn1.IN.{key}": value for key, value in NECK.items()}, "contains no weights of resnet18"),
-        ({"state_dict": {"a": 1}}, "no mapping of tensors"),
+        ({"state_dict": {"a": 1}}, "contains no state dict"),
     ],
     ids=["deeper", "deeper, wrapped", "bottlenecks", "part", "twice", "others", "numbers"],
 )
