@@ -57,12 +57,12 @@ def test_a_comparison_does_not_train_over_the_first_version(tmp_path: Path, caps
     (run / "checkpoints" / "round-00003.ckpt").write_bytes(b"")
     assert main(["compare", "exps=fedpav"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "seed0: is a run of version 1 of MiniReID, this configuration draws version 2" in line
+    assert "seed0: is a run of version 1 of MiniReID, but this configuration uses version 2" in line
 
 
 def test_a_run_is_resumed_in_its_own_version() -> None:
     first, second = compose(["data=minireid_v1"]).data, compose([]).data
-    with pytest.raises(FedReIDError, match=r"here: is a run of version 1 .* draws version 2; give data=minireid_v1"):
+    with pytest.raises(FedReIDError, match=r"here: is a run of version 1 .* uses version 2; give data=minireid_v1"):
         check_resumed_version("here", first, second)
     with pytest.raises(FedReIDError, match=r"here: is a run of version 2 .* draws version 1; give data=minireid, or"):
         check_resumed_version("here", second, first)

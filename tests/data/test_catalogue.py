@@ -190,7 +190,7 @@ def test_two_folders_that_fit_are_a_question_to_the_user(tmp_path: Path) -> None
     write(tmp_path, "MSMT17", "MSMT17_V1")
     write(tmp_path, "MSMT17", "MSMT17_V2")
     config = DataConfig(root=str(tmp_path), layout="auto", datasets=["MSMT17"])
-    with pytest.raises(FedReIDError, match=r"MSMT17 may be MSMT17_V1 or MSMT17_V2 .* name one of them"):
+    with pytest.raises(FedReIDError, match=r"MSMT17 may be MSMT17_V1 or MSMT17_V2 .* give one of these folders"):
         load_federated_data(config)
     config.datasets = ["MSMT17_V2"]
     assert list(load_federated_data(config).clients) == ["MSMT17_V2"]

@@ -240,7 +240,7 @@ def test_one_missing_dataset_does_not_hide_the_others(root: Path, capsys: pytest
 
 def test_datasets_that_cannot_be_used_together(root: Path, capsys: pytest.CaptureFixture) -> None:
     code, out, err = run(capsys, root, "data.datasets=[mine=mine,Market-1501]", "data.public=mine")
-    assert code == 2 and "cannot be used together: data.public=mine: is a client too" in err
+    assert code == 2 and "cannot be used together: data.public=mine: this dataset is a client too" in err
     (root / "mine" / FILES[4]).unlink()  # the query is left without a match
     code, out, err = run(capsys, root, "data.datasets=[mine=mine]")
     assert code == 2 and "mine: no query" in err and row(out, "mine")[1] == "ok"

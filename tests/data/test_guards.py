@@ -39,7 +39,7 @@ def test_the_persons_of_cuhk01_in_cuhk02_are_refused_dropped_or_kept(tmp_path: P
     public = table_of("shared", tmp_path, *(prefix + path for path in PUBLIC), layout="cuhk02")
     client = table_of("campus", tmp_path / "campus", "0001001.png", layout="cuhk01")
     with pytest.raises(
-        FedReIDError, match=r"its P1 shows the persons of campus.*data\.public_overlap=drop leaves its 2"
+        FedReIDError, match=r"its part P1 shows the test persons of campus.*data\.public_overlap=drop removes its 2"
     ):
         guarded_public(DataConfig(), public, [client])
     left = guarded_public(DataConfig(public_overlap="drop"), public, [client])
@@ -52,5 +52,5 @@ def test_others_are_left_alone_and_what_cannot_be_told_is_refused(tmp_path: Path
     assert guarded_public(DataConfig(), public, [table_of("viper", tmp_path / "v", "1.png")]) is public
     mini = table_of("mini-cuhk02", tmp_path, "1.png", layout="market1501")
     assert guarded_public(DataConfig(), mini, [table_of("mini-cuhk01", tmp_path / "v", "1.png")]) is mini
-    with pytest.raises(FedReIDError, match="cannot be told"):
+    with pytest.raises(FedReIDError, match="cannot be identified"):
         guarded_public(DataConfig(public_overlap="drop"), public, [table_of("cuhk01", tmp_path / "c", "1.png")])

@@ -163,7 +163,7 @@ def test_room_is_looked_for_before_anything_is_decoded(
     monkeypatch.setattr(
         image_cache.shutil, "disk_usage", lambda folder: usage._replace(free=5 * HEIGHT * WIDTH * 3 - 1)
     )
-    with pytest.raises(FedReIDError, match=r"5 images of set take 0\.0 GB, and .* data\.cache_dir"):
+    with pytest.raises(FedReIDError, match=r"5 images of set need 0\.0 GB, but .* data\.cache_dir"):
         images(tmp_path / "cache", whole)
     assert decoded == [] and not packs(tmp_path / "cache")
 

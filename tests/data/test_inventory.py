@@ -65,7 +65,7 @@ def test_read_and_named_and_skipped_make_up_what_is_there(tmp_path, dataset):
     inside = FILES[dataset][0].rpartition("/")[0]
     reasons = add_faults(root, inside)
     if dataset == "MSMT17":  # the lists of the small copy leave out a person of the test folder
-        reasons |= {path: "does not take" for path in FILES[dataset] if path.startswith("test/0001/")}
+        reasons |= {path: "does not read" for path in FILES[dataset] if path.startswith("test/0001/")}
     found = inventory_of(root)
     assert found.present == present(root)
     assert found.skipped == {"system": 4, "text": 1, "empty": 1}
@@ -81,7 +81,7 @@ def test_pictures_that_no_list_names_are_named(tmp_path):
     before = inventory_of(root).unread
     picture(root / "train" / "0000" / "0000_009_01_x.jpg")
     new = set(inventory_of(root).unread) - set(before)
-    assert new == {("train/0000/0000_009_01_x.jpg", "PNG picture, which the layout msmt17 does not take")}
+    assert new == {("train/0000/0000_009_01_x.jpg", "PNG picture, which the layout msmt17 does not read")}
 
 
 def test_pictures_beside_the_folders_of_persons_are_named(tmp_path):

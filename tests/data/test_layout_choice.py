@@ -105,7 +105,7 @@ def test_a_named_layout_takes_its_own_folders(root, layout, names):
 def test_a_named_layout_is_used_where_another_is_recognised(root):
     (root / "own" / "samples.csv").write_text("path,identity,camera,split\n")
     assert list(load(root, layout="id_folders", datasets=["own"]).clients) == ["client1-no-cameras"]
-    assert "names no image" in refused(root, layout="auto", datasets=["own"])
+    assert "contains no image" in refused(root, layout="auto", datasets=["own"])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,9 @@ def test_an_unknown_layout(root, layout, hint):
 def test_nothing_is_recognised(root):
     assert f"{root / 'notes'}: is in no layout" in refused(root, layout="auto", datasets=["market", "notes"])
     assert f"{root / 'notes'}: is in no layout" in refused(root, layout="auto", datasets=["market"], public="notes")
-    assert f"data.root={root / 'notes'}: holds no dataset in a known layout" in refused(root / "notes", layout="auto")
+    assert f"data.root={root / 'notes'}: contains no dataset in a known layout" in refused(
+        root / "notes", layout="auto"
+    )
     text = refused(root / "notes", layout="msmt17")
     assert "in the layout msmt17" in text and "list_train.txt" in text
 

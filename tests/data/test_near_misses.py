@@ -48,15 +48,15 @@ def test_an_empty_or_crowded_root(tmp_path: Path) -> None:
     [
         ("VIPeR", ".", ["VIPeR.v1.0.zip"], ["the archive VIPeR.v1.0.zip is not unpacked"]),
         ("MSMT17", ".", ["MSMT17_V1.tar.gz"], ["the archive MSMT17_V1.tar.gz is not unpacked"]),
-        ("PRID2011", "prid2011", ["prid_2011.rar"], ["prid2011 holds the archive prid_2011.rar: unpack it there"]),
-        ("3DPeS", "3DPeS", ["masks/a/b.txt"], ["3DPeS holds masks: expected RGB"]),
+        ("PRID2011", "prid2011", ["prid_2011.rar"], ["prid2011 contains the archive prid_2011.rar: unpack it there"]),
+        ("3DPeS", "3DPeS", ["masks/a/b.txt"], ["3DPeS contains masks: expected RGB"]),
         ("i-LIDS", "i-LIDS-VID", ["sequences/cam1/a.png"], ["300 persons", "counts QMUL i-LIDS"]),
         ("PRID2011", "prid_450s", ["cam_a/1.png"], ["PRID 450S is another dataset"]),
         ("MSMT17", "MSMT17", MSMT, ["MSMT17 has train, test but lacks list_train.txt, list_val.txt"]),
         ("Market-1501", "market", MARKET[3:], ["has query, bounding_box_test but lacks bounding_box_train"]),
         ("GRID", "GRID", ["gallery/0001_1_1.jpeg"], ["has gallery but lacks probe"]),
-        ("VIPeR", "viper", PRID, ["viper is laid out as PRID2011", "expected cam_a and cam_b"]),
-        ("Market-1501", "market/a/b", MARKET, ["nested too deep", "move what is in a/b up into market"]),
+        ("VIPeR", "viper", PRID, ["viper has the layout of PRID2011", "expected cam_a and cam_b"]),
+        ("Market-1501", "market/a/b", MARKET, ["nested too deep", "move the content of a/b up into market"]),
     ],
 )
 def test_a_folder_that_is_nearly_right(
@@ -98,4 +98,4 @@ def test_a_layout_that_only_auto_reads(tmp_path: Path) -> None:
 def test_labeled_boxes_alone_are_not_the_benchmark(tmp_path: Path) -> None:
     write(tmp_path, "CUHK03-NP", "cuhk03-np/labeled")
     text = hints("CUHK03-NP", tmp_path)
-    assert "labeled without detected" in text and "such as cuhk03-np/labeled" in text
+    assert "labeled but not detected" in text and "such as cuhk03-np/labeled" in text

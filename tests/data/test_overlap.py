@@ -82,7 +82,7 @@ def test_one_picture_in_two_places(root, source, target, where, of):
     with pytest.raises(FedReIDError, match=r"data\.overlap=refuse: 1 of the"):
         load_federated_data(config(root, overlap="refuse"))
     if item.serious:
-        with pytest.raises(FedReIDError, match=r"data\.overlap=auto: 1 of the .*data\.overlap=warn trains with them"):
+        with pytest.raises(FedReIDError, match=r"data\.overlap=auto: 1 of the .*data\.overlap=warn to train with them"):
             load_federated_data(config(root))
     else:
         assert load_federated_data(config(root)).overlaps == found.overlaps
@@ -113,7 +113,7 @@ def test_persons_with_the_same_numbers(root):
     draw(root / "one" / "bounding_box_train" / "0005_c1_7.png", 99)
     (item,) = load_federated_data(config(root)).overlaps
     assert (item.what, item.count, item.of, item.examples) == ("persons", 1, 2, ("5",))
-    assert "make sure that they are other people" in str(item)
+    assert "make sure that they are different people" in str(item)
 
 
 def test_splits_json_records_overlaps_and_folders(root, tmp_path):
@@ -134,7 +134,7 @@ def test_data_check_compares_pixels(root):
     check = check_data(config(root))
     (item,) = check.overlaps
     assert (item.what, item.where, item.count) == ("pixels", ("client1 gallery", "client1 train"), 1)
-    assert not check.ok and "once decoded" in check.problem
+    assert not check.ok and "after decoding" in check.problem
     assert check.as_dict()["overlaps"][0]["examples"] == ("bounding_box_test/0006_c2_8.bmp = " + TRAIN,)
 
 

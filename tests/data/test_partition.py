@@ -48,7 +48,7 @@ def test_by_identity_depends_on_the_seed_alone() -> None:
 
 
 def test_more_parts_than_identities_are_refused() -> None:
-    with pytest.raises(ValueError, match="11 identities cannot be dealt out to 12"):
+    with pytest.raises(ValueError, match="11 identities cannot be split over 12"):
         list(by_identity(make_table(), 12))
 
 

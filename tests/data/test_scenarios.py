@@ -290,7 +290,7 @@ def test_a_dataset_dealt_out_to_several_clients_keeps_every_image_and_one_test_s
 
 
 def test_more_groups_than_identities_are_refused(tiny_root: Path) -> None:
-    with pytest.raises(FedReIDError, match=r"mini-viper: .* cannot be dealt out to 500 clients"):
+    with pytest.raises(FedReIDError, match=r"mini-viper: .* cannot be split over 500 clients"):
         load_federated_data(config(tiny_root, datasets=["mini-viper"], scenario="by_identity", parts=500))
 
 

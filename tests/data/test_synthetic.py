@@ -73,8 +73,8 @@ def test_a_root_without_data_is_looked_at(drawn, tmp_path):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (["anna/1.jpg", "bo/1.jpg"], "there are 2 folders, such as anna with pictures in it: write data=crops"),
-        (["0001_c1_1.jpg"], "there are 1 pictures, such as 0001_c1_1.jpg: write data=crops"),
+        (["anna/1.jpg", "bo/1.jpg"], "there are 2 folders, such as anna with images in it: set data=crops"),
+        (["0001_c1_1.jpg"], "there are 1 images, such as 0001_c1_1.jpg: set data=crops"),
         (["notes.txt"], "there is notes.txt"),
     ],
 )

@@ -72,7 +72,7 @@ def test_named_datasets_leave_the_others_alone(tmp_path):
 
 def test_nothing_is_recognised(tmp_path):
     touch(tmp_path / "odd", "query/1.jpg")
-    with pytest.raises(FedReIDError, match=r"holds no dataset in a known layout.*market1501 \(has query; lacks"):
+    with pytest.raises(FedReIDError, match=r"contains no dataset in a known layout.*market1501 \(has query; lacks"):
         check_data(DataConfig(root=str(tmp_path), layout="auto"))
 
 

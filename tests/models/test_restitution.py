@@ -79,7 +79,10 @@ def test_weights_of_a_run_bring_the_layers_and_those_of_others_leave_them() -> N
 
 @pytest.mark.parametrize(
     ("name", "stages", "wanted"),
-    [("small", 4, "model.snr_stages=4: small has only 3"), ("mobilenet_v2", 1, "model.name=mobilenet_v2: model.snr_stages")],
+    [
+        ("small", 4, "model.snr_stages=4: small has only 3"),
+        ("mobilenet_v2", 1, "model.name=mobilenet_v2: model.snr_stages"),
+    ],
 )
 def test_other_networks_are_refused(name: str, stages: int, wanted: str) -> None:
     with pytest.raises(FedReIDError, match=wanted):

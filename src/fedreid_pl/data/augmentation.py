@@ -11,18 +11,18 @@ from fedreid_pl.functional.batch_part import BatchPart
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 ATTEMPTS = 10
-"""Rectangles drawn for one image, of which the first that fits is erased."""
+"""Number of rectangles that are drawn for an image; the first one that fits is erased."""
 
 
 def normalize(images: Tensor) -> Tensor:
-    """uint8 images `[B, 3, H, W]` as float32 with ImageNet's mean and deviation; memory order is kept."""
+    """Returns uint8 images `[B, 3, H, W]` as float32, normalised by ImageNet's mean and deviation."""
     scale = torch.tensor([1 / (255 * std) for std in STD], device=images.device)
     shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)], device=images.device)
     if images.is_contiguous(memory_format=torch.channels_last):
-        # whole rows of pixels: vectors longer than three numbers
+        # one vector operation per row of pixels, which is faster than operations on three numbers
         width = images.shape[3]
         rows = images.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)  # [B, H, 3 W]
-        torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)  # new memory costs more than the sums
+        torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)  # in place: allocation would dominate
         return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
     return torch.addcmul(shift.view(1, 3, 1, 1), images.float(), scale.view(1, 3, 1, 1))
 
@@ -30,16 +30,18 @@ def normalize(images: Tensor) -> Tensor:
 def crop_and_flip(
     images: Tensor, pad: int, flip: float, generator: torch.Generator, part: BatchPart | None = None
 ) -> Tensor:
-    """Pads with black, crops back to the same size at a random place, mirrors with probability `flip`.
+    """Pads images with black, crops them to the original size at a random position and mirrors them at random.
 
-    The paper's augmentation (pad 10, random crop, horizontal flip), each image with choices of its own.
+    This is the augmentation of the paper (pad 10, random crop, horizontal flip). Every image has its own random crop
+    and flip.
 
     Args:
         images: `[B, 3, H, W]` uint8 or float.
         pad: border in pixels.
         flip: probability of mirroring.
-        generator: CPU generator that the choices are drawn from, whatever the device of the images.
-        part: which images of a whole batch these are; the choices are those that they get within it.
+        generator: CPU generator of the random numbers, for images on any device.
+        part: positions of these images in the whole batch; they get the random numbers that they have in the whole
+            batch. `None`: the images are the whole batch.
     """
     batch, own = _whole(images, part)
     top, left = torch.randint(0, 2 * pad + 1, (2, batch), generator=generator)[:, own]
@@ -49,7 +51,7 @@ def crop_and_flip(
 
 
 def _crop_by_index(images: Tensor, pad: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
-    """One kernel for the whole batch, which a GPU wants."""
+    """Crops the whole batch by one indexing operation, which is fast on a GPU."""
     batch, _, height, width = images.shape
     rows = top[:, None] + torch.arange(height)  # [B, H]
     columns = torch.arange(width).expand(batch, width)
@@ -64,7 +66,7 @@ def _crop_by_index(images: Tensor, pad: int, top: Tensor, left: Tensor, mirrored
 
 
 def _crop_by_copying(images: Tensor, pad: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
-    """The same, image by image: rows of pixels are copied as they lie, which is many times faster on a CPU."""
+    """Crops image by image by copying contiguous rows of pixels, which is many times faster on a CPU."""
     batch, channels, height, width = images.shape
     source = images.permute(0, 2, 3, 1)
     result = source.new_zeros(batch, height, width, channels)
@@ -81,22 +83,23 @@ def _crop_by_copying(images: Tensor, pad: int, top: Tensor, left: Tensor, mirror
 
 
 def _seen(shift: int, size: int) -> tuple[int, int]:
-    """Which part of a side is still seen after a shift: first place, and one past the last."""
+    """Returns the range of a side that is still visible after a shift: first position, and one past the last."""
     first = min(max(shift, 0), size)
     return first, max(first, min(size, size + shift))
 
 
 def _whole(images: Tensor, part: BatchPart | None) -> tuple[int, slice | list[int]]:
-    """How many images choices are drawn for, and which of them are these."""
+    """Returns the number of images in the whole batch, and the positions of these images in it."""
     return (len(images), slice(None)) if part is None else (part.total, list(part.places))
 
 
 def color_jitter(images: Tensor, strength: float, generator: torch.Generator, part: BatchPart | None = None) -> Tensor:
-    """Random brightness, contrast and saturation, each with a factor from `1 - strength` to `1 + strength`.
+    """Changes brightness, contrast and saturation by random factors from `1 - strength` to `1 + strength`.
 
     Args:
         images: `[B, 3, H, W]` float in 0..255.
-        strength: 0 changes nothing.
+        strength: largest relative change; 0 changes nothing.
+        generator: CPU generator of the random numbers.
         part: as for `crop_and_flip`.
     """
     batch, own = _whole(images, part)
@@ -112,14 +115,15 @@ def color_jitter(images: Tensor, strength: float, generator: torch.Generator, pa
 
 
 def erase(images: Tensor, probability: float, generator: torch.Generator, part: BatchPart | None = None) -> Tensor:
-    """Random erasing (Zhong et al., AAAI 2020): a rectangle of 2 to 40 % of the area becomes zero.
+    """Sets a random rectangle of 2 to 40 % of the area to zero (random erasing, Zhong et al., AAAI 2020).
 
-    The aspect ratio is drawn from 0.3 to 3.3; applied to normalised images, so zero is the mean colour. As in
-    torchvision's `RandomErasing`, a rectangle that is not smaller than the image is drawn anew, ten times at most.
+    The aspect ratio is drawn from 0.3 to 3.3. The images are normalised, so zero is the mean colour. As in
+    torchvision's `RandomErasing`, a rectangle that is not smaller than the image is drawn again, at most ten times.
 
     Args:
         images: `[B, 3, H, W]` float.
-        probability: of erasing, per image.
+        probability: probability of erasing, per image.
+        generator: CPU generator of the random numbers.
         part: as for `crop_and_flip`.
     """
     height, width = images.shape[2:]
@@ -143,11 +147,11 @@ def erase(images: Tensor, probability: float, generator: torch.Generator, part: 
 
 
 class TrainAugmentation:
-    """The training transform of a turn: uint8 `[B, 3, H, W]` -> normalised float32, random per image.
+    """The training augmentation of a turn: uint8 `[B, 3, H, W]` -> normalised float32, random for every image.
 
     Args:
         pad, flip, erasing, jitter: as in the `data` section of the configuration.
-        seed: of the turn; two objects with the same seed make the same choices.
+        seed: seed of the turn; two objects with the same seed draw the same random numbers.
     """
 
     def __init__(self, pad: int, flip: float, erasing: float, jitter: float, seed: int) -> None:
@@ -155,7 +159,7 @@ class TrainAugmentation:
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, images: Tensor, part: BatchPart | None = None) -> Tensor:
-        """Of a `part` of a batch: with the choices that its images get in the whole batch."""
+        """Returns augmented images; with a `part`, they get the random numbers that they have in the whole batch."""
         images = crop_and_flip(images, self.pad, self.flip, self.generator, part)
         if self.jitter:
             images = color_jitter(images.float(), self.jitter, self.generator, part)

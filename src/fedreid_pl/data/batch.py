@@ -1,4 +1,4 @@
-"""A training batch, as the client's step and the losses of callbacks see it."""
+"""A training batch, the input of the client's training step and of the losses of callbacks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from fedreid_pl.functional.batch_part import BatchPart
 
 
 class TrainBatch(NamedTuple):
-    """The images of one step in this process, `B` of them.
+    """The `B` images of one training step in this process.
 
     Args:
-        images: `[B, 3, H, W]`; uint8 as they are read, float32 augmented and normalised in `training_step`.
+        images: `[B, 3, H, W]`; uint8 after reading, augmented and normalised float32 in `training_step`.
         labels: `[B]` int64 in `0..identities-1` of the client.
-        cameras: `[B]` int64, the dataset's own camera numbers.
-        rows: `[B]` int64, the images' rows in the client's training table, the same in every round.
-        share: factor of the mean loss of this part of a batch that is dealt out to several processes.
-        part: where the images are in the whole batch; `None`: they are the whole batch.
+        cameras: `[B]` int64, camera numbers of the dataset.
+        rows: `[B]` int64, rows of the images in the client's training table, the same in every round.
+        share: factor for the mean loss of this part, if the batch is split over several processes.
+        part: positions of the images in the whole batch; `None`: the images are the whole batch.
     """
 
     images: Tensor

@@ -1,4 +1,4 @@
-"""Where the program keeps what it can make again: the drawn benchmark, indexes of folders, decoded images."""
+"""The cache folder with files that can be recreated: the drawn benchmark, indexes of folders, decoded images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`$FEDREID_PL_CACHE`, else `$XDG_CACHE_HOME/fedreid_pl`, else `~/.cache/fedreid_pl`."""
+    """Returns `$FEDREID_PL_CACHE`, else `$XDG_CACHE_HOME/fedreid_pl`, else `~/.cache/fedreid_pl`."""
     if os.environ.get("FEDREID_PL_CACHE"):
         return Path(os.path.expanduser(os.environ["FEDREID_PL_CACHE"]))
     if os.environ.get("XDG_CACHE_HOME"):
@@ -19,7 +19,7 @@ def cache_folder() -> Path:
 
 
 def chosen_folder(cache_dir: str | None) -> Path:
-    """`data.cache_dir` if it is set, else `cache_folder()`."""
+    """Returns `data.cache_dir` if it is set, else `cache_folder()`."""
     return Path(os.path.expanduser(cache_dir)) if cache_dir else cache_folder()
 
 
@@ -27,25 +27,26 @@ KEPT = {
     "digests": "hashes of files (data.overlap)",
     "images": "decoded images (data.cache=disk)",
     "index": "tables of large datasets",
-    "readable": "which images cannot be read (data.on_bad_image=skip)",
+    "readable": "list of unreadable images (data.on_bad_image=skip)",
 }
-"""Folders of files that a run makes again when they are gone, and what is in them."""
+"""Subfolders of the cache whose files a run recreates if they are deleted, with a description of the files."""
 
 
 def made_again(folder: Path) -> dict[str, str]:
-    """Those of `KEPT` that are in the cache `folder`."""
+    """Returns the entries of `KEPT` whose subfolders exist in the cache `folder`."""
     return {name: meaning for name, meaning in KEPT.items() if (folder / name).is_dir()}
 
 
 @contextmanager
 def made_whole(path: Path, name: str | None = None) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends; nothing is left if it fails.
+    """Returns a context with a temporary path that replaces `path` at its end, or is deleted if the block fails.
 
-    A reader, also after a kill or a power cut, finds the whole file or none.
+    A reader finds either the complete file or no file, even after a killed process or a power failure.
 
     Args:
-        path: the file to make.
-        name: of the temporary one, where only one process at a time can be here; it is written over after a kill.
+        path: the file to write.
+        name: name of the temporary file. Give a fixed name only if a lock allows one process at a time; the next
+            process then overwrites the file of a killed one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(name or f".{path.name}.{os.getpid()}.tmp")
@@ -60,10 +61,14 @@ def made_whole(path: Path, name: str | None = None) -> Iterator[Path]:
 
 
 def signature(*parts: str, files: Iterable[str]) -> str:
-    """A name for the present state of files, without reading them: their paths, sizes, times and inodes.
+    """Returns a hash of the paths, sizes, times and inodes of files; the files are not read.
+
+    Args:
+        parts: further texts that enter the hash.
+        files: paths of the files.
 
     Raises:
-        OSError: if one of them is missing or may not be looked at.
+        OSError: if a file is missing or access is denied.
     """
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
     for path in files:

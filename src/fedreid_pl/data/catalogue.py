@@ -1,4 +1,4 @@
-"""The paper's datasets: what their folders are called, how they are laid out and how much they hold."""
+"""The datasets of the paper: names of their folders, their layouts and their numbers of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.data.layouts import Layout, recognise_layout
 
 
 class Counts(NamedTuple):
-    """One row of Table 1. The distractors of a gallery are one identity, and junk images are counted."""
+    """One row of Table 1. All distractors of a gallery count as one identity; junk images are included."""
 
     cameras: int
     train_identities: int
@@ -34,18 +34,18 @@ class KnownDataset:
     """One dataset of the catalogue.
 
     Args:
-        name: as it is written in `data.datasets`; also the client's name.
-        word: what folders and archives of it have in their names, in the form of `plain`.
-        layout: the key of the layout in which its authors distribute it.
+        name: name in `data.datasets`; also the client's name.
+        word: part of the names of its folders and archives, in the form of `plain`.
+        layout: key of the layout in which its authors distribute it.
         spellings: usual names of its folder besides `name`; case and punctuation do not matter.
-        table1: the paper's counts, with misprints corrected.
-        note: what a reader of these counts should know.
-        also: keys of further layouts in which its authors distribute it.
-        part: the folder inside that is meant where there are several; empty: whichever fits.
-        drawn: fields of `table1` that depend on a draw which the authors did not publish.
-        slack: by how many images the total may differ because of that draw.
-        explained: other counts that are met, and what they come from.
-        mistaken: similar names, in the form of `plain`, that belong to something else, and to what.
+        table1: counts of the paper, with misprints corrected.
+        note: explanation of these counts for the user.
+        also: keys of other layouts in which its authors distribute it.
+        part: name of the subfolder to read if there are several; empty accepts every subfolder that fits.
+        drawn: fields of `table1` that depend on a random draw which the authors did not publish.
+        slack: largest difference of the total number of images because of this draw.
+        explained: other usual counts, and their explanation.
+        mistaken: similar names of other datasets, in the form of `plain`, and an explanation of each.
     """
 
     name: str
@@ -63,16 +63,16 @@ class KnownDataset:
 
     @property
     def layouts(self) -> tuple[str, ...]:
-        """Keys of the layouts that its folder may have: the authors' and those that scripts convert to."""
+        """Keys of the layouts that its folder may have: the authors' layouts, and those of conversion scripts."""
         return (self.layout, *self.also, *CONVERTED)
 
     def is_spelled(self, name: str) -> bool:
-        """Whether a folder of this name is, by its name, this dataset."""
+        """Returns whether a folder name is a spelling of this dataset."""
         return plain(name) in map(plain, (self.name, *self.spellings))
 
 
 CONVERTED = ("market1501", "fedreid_processed", "dgd", "csv_table", "id_folders")
-"""Layouts that any dataset is converted to."""
+"""Layouts to which scripts convert any dataset."""
 
 _DATASETS = (
     KnownDataset(
@@ -166,11 +166,11 @@ _DATASETS = (
 )
 
 CATALOGUE: Mapping[str, KnownDataset] = {dataset.name: dataset for dataset in _DATASETS}
-"""By name: the nine of Table 1 in its order, the public set, and the two that the paper tests on unseen."""
+"""Datasets by name: the nine of Table 1 in its order, the public set, and the two unseen test sets of the paper."""
 
 
 def plain(name: str) -> str:
-    """A name in lower case, without punctuation.
+    """Returns a name in lower case, without punctuation.
 
     >>> plain("Market-1501-v15.09.15"), plain("i-LIDS")
     ('market1501v150915', 'ilids')
@@ -179,7 +179,7 @@ def plain(name: str) -> str:
 
 
 def identify(name: str) -> KnownDataset | None:
-    """The dataset that a folder of this name is by its name.
+    """Returns the dataset of which a folder name is a spelling, or `None`.
 
     >>> identify("MSMT17_V2").name, identify("cuhk03-np/detected").name, identify("iLIDS-VID")
     ('MSMT17', 'CUHK03-NP', None)
@@ -188,20 +188,20 @@ def identify(name: str) -> KnownDataset | None:
 
 
 def find_folders(dataset: KnownDataset, root: Path, layout: Layout | None = None) -> list[Path]:
-    """Where the dataset is below `root`: one folder, several if the choice is the user's, none if it is missing.
+    """Returns the folders of a dataset below `root`: several if the user must choose, none if it is missing.
 
-    `root/NAME` wins over other spellings if its layout is recognised. A folder that has the right name but no
-    layout may hold the dataset one level deeper.
+    `root/NAME` has priority over other spellings if its layout is recognised. If a folder has the right name but no
+    known layout, the dataset may be one level deeper.
 
     Args:
-        dataset: what is looked for.
+        dataset: the dataset to find.
         root: the folder of the datasets.
-        layout: the only one that counts, `None`: every one that the dataset may have.
+        layout: the only accepted layout; `None` accepts every layout of the dataset.
     """
     exact = root / dataset.name
     if _recognised(exact, layout) is not None:
         return [exact]
-    found: dict[Path, Path] = {}  # by the folder that a link leads to
+    found: dict[Path, Path] = {}  # by the target of links
     for folder in subfolders(root):
         if dataset.is_spelled(folder.name):
             for place in places_in(dataset, folder, layout):
@@ -210,7 +210,7 @@ def find_folders(dataset: KnownDataset, root: Path, layout: Layout | None = None
 
 
 def places_in(dataset: KnownDataset, folder: Path, layout: Layout | None = None) -> list[Path]:
-    """`folder` if it is laid out as the dataset may be, otherwise those of its folders that are."""
+    """Returns `[folder]` if it has a layout of the dataset, otherwise its subfolders with such a layout."""
     if fits(dataset, folder, layout):
         return [folder]
     inner = subfolders(folder)
@@ -222,13 +222,13 @@ def places_in(dataset: KnownDataset, folder: Path, layout: Layout | None = None)
 
 
 def fits(dataset: KnownDataset, folder: Path, layout: Layout | None = None) -> bool:
-    """Whether `folder` has the layout `layout`, or without it one that the dataset may have."""
+    """Returns whether `folder` has the given layout or, if `layout` is `None`, a layout of the dataset."""
     found = _recognised(folder, layout)
     return found is not None and (layout is not None or found in dataset.layouts)
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder`, sorted, without hidden ones; none if it cannot be listed."""
+    """Returns the visible subfolders of `folder` in sorted order; an empty list if it cannot be listed."""
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether the datasets of a configuration are there, complete and readable."""
+"""The check of the datasets of a configuration: they must be present, complete and readable."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Of one split: different persons (distractors are one), images (junk counts) and cameras."""
+    """Numbers of persons (all distractors are one), images (junk included) and cameras of a split."""
 
     identities: int
     images: int
@@ -49,27 +49,27 @@ class SplitCounts:
 
 @dataclass
 class DatasetCheck:
-    """What was found of one dataset.
+    """The result of the check of one dataset.
 
     Args:
-        name: as it is written in `data.datasets`.
-        use: `"client"`, `"unseen"` (in `data.leave_out`), `"public"`, or `"none"` for one that the configuration does
-            not name.
-        folder: where it is, `None` if it is missing.
-        layout: the key of the layout that it is read in.
-        found: how person and camera were found, with one name taken apart.
+        name: name in `data.datasets`.
+        use: `"client"`, `"unseen"` (in `data.leave_out`), `"public"`, or `"none"` for a dataset that the configuration
+            does not use.
+        folder: folder of the dataset, `None` if it is missing.
+        layout: key of the layout of the dataset.
+        found: source of person and camera numbers, with one file name as an example.
         splits: counts by split.
-        cameras: different cameras in all splits.
-        table1: the counts of the paper's Table 1 where they apply.
-        differences: in what the counts differ from it, one line each.
-        notes: what is known about these counts.
-        problem: why the dataset cannot be used, and what to do.
-        images: how many different files were decoded.
-        unreadable: path and reason of every file that could not be.
-        skipped: whether a run leaves these out (`data.on_bad_image=skip`) instead of ending.
-        files: where every file in the folder went.
-        pixels: hashes of the decoded pictures by path.
-        seconds: time taken.
+        cameras: number of cameras in all splits.
+        table1: counts of Table 1 of the paper, if they apply.
+        differences: differences between the counts and Table 1, one line each.
+        notes: explanations of these counts.
+        problem: reason why the dataset cannot be used, and what to do.
+        images: number of different files that were decoded.
+        unreadable: path and reason of every file that could not be decoded.
+        skipped: whether a run skips unreadable files (`data.on_bad_image=skip`) instead of ending.
+        files: inventory of all files in the folder.
+        pixels: hashes of the decoded images by path.
+        seconds: duration of the check.
     """
 
     name: str
@@ -92,14 +92,14 @@ class DatasetCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether it is there, is read, and every image is decoded or may be left out.
+        """Whether a run can use the dataset: it is readable, and every image is decoded or may be skipped.
 
-        Other counts than the paper's are no fault.
+        Counts that differ from the paper are not an error.
         """
         return self.problem is None and (self.skipped or not self.unreadable)
 
     def counts(self) -> Counts | None:
-        """The counts in the form of Table 1, `None` if the dataset was not read."""
+        """Returns the counts in the form of Table 1, or `None` if the dataset was not read."""
         if not self.splits:
             return None
         numbers = [number for name in SPLITS for number in (self.splits[name].identities, self.splits[name].images)]
@@ -113,12 +113,12 @@ class DataCheck:
     Args:
         data: name of the data configuration.
         root: the folder of the datasets.
-        synthetic: whether the pictures are drawn.
-        datasets: clients in the order of the configuration, the public set, and what else the catalogue knows.
-        problem: why the datasets cannot be used together although each of them can.
-        remarks: on what a run would read and test, one line each.
-        overlaps: pictures and persons that are in two places, pictures by their bytes and by their decoded pixels.
-        seconds: time taken.
+        synthetic: whether the images are drawn by this program.
+        datasets: clients in the order of the configuration, the public set, and other datasets of the catalogue.
+        problem: reason why the datasets cannot be used together, although each of them can be used alone.
+        remarks: remarks on the images that a run would read and test, one line each.
+        overlaps: images and persons that are in two places. Images are compared by their bytes and by their pixels.
+        seconds: duration of the check.
     """
 
     data: str
@@ -132,16 +132,16 @@ class DataCheck:
 
     @property
     def faulty(self) -> list[DatasetCheck]:
-        """The datasets that the configuration needs and that cannot be used."""
+        """The datasets that the configuration needs but a run cannot use."""
         return [dataset for dataset in self.datasets if dataset.use != "none" and not dataset.ok]
 
     @property
     def ok(self) -> bool:
-        """Whether a run with this configuration finds all it needs."""
+        """Whether a run with this configuration finds all datasets that it needs."""
         return self.problem is None and not self.faulty
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Returns the result as plain values for JSON."""
         values = asdict(self) | {"root": str(self.root), "ok": self.ok}
         for dataset, item in zip(self.datasets, values["datasets"], strict=True):
             item["ok"] = dataset.ok
@@ -154,14 +154,14 @@ class DataCheck:
 
 
 def check_data(config: DataConfig, progress: Progress | None = None) -> DataCheck:
-    """Finds, reads and decodes every dataset of a configuration, and those of the catalogue that lie beside them.
+    """Finds, reads and decodes the datasets of a configuration and other datasets of the catalogue in the same folder.
 
     Args:
         config: the `data` section.
-        progress: is called with a short text now and then.
+        progress: called with a short text from time to time.
 
     Raises:
-        FedReIDError: if `data.root` is missing, `data.layout` is unknown, or no folder of the layout is there.
+        FedReIDError: if `data.root` is missing, `data.layout` is unknown, or no folder has the layout.
     """
     started = time.perf_counter()
     say = progress or (lambda text: None)
@@ -188,7 +188,7 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
     if len(read) == len(tables):
         public = read.pop() if config.public else None
         try:
-            check_left_out(config, dataset_folders(config, root))  # which refuses two names of one folder
+            check_left_out(config, dataset_folders(config, root))  # dataset_folders rejects two names of one folder
             outside = unseen_names(config)
             unseen = [without_training(table) for table in read if table.name.removesuffix(NO_CAMERAS) in outside]
             data = federate(config, [t for t in read if t.name.removesuffix(NO_CAMERAS) not in outside], public, unseen)
@@ -206,7 +206,7 @@ def check_data(config: DataConfig, progress: Progress | None = None) -> DataChec
 
 
 def count_splits(table: SampleTable) -> dict[str, SplitCounts]:
-    """Counts of each split as Table 1 has them: distractors are one identity, junk images are counted."""
+    """Returns the counts of each split as in Table 1: all distractors are one identity, junk images are included."""
     counts = {}
     for name in SPLITS:
         part = table.split(name)
@@ -216,7 +216,9 @@ def count_splits(table: SampleTable) -> dict[str, SplitCounts]:
 
 
 def differences(dataset: KnownDataset, found: Counts, layout: str | None) -> list[str]:
-    """In what `found` differs from Table 1, one line each; what the authors' unpublished draw decides is left out.
+    """Returns the differences between `found` and Table 1, one line each.
+
+    Counts that depend on the unpublished draw of the authors are not compared.
 
     >>> viper = CATALOGUE["VIPeR"]
     >>> differences(viper, viper.table1._replace(query_images=315), "viper")
@@ -238,7 +240,7 @@ def differences(dataset: KnownDataset, found: Counts, layout: str | None) -> lis
 def _check(
     config: DataConfig, root: Path, name: str, text: str, use: Use, folder: Path | None, say: Progress
 ) -> tuple[DatasetCheck, SampleTable | None]:
-    """Reads one dataset under `name`; `text` is its folder below `root`, and `folder` the place if it is known."""
+    """Checks one dataset; `text` is its folder below `root`, and `folder` its path if it is already known."""
     started = time.perf_counter()
     check = DatasetCheck(name, use)
     table = None
@@ -273,12 +275,12 @@ def _check(
 
 
 def _taken_apart(table: SampleTable, how: str) -> str:
-    """How a layout finds person and camera, and what that gives for the first image."""
+    """Returns how a layout finds person and camera, with the first image as an example."""
     return f"{how}; {table.paths[0]}: person {table.identities[0]}, camera {table.cameras[0]}"
 
 
 def _overlaps(config: DataConfig, data: FederatedData, checks: Sequence[DatasetCheck], say: Progress) -> list[Overlap]:
-    """What is in two places byte for byte, and what is so only, or more often, once it is decoded."""
+    """Returns overlaps by file bytes, and overlaps by pixels where these are more."""
     found = find_overlaps(data, byte_keys(config, data.datasets, say))
     known = {(item.where, item.count) for item in found}
     pixels = {path: key for check in checks for path, key in check.pixels.items()}
@@ -296,7 +298,7 @@ def _count(check: DatasetCheck, table: SampleTable, known: KnownDataset | None) 
 
 
 def _others(config: DataConfig, root: Path, checks: Sequence[DatasetCheck], say: Progress) -> list[DatasetCheck]:
-    """What the catalogue finds below `root` besides; each is read in its own layout."""
+    """Checks the other datasets of the catalogue below `root`, each in its own layout."""
     known = {check.name for check in checks}
     places = {check.folder.resolve() for check in checks if check.folder is not None}
     found = []

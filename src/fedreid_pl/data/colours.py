@@ -1,4 +1,4 @@
-"""A decoded picture of any mode as the 8-bit RGB picture that an image viewer shows."""
+"""Conversion of a decoded image of any mode to the 8-bit RGB image that an image viewer shows."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 
 
 class NoRange(ValueError):
-    """The pixels have no range that says what is black and what is white."""
+    """Raised for pixels without a defined range from black to white."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Returns the picture upright in 8-bit RGB: sRGB by its embedded profile, transparent parts over white.
+    """Returns the image upright in 8-bit sRGB, converted by its embedded profile, with transparent parts on white.
 
     Args:
-        image: as Pillow opened it, of any mode.
+        image: image of any mode, as opened by Pillow.
 
     Raises:
         NoRange: for floating-point pixels, and for integers outside 16 bits.
-        Exception: whatever Pillow raises for a damaged file.
+        Exception: Pillow raises various exceptions for a damaged file.
     """
     image.load()
     if image.mode == "RGB" and not image.info.keys() & {*_ORIENTED, "icc_profile", "transparency"}:
@@ -46,7 +46,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation says; Pillow turns TIFF by itself. Damaged EXIF data say nothing."""
+    """Returns the image rotated by its EXIF orientation. Pillow rotates TIFF itself; damaged EXIF data are ignored."""
     if image.info.keys() & set(_ORIENTED):
         with suppress(Exception):
             return ImageOps.exif_transpose(image)
@@ -54,11 +54,11 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _colours_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The picture in L, RGB or CMYK, and its opacity in L where parts of it are transparent."""
+    """Returns the image in L, RGB or CMYK, and its opacity in L, or `None` if no part is transparent."""
     if image.mode in _DEEP or image.mode == "I":
         return _from_integers(image)
     if image.mode == "F":
-        raise NoRange("floating-point pixels (mode F) have no defined range; convert the picture to 8 or 16 bits")
+        raise NoRange("floating-point pixels (mode F) have no defined range; convert the image to 8 or 16 bits")
     if not image.has_transparency_data:
         return image if image.mode in _SPACES else image.convert("L" if image.mode == "1" else "RGB"), None
     _fit_transparency(image)
@@ -70,22 +70,22 @@ def _colours_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | N
 
 
 def _fit_transparency(image: Image.Image) -> None:
-    """Brings the one transparent colour of a 16-bit RGB picture to the 8 bits that Pillow leaves of its pixels."""
+    """Converts the transparent colour of a 16-bit RGB image to 8 bits, because Pillow reads its pixels in 8 bits."""
     colour = image.info.get("transparency")
     if isinstance(colour, tuple) and max(colour) > 255:
         image.info["transparency"] = tuple(value >> 8 for value in colour)
 
 
 def _from_integers(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """A grey picture of 16 bits, or of 32 bits with values of 16, in L with its opacity."""
+    """Returns a grey image of 16 bits, or of 32 bits with 16-bit values, in L, and its opacity or `None`."""
     values = np.asarray(image).astype(np.int64)
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
     bits = _tiff_bits(image)
     if low < 0 or high > MOST_16:
-        raise NoRange(f"integer pixels from {low:,} to {high:,} (mode I) are outside 16 bits; convert the picture")
+        raise NoRange(f"integer pixels from {low:,} to {high:,} (mode I) are outside 16 bits; convert the image")
     if image.mode == "I" and bits == 32 and 0 < high < 256:
         raise NoRange(
-            f"32-bit integer pixels up to {high} (mode I) may be meant as 8 or as 16 bits; convert the picture to one"
+            f"32-bit integer pixels up to {high} (mode I) may stand for 8 or 16 bits; convert the image to 8 or 16 bits"
         )
     most = 2**bits - 1 if bits is not None and bits < 16 else MOST_16
     grey = ((values * 255 + most // 2) // most).clip(0, 255).astype(np.uint8)
@@ -99,15 +99,15 @@ def _from_integers(image: Image.Image) -> tuple[Image.Image, Image.Image | None]
 
 
 def _tiff_bits(image: Image.Image) -> int | None:
-    """Bits per sample that a TIFF file declares, `None` for other formats."""
+    """Returns the bits per sample that a TIFF file declares, or `None` for other formats."""
     bits: Any = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
     return int(bits[0] if isinstance(bits, tuple) else bits) if bits else None
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """A picture in L, RGB or CMYK converted to sRGB by its embedded profile.
+    """Converts an image in L, RGB or CMYK to sRGB by its embedded profile.
 
-    A profile that cannot be read, or is for another kind of colours, is ignored, as image viewers do.
+    As in image viewers, a profile that is unreadable or belongs to another colour space is ignored.
     """
     transform = _transform(profile, image.mode) if profile else None
     return image.convert("RGB") if transform is None else transform.apply(image)
@@ -115,7 +115,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The conversion from a profile to sRGB, `None` where it changes nothing or the profile is of no use."""
+    """Returns the conversion from a profile to sRGB, or `None` if it has no effect or the profile is unusable."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _SPACES[mode]:
@@ -130,4 +130,4 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     probe = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(len(steps), -1, 3)
     ramp = Image.fromarray(probe if mode == "RGB" else np.arange(256, dtype=np.uint8)[None])
     change = np.abs(np.asarray(transform.apply(ramp), int) - np.asarray(ramp.convert("RGB"), int))
-    return transform if change.max() > 1 else None  # sRGB itself: a rounding error is no conversion
+    return transform if change.max() > 1 else None  # the profile is sRGB if colours change by rounding only

@@ -26,8 +26,8 @@ class TrainImages:
 
     Args:
         source: the client's training images.
-        labels: `[N]` int64, of every image.
-        cameras: `[N]` int64, of every image.
+        labels: `[N]` int64, the label of every image.
+        cameras: `[N]` int64, the camera of every image.
     """
 
     def __init__(self, source: ImageSource, labels: Tensor, cameras: Tensor) -> None:
@@ -42,7 +42,7 @@ class TrainImages:
 class TestImages:
     """Query or gallery by batch: rows -> (uint8 images, identities, cameras, row numbers)."""
 
-    __test__ = False  # pytest: not a test class
+    __test__ = False  # pytest must not collect this class
 
     def __init__(self, source: ImageSource, table: SampleTable) -> None:
         self.source = source
@@ -55,11 +55,11 @@ class TestImages:
 
 
 class ReIDDataModule(pl.LightningDataModule):
-    """Data of one client, kept over the rounds; `begin_turn` sets what depends on the round.
+    """Data of one client for all rounds; `begin_turn` sets the seed and the test sets of a turn.
 
-    Images travel to the device as uint8 and are augmented and normalised there
-    (`on_after_batch_transfer`). Under several processes each gets its part of every training batch and its
-    own test batches, so Lightning must not add a sampler (`use_distributed_sampler=False`).
+    Images are transferred to the device as uint8 and augmented and normalised there (`on_after_batch_transfer`). With
+    several processes, each process gets its part of every training batch and its own test batches. Lightning must
+    therefore not add a sampler (`use_distributed_sampler=False`).
 
     Args:
         client: training images and labels.
@@ -67,8 +67,8 @@ class ReIDDataModule(pl.LightningDataModule):
         pool: shared image sources.
         config: the `data` section.
         batch_size: training images per step over all processes.
-        steps: batches of a turn, as `StepBatches` draws them; `None`: the Trainer's epochs are passes.
-        unseen: test sets that are evaluated only where a turn names them: nobody trains or validates on them.
+        steps: number of batches of a turn, drawn by `StepBatches`; `None` makes an epoch one pass over the images.
+        unseen: test sets that no client trains or validates on; they are evaluated only in turns that name them.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class ReIDDataModule(pl.LightningDataModule):
 
     @property
     def num_samples(self) -> int:
-        """Training images, n_k."""
+        """Number of training images, n_k."""
         return len(self.client.train)
 
     @property
     def num_identities(self) -> int:
-        """Training identities: the size of the client's head."""
+        """Number of training identities, which is the size of the client's head."""
         return self.client.train.num_identities()
 
     def begin_turn(self, seed: int, tests: Iterable[str] | None = None) -> None:
-        """Sets the seed of shuffling, augmentation and probe batch, and which test sets are loaded (`None`: own)."""
+        """Sets the seed of shuffling, augmentation and probe batch, and the test sets to load (`None`: its own)."""
         self._seed = seed
         self._augment = None
         self.active_tests = self.own_tests if tests is None else tuple(tests)
 
     def train_dataloader(self) -> BatchLoader:
-        """Batches of `TrainImages`; see `TrainBatches`, `IdentityBatches` (`data.instances`) and `StepBatches`."""
+        """Returns the loader of training batches from `TrainBatches`, `IdentityBatches` or `StepBatches`."""
         rank, world = self._place()
         source = self.pool.source(self.client.train)
         batches: TrainBatches | IdentityBatches
@@ -121,7 +121,7 @@ class ReIDDataModule(pl.LightningDataModule):
         return self._loader(TrainImages(source, self._labels, self._cameras), drawn, source)
 
     def test_dataloader(self) -> list[BatchLoader]:
-        """Query and gallery loader of every active test set: `[query 0, gallery 0, query 1, ...]`."""
+        """Returns query and gallery loader of every active test set: `[query 0, gallery 0, query 1, ...]`."""
         rank, world = self._place()
         loaders = []
         for name in self.active_tests:
@@ -132,8 +132,10 @@ class ReIDDataModule(pl.LightningDataModule):
         return loaders
 
     def probe_batch(self, device: torch.device, augmented: bool = False) -> Tensor:
-        """Normalised training images `[<= probe_size, 3, H, W]`, drawn per turn; `augmented` as in training, from
-        a seed of their own."""
+        """Returns normalised training images `[<= probe_size, 3, H, W]`, drawn once per turn.
+
+        With `augmented` they are augmented as in training, with a separate seed.
+        """
         order = torch.randperm(self.num_samples, generator=generator(self._seed, "probe"))
         rows = order[: self.config.probe_size].tolist()
         images = self.pool.source(self.client.train).read(rows).to(device)
@@ -143,14 +145,14 @@ class ReIDDataModule(pl.LightningDataModule):
         return TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)(images)
 
     def stored_images(self) -> Iterator[TrainBatch]:
-        """All training images as they are stored, uint8 and without augmentation, in the order of their rows."""
+        """Yields batches of all training images as uint8, without augmentation, in the order of their rows."""
         source = self.pool.source(self.client.train)
         for start in range(0, self.num_samples, self.config.test_batch_size):
             rows = torch.arange(start, min(start + self.config.test_batch_size, self.num_samples))
             yield TrainBatch(source.read(rows.tolist()), self._labels[rows], self._cameras[rows], rows)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The batch with its tensors on `device`; they travel while the processor goes on."""
+        """Returns the batch with its tensors on `device`; the transfer is asynchronous."""
         parts = [part.to(device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch]
         return TrainBatch._make(parts) if isinstance(batch, TrainBatch) else tuple(parts)
 
@@ -158,7 +160,7 @@ class ReIDDataModule(pl.LightningDataModule):
         """Augments (training) or only normalises (test) the batch's images on their device."""
         if isinstance(batch, TrainBatch):
             if self._augment is None:
-                c, seed = self.config, derive_seed(self._seed, "augment", 0)  # one for all processes
+                c, seed = self.config, derive_seed(self._seed, "augment", 0)  # the same seed in all processes
                 self._augment = TrainAugmentation(c.pad, c.flip, c.erasing, c.jitter, seed)
             return batch._replace(images=self._augment(batch.images, batch.part))
         images, *rest = batch

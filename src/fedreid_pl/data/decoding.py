@@ -1,4 +1,4 @@
-"""One image file as pixels, and which files of many cannot be that."""
+"""Decoding of image files, and the search for files that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from fedreid_pl.data.readers.cuhk03_mat import inside_mat, read_mat_image
 from fedreid_pl.data.readers.picture_files import HEAD, READ, other_format, picture_format
 from fedreid_pl.errors import FedReIDError
 
-VERSION = "2"  # of what `open_rgb` makes of a file; kept pictures of another version are not used
-BLOCK = 64  # images that a thread takes at a time
-MOST_PIXELS = 2**26  # of one picture, about 67 million: 200 MB in RGB
+VERSION = "2"  # version of the result of `open_rgb`; cached images of another version are not used
+BLOCK = 64  # images per task of a thread
+MOST_PIXELS = 2**26  # largest number of pixels of an image, about 67 million: 200 MB in RGB
 
-# The bound above is stricter and ends in an error that names the file.
+# MOST_PIXELS is stricter than Pillow's limit and leads to an error that names the file.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Such data are ignored, as image viewers do.
+# Damaged EXIF data are ignored, as in image viewers.
 warnings.filterwarnings("ignore", message="Corrupt EXIF", category=UserWarning)
 
 
 def open_rgb(path: str) -> Image.Image:
-    """Returns the picture that an image viewer shows, in RGB at its own size: see `to_rgb`.
+    """Returns the image of a file in RGB at its original size, as an image viewer shows it (see `to_rgb`).
 
-    The file's first bytes decide on the format. Of several frames or pages the first is taken.
+    The first bytes of the file determine the format. Of several frames or pages the first one is read.
 
     Raises:
-        FedReIDError: naming the file and the reason, if it is missing, is of another format than those in `READ`, has
-            more than `MOST_PIXELS` pixels, pixels without a defined range, or is damaged.
+        FedReIDError: if the file is missing or damaged, has a format outside of `READ`, has more than `MOST_PIXELS`
+            pixels, or has pixels without a defined range. The message names the file and the reason.
     """
     try:
         return _from_mat(path) if inside_mat(path) else _from_file(path)
@@ -41,7 +41,7 @@ def open_rgb(path: str) -> Image.Image:
         raise
     except NoRange as error:
         raise UnreadableImage(path, str(error)) from error
-    except Exception as error:  # a damaged file makes Pillow raise almost anything
+    except Exception as error:  # Pillow raises various exceptions for damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"
         raise UnreadableImage(path, reason) from error
 
@@ -66,7 +66,7 @@ def _from_mat(path: str) -> Image.Image:
 
 
 def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe under a picture's name has no writer to wait for
+    return os.open(path, flags | os.O_NONBLOCK)  # do not block if the path is a named pipe without a writer
 
 
 def _check_size(path: str, width: int, height: int) -> None:
@@ -75,7 +75,7 @@ def _check_size(path: str, width: int, height: int) -> None:
 
 
 def decode(path: str, height: int, width: int) -> np.ndarray:
-    """One image as `[height, width, 3]` uint8 RGB, resized bicubically; raises as `open_rgb`."""
+    """Returns an image as `[height, width, 3]` uint8 RGB, resized bicubically; raises the errors of `open_rgb`."""
     picture = open_rgb(path)
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
@@ -83,17 +83,20 @@ def decode(path: str, height: int, width: int) -> np.ndarray:
 
 
 class UnreadableImage(FedReIDError):
-    """A file that is no image."""
+    """Raised for a file that cannot be decoded as an image."""
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}; replace or remove the file, or leave such out, data.on_bad_image=skip")
+        super().__init__(
+            f"{path}: {reason}; replace or remove the file, or skip unreadable files with data.on_bad_image=skip"
+        )
         self.path, self.reason = path, reason
 
 
 def in_blocks(count: int, work: Callable[[range], list], progress: Callable[[int], None] | None = None) -> list:
-    """`work` on consecutive ranges that make up `range(count)`, in threads; its results in the order of the ranges.
+    """Splits `range(count)` into blocks, calls `work` on them in threads, and returns all results in order.
 
-    The first exception, in this order, ends it; no range is begun after that. `progress` gets the number done.
+    The first exception (in the order of the blocks) is raised, and no further block is started. `progress` is called
+    with the number of finished items.
     """
     ranges = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
     results: list = []
@@ -104,21 +107,21 @@ def in_blocks(count: int, work: Callable[[range], list], progress: Callable[[int
             if progress is not None:
                 progress(rows.stop)
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for the rest
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, waiting blocks are cancelled
     return results
 
 
 def unreadable_files(files: Sequence[str], progress: Callable[[str], None] | None = None) -> list[tuple[str, str]]:
-    """Path and reason of every image that cannot be decoded, in the order given; decodes in threads."""
+    """Decodes images in threads and returns path and reason of every image that cannot be decoded, in order."""
     return decode_all(files, progress)[0]
 
 
 def decode_all(
     files: Sequence[str], progress: Callable[[str], None] | None = None
 ) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
-    """Decodes files in threads; returns path and reason of those that are no pictures, and a pixel hash of the others.
+    """Decodes files in threads; returns path and reason of unreadable files, and a pixel hash of the others by path.
 
-    Two files have the same hash exactly if they show the same picture, whatever their formats.
+    Two files have the same hash exactly if they show the same image, even in different formats.
     """
 
     def look(rows: range) -> list[tuple[str, str | bytes]]:

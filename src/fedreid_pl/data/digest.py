@@ -1,4 +1,4 @@
-"""What was read of a dataset, in a few numbers that tell another reading from the same one."""
+"""A digest of the table of a dataset: it shows whether two runs have read the same data."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from fedreid_pl.data.samples import SPLITS, SampleTable
 
 
 def digest(table: SampleTable) -> dict[str, Any]:
-    """Returns layout, rows by split, the SHA-256 of the rows (path, identity, camera, split), and what files there are.
+    """Returns layout, rows by split, the SHA-256 of the rows (path, identity, camera, split), and the file inventory.
 
-    Paths are those below the dataset's folder: where it lies does not matter. No image is opened.
+    Paths are relative to the dataset's folder, so the digest does not change if the folder is moved. No image is
+    opened.
 
     >>> from pathlib import Path
     >>> one = np.array([1])

@@ -1,4 +1,4 @@
-"""Who trains on what and what is evaluated: clients, test sets and the public set of a federation."""
+"""The data of a federation: clients, test sets and the public set."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
 
 VALIDATION = "val:"
-"""What the name of a validation set begins with, and that of no dataset."""
+"""Prefix of the names of validation sets; the name of a dataset must not begin with it."""
 
 
 @dataclass(frozen=True)
 class ClientData:
-    """One party: its training images and the names of the test sets that its models are evaluated on.
+    """The data of a client: its training images and the names of its test sets.
 
-    Validation sets are among them, after the others.
+    Its validation sets follow after the test sets in `tests`.
+
+    Raises:
+        FedReIDError: if the name begins with the prefix of validation sets, or if there are fewer than two training
+            identities.
     """
 
     name: str
@@ -31,11 +35,13 @@ class ClientData:
 
     def __post_init__(self) -> None:
         if self.name.startswith(VALIDATION):
-            raise FedReIDError(f"client {self.name}: {VALIDATION} marks validation sets; give its folder another name")
+            raise FedReIDError(
+                f"client {self.name}: the prefix {VALIDATION} is reserved for validation sets; rename the folder"
+            )
         if self.train.num_identities() < 2:
             raise FedReIDError(
                 f"client {self.name}: {self.train.num_identities()} training identity in {self.train.root}, "
-                "a classifier needs at least 2; add persons or leave the dataset out with data.datasets"
+                "a classifier needs at least 2; add persons or remove the dataset from data.datasets"
             )
 
 
@@ -44,10 +50,11 @@ class TestSet:
     """Query and gallery of one dataset.
 
     Raises:
-        FedReIDError: if a side is empty, a query carries no person, or no query has a match in another camera.
+        FedReIDError: if query or gallery is empty, a query shows no known person, or no query has a match in another
+            camera.
     """
 
-    __test__ = False  # pytest: not a test class
+    __test__ = False  # pytest must not collect this class
 
     name: str
     query: SampleTable
@@ -60,11 +67,11 @@ class TestSet:
             )
         unknown = np.flatnonzero(self.query.identities < 0)
         if len(unknown):
-            raise FedReIDError(f"{self.query.files()[unknown[0]]}: a query has to show a known person")
+            raise FedReIDError(f"{self.query.files()[unknown[0]]}: a query must show a known person; remove this file")
         if len(self.unmatched) == len(self.query):
             raise FedReIDError(
                 f"{self.name}: no query in {self.query.root} has a gallery image of the same person in another camera, "
-                f"not even {self.query.files()[0]}"
+                f"for example {self.query.files()[0]}"
             )
 
     @cached_property
@@ -86,20 +93,20 @@ class TestSet:
 
 @dataclass(frozen=True)
 class FederatedData:
-    """All parties, every test set once, and the unlabelled public set that the server may hold.
+    """All clients, every test set once, and the unlabelled public set of the server, if there is one.
 
     Args:
-        clients, tests: by name, in the order of the configuration; validation sets after the others.
+        clients, tests: by name, in the order of the configuration; validation sets follow after the test sets.
         public: images without labels, or `None`.
-        unvalidated: who has no validation set although `data.val_ids` asks for one.
-        digests: of every dataset, as `data.digest` makes them.
-        datasets: the tables that all the others are parts of.
-        remarks: what a user should know of the files, one line each.
-        left_out: by dataset the images that cannot be read, where these are skipped.
-        synthetic: whether this program drew all pictures, which their files and the drawing code's manifest tell.
-        overlaps: pictures and persons that are in two places.
-        unread_folders: one line for every folder of `data.root` that is no dataset.
-        unseen: test sets of the datasets in `data.leave_out`, which no client has.
+        unvalidated: clients without a validation set, although `data.val_ids` is set.
+        digests: digest of every dataset, see `data.digest`.
+        datasets: the tables of whole datasets, from which the other tables are taken.
+        remarks: remarks on the files for the user, one line each.
+        left_out: unreadable images by dataset, if they are skipped.
+        synthetic: whether this program drew all images, according to their files and the manifest.
+        overlaps: images and persons that are in two places.
+        unread_folders: one line for every folder of `data.root` that is not a dataset.
+        unseen: test sets of the datasets in `data.leave_out`; they belong to no client.
     """
 
     clients: Mapping[str, ClientData]
@@ -116,11 +123,11 @@ class FederatedData:
     unseen: Mapping[str, TestSet] = field(default_factory=dict)
 
     def tests_of(self, client: str) -> dict[str, TestSet]:
-        """The test sets of one client, by name."""
+        """Returns the test sets of a client by name."""
         return {name: self.tests[name] for name in self.clients[client].tests}
 
     def tables(self) -> Iterable[SampleTable]:
-        """Every table that a run reads."""
+        """Yields every table that a run reads."""
         for client in self.clients.values():
             yield client.train
         for test in (*self.tests.values(), *self.unseen.values()):

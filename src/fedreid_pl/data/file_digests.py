@@ -1,4 +1,4 @@
-"""SHA-256 of files, kept by path, size and time so that no file is hashed twice."""
+"""SHA-256 of files with a cache by path, size and time, so that unchanged files are hashed only once."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ import numpy as np
 from fedreid_pl.data.cache_folder import made_whole
 from fedreid_pl.data.decoding import in_blocks
 
-SETTLED = 2.0  # seconds: what changed more recently may change again without a later time
+SETTLED = 2.0  # seconds; a file that changed more recently may change again without a new time stamp
 SIZE = 32  # bytes of a digest
-WORTH_SAYING = 5_000  # files; fewer are hashed in a moment
+WORTH_SAYING = 5_000  # number of files from which progress is shown; fewer files are hashed in a moment
 
 Progress = Callable[[str], None]
 
 
 def file_digests(files: Sequence[str], cache: Path, progress: Progress | None = None) -> np.ndarray:
-    """Returns `[N, 32]` uint8, the SHA-256 of every file; zeros for a file that is empty or cannot be read.
+    """Returns the SHA-256 of every file, `[N, 32]` uint8; zeros for a file that is empty or cannot be read.
 
-    What was hashed before is taken from `cache`, as long as a file's size, time and inode are the same.
+    If size, time and inode of a file have not changed, its digest is read from the cache.
 
     Args:
         files: different paths, in any order.
-        cache: the program's cache folder. One that cannot be read or written only costs time.
-        progress: is called with a short text now and then.
+        cache: the program's cache folder. If it cannot be read or written, all files are hashed again.
+        progress: called with a short text from time to time.
     """
     started = time.time()
     digests = np.zeros((len(files), SIZE), np.uint8)
@@ -65,11 +65,11 @@ def _digest(file: str) -> bytes:
         with open(file, "rb") as stream:
             return hashlib.sha256(stream.read()).digest()
     except OSError:
-        return bytes(SIZE)  # decoding names the file
+        return bytes(SIZE)  # decoding raises the error for this file
 
 
 def _states(files: Sequence[str]) -> np.ndarray:
-    """`[N, 3]` int64: time of the last change, inode and size; zeros for a file that is missing."""
+    """Returns time of the last change, inode and size of every file, `[N, 3]` int64; zeros for a missing file."""
     rows = []
     for file in files:
         try:
@@ -91,7 +91,7 @@ def _load(place: Path, count: int) -> tuple[np.ndarray, np.ndarray] | None:
         with np.load(place, allow_pickle=False) as content:
             states, digests = content["states"], content["digests"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # there is none, or it is damaged
+        return None  # the cache file is missing or damaged
     fits = states.shape == (count, 3) and digests.shape == (count, SIZE) and digests.dtype == np.uint8
     return (states, digests) if fits else None
 

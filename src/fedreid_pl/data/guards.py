@@ -1,4 +1,4 @@
-"""What a federation may not contain: an image in two places, test persons in the public set."""
+"""Checks that no image is in two clients, and that no test person is in the public set."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fedreid_pl.errors import FedReIDError
 
 
 def check_no_shared_images(tables: Sequence[SampleTable]) -> None:
-    """Two datasets may not hold the same file, by a link or because one folder lies within another.
+    """Raises an error if two datasets contain the same file, through a link or because one folder is in another.
 
     Raises:
-        FedReIDError: naming both and one file.
+        FedReIDError: with both datasets and one file.
     """
     owner: dict[str, str] = {}
     for table in tables:
@@ -29,26 +29,28 @@ def check_no_shared_images(tables: Sequence[SampleTable]) -> None:
 
 
 def guarded_public(config: DataConfig, public: SampleTable, tables: Sequence[SampleTable]) -> SampleTable:
-    """The public set without, or refused because of, persons whom a client is tested on.
+    """Returns the public set after the check that it shows no test persons of a client.
 
-    Known is one such pair: P1 of CUHK02 shows the persons of CUHK01. `data.public_overlap` says what to do.
+    One overlap is known: P1 of CUHK02 shows the persons of CUHK01. `data.public_overlap` chooses what to do: `drop`
+    removes these images, `keep` keeps them, `refuse` raises an error.
 
     Raises:
-        FedReIDError: with `refuse`; or with `drop`, if the images in question cannot be told.
+        FedReIDError: with `refuse`, or with `drop` if the images of P1 cannot be identified.
     """
     tested = [table for table in tables if _is(table, "cuhk01")]
     if not _is(public, "cuhk02") or not tested or config.public_overlap == "keep":
         return public
     overlap = np.array([path.startswith("P1/") or "/P1/" in path for path in public.paths])
-    reason = f"data.public={public.name}: its P1 shows the persons of {tested[0].name}, which are tested on"
+    reason = f"data.public={public.name}: its part P1 shows the test persons of {tested[0].name}"
     if config.public_overlap == "refuse":
         raise FedReIDError(
-            f"{reason}; data.public_overlap=drop leaves its {int(overlap.sum()):,} images out, keep keeps them"
+            f"{reason}; data.public_overlap=drop removes its {int(overlap.sum()):,} images, "
+            "data.public_overlap=keep keeps them"
         )
     if not overlap.any():
         raise FedReIDError(
-            f"{reason}, and cannot be told from the other pairs in {public.root}; give CUHK02 as it is distributed "
-            "(P1 to P5), or data.public_overlap=keep"
+            f"{reason}, and the images of P1 cannot be identified in {public.root}; use CUHK02 as its authors "
+            "distribute it (folders P1 to P5), or set data.public_overlap=keep"
         )
     return public.take(np.flatnonzero(~overlap))
 

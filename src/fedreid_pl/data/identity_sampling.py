@@ -1,4 +1,4 @@
-"""Batches of P identities with K images each, for losses that compare images of a batch."""
+"""Batches of P identities with K images each, for losses that compare the images of a batch."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from fedreid_pl.functional.randomness import generator
 
 
 class IdentityBatches:
-    """P x K sampling (Hermans et al., 2017): every batch holds P identities with K images each.
+    """P x K sampling (Hermans et al., 2017): every batch has P identities with K images each.
 
-    P is `batch_size // instances`, or the number of identities where there are fewer. An epoch is about one pass
-    over the images, drawn from (seed, epoch):
+    P is `batch_size // instances`, or the number of identities if that is smaller. An epoch is about one pass over the
+    images, drawn from (seed, epoch):
 
-    - An identity gives its images in shuffled groups of K. Those beyond a multiple of K are left to other epochs;
-      an identity with fewer than K images repeats them, each about equally often.
-    - An epoch has as many batches as it takes to use all groups, P at a time. An identity with more groups than
-      that leaves some to other epochs, and places that stay empty go to further groups of other identities. So
-      every batch is full, an identity is in it at most once, and every identity is in some batch.
+    - The images of an identity are shuffled and split into groups of K. Images beyond a multiple of K are not used in
+      this epoch. An identity with fewer than K images repeats its images, each about equally often.
+    - The number of batches of an epoch is the number of groups divided by P, rounded up. An identity with more groups
+      than batches does not use the remaining groups in this epoch. Empty places are filled with additional groups of
+      other identities. So every batch is full, has an identity at most once, and every identity is in some batch.
 
-    Parts for several processes are whole identities, so that every image keeps its positives, and at least two of
-    them, so that it has negatives. A batch with too few identities for that is computed whole by every process.
+    With several processes, a batch is split by identities: each part has whole identities, so that every image keeps
+    its positives, and at least two identities, so that it has negatives. If a batch has too few identities for that,
+    every process computes the whole batch.
 
     Args:
         labels: identity of every row.
-        batch_size: images per step over all processes, at most.
+        batch_size: largest number of images per step over all processes.
         instances: K.
-        seed: of the turn.
-        rank, world: this process and how many there are.
+        seed: seed of the turn.
+        rank, world: number of this process, and number of processes.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class IdentityBatches:
         self.rows = list(rows.values())  # by identity
         self.instances, self.seed, self.rank, self.world = instances, seed, rank, world
         self.identities = min(max(batch_size // instances, 1), len(self.rows))
-        self.groups = [max(len(own) // instances, 1) for own in self.rows]  # in one pass, by identity
+        self.groups = [max(len(own) // instances, 1) for own in self.rows]  # number of groups in one pass, by identity
         self.epoch = 0
-        self.sampler = self  # Lightning announces the epoch to `batch_sampler.sampler`
+        self.sampler = self  # Lightning calls `batch_sampler.sampler.set_epoch`
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch."""
+        """Sets the epoch; Lightning calls this before every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -62,11 +63,11 @@ class IdentityBatches:
             yield deal(batch, self.rank, self.world)
 
     def _counts(self, draws: torch.Generator) -> list[int]:
-        """In how many batches of the epoch every identity is; they add up to `len(self) * self.identities`."""
+        """Returns the number of batches with each identity in this epoch; the sum is `len(self) * self.identities`."""
         length = len(self)
         counts = [min(count, length) for count in self.groups]
         empty = length * self.identities - sum(counts)
-        while empty:  # one more for those that are not in every batch yet, in turn
+        while empty:  # add one group for every identity that is not yet in every batch
             order = torch.randperm(len(counts), generator=draws).tolist()
             for identity in [identity for identity in order if counts[identity] < length][:empty]:
                 counts[identity] += 1
@@ -74,7 +75,7 @@ class IdentityBatches:
         return counts
 
     def _grouped(self, own: Sequence[int], count: int, draws: torch.Generator) -> list[list[int]]:
-        """`count` groups of K rows of one identity, from as many shuffled passes over its images as it takes."""
+        """Returns `count` groups of K rows of one identity, from several shuffled passes over its images if needed."""
         size = self.instances
         groups: list[list[int]] = []
         while len(groups) < count:
@@ -84,9 +85,9 @@ class IdentityBatches:
         return groups[:count]
 
     def _dealt(self, counts: Sequence[int], draws: torch.Generator) -> Iterator[list[int]]:
-        """The identities of every batch: at random, by how many batches each still needs.
+        """Yields the identities of every batch, drawn with probabilities proportional to their remaining batches.
 
-        Whoever needs all batches that are left has to be in the next one; then the rest always works out.
+        An identity that needs all remaining batches must be in the next one. With this rule a solution always exists.
         """
         left = torch.tensor(counts, dtype=torch.float64)
         for batches in range(len(self), 0, -1):

@@ -1,4 +1,4 @@
-"""Decoded images on disk: every dataset is decoded and resized once, whoever trains on which part of it."""
+"""The cache of decoded images on disk: every dataset is decoded and resized only once."""
 
 from __future__ import annotations
 
@@ -21,39 +21,40 @@ from fedreid_pl.data.readers.cuhk03_mat import container, inside_mat
 from fedreid_pl.data.samples import SampleTable
 from fedreid_pl.errors import FedReIDError
 
-FORMAT = "1"  # of the files
+FORMAT = "1"  # version of the file format
 GIGABYTE = 10**9
 
 Progress = Callable[[str], None]
 
 
 class ImageCache:
-    """Files `CONTENT.u8` with the images of one dataset at one size: uint8 `[N, height, width, 3]`, no header.
+    """Files `CONTENT.u8` with the images of a dataset at one size: uint8 `[N, height, width, 3]`, without a header.
 
-    `CONTENT` is a SHA-256 over the bytes of all files, the size and the decoder. `STATE.json` leads to it from the
-    files' paths, sizes and times, so that they are read again only if one of these has changed; where a dataset was
-    merely moved or copied, its images are found by their content. Several processes may ask for one dataset at once:
-    one builds, the others wait. What a killed process leaves is written over by the next one.
+    `CONTENT` is a SHA-256 over the bytes of all files, the size and the version of the decoder. `STATE.json` maps
+    paths, sizes and times of the files to `CONTENT`, so the files are read again only if one of these has changed. If a
+    dataset was moved or copied, its cached images are found by their content. Several processes may request a dataset
+    at the same time: one process decodes it, and the others wait. The next process overwrites partial files of a killed
+    one.
 
     Args:
-        folder: of the cache; it is made at need.
-        height, width: in pixels.
+        folder: folder of the cache; it is created if needed.
+        height, width: size of the images in pixels.
     """
 
     def __init__(self, folder: Path, height: int, width: int) -> None:
         self.folder, self.height, self.width = folder, height, width
 
     def images(self, table: SampleTable, progress: Progress | None = None, say: Progress | None = None) -> Tensor:
-        """All images of a dataset in row order, mapped into memory: uint8 `[N, height, width, 3]`, copy on write.
+        """Returns all images of a dataset in row order as a memory map: uint8 `[N, height, width, 3]`, copy on write.
 
         Args:
             table: the dataset.
-            progress: is called with a short text now and then.
-            say: is called with one line that says how large the files will be, before they are made.
+            progress: called with a short text from time to time.
+            say: called with one line about the size of the files before they are written.
 
         Raises:
-            FedReIDError: for the first file, in row order, that cannot be read, or if the cache has no room or
-                cannot be written.
+            FedReIDError: if an image cannot be read (the error names the first one in row order), or if the cache has
+                too little space or cannot be written.
         """
         files = table.files()
         size = len(files) * self.height * self.width * 3
@@ -64,12 +65,14 @@ class ImageCache:
             path = self._find(state, size)
             if path is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with self._alone(state, lambda: (progress or (lambda text: None))(f"{table.name}: another process")):
+                with self._alone(
+                    state, lambda: (progress or (lambda text: None))(f"{table.name}: waiting for another process")
+                ):
                     path = self._find(state, size) or self._build(table.name, files, state, size, progress, say)
         except OSError as error:
             raise FedReIDError(
                 f"data.cache=disk: {error.filename or self.folder}: {error.strerror or error}; "
-                "choose another folder with data.cache_dir, or data.cache=none"
+                "choose another folder with data.cache_dir, or set data.cache=none"
             ) from error
         pixels = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
         return pixels.view(len(files), self.height, self.width, 3)
@@ -81,7 +84,7 @@ class ImageCache:
         return FORMAT, VERSION, PIL.__version__, str(self.height), str(self.width)
 
     def _find(self, state: Path, size: int) -> Path | None:
-        """The images that a state file leads to, if both are there and whole."""
+        """Returns the images to which a state file refers, or `None` if one of the files is missing or incomplete."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             path = self.folder / f"{json.loads(state.read_text())['content']}.u8"
             if path.stat().st_size == size:
@@ -103,9 +106,9 @@ class ImageCache:
             free = shutil.disk_usage(self.folder).free
             if size > free:
                 raise FedReIDError(
-                    f"data.cache=disk: the {len(files):,} images of {name} take {size / GIGABYTE:.1f} GB, and "
-                    f"{self.folder} has {free / GIGABYTE:.1f} GB left; choose another folder with data.cache_dir, or "
-                    "data.cache=none"
+                    f"data.cache=disk: the {len(files):,} images of {name} need {size / GIGABYTE:.1f} GB, but "
+                    f"{self.folder} has only {free / GIGABYTE:.1f} GB free; choose another folder with "
+                    "data.cache_dir, or set data.cache=none"
                 )
             if say is not None:
                 say(f"{name}: {len(files):,} images are decoded once into {size / GIGABYTE:.2f} GB in {self.folder}")
@@ -120,7 +123,7 @@ class ImageCache:
     def _decode_into(self, path: Path, files: list[str], size: int, progress: Callable[[int], None]) -> None:
         each = self.height * self.width * 3
         with open(path, "wb") as output:
-            with suppress(OSError):  # not every file system can; a full disk then shows while writing
+            with suppress(OSError):  # some file systems cannot reserve space; writing then fails on a full disk
                 os.posix_fallocate(output.fileno(), 0, size)
             place = output.fileno()
 
@@ -133,7 +136,7 @@ class ImageCache:
 
     @contextmanager
     def _alone(self, state: Path, waiting: Callable[[], None]) -> Iterator[None]:
-        """Keeps other processes of this machine from building the same; ends with the process, however that ends."""
+        """Returns a context with a lock against other processes on this machine; a killed process releases it."""
         lock = state.with_suffix(".lock")
         with open(lock, "w") as file:
             try:
@@ -142,11 +145,11 @@ class ImageCache:
                 waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
-            lock.unlink(missing_ok=True)  # who still waits for it finds the work done
+            lock.unlink(missing_ok=True)  # processes that still wait will find the finished files
 
 
 def _digest(path: str) -> bytes:
-    """SHA-256 of a file, or of the pixels of an image that is only a part of one."""
+    """Returns the SHA-256 of a file, or of the pixels of an image within a MATLAB file."""
     if inside_mat(path):
         return hashlib.sha256(open_rgb(path).tobytes()).digest()
     try:
@@ -157,7 +160,7 @@ def _digest(path: str) -> bytes:
 
 
 def _write_at(place: int, data: bytes, offset: int) -> None:
-    """`os.pwrite`, which may write a part only, until all is written."""
+    """Writes all data at an offset; `os.pwrite` may write only a part, so it is called repeatedly."""
     rest = memoryview(data)
     while rest:
         done = os.pwrite(place, rest, offset)

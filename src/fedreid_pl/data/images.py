@@ -1,4 +1,4 @@
-"""Images at the network's size, as uint8: decoded when they are asked for, or once into memory or a cache on disk."""
+"""Images at the network's input size as uint8: decoded at every access, or once into memory or a cache on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedreid_pl.data.decoding import decode, in_blocks
 from fedreid_pl.data.image_cache import ImageCache, Progress
 from fedreid_pl.data.samples import SampleTable
 
-MEMORY_SHARE = 0.25  # of the free memory that `cache=auto` may fill
+MEMORY_SHARE = 0.25  # share of the free memory that `cache=auto` may use
 MOST_READERS = 16
 
 
@@ -24,8 +24,8 @@ class ImageSource:
 
     Args:
         files: paths of the images.
-        height, width: size that they are resized to, in pixels.
-        memory: keep all of them decoded after the first use (`N * height * width * 3` bytes).
+        height, width: size in pixels to which the images are resized.
+        memory: keep all decoded images in memory after the first use (`N * height * width * 3` bytes).
     """
 
     def __init__(self, files: Sequence[str], height: int, width: int, memory: bool) -> None:
@@ -39,14 +39,14 @@ class ImageSource:
 
     @property
     def decodes(self) -> bool:
-        """Whether reading a batch opens and decodes files every time."""
+        """Whether every read of a batch opens and decodes files."""
         return not self.memory
 
     def load(self) -> None:
-        """Decodes everything now, in threads, when the source is one that keeps images in memory.
+        """Decodes all images in threads if the source keeps images in memory; otherwise does nothing.
 
         Raises:
-            FedReIDError: for the first file, in row order, that cannot be read.
+            FedReIDError: if a file cannot be read; the error names the first one in row order.
         """
         if not self.memory or self._pixels is not None:
             return
@@ -61,29 +61,29 @@ class ImageSource:
         self._pixels = torch.from_numpy(pixels)
 
     def read(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Images `[B, 3, height, width]` uint8 in channels-last memory order.
+        """Returns images `[B, 3, height, width]` uint8 in channels-last memory order.
 
         Raises:
-            FedReIDError: for a file that cannot be read.
+            FedReIDError: if a file cannot be read.
         """
         self.load()
         return self._pick(rows).permute(0, 3, 1, 2)
 
     def _pick(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """`[B, height, width, 3]`."""
+        """Returns images `[B, height, width, 3]` uint8."""
         if self._pixels is not None:
             return _rows(self._pixels, torch.as_tensor(rows, dtype=torch.int64))
         return torch.from_numpy(np.stack([decode(self.files[row], self.height, self.width) for row in rows]))
 
 
 class CachedSource(ImageSource):
-    """Images that lie decoded in caches on disk, those of one table in one cache or in several.
+    """Images of a table that are decoded in one or several caches on disk.
 
     Args:
         files: paths of the images.
-        caches: uint8 `[N, height, width, 3]` each.
+        caches: images of each cache, uint8 `[N, height, width, 3]`.
         which: `[len(files)]` int64, the cache of every image.
-        where: `[len(files)]` int64, its row there.
+        where: `[len(files)]` int64, the row of every image in its cache.
     """
 
     def __init__(self, files: Sequence[str], caches: Sequence[Tensor], which: Tensor, where: Tensor) -> None:
@@ -92,7 +92,7 @@ class CachedSource(ImageSource):
 
     @property
     def decodes(self) -> bool:
-        """Never."""
+        """Always `False`: reading a batch copies decoded images."""
         return False
 
     def _pick(self, rows: Sequence[int] | Tensor) -> Tensor:
@@ -109,15 +109,15 @@ class CachedSource(ImageSource):
 
 
 class ImagePool:
-    """Image sources shared by everybody who reads the same table, so that nothing is decoded twice.
+    """Image sources that all readers of a table share, so that no image is decoded twice.
 
     Args:
         height, width: size in pixels.
-        cache: `"memory"`, `"disk"`, `"none"`, or `"auto"`: in memory while all tables asked for so far stay below
+        cache: `"memory"`, `"disk"`, `"none"`, or `"auto"`. `"auto"` keeps tables in memory as long as they need at most
             a quarter of the memory that was free at the start.
-        processes: how many processes of this machine keep a pool.
-        workers: threads that read batches ahead of those who train, for all clients together, where reading is more
-            than copying; `None`: one per processor of this process's share.
+        processes: number of processes on this machine that have a pool.
+        workers: threads that read batches in advance, for all clients together. They are not used for images in memory.
+            `None`: number of processors divided by `processes`.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class ImagePool:
         self._sources: dict[tuple[Path, tuple[str, ...]], ImageSource] = {}
         self._budget = _free_memory() * MEMORY_SHARE / processes
         self._caches: list[Tensor] = []
-        self._places: dict[str, tuple[int, int]] = {}  # of a file: cache and row
+        self._places: dict[str, tuple[int, int]] = {}  # cache and row of a file
         self._readers: ThreadPoolExecutor | None = None
 
     def prepare(
@@ -138,10 +138,12 @@ class ImagePool:
         progress: Progress | None = None,
         say: Progress | None = None,
     ) -> int:
-        """With `cache="disk"`, decodes these datasets into `folder` unless that is done; returns how many images.
+        """Decodes datasets into the cache `folder`, if `cache="disk"`; returns the number of images in all caches.
+
+        Datasets that are already in the cache are not decoded again.
 
         Raises:
-            FedReIDError: as `ImageCache.images`.
+            FedReIDError: under the conditions of `ImageCache.images`.
         """
         if self.cache != "disk":
             return 0
@@ -153,14 +155,14 @@ class ImagePool:
         return sum(len(images) for images in self._caches)
 
     def source(self, table: SampleTable) -> ImageSource:
-        """The source for a table's rows; the same object for the same files."""
+        """Returns the image source of a table; the same object for the same files."""
         key = (table.root, table.paths)
         if key not in self._sources:
             self._sources[key] = self._cached(table.files()) or self._decoded(table)
         return self._sources[key]
 
     def readers(self, source: ImageSource) -> Executor | None:
-        """The threads that read batches of a source ahead, `None` where a batch is as soon copied."""
+        """Returns the threads that read batches of a source in advance, or `None` if the images are in memory."""
         if not self.workers or source.memory:
             return None
         if self._readers is None:
@@ -168,14 +170,14 @@ class ImagePool:
         return self._readers
 
     def load(self) -> int:
-        """Decodes every source that is kept in memory; returns how many images that are."""
+        """Decodes every source that keeps images in memory; returns the number of these images."""
         kept = [source for source in self._sources.values() if source.memory]
         for source in kept:
             source.load()
         return sum(len(source) for source in kept)
 
     def undecoded(self) -> tuple[int, int]:
-        """How many images are decoded anew whenever they are asked for, and the bytes that all of them would take."""
+        """Returns the number of images that are decoded at every access, and the bytes that they need in memory."""
         count = sum(len(source) for source in self._sources.values() if source.decodes)
         return count, count * self.height * self.width * 3
 
@@ -186,7 +188,7 @@ class ImagePool:
         return ImageSource(table.files(), self.height, self.width, memory)
 
     def _cached(self, files: Sequence[str]) -> ImageSource | None:
-        """The source of files that were all prepared."""
+        """Returns the source of files that are all in a cache, or `None` if a file is not."""
         places = [self._places.get(os.path.abspath(file)) for file in files] if self._places else [None]
         if None in places or not places:
             return None
@@ -195,7 +197,7 @@ class ImagePool:
 
 
 def _rows(images: Tensor, rows: Tensor) -> Tensor:
-    """`images[rows]`, many times faster: every image is copied as one piece."""
+    """Returns `images[rows]`; copying every image as one block is many times faster than indexing."""
     return images.flatten(1).index_select(0, rows).view(-1, *images.shape[1:])
 
 

@@ -1,8 +1,8 @@
-"""What was read of a large dataset, kept beside the program's caches so that no folder is listed a second time.
+"""Indexes of large datasets in the cache folder, so that the folders are listed only once.
 
-An index holds the rows of the table and the state (time, inode, size) of every folder below the dataset's and of every
-text file that the reader looked at. It is used as long as all of them are as they were: a folder changes when a name in
-it does.
+An index contains the rows of the table, and the state (time, inode, size) of every folder of the dataset and of every
+text file that the reader opened. It is valid as long as none of these states has changed. The state of a folder changes
+if a name in it changes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from fedreid_pl.data.inventory_counts import Inventory
 from fedreid_pl.data.readers.layout import Layout, ReadOptions
 from fedreid_pl.data.samples import SampleTable
 
-WORTH_IT = 10_000  # rows; a smaller table is read as fast as its index
-SETTLED = 2.0  # seconds: what changed more recently may change again without a later time
+WORTH_IT = 10_000  # rows from which an index is saved; reading a smaller table is as fast as reading its index
+SETTLED = 2.0  # seconds; a file that changed more recently may change again without a new time stamp
 
 
 def read_indexed(layout: Layout, folder: Path, name: str, options: ReadOptions, cache: Path) -> SampleTable:
-    """`layout.read`, from the index in `cache` if there is one and nothing has changed since it was made.
+    """Returns the table of a dataset, from the index in `cache` if it is valid, otherwise from `layout.read`.
 
-    An index that cannot be written or read is done without.
+    If the index cannot be read or written, the dataset is read without it.
 
     Raises:
-        FedReIDError: as `layout.read`.
+        FedReIDError: under the conditions of `layout.read`.
     """
     place = cache / "index" / f"{_key(layout, folder, options)}.npz"
     if (table := _load(place, folder, name)) is not None:
@@ -56,7 +56,7 @@ def _key(layout: Layout, folder: Path, options: ReadOptions) -> str:
 
 @functools.cache
 def _program() -> str:
-    """A fingerprint of the readers: an index is of no use to readers that would read otherwise."""
+    """Returns a fingerprint of the source of the readers: an index is invalid after a change of the readers."""
     content = hashlib.sha256()
     files = [file for folder in readers.__path__ for file in sorted(Path(folder).glob("*.py"))]
     for file in (*files, Path(names.__file__), Path(inventory.__file__)):
@@ -65,10 +65,10 @@ def _program() -> str:
 
 
 def _states(paths: list[str]) -> np.ndarray:
-    """`[N, 3]` int64: time of the last change, inode and size of each path.
+    """Returns time of the last change, inode and size of each path, `[N, 3]` int64.
 
     Raises:
-        OSError: if one is not there any more.
+        OSError: if a path does not exist any more.
     """
     states = map(os.stat, paths)
     return np.array([(s.st_mtime_ns, s.st_ino & (2**63 - 1), s.st_size) for s in states], dtype=np.int64).reshape(-1, 3)
@@ -107,11 +107,11 @@ def _load(place: Path, folder: Path, name: str) -> SampleTable | None:
             remarks = _unpacked(content["remarks"])
             return replace(table, remarks=remarks, found=found, has_cameras=has_cameras, inventory=held)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-        return None  # there is none, it is damaged, or something it was made of is gone
+        return None  # the index is missing or damaged, or one of its folders or files does not exist any more
 
 
 def _packed(texts: tuple[str, ...]) -> np.ndarray:
-    """Texts without null bytes as one array of bytes."""
+    """Returns texts without null bytes as one array of bytes."""
     return np.frombuffer("".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape"), dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Where every file in a dataset's folder went: read, skipped on purpose, or not read and named."""
+"""The inventory of the files in a dataset's folder: read, skipped on purpose, or unread."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fedreid_pl.errors import FedReIDError
 
 
 def read_with_inventory(layout: Layout, folder: Path, name: str, options: ReadOptions) -> tuple[SampleTable, Looked]:
-    """Reads a dataset and returns its table with `table.inventory`, and all that was looked at.
+    """Reads a dataset; returns its table with `table.inventory`, and all folders and files that the reader opened.
 
     Raises:
-        FedReIDError: as `layout.read`.
+        FedReIDError: under the conditions of `layout.read`.
     """
     with witnesses() as looked:
         table = layout.read(folder, name, options)
@@ -50,7 +50,7 @@ def _take(layout: Layout, root: Path, options: ReadOptions, table: SampleTable, 
             if path.startswith(unused) or (kind == "picture" and left_out and is_picture(folder, name)):
                 counts["unused"] += 1
             elif kind in ("picture", "other"):
-                outside = f"{reason}, which the layout {layout.key} does not take"
+                outside = f"{reason}, which the layout {layout.key} does not read"
                 unread.append((os.path.relpath(path, root), outside if kind == "picture" else reason))
             else:
                 counts[kind] += 1
@@ -59,7 +59,7 @@ def _take(layout: Layout, root: Path, options: ReadOptions, table: SampleTable, 
 
 
 def _by_folder(root: Path, table: SampleTable) -> dict[str, set[str]]:
-    """Names of the files in the table by the folder that holds them."""
+    """Returns the names of the files in the table by folder."""
     found: dict[str, set[str]] = defaultdict(set)
     for path in table.paths:
         folder, _, name = container(path).rpartition("/")
@@ -71,9 +71,9 @@ def _by_folder(root: Path, table: SampleTable) -> dict[str, set[str]]:
 
 
 def _folders(root: str, looked: Looked) -> Iterator[tuple[str, list[str], str]]:
-    """Every folder below `root` with its files, and `system` or the reason why these cannot be looked at.
+    """Yields every folder below `root` with its files, and `system` or the reason why the files cannot be read.
 
-    A link to a folder is followed only where the reader listed that folder.
+    A link to a folder is followed only if the reader has listed that folder.
     """
     waiting = [(root, "")]
     while waiting:
@@ -88,6 +88,6 @@ def _folders(root: str, looked: Looked) -> Iterator[tuple[str, list[str], str]]:
         for name in folders:
             place = f"{folder}/{name}"
             if place not in looked.entries and os.path.islink(place):
-                yield folder, [name], "a link to a folder that the layout does not name"
+                yield folder, [name], "a link to a folder that is not part of the layout"
             else:
                 waiting.append((place, "system" if special or is_system_folder(name) else ""))

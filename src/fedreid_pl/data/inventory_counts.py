@@ -1,4 +1,4 @@
-"""Where the files in a dataset's folder went, counted."""
+"""Counts of the files in a dataset's folder: read, skipped, unread."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from fedreid_pl.errors import printable
 
-SHOWN = 10  # names in a log; splits.json and `data check json=FILE` name all
+SHOWN = 10  # number of names in a log line; splits.json and `data check json=FILE` contain all names
 KINDS = {"system": "files of an operating system", "text": "text files", "empty": "empty files"}
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The files in a dataset's folder, each counted once: `present` is the sum of all.
+    """Counts of the files in a dataset's folder. Each file is counted once, and `present` is the sum of all.
 
     Args:
-        read: files in the table.
-        lists: lists, tables and MATLAB files that the reader took names, splits or pictures from.
-        unused: pictures that the layout's protocol leaves out, such as frames that were not drawn.
-        skipped: files skipped on purpose, by kind: `system`, `text` or `empty`.
+        read: number of files in the table.
+        lists: number of lists, tables and MATLAB files from which the reader took names, splits or images.
+        unused: number of images that the protocol of the layout leaves out, such as frames that were not drawn.
+        skipped: number of files that are skipped on purpose, by kind: `system`, `text` or `empty`.
         unread: path below the folder, and reason, of every other file.
     """
 
@@ -32,11 +32,11 @@ class Inventory:
 
     @property
     def present(self) -> int:
-        """All files in the folder, at any depth."""
+        """Number of all files in the folder, at any depth."""
         return self.read + self.lists + self.unused + sum(self.skipped.values()) + len(self.unread)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Returns the counts as plain values for JSON."""
         return {
             "present": self.present,
             "read": self.read,
@@ -47,14 +47,14 @@ class Inventory:
         }
 
     def counted(self) -> str:
-        """One line about what is skipped on purpose; empty if nothing is."""
+        """Returns one line about the files that are skipped on purpose; empty if there are none."""
         parts = [f"{count:,} {KINDS[kind]}" for kind, count in self.skipped.items()]
         if self.unused:
             parts.append(f"{self.unused:,} pictures that the layout's protocol does not use")
         return ", ".join(parts)
 
     def named(self) -> str:
-        """One line that names the files that are not read; empty if all are."""
+        """Returns one line with the names of unread files; empty if there are none."""
         if not self.unread:
             return ""
         names = ", ".join(f"{printable(path)} ({reason})" for path, reason in self.unread[:SHOWN])

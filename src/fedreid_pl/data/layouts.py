@@ -20,7 +20,7 @@ __all__ = ["Layout", "ReadOptions", "find_layouts", "recognise_layout"]
 
 
 def find_layouts() -> dict[str, Layout]:
-    """Every layout by its key, in alphabetical order.
+    """Returns every layout by its key, in alphabetical order.
 
     >>> "market1501" in find_layouts()
     True
@@ -29,7 +29,7 @@ def find_layouts() -> dict[str, Layout]:
 
 
 def recognise_layout(folder: Path) -> Layout | None:
-    """The layout of `folder`, or `None` if no recogniser knows it."""
+    """Returns the layout of `folder`, or `None` if no layout recognises it."""
     return next((layout for layout in find_layouts().values() if layout.recognise(folder)), None)
 
 
@@ -49,8 +49,8 @@ def _collect() -> tuple[tuple[str, Layout], ...]:
         layout = load_installed("layouts", key)
         if not isinstance(layout, Layout) or layout.key != key:
             raise FedReIDError(
-                f"layouts.{key}: the entry point of an installed package names {layout!r}, which is no Layout with the "
-                f"key {key}"
+                f"layouts.{key}: the entry point of an installed package must be a Layout with the key {key}, got "
+                f"{layout!r}"
             )
         found[key] = layout
     return tuple(sorted(found.items()))

@@ -1,4 +1,4 @@
-"""Leave one domain out: the datasets of `data.leave_out`, which are tested on and nothing else."""
+"""Leave one domain out: the datasets of `data.leave_out` are used for tests only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def unseen_names(config: DataConfig) -> tuple[str, ...]:
     """Returns the names in `data.leave_out`, in order.
 
     Raises:
-        FedReIDError: if the key is empty, or a name stands twice.
+        FedReIDError: if a name is empty or is given twice.
 
     >>> unseen_names(DataConfig(leave_out="GRID, VIPeR"))
     ('GRID', 'VIPeR')
@@ -26,21 +26,21 @@ def unseen_names(config: DataConfig) -> tuple[str, ...]:
     names = tuple(part.strip() for part in config.leave_out.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise FedReIDError(
-            f"data.leave_out={printable(config.leave_out)}: give each dataset once, NAME or NAME,NAME; null leaves out "
-            "none"
+            f"data.leave_out={printable(config.leave_out)}: give each dataset once, as NAME or NAME,NAME; null leaves "
+            "out none"
         )
     return names
 
 
 def check_left_out(config: DataConfig, names: Iterable[str]) -> None:
-    """Refuses names that are none of the datasets, and leaving out all of them.
+    """Raises an error if a name in `data.leave_out` is not a dataset, or if all datasets are left out.
 
     Args:
-        config: of the data.
-        names: of the datasets that would be clients.
+        config: the `data` section.
+        names: names of the datasets that would be clients.
 
     Raises:
-        FedReIDError: with the nearest name.
+        FedReIDError: for an unknown name (with the nearest name), or if no client is left.
     """
     known, out = list(names), unseen_names(config)
     for name in out:
@@ -54,8 +54,8 @@ def check_left_out(config: DataConfig, names: Iterable[str]) -> None:
 
 
 def without_training(table: SampleTable) -> SampleTable:
-    """Returns the query and gallery of a dataset; its training images are not among the rows.
+    """Returns the query and gallery rows of a dataset, without its training images.
 
-    The counts of files that were skipped belong to the whole folder, so the result has none.
+    The result has no inventory, because the counts of files belong to the whole folder.
     """
     return replace(table.take(np.flatnonzero(table.splits != TRAIN)), remarks=table.remarks, found=table.found)

@@ -1,4 +1,4 @@
-"""Batches in the order of a sampler, read ahead by threads that all loaders of a process share."""
+"""A loader of batches in the order of a sampler; all loaders of a process share the reading threads."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import torch
 
 
 class Batched(Protocol):
-    """A dataset that gives whole batches."""
+    """A dataset that returns whole batches."""
 
     def __getitems__(self, rows: Any) -> Any:
-        """The batch of these rows."""
+        """Returns the batch of the given rows."""
         ...
 
 
 class BatchLoader:
     """Iterates over `dataset.__getitems__(rows)` for the rows of every batch of a sampler.
 
-    Only one client trains at a time, so threads that belong to nobody serve all: none is started for a turn, and none
-    waits between two turns. A loader that is left early drops what was not begun.
+    Only one client trains at a time, so all loaders share the same threads. No thread is started for a turn. If the
+    iteration ends early, batches whose reading has not started are cancelled.
 
     Args:
-        dataset: gives whole batches; its method may be called by several threads at once.
-        batch_sampler: its `sampler` is told the epoch by Lightning.
-        readers: read ahead; `None`: a batch is read when it is asked for.
-        ahead: batches that are read or waiting at a time.
+        dataset: returns whole batches; several threads may call it at the same time.
+        batch_sampler: yields the rows of every batch; Lightning sets the epoch of its `sampler`.
+        readers: threads that read batches in advance; `None` reads a batch when it is needed.
+        ahead: number of batches that are read in advance.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class BatchLoader:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Any]:
-        # As torch's DataLoader does, so that what draws after it, such as dropout, draws the same numbers as with one.
+        # torch's DataLoader draws this number too: dropout and others then draw the same numbers as with a DataLoader.
         torch.empty((), dtype=torch.int64).random_()
         if self.readers is None:
             yield from map(self.dataset.__getitems__, self.batch_sampler)

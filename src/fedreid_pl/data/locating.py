@@ -1,4 +1,4 @@
-"""Where the datasets of a configuration lie, and how each is read."""
+"""Locates the folders of the datasets of a configuration, and reads each dataset in its layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fedreid_pl.errors import FedReIDError, nearest
 
 
 def named_layout(config: DataConfig) -> Layout | None:
-    """The layout that `data.layout` names, `None` for `auto`.
+    """Returns the layout with the key `data.layout`, or `None` for `auto`.
 
     Raises:
         FedReIDError: if there is no such layout.
@@ -38,10 +38,11 @@ def named_layout(config: DataConfig) -> Layout | None:
 
 
 def locate_root(config: DataConfig, progress: Callable[[str], None] | None = None) -> Path:
-    """The folder of the datasets; MiniReID is drawn into its own place, never into `data.root`.
+    """Returns the folder of the datasets. MiniReID is drawn into its own folder, never into `data.root`.
 
     Raises:
-        FedReIDError: if `data.root` is needed and missing, or `data=minireid` is given a root without MiniReID.
+        FedReIDError: if `data.root` is needed but missing, or if `data=minireid` is combined with a `data.root` that
+            does not contain MiniReID.
     """
     if config.source == "minireid" and not config.root:
         return ensure_minireid(config.minireid_dir, progress=progress, version=config.version)
@@ -51,8 +52,8 @@ def locate_root(config: DataConfig, progress: Callable[[str], None] | None = Non
     if config.source == "minireid":
         if not (root / MANIFEST).is_file():
             raise FedReIDError(
-                f"data.root={root}: {describe_folder(root)}, and no MiniReID; data=minireid draws its pictures into a "
-                "place of its own (data.minireid_dir): leave data.root out, or leave data=minireid out to read "
+                f"data.root={root}: {describe_folder(root)}, and no MiniReID; data=minireid draws its images into its "
+                "own folder (data.minireid_dir): remove data.root from the command, or remove data=minireid to read "
                 "the folder"
             )
         check_complete(root, version=config.version)
@@ -60,34 +61,34 @@ def locate_root(config: DataConfig, progress: Callable[[str], None] | None = Non
 
 
 def read_dataset(config: DataConfig, folder: Path, name: str, *, train_only: bool = False) -> SampleTable:
-    """The table of one dataset, in the layout that the configuration names or else in its own.
+    """Returns the table of a dataset, read in the layout of the configuration or else in the recognised layout.
 
     Raises:
-        FedReIDError: if the layout is not recognised or the folder is not what the layout demands.
+        FedReIDError: if the layout is not recognised, or if the folder does not have the given layout.
     """
     layout = named_layout(config) or _recognised(folder)
     options = ReadOptions(train_only, config.split, config.split_seed, config.name_pattern, config.test_ids)
     if config.name_pattern is not None and not layout.named:
         named = ", ".join(key for key, known in find_layouts().items() if known.named)
         raise FedReIDError(
-            f"data.name_pattern={config.name_pattern}: {folder} has the layout {layout.key}, which finds "
-            f"person and camera by rules of its own; leave the key out, or use one of the layouts {named}"
+            f"data.name_pattern={config.name_pattern}: {folder} has the layout {layout.key}, which has its own rules "
+            f"for person and camera; leave the key out, or use one of the layouts {named}"
         )
     table = read_indexed(layout, folder, name, options, chosen_folder(config.cache_dir))
     return replace(table, layout=layout.key)
 
 
 def locate_dataset(config: DataConfig, root: Path, text: str, key: str) -> Path:
-    """The folder of a dataset: one of this name, or where the catalogue finds the dataset of this name.
+    """Returns the folder of a dataset: the folder with this name, or the folder that the catalogue finds for the name.
 
     Args:
-        config: says which layouts count.
+        config: the `data` section; its layout restricts the folders.
         root: the folder of the datasets.
         text: an entry of `data.datasets`, or `data.public`.
-        key: which of the two, for messages.
+        key: key of the entry, for messages.
 
     Raises:
-        FedReIDError: if it is missing, cannot be read, or two folders fit.
+        FedReIDError: if the folder is missing or cannot be read, or if several folders fit.
     """
     if text not in CATALOGUE:
         return _existing(root / text, key)
@@ -97,21 +98,21 @@ def locate_dataset(config: DataConfig, root: Path, text: str, key: str) -> Path:
         names = [str(folder.relative_to(root)) for folder in found]
         raise FedReIDError(
             f"{key}: {text} may be {' or '.join(names)} in {root}; "
-            f"name one of them instead of {text}, or move the others elsewhere"
+            f"give one of these folders instead of {text}, or move the others elsewhere"
         )
     if not found and layout is not None and (root / text).is_dir():
-        found = [root / text]  # in a layout that was asked for: its reader says what is missing
+        found = [root / text]  # the user chose the layout, so its reader reports what is missing
     if not found:
-        without = "; data.public=null does without a public set" if key == "data.public" else ""
+        without = "; data.public=null disables the public set" if key == "data.public" else ""
         raise FedReIDError(f"{key}: {missing_dataset(CATALOGUE[text], root, layout)}{without}")
     return _existing(found[0], key)
 
 
 def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
-    """Name and folder of every dataset that becomes a client or a part of one.
+    """Returns name and folder of every dataset that becomes a client or a part of one.
 
     Raises:
-        FedReIDError: if a named folder is missing, a name stands twice, or no folder has the layout.
+        FedReIDError: if a folder is missing, a dataset is given twice, or no folder has the layout.
     """
     public = _public_folder(config, root)
     if config.datasets:
@@ -120,9 +121,11 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
         for name, text in zip(names, config.datasets, strict=True):
             folder = locate_dataset(config, root, split_entry(text)[1], "data.datasets")
             if folder.resolve() in {other.resolve() for other in named.values()}:
-                raise FedReIDError(f"data.datasets: {text} is named twice; two clients may not share images")
+                raise FedReIDError(f"data.datasets: {text} is given twice; two clients may not share images")
             if folder.resolve() == public:
-                raise FedReIDError(f"data.public={config.public}: is a client too; the public set must be another one")
+                raise FedReIDError(
+                    f"data.public={config.public}: this dataset is a client too; choose another public set"
+                )
             named[name] = folder
         return named
     layout = named_layout(config)
@@ -134,17 +137,17 @@ def dataset_folders(config: DataConfig, root: Path) -> dict[str, Path]:
     if not found and recognise(root):
         found = [root]
     if not found:
-        wanted = f"in the layout {layout.key} (folders that hold {layout.expects})" if layout else "in a known layout"
+        wanted = f"in the layout {layout.key} (folders with {layout.expects})" if layout else "in a known layout"
         near = "; ".join(unrecognised(root, layout, set()))
         raise FedReIDError(
-            f"data.root={root}: holds no dataset {wanted}; {describe_folder(root)}; name folders below it with "
+            f"data.root={root}: contains no dataset {wanted}; {describe_folder(root)}; give folders below it with "
             "data.datasets" + (f"; {near}" if near else "")
         )
     return dict(zip(folder_names([item.name for item in found]), found, strict=True))
 
 
 def unread_folders(config: DataConfig, root: Path) -> list[str]:
-    """Returns one line for every folder in `data.root` that is passed over although no dataset is named."""
+    """Returns one line for every folder in `data.root` that is ignored, if `data.datasets` is empty."""
     if config.datasets or config.source == "minireid":
         return []
     used = {folder.resolve() for folder in dataset_folders(config, root).values()}
@@ -155,10 +158,10 @@ def unread_folders(config: DataConfig, root: Path) -> list[str]:
 
 
 def _public_folder(config: DataConfig, root: Path) -> Path | None:
-    """The public set's folder, links resolved; `None` if there is none, or none to be found."""
+    """Returns the folder of the public set with links resolved, or `None` if there is none or it is not found."""
     if not config.public:
         return None
-    with suppress(FedReIDError):  # whoever reads it is told
+    with suppress(FedReIDError):  # reading the public set raises this error again
         return locate_dataset(config, root, config.public, "data.public").resolve()
     return None
 
@@ -166,7 +169,7 @@ def _public_folder(config: DataConfig, root: Path) -> Path | None:
 def _recognised(folder: Path) -> Layout:
     layout = recognise_layout(folder)
     if layout is None:
-        raise FedReIDError(f"{folder}: {why_not(folder)}; name one with data.layout, of {', '.join(find_layouts())}")
+        raise FedReIDError(f"{folder}: {why_not(folder)}; set data.layout to one of {', '.join(find_layouts())}")
     return layout
 
 

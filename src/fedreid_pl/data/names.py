@@ -1,13 +1,13 @@
-"""One grammar for person, camera and frame in the names of pictures; docs/datasets.md shows it as a table.
+"""The grammar of person, camera and frame in the names of image files; docs/datasets.md shows it as a table.
 
-A name is read without its extension, in any case. Fields are separated by anything but letters and digits.
+The extension and the case of a name are ignored. Fields are separated by characters other than letters and digits.
 
     camera   c1 c01 c001, cam1, cam_1, camera-1, ch01, view2, cam_a ...   c1s1 c1t2: camera 1, then a sequence
-    camera   where a name has several that differ, the one right behind the person's number counts, else none
-    person   a marked number (person012, p12, pid_12, id-12), else the number in front (0002, -1 is junk)
-    frame    a marked number (f0046985, frame_12), else the longest number that is left
+    camera   if a name has several different cameras, the one directly after the person's number counts, else none
+    person   a marked number (person012, p12, pid_12, id-12), else the number at the beginning (0002; -1 is junk)
+    frame    a marked number (f0046985, frame_12), else the longest remaining number
 
-`data.name_pattern` takes the place of this grammar: a regular expression with the groups `person`, `camera`, `frame`.
+`data.name_pattern` replaces this grammar by a regular expression with the groups `person`, `camera`, `frame`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ LIKE_CAMERA = re.compile(
     r"|(?P<named>(?<![^\W_])cam(?:era)?[\W_]{1,2})(?P<name>[^\W_0-9]{2,})"
     r"|(?P<before>(?<![^\W_])[0-9]{1,3})(?P<behind>cam(?:era)?)(?![^\W_])"
 )
-"""What may be a camera in a name in which `CAMERA` finds none."""
+"""Text that may be a camera, in a name in which `CAMERA` finds none."""
 
 _MARKET = re.compile(
     r"(-1|(?!(?:19|20)[0-9]{6}_)[0-9]{1,18})_c([0-9]{1,3})(?:s[0-9]{1,4})?_([0-9]{2,18})(?:_[0-9]{1,2})?\.[a-zA-Z]{3,4}"
 )
-"""The usual names; the rest of the grammar reads them alike, but in ten times the time."""
+"""The usual names. The rest of the grammar gives the same result for them, but takes ten times as long."""
 
 _PERSON = re.compile(
     r"(?<![^\W_])(?:persons?|identity|subject|pedestrian|ped|pid|id)[\W_]?(?P<number>[0-9]{1,18})(?![^\W_])"
@@ -58,14 +58,14 @@ _HASH = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-z])[0
 
 @dataclass(frozen=True)
 class NameParts:
-    """What a name says.
+    """Person, camera and frame in a file name.
 
     Args:
-        person: digits or `-1`, as written; `None` if the name says nothing.
-        camera: digits or a word, as written; `None` if the name says nothing.
-        frame: digits, as written; `None` if the name says nothing.
-        spelled: how the camera is written in the name, such as `"cam_1"`.
-        problem: what is in the name and not understood, with the pattern to set; empty if there is nothing.
+        person: digits or `-1`, as in the name; `None` if the name has no person.
+        camera: digits or a word, as in the name; `None` if the name has no camera.
+        frame: digits, as in the name; `None` if the name has no frame.
+        spelled: spelling of the camera in the name, such as `"cam_1"`.
+        problem: description of a part that cannot be parsed, with the pattern to set; empty if there is none.
     """
 
     person: str | None = None
@@ -75,7 +75,7 @@ class NameParts:
     problem: str = ""
 
     def taken_apart(self) -> str:
-        """The parts in words, for messages."""
+        """Returns the parts as text for messages."""
         shown = [f"person {self.person}"] if self.person is not None else []
         if self.camera is not None:
             shown.append(f"camera {plain_number(self.camera)} ({self.spelled})")
@@ -83,11 +83,11 @@ class NameParts:
 
 
 def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> NameParts:
-    """Returns person, camera and frame of a picture's base name.
+    """Returns person, camera and frame in the base name of an image file.
 
     Args:
         name: the base name, extension included.
-        pattern: the user's pattern, which takes the place of the grammar; it is searched in the base name.
+        pattern: the user's pattern, which replaces the grammar; it is searched in the base name.
 
     >>> parse_name("0002_c1s1_000451_03.jpg").taken_apart()
     'person 0002, camera 1 (c1), frame 000451'
@@ -104,12 +104,12 @@ def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> NameParts:
     if (found := _MSMT17.fullmatch(text)) is not None:
         return NameParts(found["person"], found["camera"], found["frame"], f"third field {found['camera']}")
     cameras = list(CAMERA.finditer(text))
-    if (front := _FRONT_CAMERA.match(text)) is not None:  # right behind the person is the camera, whatever follows
+    if (front := _FRONT_CAMERA.match(text)) is not None:  # a camera directly after the person has priority
         cameras = [found for found in cameras if found.start("text") == front.start("text")]
     numbers = {plain_number(_camera(found)) for found in cameras}
     if len(numbers) > 1:
         spelled = " and ".join(dict.fromkeys(found["text"] for found in cameras))
-        return NameParts(problem=f"holds two cameras, {spelled}; {_set('(?P<camera>[0-9]+)')}")
+        return NameParts(problem=f"contains two cameras, {spelled}; {_set('(?P<camera>[0-9]+)')}")
     if not cameras and (like := LIKE_CAMERA.search(text)) is not None:
         return NameParts(problem=_unclear(like))
     rest = text
@@ -128,22 +128,25 @@ def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> NameParts:
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
-    """Returns the pattern that `data.name_pattern` holds.
+    """Returns the compiled regular expression of `data.name_pattern`.
 
     Raises:
-        ValueError: if it is no regular expression, or has other groups than person, camera and frame.
+        ValueError: if the text is not a regular expression, or has groups other than person, camera and frame.
     """
     try:
         pattern = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"is not a regular expression ({error})") from error
     if unknown := [group for group in pattern.groupindex if group not in GROUPS]:
-        raise ValueError(f"has the group {unknown[0]}; the groups are {', '.join(GROUPS)}")
+        raise ValueError(f"has the unknown group {unknown[0]}; the groups are {', '.join(GROUPS)}")
     return pattern
 
 
 def number_cameras(spelled: Iterable[str]) -> dict[str, int]:
-    """Returns the number of every camera of a dataset: its digits, a letter's place, else places in alphabetical order.
+    """Returns a number for every camera of a dataset.
+
+    The number is given by the digits of the name, else by the position of a letter in the alphabet, else by the
+    alphabetical order of the names.
 
     >>> number_cameras(["01", "1", "12"]), number_cameras(["a", "c"]), number_cameras(["gate", "door"])
     ({'01': 1, '1': 1, '12': 12}, {'a': 1, 'c': 3}, {'door': 1, 'gate': 2})
@@ -158,7 +161,7 @@ def number_cameras(spelled: Iterable[str]) -> dict[str, int]:
 
 
 def camera_of_folder(name: str) -> str | None:
-    """Returns the camera that a folder's whole name spells: `cam1`, `c01`, `camera-b` or `3`; `None` for another name.
+    """Returns the camera in a folder name such as `cam1`, `c01`, `camera-b` or `3`, or `None` for another name.
 
     >>> camera_of_folder("Cam_02"), camera_of_folder("3"), camera_of_folder("anna")
     ('02', '3', None)
@@ -172,7 +175,7 @@ def camera_of_folder(name: str) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def plain_number(text: str) -> str:
-    """Returns digits without leading zeros, and any other text as it is."""
+    """Returns digits without leading zeros, and any other text unchanged."""
     return str(int(text)) if re.fullmatch(r"[0-9]+", text) else text
 
 
@@ -181,10 +184,10 @@ def _camera(found: re.Match[str]) -> str:
 
 
 def _person(rest: str) -> tuple[tuple[int, int, str] | None, str]:
-    """Place and digits of the person in a name without its camera, and what is wrong."""
+    """Returns position and digits of the person in a name without its camera, and a description of a problem."""
     marked = list(_PERSON.finditer(rest))
     if len({int(found["number"]) for found in marked}) > 1:
-        return None, f"holds two persons, {' and '.join(found[0] for found in marked)}; {_set('(?P<person>[0-9]+)')}"
+        return None, f"contains two persons, {' and '.join(found[0] for found in marked)}; {_set('(?P<person>[0-9]+)')}"
     if marked:
         return (*marked[0].span(), marked[0]["number"]), ""
     found = _FRONT.match(rest)
@@ -202,25 +205,25 @@ def _frame(rest: str, person: tuple[int, int, str] | None) -> str | None:
 
 
 def why_no_person(name: str) -> str:
-    """Returns why a name says no person, and the pattern to set."""
+    """Returns the reason why a name has no person, and the pattern to set."""
     text = name.lower()
     if _TRACK.search(text):
-        reason = "holds the number of a track, which is counted anew in every camera, and no person"
+        reason = "contains the number of a track, which starts again in every camera, but no person"
     elif (found := _FRONT.match(text)) is not None and _DATE.fullmatch(found["number"]):
-        reason = f"begins with a date ({found['number']}) and holds no person"
+        reason = f"begins with a date ({found['number']}) and contains no person"
     else:
         reason = "does not begin with a person's number, such as 0002 or person_12"
     return f"{reason}; {_set('(?P<person>[0-9]+)_c(?P<camera>[0-9]+)')}"
 
 
 def why_no_camera(other: str | None = None) -> str:
-    """Returns what to do about names without a camera, `other` being a name that holds one."""
+    """Returns the message about a name without a camera; `other` is a name with a camera, if there is one."""
     but = f", but {other} does" if other is not None else ""
-    return f"holds no camera, such as c1 or cam_1{but}; {_set('_(?P<camera>[0-9]+)_')}"
+    return f"contains no camera, such as c1 or cam_1{but}; {_set('_(?P<camera>[0-9]+)_')}"
 
 
 def _unclear(like: re.Match[str]) -> str:
-    """What `LIKE_CAMERA` found, and a pattern for it."""
+    """Returns the message about a match of `LIKE_CAMERA`, with a pattern for it."""
     if like["name"]:
         suggestion = f"{re.escape(like['named'])}(?P<camera>[A-Za-z]+)"
     elif like["before"]:
@@ -228,13 +231,13 @@ def _unclear(like: re.Match[str]) -> str:
     else:
         suggestion = f"{re.escape(like['word'])}(?P<camera>[0-9]+)"
     return (
-        f"holds '{like[0]}', which looks like a camera but is not written in a known way; {_set('(?i)' + suggestion)}, "
-        "or data.name_pattern=. if names hold no camera"
+        f"contains '{like[0]}', which looks like a camera in an unknown spelling; {_set('(?i)' + suggestion)}, "
+        "or data.name_pattern=. if names contain no camera"
     )
 
 
 def _set(pattern: str) -> str:
-    return f"say how names are written, such as data.name_pattern='{pattern}'"
+    return f"describe the names, for example by data.name_pattern='{pattern}'"
 
 
 def _by_pattern(name: str, pattern: re.Pattern[str]) -> NameParts:
@@ -245,5 +248,7 @@ def _by_pattern(name: str, pattern: re.Pattern[str]) -> NameParts:
     if empty := [group for group, value in groups.items() if not value]:
         return NameParts(problem=f"matches data.name_pattern={pattern.pattern} with an empty group {empty[0]}")
     if (number := groups.get("camera")) and number.isdecimal() and len(number) > 9:
-        return NameParts(problem=f"data.name_pattern={pattern.pattern} takes {number} for a camera, at most 9 digits")
+        return NameParts(
+            problem=f"data.name_pattern={pattern.pattern} matches {number} as camera; at most 9 digits are allowed"
+        )
     return NameParts(groups.get("person"), groups.get("camera"), groups.get("frame"), groups.get("camera") or "")

@@ -1,13 +1,13 @@
-"""What datasets and clients are called: by names that say nothing about the machine they lie on.
+"""Names of datasets and clients that reveal nothing about the machine with the data.
 
-A client's name travels in every message and stands in reports and logs, so the name of a folder is never taken for
-it. An entry of `data.datasets` is a folder, or `NAME=FOLDER`:
+The name of a client is part of every message, report and log. Therefore the name of a private folder is never used as
+the client's name. An entry of `data.datasets` is a folder, or `NAME=FOLDER`:
 
 | entry | name of the client |
 |---|---|
 | `NAME=FOLDER` | `NAME` |
-| a folder called like a dataset of the catalogue, or like a domain of MiniReID | the folder's name |
-| any other folder | `client1`, `client2`, ...: its place in the list |
+| a folder with the name of a dataset of the catalogue or of a domain of MiniReID | the folder's name |
+| any other folder | `client1`, `client2`, ...: its position in the list |
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from fedreid_pl.errors import FedReIDError, printable
 
 NAME = re.compile(r"\w[\w.-]{0,63}")
 RESERVED = ("mean", "server", "total", "process", "gpu", "global", "merged")
-"""Names that tables and logs use for something else."""
+"""Names that tables and logs use for other things."""
 PARTS = ("detected", "labeled")
-"""Folders inside a dataset that the catalogue knows."""
+"""Names of subfolders of datasets in the catalogue."""
 PUBLIC = "public"
 
 
 def split_entry(text: str) -> tuple[str | None, str]:
-    """The name that an entry of `data.datasets` gives, `None` without one, and its folder.
+    """Returns the name in an entry of `data.datasets` (`None` if it has no name), and its folder.
 
     Raises:
-        FedReIDError: if the name cannot be one.
+        FedReIDError: if the name is not allowed.
 
     >>> split_entry("station=recordings/2024"), split_entry("mini-viper")
     (('station', 'recordings/2024'), (None, 'mini-viper'))
@@ -45,8 +45,8 @@ def split_entry(text: str) -> tuple[str | None, str]:
         return None, text
     if not NAME.fullmatch(name) or name.lower() in RESERVED:
         raise FedReIDError(
-            f"data.datasets: {printable(text)}: the name before '=' has to be 1 to 64 letters, digits, '_', '-' or "
-            f"'.', start with a letter or digit, and be none of {', '.join(RESERVED)}"
+            f"data.datasets: {printable(text)}: the name before '=' must have 1 to 64 letters, digits, '_', '-' or "
+            f"'.', start with a letter or digit, and not be one of {', '.join(RESERVED)}"
         )
     if not folder:
         raise FedReIDError(f"data.datasets: {text}: give the folder, {name}=FOLDER")
@@ -54,7 +54,7 @@ def split_entry(text: str) -> tuple[str | None, str]:
 
 
 def public_word(folder: str) -> str | None:
-    """The folder's name if everybody knows it: a dataset of the catalogue as it is usually spelled, or MiniReID's.
+    """Returns the folder's name if it is a public name: a usual spelling of a known dataset, or a MiniReID domain.
 
     >>> public_word("Market-1501-v15.09.15"), public_word("ward7/cuhk03-np/detected/"), public_word("ward7")
     ('Market-1501-v15.09.15', 'cuhk03-np-detected', None)
@@ -65,10 +65,10 @@ def public_word(folder: str) -> str | None:
 
 
 def dataset_names(entries: Sequence[str]) -> list[str]:
-    """The name of every entry of `data.datasets`, in order.
+    """Returns the name of every entry of `data.datasets`, in order.
 
     Raises:
-        FedReIDError: if two entries have one name, or a name cannot be one.
+        FedReIDError: if two entries have the same name, or a name is not allowed.
 
     >>> dataset_names(["mini-viper", "ward7/pictures", "station=recordings"])
     ['mini-viper', 'client2', 'station']
@@ -77,7 +77,7 @@ def dataset_names(entries: Sequence[str]) -> list[str]:
 
 
 def folder_names(folders: Sequence[str]) -> list[str]:
-    """The names of datasets that were found and not listed: as `dataset_names`, but `=` in a folder means nothing."""
+    """Returns the names of datasets that were found in `data.root`; `=` in a folder name has no special meaning."""
     return _names([(None, folder) for folder in folders])
 
 
@@ -87,14 +87,14 @@ def _names(entries: Sequence[tuple[str | None, str]]) -> list[str]:
         names.append(name or public_word(folder) or f"client{number}")
         if names[-1] in names[:-1]:
             raise FedReIDError(
-                f"data.datasets: {printable(folder)}: the name {names[-1]} stands twice; two clients may not share "
-                "images or a name, name one of them with NAME=FOLDER"
+                f"data.datasets: {printable(folder)}: the name {names[-1]} is given twice; two clients may not share "
+                "images or a name, so rename one of them with NAME=FOLDER"
             )
     return names
 
 
 def public_name(folder: str) -> str:
-    """The name of the public set in `data.public`.
+    """Returns the name of the public set in `data.public`.
 
     >>> public_name("mini-cuhk02"), public_name("crawled/people")
     ('mini-cuhk02', 'public')
@@ -103,7 +103,7 @@ def public_name(folder: str) -> str:
 
 
 def shared_config(config: Config) -> dict[str, Any]:
-    """The configuration for whatever leaves the machine: nested values without paths, folders by their names.
+    """Returns the configuration as nested values without paths, for everything that leaves the machine.
 
     >>> shared_config(Config())["data"]["root"] is None
     True
@@ -115,7 +115,7 @@ def shared_config(config: Config) -> dict[str, Any]:
 
 
 def portable_entries(entries: Sequence[str]) -> list[str]:
-    """Entries of `data.datasets` that give the same names on another machine, where FOLDER is to be filled in.
+    """Returns entries of `data.datasets` with the same names for another machine; the user fills in FOLDER.
 
     >>> portable_entries(["mini-viper", "ward7/pictures"])
     ['mini-viper', 'client2=FOLDER']
@@ -125,7 +125,7 @@ def portable_entries(entries: Sequence[str]) -> list[str]:
 
 
 def portable_command(config: Config) -> str:
-    """The command that computes the same on another machine, with words in capitals for its files and folders."""
+    """Returns the command for the same run on another machine, with words in capitals for files and folders."""
     public = config.data.public
     shown = public if public is None or public_word(public) == public else "PUBLIC_FOLDER"
     return " ".join(["fedreid-pl train", *portable_words(config, portable_entries(config.data.datasets), shown)])

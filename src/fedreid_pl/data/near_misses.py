@@ -1,4 +1,4 @@
-"""Why a dataset of the catalogue was not found: what there is instead, and what to do about it."""
+"""Hints for a dataset of the catalogue that was not found: similar folders and archives, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedreid_pl.data.layouts import Layout, find_layouts, recognise_layout
 from fedreid_pl.data.readers.msmt17 import LISTS
 
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
-SHOWN = 8  # names of a folder
+SHOWN = 8  # number of names of a folder in a message
 
 MARKS: tuple[tuple[str, ...], ...] = (
     ("bounding_box_train", "query", "bounding_box_test"),
@@ -21,14 +21,14 @@ MARKS: tuple[tuple[str, ...], ...] = (
     ("cam_a", "cam_b"),
     ("probe", "gallery"),
 )
-"""Names that stand together in a dataset's folder."""
+"""Names that occur together in a dataset's folder."""
 
 
 def near_misses(dataset: KnownDataset, root: Path, layout: Layout | None = None) -> list[str]:
-    """What under `root` comes near to the dataset, one sentence each; empty if nothing does.
+    """Returns one hint for everything under `root` that is similar to the dataset; empty if there is nothing.
 
-    Folders of the right name and what they lack, datasets under other names or too deep, archives that are not
-    unpacked, other datasets that are easily mistaken for this one, and a `root` that is the dataset itself.
+    The hints are about folders with the right name and missing content, the dataset under another name or too deep,
+    packed archives, other datasets with similar names, and a `root` that is the dataset itself.
     """
     hints = []
     for folder in subfolders(root):
@@ -55,24 +55,24 @@ def near_misses(dataset: KnownDataset, root: Path, layout: Layout | None = None)
 
 
 def missing_dataset(dataset: KnownDataset, root: Path, layout: Layout | None = None) -> str:
-    """One line: what was looked for, what comes near to it, or else what there is."""
+    """Returns the message about a missing dataset: the accepted names, and hints or else the content of `root`."""
     names = ", ".join((dataset.name, *dataset.spellings))
     text = f"{dataset.name} is not in {root}; looked for a folder {names} (in any case, also one level deeper)"
     hints = near_misses(dataset, root, layout)
     if not hints:
         found = [place.name for place in subfolders(root)] + _files(root)
         listed = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-        hints = [f"there is {listed or 'nothing'}: check data.root, or name the folder itself"]
+        hints = [f"there is {listed or 'nothing'}: check data.root, or give the folder itself"]
     return "; ".join([text, *hints])
 
 
 def _other_name(dataset: KnownDataset, root: Path, folder: Path) -> list[str]:
     for name, meaning in dataset.mistaken.items():
         if name in plain(folder.name):
-            return [f"the folder {folder.name} is not it: {meaning}"]
+            return [f"the folder {folder.name} is another dataset: {meaning}"]
     return [
-        f"the folder {place.relative_to(root)} fits but for its name: "
-        f"rename {folder.name} to {dataset.name}, or name the folder itself"
+        f"the folder {place.relative_to(root)} fits except for its name: "
+        f"rename {folder.name} to {dataset.name}, or give the folder itself"
         for place in places_in(dataset, folder)[:1]
     ]
 
@@ -82,13 +82,13 @@ def _other_layout(folder: Path, layout: Layout) -> str:
 
 
 def _lacks(dataset: KnownDataset, folder: Path) -> str:
-    """What is wrong with a folder that has the right name."""
+    """Returns what is wrong with a folder that has the right name."""
     if not os.access(folder, os.R_OK | os.X_OK):
         return f"the folder {folder.name} cannot be read: check its permissions"
     files, inner = _files(folder), subfolders(folder)
     archives = [name for name in files if name.lower().endswith(ARCHIVES)]
     if archives:
-        return f"the folder {folder.name} holds the archive {archives[0]}: unpack it there"
+        return f"the folder {folder.name} contains the archive {archives[0]}: unpack it there"
     if not files and not inner:
         return f"the folder {folder.name} is empty: unpack the dataset's archive there"
     layout = next((found for place in (folder, *inner) if (found := recognise_layout(place)) is not None), None)
@@ -96,11 +96,11 @@ def _lacks(dataset: KnownDataset, folder: Path) -> str:
     if layout is not None and dataset.part and layout.key in dataset.layouts:
         others = ", ".join(place.name for place in inner)
         return (
-            f"the folder {folder.name} holds {others} without {dataset.part}, which Table 1 counts: "
-            f"add it, or name one of the others, such as {folder.name}/{inner[0].name}"
+            f"the folder {folder.name} contains {others} but not {dataset.part}, the part in Table 1: "
+            f"add it, or give one of the others, such as {folder.name}/{inner[0].name}"
         )
     if layout is not None:
-        return f"the folder {folder.name} is laid out as {layout.title}: expected {expected}"
+        return f"the folder {folder.name} has the layout of {layout.title}: expected {expected}"
     for place in (folder, *inner):
         for marks in MARKS:
             present = [name for name in marks if os.path.exists(place / name)]
@@ -111,10 +111,10 @@ def _lacks(dataset: KnownDataset, folder: Path) -> str:
     deeper = [place for child in inner for place in places_in(dataset, child)]
     if deeper:
         below = deeper[0].relative_to(folder)
-        return f"the folder {folder.name} is nested too deep: move what is in {below} up into {folder.name}"
+        return f"the folder {folder.name} is nested too deep: move the content of {below} up into {folder.name}"
     names = sorted([*files, *(place.name for place in inner)])
     more = ", ..." if len(names) > SHOWN else ""
-    return f"the folder {folder.name} holds {', '.join(names[:SHOWN])}{more}: expected {expected}"
+    return f"the folder {folder.name} contains {', '.join(names[:SHOWN])}{more}: expected {expected}"
 
 
 def _files(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The same picture, or the same person's number, in two places of a federation that should share none."""
+"""Overlaps: images, or person numbers, that are in two places of a federation which should share none."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from fedreid_pl.errors import FedReIDError
 if TYPE_CHECKING:
     from fedreid_pl.data.federated import FederatedData
 
-SHOWN = 3  # examples of a finding
+SHOWN = 3  # number of examples per overlap
 NAMES = {number: name for name, number in SPLITS.items()}
 
 
 def byte_keys(
     config: DataConfig, tables: Iterable[SampleTable], progress: Callable[[str], None] | None = None
 ) -> dict[str, bytes]:
-    """Returns the SHA-256 of every file by its path; files are hashed once and kept by size and time.
+    """Returns the SHA-256 of every file by its path; hashes are cached by path, size and time of the file.
 
     Args:
-        config: says where hashes are kept.
-        tables: one per dataset, the public set included.
-        progress: is called with a short text now and then.
+        config: the `data` section, with the folder of the cache.
+        tables: one table per dataset, the public set included.
+        progress: called with a short text from time to time.
     """
     keys: dict[str, bytes] = {}
     cache = chosen_folder(config.cache_dir)
@@ -47,20 +47,20 @@ def byte_keys(
 
 
 def find_overlaps(data: FederatedData, keys: Mapping[str, bytes], what: str = "bytes") -> list[Overlap]:
-    """Returns what the clients and test sets of a federation share.
+    """Returns the overlaps between the clients and test sets of a federation.
 
-    Looked at are persons' numbers in training and test set of one dataset; and pictures in training and test set, in
-    query and gallery across cameras, in two datasets or two clients, and in the public set and a test set.
+    The function compares person numbers in training and test set of a dataset. It compares images in training and test
+    set, in query and gallery of different cameras, in two datasets or clients, and in public set and test set.
 
     Args:
         data: the federation.
-        keys: of every file's content, by path. A file without one, or with an empty or zero key, counts for none.
-        what: `bytes` or `pixels`, which says what the keys are of.
+        keys: hash of every file's content, by path. Files without a hash, or with an empty or zero hash, are ignored.
+        what: `bytes` or `pixels`, the content that is hashed.
     """
     tables = [table for table in data.datasets if data.public is None or table.name != data.public.name]
     found = _shared_pictures(tables, data.public, keys, what, frozenset(data.unseen))
     trains = [replace(client.train, name=name) for name, client in data.clients.items()]
-    if len(trains) > len(tables) - len(data.unseen):  # by camera or by identity: several clients of one dataset
+    if len(trains) > len(tables) - len(data.unseen):  # a dataset is split over several clients
         found += _shared_pictures(trains, None, keys, what)
     return [*(_shared_persons(tables) if what == "bytes" else ()), *found]
 
@@ -70,19 +70,19 @@ def _note_progress(progress: Callable[[str], None], name: str, text: str) -> Non
 
 
 def check_overlaps(config: DataConfig, found: Iterable[Overlap]) -> list[str]:
-    """Returns one line per finding, unless `data.overlap` refuses.
+    """Returns one line per overlap, or raises an error if `data.overlap` does not allow it.
 
     Raises:
-        FedReIDError: with `data.overlap=refuse` for any finding; with `auto` for pictures that are in the training and
-            in the test set of one dataset, or in a dataset that is left out and in another place.
+        FedReIDError: with `data.overlap=refuse` for any overlap; with `auto` for images that are in training and test
+            set of one dataset, or in an unseen dataset and in another place.
     """
     found = list(found)
     refused = [item for item in found if config.overlap == "refuse" or (config.overlap == "auto" and item.serious)]
     if refused:
         more = f" (and {len(refused) - 1} more, see data check)" if len(refused) > 1 else ""
         raise FedReIDError(
-            f"data.overlap={config.overlap}: {refused[0]}{more}; remove the pictures from one of the two, or "
-            "data.overlap=warn trains with them"
+            f"data.overlap={config.overlap}: {refused[0]}{more}; remove the images from one of the two places, or "
+            "set data.overlap=warn to train with them"
         )
     return list(map(str, found))
 
@@ -126,7 +126,7 @@ def _note(
     places: list[tuple[int, int]],
     unseen: frozenset[str],
 ) -> None:
-    """Adds what the rows of one picture say."""
+    """Adds the overlaps of one image, given all its rows."""
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, row in places:
         groups[number, int(tables[number].splits[row])].append(row)
@@ -151,7 +151,7 @@ def _note(
 
 
 def _matters(one: int, split: int, two: int, other: int, public: int | None) -> bool:
-    """Whether two places should share no picture; each pair of places is looked at from one side."""
+    """Returns whether two places should share no image; every pair of places is reported in one order only."""
     if one == public:
         return False
     if two == public:
@@ -162,7 +162,7 @@ def _matters(one: int, split: int, two: int, other: int, public: int | None) -> 
 
 
 def _shared_persons(tables: Sequence[SampleTable]) -> Iterable[Overlap]:
-    """Datasets whose persons have the same numbers in training and test set."""
+    """Yields an overlap for every dataset with the same person numbers in training and test set."""
     for table in tables:
         train = np.unique(table.identities[(table.splits == TRAIN) & (table.identities >= 0)])
         test = np.unique(table.identities[(table.splits != TRAIN) & (table.identities >= 0)])

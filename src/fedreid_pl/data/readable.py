@@ -1,4 +1,4 @@
-"""What is left of a dataset without the images that cannot be read, for `data.on_bad_image=skip`."""
+"""Removal of unreadable images from a dataset, for `data.on_bad_image=skip`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fedreid_pl.data.samples import SampleTable
 
 
 class BadImage(NamedTuple):
-    """A file that is left out."""
+    """An unreadable file that is left out, and the reason."""
 
     path: str
     reason: str
@@ -27,9 +27,9 @@ class BadImage(NamedTuple):
 def without_unreadable(
     table: SampleTable, cache: Path, progress: Callable[[str], None] | None = None
 ) -> tuple[SampleTable, list[BadImage]]:
-    """The rows whose images can be decoded, in their order, and the files of the others.
+    """Returns the rows whose images can be decoded, and the unreadable files.
 
-    Every image is decoded once; what was found is kept in `cache` and holds until a file changes.
+    Every image is decoded once. The result is saved in `cache` and is valid until a file changes.
     """
     different = list(dict.fromkeys(table.files()))
     place = _place(different, cache)
@@ -42,7 +42,7 @@ def without_unreadable(
 
 
 def without_files(table: SampleTable, paths: Iterable[str]) -> SampleTable:
-    """The rows whose image is none of these files."""
+    """Returns the table without the rows of the given files."""
     lost = set(paths)
     kept = table.take([row for row, file in enumerate(table.files()) if file not in lost])
     return replace(kept, remarks=table.remarks, inventory=table.inventory)
@@ -52,7 +52,7 @@ def _place(files: list[str], cache: Path) -> Path | None:
     try:
         state = signature(VERSION, PIL.__version__, *files, files=dict.fromkeys(map(container, files)))
     except OSError:
-        return None  # a file that is missing is found by decoding
+        return None  # decoding reports the missing file
     return cache / "readable" / f"{state}.json"
 
 

@@ -1,4 +1,4 @@
-"""The table of samples: what every dataset reader returns and everything else consumes."""
+"""The table of samples, which every dataset reader returns."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class SampleTable:
 
     Args:
         name: the dataset's name, used in every message and table.
-        root: folder that `paths` are relative to.
+        root: the folder to which `paths` are relative.
         paths: relative paths, `/`-separated.
         identities: `[N]` int64, the dataset's own person numbers (>= 0), `JUNK` or `DISTRACTOR`.
         cameras: `[N]` int64, the dataset's own camera numbers.
         splits: `[N]` uint8, `TRAIN`, `QUERY` or `GALLERY`.
-        layout: key of the layout it was read from, if known.
-        remarks: what a user should know of the files, one line each; those of a part are the whole table's.
-        inventory: where every file in the dataset's folder went, for a whole table that was read from one.
-        found: how the reader found person and camera, with one name taken apart; empty: as its layout says.
-        has_cameras: whether the dataset says which camera took an image. If not, `cameras` are placeholders that make
-            every gallery image of a person a match.
+        layout: key of the dataset's layout, if known.
+        remarks: remarks on the files for the user, one line each.
+        inventory: inventory of the files in the dataset's folder, for a table of a whole dataset.
+        found: source of person and camera, with one name as an example; empty if the layout describes it.
+        has_cameras: whether the dataset has camera numbers. If not, `cameras` are placeholders that make every gallery
+            image of a person a match.
 
     Raises:
         ValueError: if the columns differ in length.
@@ -66,11 +66,11 @@ class SampleTable:
         return len(self.paths)
 
     def split(self, name: str) -> SampleTable:
-        """The rows of `"train"`, `"query"` or `"gallery"`."""
+        """Returns the rows of `"train"`, `"query"` or `"gallery"`."""
         return self.take(np.flatnonzero(self.splits == SPLITS[name]))
 
     def take(self, rows: np.ndarray | Sequence[int]) -> SampleTable:
-        """The given rows, in the given order."""
+        """Returns the given rows, in the given order."""
         rows = np.asarray(rows, dtype=np.int64)
         return SampleTable(
             self.name,
@@ -84,23 +84,23 @@ class SampleTable:
         )
 
     def files(self) -> list[str]:
-        """Full path of every image, in row order."""
+        """Returns the full path of every image, in row order."""
         return [os.path.join(self.root, path) for path in self.paths]
 
     def labels(self) -> np.ndarray:
-        """`[N]` int64 in `0..identities-1`: identities in ascending order of their number, gaps closed."""
+        """Returns the label of every row, `[N]` int64 in `0..identities-1`, in the order of person numbers."""
         return np.unique(self.identities, return_inverse=True)[1].astype(np.int64)
 
     def num_identities(self) -> int:
-        """How many different persons there are; junk and distractors do not count."""
+        """Returns the number of different persons; junk and distractors do not count."""
         return int((np.unique(self.identities) >= 0).sum())
 
 
 def concatenate(tables: Sequence[SampleTable], name: str) -> SampleTable:
-    """All rows of `tables` as one table whose persons stay distinct, whatever numbers the datasets use.
+    """Returns all rows of `tables` as one table in which persons of different datasets stay distinct.
 
-    Person numbers of each table are shifted past those of the tables before it; junk and distractors keep
-    their codes. Camera numbers are shifted likewise, and paths become absolute.
+    The person numbers of each table are shifted past those of the previous tables; junk and distractors keep their
+    codes. Camera numbers are shifted in the same way, and paths become absolute.
 
     Raises:
         ValueError: if `tables` is empty.

@@ -1,4 +1,4 @@
-"""Which images make a batch, the same for any number of processes."""
+"""Samplers of training and test batches; the batches are the same for any number of processes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class BatchRows:
 
     Args:
         rows: indices into the client's training table.
-        share: `len(rows) * processes / size of the whole batch`: the factor with which the mean loss of this
-            part has to be multiplied so that the mean over processes is the mean over the whole batch.
-        part: where the rows are in the whole batch; `None`: they are the whole batch.
+        share: `len(rows) * processes / size of the whole batch`, the factor for the mean loss of this part. With it,
+            the mean over processes is the mean over the whole batch.
+        part: positions of the rows in the whole batch; `None`: the rows are the whole batch.
     """
 
     rows: tuple[int, ...]
@@ -30,9 +30,9 @@ class BatchRows:
 
 
 def deal(groups: Sequence[Sequence[int]], rank: int, world: int) -> BatchRows:
-    """Part `rank` of a batch that consists of groups of rows: the groups are dealt to the processes in turn.
+    """Returns part `rank` of a batch of groups of rows; the processes get the groups in turn.
 
-    With fewer than two groups for every process the batch is not dealt out: each gets the whole.
+    If there are fewer than two groups per process, the batch is not split, and every process gets the whole batch.
 
     >>> deal([[7], [3], [5], [9], [2]], rank=1, world=2)
     BatchRows(rows=(3, 9), share=0.8, part=BatchPart(places=(1, 3), total=5))
@@ -50,7 +50,7 @@ class Passes(Protocol):
     """Batches of one pass over a client's images."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses which pass of the turn is iterated over."""
+        """Sets the number of the pass for the next iteration."""
         ...
 
     def __len__(self) -> int: ...
@@ -61,16 +61,15 @@ class Passes(Protocol):
 class TrainBatches:
     """Shuffled batches of a turn; `batch_size` counts the images of all processes together.
 
-    Every epoch visits each image once, in an order drawn from (seed, epoch). Parts of a batch go to the
-    processes in turn; a batch too small to give each of them the two images that BatchNorm needs is computed
-    whole by every process, which leaves its gradient and statistics right. A last batch of a single image is
-    left out.
+    Every epoch visits each image once, in an order drawn from (seed, epoch). The images of a batch are assigned to the
+    processes in turn. BatchNorm needs at least two images per process. If a batch is too small for that, every process
+    computes the whole batch, so that gradient and statistics are correct. A last batch of a single image is left out.
 
     Args:
         size: number of images.
         batch_size: images per step over all processes.
-        seed: of the turn.
-        rank, world: this process and how many there are.
+        seed: seed of the turn.
+        rank, world: number of this process, and number of processes.
         skip_incomplete: whether a last batch of fewer than `batch_size` images is left out.
     """
 
@@ -80,10 +79,10 @@ class TrainBatches:
         self.size, self.batch_size, self.seed, self.skip_incomplete = size, batch_size, seed, skip_incomplete
         self.rank, self.world = rank, world
         self.epoch = 0
-        self.sampler = self  # Lightning announces the epoch to `batch_sampler.sampler`
+        self.sampler = self  # Lightning calls `batch_sampler.sampler.set_epoch`
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch."""
+        """Sets the epoch; Lightning calls this before every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -98,11 +97,11 @@ class TrainBatches:
 
 
 class StepBatches:
-    """So many batches of a turn, from passes over the images that follow each other; a turn is one epoch of these.
+    """A fixed number of batches per turn, from consecutive passes over the images. Lightning sees one epoch.
 
     Args:
-        batches: those of a pass; pass 0, 1, ... of the turn is its epoch 0, 1, ...
-        steps: how many; none of an empty pass.
+        batches: batches of one pass; pass 0, 1, ... of the turn is its epoch 0, 1, ...
+        steps: number of batches; 0 if a pass has no batch.
     """
 
     def __init__(self, batches: Passes, steps: int) -> None:
@@ -110,7 +109,7 @@ class StepBatches:
         self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before the only epoch; the passes are counted here."""
+        """Does nothing: Lightning has only one epoch per turn, and this class counts the passes itself."""
 
     def __len__(self) -> int:
         return self.steps if len(self.batches) else 0
@@ -125,14 +124,14 @@ class StepBatches:
 
 
 class TestBatches:
-    """Consecutive batches in row order; process `rank` takes every `world`-th batch, none twice.
+    """Consecutive batches in row order; process `rank` gets every `world`-th batch.
 
-    Whole batches are dealt out, not images, so that the network sees the same batches, and rounds the same,
-    for any number of processes. With fewer batches than processes, those left without one repeat the last
-    batch: Lightning refuses an empty loader, and the metric drops repeats by their row numbers.
+    Processes get whole batches, not images, so that the network has the same batches and the same rounding for any
+    number of processes. If there are fewer batches than processes, the remaining processes repeat the last batch,
+    because Lightning does not accept an empty loader. The metric drops repeats by their row numbers.
     """
 
-    __test__ = False  # pytest: not a test class
+    __test__ = False  # pytest must not collect this class
 
     def __init__(self, size: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
         self.sampler = range(size)  # some versions of Lightning look for `batch_sampler.sampler`

@@ -1,4 +1,4 @@
-"""From the `data` section of a configuration to clients and test sets."""
+"""Creates clients and test sets from the `data` section of a configuration."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fedreid_pl.data.validation import Part, hold_out_validation
 from fedreid_pl.errors import FedReIDError
 
 NO_CAMERAS = "-no-cameras"
-"""What the name of a dataset without cameras ends with."""
+"""Suffix of the name of a dataset without cameras."""
 
 NOT_DRAWN = (
     "data.synthetic=true is not taken from the configuration: these pictures are not the ones that this program drew, "
@@ -44,25 +44,29 @@ NOT_DRAWN = (
 def load_federated_data(
     config: DataConfig, progress: Callable[[str], None] | None = None, complete: bool = True
 ) -> FederatedData:
-    """Reads every dataset of the configuration and deals the training images out to clients.
+    """Reads every dataset of the configuration and splits the training images over the clients.
 
-    `by_dataset`: one client per dataset, evaluated on the dataset's own test set. `by_camera`, `by_identity`: each
-    dataset becomes several clients (see `data.partition`) that share its test set. `merged`: one client with the
-    union of all training sets (persons of different sets kept apart), evaluated on every test set; this is
-    centralized training. With `hold_out=first` the first image of every identity is left out beforehand, and with
-    `val_ids` persons are held out of what each client (of `merged`: each dataset) has then: see `data.validation`.
-    `clients` leaves out the small or the large clients, and the test sets that only they have.
+    Scenarios:
 
-    The datasets of `leave_out` become no client: their training images are dropped before anything is computed from
-    them, and query and gallery stand in `unseen`.
+    - `by_dataset`: one client per dataset, evaluated on the test set of this dataset.
+    - `by_camera`, `by_identity`: each dataset becomes several clients (see `data.partition`) that share its test set.
+    - `merged`: one client with the union of all training sets, evaluated on every test set (centralized training).
+      Persons of different datasets stay distinct.
 
-    `complete=False` says that the run has clients elsewhere: nobody here needs to have persons to hold out.
+    With `hold_out=first` the first image of every identity is left out. With `val_ids` each client (in `merged`: each
+    dataset) then holds out persons for validation, see `data.validation`. `clients` leaves out the small or the large
+    clients, and their test sets.
+
+    The datasets of `leave_out` do not become clients. Their training images are dropped immediately, and their query
+    and gallery are in `unseen`.
+
+    `complete=False` means that the run has clients on other machines; no client here then needs a validation set.
 
     Raises:
-        FedReIDError: if the layout is unknown, a folder is missing, empty or unreadable, or a set cannot be trained or
-            evaluated on.
+        FedReIDError: if the layout is unknown, a folder is missing, empty or unreadable, or a dataset is unusable for
+            training or evaluation.
     """
-    named_layout(config)  # before anything is drawn
+    named_layout(config)  # raises an error before MiniReID is drawn
     root = locate_root(config, progress)
     left_out: dict[str, list[BadImage]] = {}
 
@@ -107,12 +111,12 @@ def load_federated_data(
 
 
 def load_public(config: DataConfig, progress: Callable[[str], None] | None = None) -> FederatedData:
-    """Reads `data.public` alone, for a server whose clients are elsewhere; the result has no client.
+    """Reads only `data.public`, for a server whose clients are on other machines; the result has no client.
 
-    A server without a folder of datasets has no public set either.
+    A server without a folder of datasets has no public set.
 
     Raises:
-        FedReIDError: if the public set is not in the folder, or cannot be read.
+        FedReIDError: if the public set is missing or cannot be read.
     """
     if not config.public or not (config.root or config.source == "minireid"):
         return FederatedData({}, {}, None)
@@ -133,18 +137,18 @@ def federate(
     unseen: Sequence[SampleTable] = (),
     complete: bool = True,
 ) -> FederatedData:
-    """What `load_federated_data` makes of the datasets once they are read.
+    """Creates clients and test sets from tables, for `load_federated_data`.
 
     Args:
-        config: of the data.
-        tables: datasets whose training images the clients have.
+        config: the `data` section.
+        tables: datasets whose training images belong to clients.
         public: images without labels.
         unseen: query and gallery of datasets that are left out.
-        complete: the run has no clients beside these.
+        complete: whether these are all clients of the run.
 
     Raises:
-        FedReIDError: if a set cannot be trained or evaluated on, two share an image, the public set shows persons
-            whom a client is tested on, or nobody of a complete run has persons to hold out for `data.val_ids`.
+        FedReIDError: if a dataset is unusable for training or evaluation, two datasets share an image, the public set
+            shows test persons of a client, or no client of a complete run has enough persons for `data.val_ids`.
     """
     read = [*tables, *unseen, *([public] if public is not None else [])]
     check_no_shared_images(read)
@@ -185,14 +189,14 @@ def federate(
 
 
 def marked_name(table: SampleTable) -> str:
-    """The name of a dataset, which stands beside every number made from it: it says if the dataset has no cameras."""
+    """Returns the name of a dataset for all reports; it has the suffix `NO_CAMERAS` if the dataset has no cameras."""
     if table.has_cameras or table.name.endswith(NO_CAMERAS):
         return table.name
     return table.name + NO_CAMERAS
 
 
 def camera_remark(table: SampleTable) -> str:
-    """One line on a dataset without cameras."""
+    """Returns one line about a dataset without cameras."""
     name = table.name.removesuffix(NO_CAMERAS)
     return (
         f"{name}: names say no camera, so every gallery image of a person counts as a match, also one from the "
@@ -201,14 +205,14 @@ def camera_remark(table: SampleTable) -> str:
 
 
 def _remarks(table: SampleTable) -> tuple[str, ...]:
-    """What a user should know of one dataset's files: what its reader remarks, and what is not read."""
+    """Returns remarks on a dataset's files: those of its reader, and one about unread files."""
     unread = table.inventory.named() if table.inventory is not None else ""
     remarks = (line if table.name in line else f"{table.name}: {line}" for line in table.remarks)
     return (*remarks, *([f"{table.name}: {unread}"] if unread else []))
 
 
 def unmatched_remarks(config: DataConfig, tests: Iterable[TestSet]) -> list[str]:
-    """One line for every test set with queries that nobody could answer."""
+    """Returns one line for every test set with queries that have no match."""
     what = "they count as failures" if config.keep_unmatched else "they are left out"
     return [
         f"{test.name}: {len(test.unmatched):,} of {len(test.query):,} queries have no gallery image of their person in "
@@ -234,7 +238,7 @@ def _deal_out(config: DataConfig, trains: Sequence[SampleTable]) -> list[Part]:
 
 
 def _with_two_persons(config: DataConfig, parts: list[Part]) -> tuple[list[Part], list[str]]:
-    """The parts of datasets that show two persons at least, and one line for every other part."""
+    """Returns the parts of datasets with at least two persons, and one line for every other part."""
     if config.scenario not in ("by_camera", "by_identity"):
         return parts, []
     kept = [part for part in parts if part[2].num_identities() > 1]
@@ -251,7 +255,7 @@ def _with_two_persons(config: DataConfig, parts: list[Part]) -> tuple[list[Part]
 
 
 def _taking_part(config: DataConfig, parts: list[Part]) -> list[Part]:
-    """The clients that `data.clients` names, by their numbers of training images."""
+    """Returns the clients selected by `data.clients`, by their numbers of training images."""
     if config.clients == "all":
         return parts
     middle = median(len(train) for _, _, train in parts)

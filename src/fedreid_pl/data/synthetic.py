@@ -1,4 +1,4 @@
-"""Whether pictures were drawn by this program: the manifest of the drawing code has to match their files."""
+"""Check whether images were drawn by this program: their files must match the manifest of MiniReID."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from fedreid_pl.data.samples import SampleTable
 
 
 def are_synthetic(tables: Iterable[SampleTable]) -> bool:
-    """Whether every picture of every table was drawn by this program."""
+    """Returns whether every image of every table was drawn by this program."""
     tables = list(tables)
     return bool(tables) and all(is_synthetic(table) for table in tables)
 
 
 def is_synthetic(table: SampleTable) -> bool:
-    """Whether the manifest beside a dataset's folder has the bytes of its files, and the table has no other files.
+    """Returns whether the files of a table match the manifest beside its folder, and the table has no other files.
 
-    The folder may have another name than it was drawn under. What a configuration says does not matter.
+    The folder may have been renamed. The setting `data.synthetic` of the configuration is ignored.
     """
     root = table.root.resolve()
     known = _manifest_digests(root.parent / MANIFEST)
@@ -36,7 +36,7 @@ def is_synthetic(table: SampleTable) -> bool:
 
 
 def with_found(config: Config, data: FederatedData) -> Config:
-    """The configuration with `data.synthetic` as it was found and not as it was written."""
+    """Returns the configuration with `data.synthetic` set to the result of the check."""
     return replace(config, data=replace(config.data, synthetic=data.synthetic))
 
 
@@ -53,7 +53,7 @@ def _manifest_digests(file: Path) -> set[str]:
 
 
 def _state(root: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of every file, which tell that nothing was changed since it was hashed."""
+    """Returns name, size and time of every file, to detect changes since the files were hashed."""
     found = []
     for folder in FOLDERS:
         try:

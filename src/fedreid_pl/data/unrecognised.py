@@ -1,4 +1,4 @@
-"""Folders of `data.root` that become no dataset: what they are, and which layouts come closest."""
+"""Messages about folders of `data.root` that are not datasets, with the most similar layouts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fedreid_pl.data.readers.original import FLAT, FOLDERS
 from fedreid_pl.data.readers.picture_files import is_picture, is_system_folder
 from fedreid_pl.errors import printable
 
-CLOSEST = 2  # layouts that a message names
-SHOWN = 5  # names of a folder
+CLOSEST = 2  # number of layouts in a message
+SHOWN = 5  # number of names of a folder in a message
 
 MARKS: Mapping[str, tuple[str, ...]] = {
     "market1501": ("bounding_box_train", "query", "bounding_box_test"),
@@ -29,16 +29,16 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     **{key: alternatives[0] for key, alternatives in FOLDERS.items() if key not in FLAT},
     **{key: (folder,) for key, folder in FLAT.items()},
 }
-"""By layout: the names that stand together in a folder of it."""
+"""Names that occur together in a folder, by layout."""
 
 
 def unrecognised(root: Path, layout: Layout | None, used: set[Path]) -> list[str]:
-    """Returns one line for every folder in `root` that is no dataset, and one for pictures in `root` itself.
+    """Returns one line for every folder in `root` that is not a dataset, and one for images in `root` itself.
 
     Args:
         root: the folder of the datasets.
-        layout: the only one that counts, `None`: any.
-        used: folders that are datasets or the public set, links resolved.
+        layout: the only accepted layout; `None` accepts any.
+        used: folders of datasets and of the public set, with links resolved.
     """
     lines = []
     for folder in _folders(root):
@@ -55,7 +55,7 @@ def unrecognised(root: Path, layout: Layout | None, used: set[Path]) -> list[str
 
 
 def why_not(folder: Path, layout: Layout | None = None) -> str:
-    """Returns why a folder is no dataset, with what to do: the layout it has, or the layouts that come closest."""
+    """Returns why a folder is not a dataset, and what to do: its actual layout, or the most similar layouts."""
     if not os.access(folder, os.R_OK | os.X_OK):
         return "the folder cannot be read; check its permissions"
     found = recognise_layout(folder)
@@ -82,7 +82,7 @@ def why_not(folder: Path, layout: Layout | None = None) -> str:
 
 
 def closest_layouts(folder: Path) -> list[str]:
-    """Returns the layouts that share most names with `folder`, each with what it has and lacks, best first."""
+    """Returns the layouts that share most names with `folder`, with present and missing names, best first."""
     present = {name.lower(): name for name in _names(folder)}
     ranked = []
     for key, marks in MARKS.items():
@@ -103,7 +103,7 @@ def _described(key: str, found: Mapping[str, str]) -> str:
 
 
 def _near(mark: str, present: Mapping[str, str], marks: Sequence[str]) -> str | None:
-    """The name that is the mark, but for case and a slip of the pen; never one that is another mark."""
+    """Returns a present name that equals a mark except for case or a typing error, and is not another mark."""
     if mark.lower() in present:
         return present[mark.lower()]
     others = [name for name in present if name not in map(str.lower, marks)]
@@ -112,7 +112,7 @@ def _near(mark: str, present: Mapping[str, str], marks: Sequence[str]) -> str | 
 
 
 def _names(folder: Path) -> list[str]:
-    """Names in a folder and, behind a `/`, in its folders; none where it cannot be listed."""
+    """Returns the names in a folder and, after a `/`, in some subfolders; empty if it cannot be listed."""
     try:
         names = [name for name in os.listdir(folder) if not name.startswith(".")]
     except OSError:

@@ -1,4 +1,4 @@
-"""Persons held out of a client's training images: a test set that may choose between rounds and settings."""
+"""Validation sets: persons held out of a client's training images, to select rounds and settings."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fedreid_pl.errors import FedReIDError
 Part = tuple[str, str, SampleTable]
 """Name of a client (or of a dataset that becomes a part of one), its test set, its training images."""
 
-_LEAST = 2  # persons to train on, and to find one among
+_LEAST = 2  # smallest number of persons for training, and for validation
 
 
 def hold_out_validation(
     config: DataConfig, parts: Sequence[Part], complete: bool = True
 ) -> tuple[list[Part], dict[str, TestSet]]:
-    """Returns the parts without what is held out, and the validation sets by the name of the part.
+    """Returns the parts without the held-out persons, and the validation sets by the name of the part.
 
     Args:
-        config: of the data.
-        parts: of the clients.
-        complete: the run has no clients beside these. A silo sees its own client alone, and whether any silo has
-            a validation set is known at the coordinator.
+        config: the `data` section.
+        parts: training images of the clients.
+        complete: whether these are all clients of the run. A silo has only its own client, and only the coordinator
+            knows whether any silo has a validation set.
 
     Raises:
         FedReIDError: if no part of a complete run gets a validation set.
@@ -53,21 +53,21 @@ def no_validation(share: float) -> FedReIDError:
 
 
 def hold_out_identities(name: str, train: SampleTable, share: float, seed: int) -> tuple[SampleTable, TestSet | None]:
-    """What is left to train on, and the validation set `val:NAME`.
+    """Returns the remaining training images and the validation set `val:NAME`, or `None` if there is none.
 
-    `share` of the identities, rounded but at least two, are drawn from (seed, name). All their images are the
-    gallery; for every one that two cameras saw or more, one image per camera, drawn as well, is a query. A query
-    stays in the gallery, where it is removed for itself with the rest of its camera: so a person with one image per
-    camera can be looked for. Identities of one camera are there to be confused with.
+    The share `share` of the identities (rounded, at least two) is drawn from (seed, name). All their images form the
+    gallery. For every identity in at least two cameras, one random image per camera is a query. A query is also in the
+    gallery; the evaluation removes it together with the other images of its person and camera. So persons with one
+    image per camera can be queries. Identities in only one camera make the ranking harder.
 
-    There is no validation set, and everything is left to train on, where fewer than two identities would remain or
-    none that is held out was seen by two cameras.
+    There is no validation set if fewer than two training identities would remain, or if no held-out identity is in two
+    cameras. Then all images are used for training.
 
     Args:
-        name: of the client, or of its dataset where it has several.
-        train: its training images; no identity is negative.
-        share: of the identities, above 0.
-        seed: of the draws.
+        name: name of the client, or of its dataset if the client has several.
+        train: training images of the client; no identity is negative.
+        share: share of the identities, above 0.
+        seed: seed of the draws.
     """
     persons = np.unique(train.identities)
     held_out = max(_LEAST, round(share * len(persons)))
@@ -83,7 +83,7 @@ def hold_out_identities(name: str, train: SampleTable, share: float, seed: int) 
 
 
 def _one_per_camera(table: SampleTable, state: np.random.RandomState) -> np.ndarray:
-    """A random row of every identity and camera, in row order, for the identities that several cameras saw."""
+    """Returns a random row of every identity and camera, in row order, for identities in several cameras."""
     order = state.permutation(len(table))
     pairs, rows = np.unique(np.stack([table.identities, table.cameras], 1)[order], axis=0, return_index=True)
     _, inverse, cameras = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)

@@ -68,8 +68,8 @@ def test_the_rule(tmp_path):
     assert len(gallery) == 3 * 3 * 2
     assert not len(TestSet("x", found.split("query"), found.split("gallery")).unmatched)
     assert found.remarks == (
-        "split by seed 0, split 0: of 6 persons seen by two cameras or more, 3 are tested and 3 train; "
-        "persons seen by one camera, who only train: 2",
+        "split by seed 0, split 0: of 6 persons in at least two cameras, 3 are test persons and 3 training persons; "
+        "2 persons in one camera are used for training only",
     )
 
 
@@ -78,7 +78,9 @@ def test_seeds_and_shares(tmp_path):
     drawn = {tuple(sorted(split_of(read("crops", root, seed=seed))["query"])) for seed in range(6)}
     assert len(drawn) > 2 and split_of(read("crops", root, seed=1)) == split_of(read("crops", root, seed=1))
     assert read("crops", root, test_ids=0.9).split("query").num_identities() == 5
-    assert "too few to train on two and test one with data.test_ids=0.1" in message_of("crops", root, test_ids=0.1)
+    assert "too few for two training persons and one test person with data.test_ids=0.1" in message_of(
+        "crops", root, test_ids=0.1
+    )
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (1, 4), (3, 1), (1, 1, 1)])
@@ -108,13 +110,13 @@ def test_junk_and_distractors_are_in_the_gallery(tmp_path):
     ("files", "said"),
     [
         (["anna_c2_0001.jpg", "berta_c1_0002.jpg"], "does not begin with a person's number"),
-        (["track_3_cam1_10.jpg"], "a track, which is counted anew in every camera"),
+        (["track_3_cam1_10.jpg"], "a track, which starts again in every camera"),
         (["20240131_c1_7.jpg"], "begins with a date"),
-        (["1/a_c1.jpg", "2/b.jpg"], "holds no camera"),
+        (["1/a_c1.jpg", "2/b.jpg"], "contains no camera"),
         (["1/cam_door_3.jpg"], "data.name_pattern='(?i)cam_(?P<camera>[A-Za-z]+)'"),
         (["1/cam1/a.jpg", "1/b.jpg"], "images lie in the person's folder"),
-        (["1/a_c1.jpg", "2_c1.jpg"], "images lie in the folder itself"),
-        (["readme.txt"], "holds no image; expected PERSON/IMAGE"),
+        (["1/a_c1.jpg", "2_c1.jpg"], "images are in the folder itself"),
+        (["readme.txt"], "contains no image; expected PERSON/IMAGE"),
     ],
 )
 def test_what_is_not_understood_is_named(tmp_path, files, said):
@@ -207,11 +209,11 @@ def test_clients_have_neutral_names_or_the_users_own(tmp_path):
 
 def test_persons_or_clients(tmp_path):
     touch(tmp_path, *(f"{one}/{two}/1.jpg" for one in ("a", "b", "c") for two in ("x", "y", "z")))
-    with pytest.raises(FedReIDError, match=r"may be persons or clients; say which: data.datasets=\[.\]"):
+    with pytest.raises(FedReIDError, match=r"may be persons or clients; set data.datasets=\[.\]"):
         find_crops(tmp_path)
     assert dataset_folders(compose(["data=crops", f"data.root={tmp_path}", "data.datasets=[.]"]).data, tmp_path)
 
 
 def test_a_public_folder_of_junk_alone_is_refused(tmp_path):
     touch(tmp_path, "-1_c1s1_000401_03.jpg", "-1_c2s1_000402_03.jpg")
-    assert "holds no image to train on" in message_of("crops", tmp_path, train_only=True)
+    assert "contains no training image" in message_of("crops", tmp_path, train_only=True)

@@ -81,7 +81,7 @@ def test_as_a_spreadsheet_writes_it(tmp_path):
 
 def test_training_images_alone(tmp_path):
     assert rows_of(read(write(tmp_path, LINES), train_only=True)) == EXPECTED[:1]
-    assert message(write(tmp_path, LINES[2:]), train_only=True).endswith("names no training image")
+    assert message(write(tmp_path, LINES[2:]), train_only=True).endswith("contains no training image")
 
 
 def test_paths_outside_and_absolute(tmp_path):
@@ -162,11 +162,11 @@ def test_another_header(tmp_path, header):
 
 def test_no_table_an_empty_one_and_several(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n")
-    assert message(tmp_path).startswith(f"{tmp_path}: holds no table; expected samples.csv")
+    assert message(tmp_path).startswith(f"{tmp_path}: contains no table; expected samples.csv")
     (tmp_path / "samples.csv").write_text("")
     assert message(tmp_path).startswith(f"{tmp_path / 'samples.csv'}: is empty")
     (tmp_path / "samples.csv").write_text(HEADER)
-    assert message(tmp_path) == f"{tmp_path / 'samples.csv'}: names no image"
+    assert message(tmp_path) == f"{tmp_path / 'samples.csv'}: contains no image"
     write(tmp_path / "two", LINES, name="a.csv")
     write(tmp_path / "two", LINES, name="b.csv")
     assert "a.csv, b.csv" in message(tmp_path / "two")

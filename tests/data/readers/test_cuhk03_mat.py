@@ -42,7 +42,7 @@ def test_the_splits_of_the_file_without_the_protocol(original: Path) -> None:
 
 
 def test_a_split_that_is_not_there(original: Path) -> None:
-    assert "holds the splits 0 to 1, not 2" in message_of("cuhk03_mat", original, split=2)
+    assert "contains the splits 0 to 1" in message_of("cuhk03_mat", original, split=2)
 
 
 @pytest.mark.parametrize("boxes", ["detected", "labeled"])
@@ -81,16 +81,16 @@ def test_paths_that_go_on_inside() -> None:
     [
         ("cuhk-03.mat", b"MATLAB 7.3 MAT-file", ["is not a readable MATLAB file"]),
         ("cuhk-03.mat", None, ["expected cuhk-03.mat"]),
-        ("cuhk03_new_protocol_config_detected.mat", b"nothing", ["is not the protocol's file"]),
+        ("cuhk03_new_protocol_config_detected.mat", b"nothing", ["is not a file of the new protocol"]),
         (
             "cuhk03_new_protocol_config_detected.mat",
             matlab.protocol_file([("1_001_1_03.png", 4, "train")]),
-            ["names 1_001_1_03.png", "does not hold"],
+            ["lists 1_001_1_03.png", "does not contain"],
         ),
         (
             "cuhk03_new_protocol_config_detected.mat",
             matlab.protocol_file([("0001_c1_1.png", 4, "train")]),
-            ["0001_c1_1.png", "is not named as an image of CUHK03"],
+            ["0001_c1_1.png", "is not a name of an image of CUHK03"],
         ),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_file_without_its_cells(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "cuhk-03.mat", "w") as file:
         file["detected"] = np.zeros((1, 5))
-    assert "holds no readable cells 'detected'" in message_of("cuhk03_mat", tmp_path)
+    assert "contains no readable cells 'detected'" in message_of("cuhk03_mat", tmp_path)
 
 
 @pytest.mark.parametrize("module", ["h5py", "scipy.io"])

@@ -135,8 +135,8 @@ def test_a_meta_file_of_another_form(tmp_path, meta):
         ({"trainval": [2]}, "has no 'test_probe'"),
         ({"train": [2], "test_probe": [0], "test_gallery": [0]}, "has no 'val'"),
         ({**SPLIT, "test_gallery": [1, 4]}, "person 0 is in test_probe but not in test_gallery"),
-        ({**SPLIT, "trainval": [2, 4]}, "person 4 is trained on and tested on"),
-        ({key: [] for key in SPLIT}, "names no person"),
+        ({**SPLIT, "trainval": [2, 4]}, "person 4 is in the training set and in the test set"),
+        ({key: [] for key in SPLIT}, "contains no person"),
     ],
 )
 def test_a_split_file_of_another_form(tmp_path, split, wanted):

@@ -144,7 +144,7 @@ def test_hidden_files_folders_named_like_images_and_other_files(tmp_path):
 @pytest.mark.parametrize("image", ["IMG_0001.jpg", "0001_5.jpg", "1.png"])
 def test_a_name_without_camera(tmp_path, image):
     root = write(tmp_path, [*MARKET, f"query/0001/{image}"])
-    assert f"{root / 'pytorch/query/0001' / image}: the name holds no camera" in message(root)
+    assert f"{root / 'pytorch/query/0001' / image}: the name contains no camera" in message(root)
 
 
 @pytest.mark.parametrize("person", ["anna", "-2", "1a", "1.0", "٣", "9" * 30])

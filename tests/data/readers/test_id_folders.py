@@ -90,7 +90,7 @@ def test_junk_does_not_turn_numbers_into_names(tmp_path):
 
 def test_cameras_in_some_names_only(tmp_path):
     root = write(tmp_path, [*WITH_CAMERAS, "query/3/cat.jpg"])
-    assert f"{root / 'query/3/cat.jpg'}: the name holds no camera" in message(root)
+    assert f"{root / 'query/3/cat.jpg'}: the name contains no camera" in message(root)
 
 
 @pytest.mark.parametrize("image", ["cat.jpg", "x_c.jpg", "pic1.jpg", "xc1.jpg"])

@@ -1,7 +1,7 @@
 """MiniReID, the embedded synthetic benchmark: drawn pedestrians in the folders and names of Market-1501.
 
-`ensure_minireid` returns the folder of the whole benchmark; `write_benchmark` draws chosen or miniature
-domains for tests. Nobody's picture is in it, nothing is downloaded, and nothing here imports torch.
+`ensure_minireid` returns the folder of the whole benchmark; `write_benchmark` draws selected or small domains for
+tests. The benchmark contains no real person, downloads nothing, and this package does not import torch.
 """
 
 from fedreid_pl.data.minireid.contact_sheet import contact_sheet

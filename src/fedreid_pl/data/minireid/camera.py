@@ -1,4 +1,4 @@
-"""A camera: where it looks, how it falsifies colour and light, and the picture of one detection."""
+"""Simulated cameras: their place, their errors of colour and light, and the image of one detection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedreid_pl.data.minireid.schedule import TRACK, Shot
 from fedreid_pl.data.minireid.streams import Stream, noise_bytes
 
 CANVAS = (80, 144)
-"""Pictures are drawn on a canvas with a margin of 8 around the 64 x 128 pixels of a perfect detection."""
+"""Size of the canvas in pixels: the 64 x 128 pixels of a perfect detection with a margin of 8."""
 
 Box = tuple[float, float, float, float]
 
@@ -23,7 +23,7 @@ CHANNEL = np.array([0, 256, 512], dtype=np.uint16)
 """Start of each channel in a response table."""
 
 EXPOSURES = 16
-"""Exposure varies in this many steps, so that each camera needs a few lookup tables only."""
+"""Number of exposure steps; with few steps, a camera needs only a few lookup tables."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Camera:
     Args:
         place: kind of scene, a key of `scene.PLACES`.
         gains: factors of red, green and blue.
-        gamma: exponent of the response, > 1 darkens the middle tones.
-        lift: darkest value that the sensor delivers, 0..255.
+        gamma: exponent of the response; a value above 1 darkens the middle tones.
+        lift: darkest output of the sensor, 0..255.
         saturation: 64 = unchanged, 0 = grey.
-        sharpness: resolving power, 1 = every pixel.
+        sharpness: resolution relative to the pixels, 1 = every pixel.
         noise: amplitude of the noise, in 256ths of the full range of a sum of three bytes.
-        pitch: how far it looks down, see `Pose`.
-        views: probabilities of people seen from the front, the back, the side.
+        pitch: downward tilt, see `Pose`.
+        views: probabilities of a person seen from the front, the back and the side.
         light: +1 or -1, side of the light.
     """
 
@@ -56,7 +56,7 @@ class Camera:
 
 
 class Studio:
-    """Takes the pictures of one domain; keeps its cameras, backgrounds and persons at hand.
+    """Renders the images of one domain and caches its cameras, backgrounds and persons.
 
     Args:
         domain: the domain.
@@ -70,9 +70,9 @@ class Studio:
         self._people: dict[tuple[str, int], Person] = {}
 
     def take(self, shot: Shot) -> Image.Image:
-        """The image of one shot, RGB, `domain.size` pixels, before JPEG.
+        """Returns the image of one shot in RGB, with `domain.size` pixels, before JPEG compression.
 
-        A pure function of the domain's name, size and look and of the shot's kind, person, camera and index.
+        The image depends only on the domain's name, size and look and on the shot's kind, person, camera and index.
         """
         key = (self.domain.key, shot.kind, shot.person, shot.camera)
         walk, draw = Stream(*key, "walk", shot.index // TRACK), Stream(*key, "image", shot.index)
@@ -90,7 +90,7 @@ class Studio:
         return _develop(camera, canvas, box, table, noise, self.domain.size)
 
     def person(self, kind: str, number: int) -> Person:
-        """Who has this number within `kind` (see `Shot`)."""
+        """Returns the person with this number within `kind` (see `Shot`)."""
         person = self._people.get((kind, number))
         if person is None:
             person = draw_person(self.domain.look, self.domain.key, kind, number)
@@ -134,11 +134,11 @@ class Studio:
 
 
 def build_camera(domain: Domain, number: int) -> Camera:
-    """The domain's camera of this number (from 1)."""
+    """Returns the camera with this number (from 1) of a domain."""
     draw, cast = Stream(domain.key, "camera", number), domain.look.cast
     warm, tint = draw.between(-0.34, 0.34) * cast, draw.between(-0.16, 0.16) * cast
     level = 1 + draw.between(-0.34, 0.26) * cast
-    # neighbouring cameras look from different sides
+    # neighbouring cameras see persons from different sides
     main = (FRONT, BACK, SIDE)[(number + Stream(domain.key, "views").index(3)) % 3]
     return Camera(
         place=domain.look.scenes[(number - 1) % len(domain.look.scenes)],
@@ -155,7 +155,7 @@ def build_camera(domain: Domain, number: int) -> Camera:
 
 
 def response(camera: Camera, step: int) -> np.ndarray:
-    """Lookup table, `[768]` int16 in 0..255: the camera's response to red, green and blue at one exposure step."""
+    """Returns the camera's response to red, green and blue at one exposure step, `[768]` int16 in 0..255."""
     exposure = 0.8 + 0.4 * step / (EXPOSURES - 1)
     table = []
     for gain in camera.gains:
@@ -178,7 +178,7 @@ def _obstruct(pen: ImageDraw.ImageDraw, draw: Stream, obstacle: str) -> None:
 
 
 def _detection(loose: float, kind: str, draw: Stream) -> Box:
-    """The detector's box on the canvas; multiples of 1/8 pixel, which any machine represents exactly."""
+    """Returns the detector's box on the canvas in multiples of 1/8 pixel, which every machine represents exactly."""
     zoom = draw.between(1 - 0.025 * loose, 1 + 0.02 * loose)
     x, y = (draw.between(-1.2, 1.2) * loose for _ in range(2))
     if kind == "junk":
@@ -193,7 +193,7 @@ def _detection(loose: float, kind: str, draw: Stream) -> Box:
 def _develop(
     camera: Camera, canvas: Image.Image, box: Box, table: np.ndarray, noise: np.ndarray, size: tuple[int, int]
 ) -> Image.Image:
-    """The file's pixels: the box at the camera's sharpness, its colour response, its noise."""
+    """Returns the final image: the box resized with the camera's sharpness, colour response and noise."""
     width, height = size
     small = (max(8, round(width * camera.sharpness)), max(16, round(height * camera.sharpness)))
     picture = canvas.resize(small, Image.Resampling.BILINEAR, box=box)
@@ -205,6 +205,6 @@ def _develop(
     pixels -= grey
     pixels *= camera.saturation
     pixels >>= 6
-    bell = noise.reshape(3, height, width).astype(np.int16)  # the sum of dice is a bell around zero
+    bell = noise.reshape(3, height, width).astype(np.int16)  # a sum of uniform numbers is almost Gaussian
     pixels += grey + (((bell[0] + bell[1] + bell[2] - 382) * camera.noise) >> 8)[..., None]
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""One picture to look at: persons of each domain beside each other as their cameras saw them."""
+"""The contact sheet of MiniReID: some persons of each domain, as seen by their cameras."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from fedreid_pl.errors import FedReIDError
 
 PAPER = (250, 250, 248)
 TILE = (64, 128)
-"""Width and height that every image is shown at, in pixels."""
+"""Width and height of every image on the sheet, in pixels."""
 CAMERAS = 6
-"""At most this many cameras of a person are shown."""
+"""Largest number of cameras per person on the sheet."""
 WIDTH = 3 * (CAMERAS * (TILE[0] + 2) + 18) + 20
 """Width of the sheet: three persons in six cameras, or eight in two."""
 TITLE = "MiniReID: synthetic pedestrians. Each group is one person as several cameras saw them."
 NAME = re.compile(r"(-?\d+)_c(\d+)")
 
 Group = tuple[str, list[tuple[int, Path]]]
-"""A label, and a file for each of some cameras."""
+"""A label, and pairs of camera and file."""
 
 
 def contact_sheet(root: str | Path, path: str | Path, identities: int = 6) -> Path:
-    """Write a PNG with a block per domain: `identities` persons, each in up to six cameras, labelled.
+    """Writes a PNG with one block per domain: `identities` labelled persons, each in up to six cameras.
 
-    Persons seen by the most cameras are shown. Unlabelled images fill groups of their own.
+    Persons that most cameras see are shown. Unlabelled images form separate groups.
 
     Args:
-        root: a folder made by `ensure_minireid` or `write_benchmark`.
-        path: the PNG to write; its folder is made if missing.
+        root: a folder written by `ensure_minireid` or `write_benchmark`.
+        path: the PNG to write; its folder is created if it is missing.
         identities: persons per domain.
 
     Returns:
         `path`.
 
     Raises:
-        FedReIDError: if `root` holds no domain.
+        FedReIDError: if `root` contains no domain.
     """
     root, path = Path(root), Path(path)
     domains = sorted((folder.parent for folder in root.glob(f"*/{TRAIN_FOLDER}")), key=_order)
     if not domains:
-        raise FedReIDError(f"{root}: no folder <domain>/{TRAIN_FOLDER} here, nothing to show")
+        raise FedReIDError(f"{root}: contains no folder <domain>/{TRAIN_FOLDER}; give a folder of MiniReID")
     blocks = [_block(domain, identities) for domain in domains]
     sheet = Image.new("RGB", (WIDTH, 34 + sum(block.height for block in blocks)), PAPER)
     ImageDraw.Draw(sheet).text((10, 8), TITLE, (90, 90, 90), ImageFont.load_default(17))
@@ -77,7 +77,7 @@ def _block(domain: Path, identities: int) -> Image.Image:
 
 
 def _order(domain: Path) -> tuple[bool, int, str]:
-    """Largest domain first, the way the tables list them; unlabelled ones last."""
+    """Returns the sort key of a domain: the largest domain first, as in tables; unlabelled domains last."""
     sizes = [sum(1 for _ in (domain / folder).glob("*.jpg")) for folder in (QUERY_FOLDER, TRAIN_FOLDER)]
     return sizes[0] == 0, -sizes[1], domain.name
 

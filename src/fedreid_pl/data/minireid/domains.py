@@ -1,4 +1,7 @@
-"""The ten domains of every version: training sets of about a tenth of the real sizes, cameras, look."""
+"""The ten domains of every version of MiniReID: sizes, cameras and looks.
+
+A training set has about a tenth of the images of the real dataset.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,27 @@ from fedreid_pl.data.minireid.streams import VERSION
 
 @dataclass(frozen=True)
 class Domain:
-    """Sizes and style of one domain. Persons, cameras and images are counts.
+    """Sizes and style of one domain.
 
     Args:
-        name: folder name; it enters every seed, so two domains never share a person or a camera.
+        name: folder name; it is part of every seed, so two domains never share a person or a camera.
         cameras: number of cameras, numbered from 1.
         train_ids, train_images: training persons and their images.
         query_ids, query_images: test persons and their query images.
         gallery_images: images of the test folder, junk and distractors included.
-        gallery_only_ids: persons of the gallery that were seen by one camera and are never a query; they
-            have ordinary positive numbers.
-        junk: images of the test folder numbered `-1`: badly cropped detections.
-        distractors: images of the test folder numbered `0000`: background and strangers.
-        train_single_ids: training persons seen by one camera only.
-        query_cameras: `"all"` (a person is asked for in several cameras) or `"first"` (camera 1 asks,
-            the other cameras answer).
+        gallery_only_ids: persons in the gallery that only one camera sees and that are never a query; they have
+            ordinary positive numbers.
+        junk: images of the test folder with the number `-1`: badly cropped detections.
+        distractors: images of the test folder with the number `0000`: background and strangers.
+        train_single_ids: training persons that only one camera sees.
+        query_cameras: `"all"` (queries from several cameras) or `"first"` (queries from camera 1, gallery images from
+            the other cameras).
         size: width and height of the files, in pixels.
         look: clothes, places and camera hardware.
-        version: of the benchmark; it enters every seed, so two versions never share a person or a camera.
+        version: version of the benchmark; it is part of every seed, so two versions never share a person or a camera.
 
     Raises:
-        ValueError: if the counts cannot be met, for example more query images than person-camera pairs.
+        ValueError: if the counts are impossible, for example more query images than pairs of person and camera.
     """
 
     name: str
@@ -53,17 +56,17 @@ class Domain:
 
     @property
     def key(self) -> str:
-        """Version and name, the start of every seed of this domain."""
+        """Version and name, the first part of every seed of this domain."""
         return f"minireid-v{self.version}/{self.name}"
 
     @property
     def labelled(self) -> bool:
-        """Whether the training images carry person numbers; the public domain's are all `-1`."""
+        """Whether the training images have person numbers; in the public domain all numbers are `-1`."""
         return self.query_ids > 0
 
     @property
     def images(self) -> int:
-        """Files of all three folders."""
+        """Number of files in all three folders."""
         return self.train_images + self.query_images + self.gallery_images
 
     def __post_init__(self) -> None:
@@ -77,7 +80,7 @@ class Domain:
             "at least two cameras": self.cameras >= 2,
             "query_cameras is 'all' or 'first'": self.query_cameras in ("all", "first"),
             "one query per person and camera": not two_cameras or self.query_images <= query_cells,
-            # two cameras per queried person, else a query might have no correct match in another camera
+            # every queried person needs two cameras, or a query might have no match in another camera
             "enough gallery images": known >= self.query_ids * (2 if two_cameras else 1),
         }
         failed = [text for text, holds in checks.items() if not holds]
@@ -85,9 +88,9 @@ class Domain:
             raise ValueError(f"{self.name}: impossible counts, needs {failed[0]}")
 
     def scaled(self, factor: float) -> Domain:
-        """The same domain with all persons and images multiplied by `factor`, kept large enough to be valid.
+        """Returns the domain with all numbers of persons and images multiplied by `factor`, but at least valid sizes.
 
-        Cameras, look, file size and name stay, so a person of the miniature looks as in the full domain.
+        Cameras, look, file size and name do not change, so a person looks the same as in the full domain.
         """
 
         def part(count: int, least: int = 0) -> int:
@@ -153,9 +156,9 @@ _FIRST_TESTS = {
 
 
 def domains_of(version: int) -> dict[str, Domain]:
-    """All ten domains of a version by name, the public one last.
+    """Returns all ten domains of a version by name, the public domain last.
 
-    The versions have the same training sets in size, and the same looks. Version 1 has smaller test sets.
+    All versions have training sets of the same sizes, and the same looks. Version 1 has smaller test sets.
 
     >>> [len(domains_of(version)) for version in (1, 2)]
     [10, 10]

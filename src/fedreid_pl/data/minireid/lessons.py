@@ -1,4 +1,4 @@
-"""Labelled pictures that a start is trained on, of places, cameras and persons outside the ten domains."""
+"""Labelled images for the training of initial backbones; no place, camera or person is in the ten domains."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CAMERAS = 12
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a start is trained to tell.
+    """A classification task for the training of an initial backbone.
 
     Args:
-        name: `things`: categories of things by shape and colours. `shapes`: by shape alone. `garments`: what persons
-            wear and carry, colours apart. `clothes`: that, and the colours of two garments. Every person is drawn
-            once, so that no identity can be learnt.
-        images: how many pictures.
+        name: `things` classifies things by shape and colours, `shapes` by shape only. `garments` classifies what
+            persons wear and carry, without colours. `clothes` adds the colours of two garments. Every person is drawn
+            once, so the backbone cannot learn identities.
+        images: number of images.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Lesson:
 
     @property
     def domain(self) -> Domain:
-        """The places and cameras of the lesson. Its name enters every seed and is none of the ten domains'."""
+        """The domain with the places and cameras of the lesson; its name, part of every seed, differs from the ten."""
         style = looks.Look(
             tuple(PLACES), looks.weights(looks.MIXED), looks.weights(looks.TROUSERS), looks.MIXED_TOPS,
             looks.MIXED_BOTTOMS, bags=looks.weights("none 4, backpack 3, shoulder 3, hand 2, trolley 2"),
@@ -53,10 +53,10 @@ LESSONS = {name: Lesson(name) for name in ("things", "shapes", "garments", "clot
 def draw_lesson(
     lesson: Lesson, progress: Callable[[str], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """The pictures of a lesson.
+    """Draws the images of a lesson.
 
     Returns:
-        Images `[N, 64, 32, 3]` uint8, labels `[N, Q]` int64 of Q questions, and the number of answers to each.
+        Images `[N, 64, 32, 3]` uint8, labels `[N, Q]` int64 of Q questions, and the number of answers to each question.
     """
     domain, images, labels = lesson.domain, [], []
     about_things = lesson.name in ("things", "shapes")
@@ -71,13 +71,13 @@ def draw_lesson(
             labels.append(_answers(studio.person("person", number), lesson.name == "clothes"))
         images.append(np.asarray(studio.take(shot)))
         if progress is not None and number % 100 == 0:
-            progress(f"drawing what the start learns from: {number} of {lesson.images} images")
+            progress(f"drawing training images for the initial backbone: {number} of {lesson.images} images")
     answers = (CATEGORIES,) if about_things else tuple(len(names) for names in _questions(lesson.name == "clothes"))
     return np.stack(images), np.array(labels), answers
 
 
 class _ThingStudio(Studio):
-    """Takes pictures of things, one category to a person's number."""
+    """Renders images of things; the person number of a shot is the category."""
 
     def __init__(self, domain: Domain, recolour: bool) -> None:
         super().__init__(domain)

@@ -1,4 +1,4 @@
-"""What the people and the places of each domain look like: palettes, wardrobes, camera hardware."""
+"""The look of each domain: palettes, clothes, places and camera hardware."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COLOURS: dict[str, Colour] = {
 
 
 def weights(text: str) -> Weights:
-    """`"black 3, red 1"` as pairs of name and weight; a missing weight is 1."""
+    """Returns a text such as `"black 3, red 1"` as pairs of name and weight; a missing weight is 1."""
     pairs = (item.split() for item in text.split(","))
     return tuple((pair[0], float(pair[1]) if len(pair) > 1 else 1.0) for pair in pairs)
 
@@ -49,16 +49,16 @@ class Look:
     """Style of a domain.
 
     Args:
-        scenes: kinds of places its cameras see (keys of `scene.PLACES`).
+        scenes: kinds of places that its cameras see (keys of `scene.PLACES`).
         upper, lower: colours of clothes with their weights.
         garments: upper garments: tee, shirt, hoodie, jacket, coat.
         bottoms: lower garments: trousers, shorts, skirt, dress.
         patterns: plain, stripes, pinstripes, checks, block, logo, yoke.
         bags: none, backpack, shoulder, hand, trolley.
-        cast: how far the cameras' colours differ, 0 (not at all) to 1.
-        sharpness: lowest and highest resolving power of its cameras, 1 = every pixel.
-        looseness: standard size of the detector's errors in canvas pixels (the canvas is 64 x 128).
-        occlusion: probability that something stands before the person.
+        cast: difference between the cameras' colours, 0 (none) to 1.
+        sharpness: lowest and highest resolution of its cameras, 1 = every pixel.
+        looseness: typical size of the detector's errors in canvas pixels (the canvas is 64 x 128).
+        occlusion: probability that an object occludes the person.
     """
 
     scenes: tuple[str, ...]

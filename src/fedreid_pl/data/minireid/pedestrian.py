@@ -1,4 +1,4 @@
-"""Draws a person, in one pose and from one side, onto a picture."""
+"""Draws a person in a given pose and view onto an image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FRONT, BACK, SIDE = "front", "back", "side"
 
 @dataclass(frozen=True)
 class Pose:
-    """How a person stands before a camera.
+    """The pose of a person in front of a camera.
 
     Args:
         view: `FRONT`, `BACK` or `SIDE`.
-        facing: +1 or -1, the direction of walking in a side view and of the light in the others.
+        facing: +1 or -1, the direction of walking in a side view and of the light in the other views.
         swing: walking phase, -1 to 1.
-        pitch: how far the camera looks down, 0 to about 0.3: heads grow, legs shrink.
+        pitch: downward tilt of the camera, 0 to about 0.3: heads grow, legs shrink.
         light: +1 or -1, the side that the light comes from.
     """
 
@@ -32,13 +32,13 @@ class Pose:
 
 
 class Pencil:
-    """Draws in body units: x from the middle, y down from the crown, the body is 100 high.
+    """Draws in body units: x from the middle, y down from the top of the head; the body is 100 units high.
 
-    Coordinates are rounded to whole pixels before they reach the rasteriser, so that the last bit of a
-    product can never decide about a pixel.
+    Coordinates are rounded to whole pixels before the rasteriser gets them, so that rounding errors of products cannot
+    change a pixel.
 
     Args:
-        draw: drawing context of the picture.
+        draw: drawing context of the image.
         centre: pixel column of the body's middle.
         feet: pixel row of the soles.
         height: body height in pixels.
@@ -53,21 +53,21 @@ class Pencil:
         self._unit, self._pitch, self._mirror = height / 100, pitch, mirror
 
     def at(self, x: float, y: float) -> tuple[int, int]:
-        """Pixel of a point of the body."""
+        """Returns the pixel of a point of the body."""
         wide = self._unit * self._mirror * (1 + self._pitch * (50 - y) / 100)
         down = y * (1 + self._pitch * (100 - y) / 100)
         return round(self._centre + x * wide), round(self._top + down * self._unit)
 
     def shape(self, points: list[tuple[float, float]], colour: Colour) -> None:
-        """Filled polygon."""
+        """Draws a filled polygon."""
         self._draw.polygon([self.at(x, y) for x, y in points], fill=colour)
 
     def limb(self, x0: float, y0: float, w0: float, x1: float, y1: float, w1: float, colour: Colour) -> None:
-        """Upright four-sided piece from `(x0, y0)`, `w0` wide, to `(x1, y1)`, `w1` wide."""
+        """Draws an upright quadrilateral from `(x0, y0)` with width `w0` to `(x1, y1)` with width `w1`."""
         self.shape([(x0 - w0 / 2, y0), (x0 + w0 / 2, y0), (x1 + w1 / 2, y1), (x1 - w1 / 2, y1)], colour)
 
     def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
-        """Filled ellipse."""
+        """Draws a filled ellipse."""
         (x0, y0), (x1, y1) = self.at(x - rx, y - ry), self.at(x + rx, y + ry)
         self._draw.ellipse((min(x0, x1), y0, max(x0, x1), y1), fill=colour)
 
@@ -75,13 +75,13 @@ class Pencil:
 def draw_pedestrian(
     draw: ImageDraw.ImageDraw, person: Person, pose: Pose, centre: float, feet: float, height: float
 ) -> None:
-    """Paint `person` in `pose`; `centre`, `feet` and `height` are in pixels of the picture.
+    """Draws `person` in `pose`; `centre`, `feet` and `height` are in pixels of the image.
 
-    The light falls from `pose.light`: the far half of the clothes is darker.
+    The light comes from the side `pose.light`: the other half of the clothes is darker.
     """
     side = pose.view == SIDE
     pencil = Pencil(draw, centre, feet, height, pose.pitch, pose.facing if side else 1)
-    # left and right of the person swap between front and back, so that bags stay on their shoulder
+    # in a back view left and right of the person are swapped, so that a bag stays on the same shoulder
     hand = person.side * (-1 if pose.view == BACK else 1)
     lit = pose.light * (pose.facing if side else 1)
     if person.bag == "trolley":
@@ -133,7 +133,7 @@ def _legs(pencil: Pencil, person: Person, pose: Pose, side: bool) -> None:
 
 def _arm(pencil: Pencil, person: Person, x: float, swing: float, tone: float) -> None:
     sleeve, skin = shade(person.upper, tone), shade(person.skin, tone)
-    if person.pattern == "yoke":  # raglan: sleeves in the second colour
+    if person.pattern == "yoke":  # raglan sleeves in the accent colour
         sleeve = shade(person.accent, tone)
     bulk = 7.2 if person.garment in ("jacket", "coat", "hoodie") else 5.6
     elbow, wrist = x + swing * 0.45 + (0.9 if x > 0 else -0.9 if x < 0 else 0), x + swing
@@ -181,7 +181,7 @@ def _torso(pencil: Pencil, person: Person, view: str, lit: int) -> None:
             band(18, hem, shade(person.upper, 0.6), -0.06, 0.06)
         pencil.shape([(-3.4, 14.5), (3.4, 14.5), (0, 20)], person.skin if not person.opened else person.inner)
     if pattern == "logo" and view != SIDE and not (view == FRONT and person.opened):
-        # a badge before, a large print behind
+        # a badge on the front, a large print on the back
         pencil.shape([(-5, 23), (5, 23), (5, 31), (-5, 31)], person.accent)
         if view == BACK:
             pencil.shape([(-6.5, 22), (6.5, 22), (6.5, 36), (-6.5, 36)], person.accent)

@@ -1,4 +1,4 @@
-"""Who somebody is: body, hair and clothes, drawn once per identity."""
+"""The appearance of a person: body, hair and clothes, drawn once per identity."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Person:
     """Appearance of one identity; lengths are in hundredths of the body height.
 
     Args:
-        width: breadth of the body, 1 = average.
-        legs: share of the legs, 1 = average.
+        width: relative width of the body, 1 = average.
+        legs: relative length of the legs, 1 = average.
         skin, hair, upper, inner, lower, shoes, bag_colour, accent: colours.
         hair_style: short, crop, long, bob, tail, bun, bald, cap or hat.
         garment: tee, shirt, hoodie, jacket or coat.
         opened: whether the jacket or coat is worn open over `inner`.
-        pattern: of the upper garment: plain, stripes, pinstripes, checks, block, logo or yoke; in `accent`.
+        pattern: pattern of the upper garment in `accent`: plain, stripes, pinstripes, checks, block, logo or yoke.
         bottom: trousers, shorts, skirt or dress.
-        fit: width of the trouser legs, 1 = average.
-        hem: where shorts and skirts end.
-        socks: colour between trousers or skirt and shoes, which may be the skin's.
+        fit: relative width of the trouser legs, 1 = average.
+        hem: lower end of shorts and skirts.
+        socks: colour between trousers or skirt and shoes; it may be the skin colour.
         bag: none, backpack, shoulder, hand or trolley.
-        side: +1 or -1, the hand and shoulder that carry.
-        scarf: whether a scarf in `accent` is worn.
+        side: +1 or -1, the side of the bag.
+        scarf: whether the person wears a scarf in `accent`.
     """
 
     width: float
@@ -62,7 +62,7 @@ class Person:
 
 
 def draw_person(look: Look, *key: str | int) -> Person:
-    """The person of a key such as `("mini-viper", "person", 17)`, dressed in the domain's style."""
+    """Returns the person of a key such as `("mini-viper", "person", 17)`, with clothes in the domain's style."""
     draw = Stream(*key)
     skin = draw.pick(SKIN)
     garment, bottom = draw.weighted(look.garments), draw.weighted(look.bottoms)
@@ -97,20 +97,20 @@ def draw_person(look: Look, *key: str | int) -> Person:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (`factor` < 1) or lighter."""
+    """Returns the colour made darker (`factor` < 1) or lighter (`factor` > 1)."""
     red, green, blue = (min(255, int(channel * factor)) for channel in colour)
     return red, green, blue
 
 
 def _dye(draw: Stream, palette: Weights) -> Colour:
-    """A colour of the palette, each batch of cloth a little different."""
+    """Returns a random colour of the palette with a small random variation."""
     red, green, blue = COLOURS[draw.weighted(palette)]
     light = draw.between(0.85, 1.15)
     return tuple(max(8, min(246, int(c * light + draw.between(-9, 9)))) for c in (red, green, blue))  # type: ignore[return-value]
 
 
 def _apart(draw: Stream, palette: Weights, other: Colour) -> Colour:
-    """A colour that can be told from `other`, if three tries find one."""
+    """Returns a colour that differs clearly from `other`: from the palette, or another one after three attempts."""
     for _ in range(3):
         colour = _dye(draw, palette)
         if sum(abs(a - b) for a, b in zip(colour, other, strict=True)) > 130:

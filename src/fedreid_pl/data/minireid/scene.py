@@ -1,4 +1,4 @@
-"""The places that cameras look at: one wide background picture per camera."""
+"""The places in front of the cameras: one wide background image per camera."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 320, 176
 """Size of a background in canvas pixels; a detection shows an 80 x 144 window of it."""
 
 PLACES: dict[str, tuple[tuple[Colour, ...], tuple[Colour, ...], tuple[str, ...]]] = {
-    # floor colours, wall colours, things that may stand or lie there
+    # floor colours, wall colours, objects that may be there
     "street": (((110, 110, 112), (136, 132, 126)), ((150, 138, 124), (122, 96, 82)), ("windows", "cars", "kerb")),
     "plaza": (((176, 170, 160), (150, 148, 146)), ((170, 172, 176), (150, 132, 116)), ("tiles", "windows", "trees")),
     "campus": (((150, 146, 136), (112, 126, 84)), ((92, 112, 72), (120, 130, 100)), ("trees", "lawn", "kerb")),
@@ -27,7 +27,7 @@ PLACES: dict[str, tuple[tuple[Colour, ...], tuple[Colour, ...], tuple[str, ...]]
 
 
 def background(kind: str, domain: str, camera: int) -> Image.Image:
-    """RGB picture of `WIDTH` x `HEIGHT` pixels: what this camera sees when nobody is there."""
+    """Returns the background of a camera without persons, an RGB image of `WIDTH` x `HEIGHT` pixels."""
     draw = Stream(domain, "scene", camera)
     floors, walls, things = PLACES[kind]
     floor, wall = (shade(draw.pick(group), draw.between(0.8, 1.15)) for group in (floors, walls))
@@ -45,7 +45,7 @@ def background(kind: str, domain: str, camera: int) -> Image.Image:
 
 
 def _grain(picture: Image.Image, domain: str, camera: int) -> Image.Image:
-    """Patches and stains: coarse noise over fine noise, the same in all channels."""
+    """Adds coarse and fine noise to the background, the same in all channels."""
     coarse = noise_bytes(12 * 22, domain, "stains", camera).reshape(12, 22)
     stains = np.asarray(Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
     fine = noise_bytes(WIDTH * HEIGHT, domain, "grain", camera).reshape(HEIGHT, WIDTH)

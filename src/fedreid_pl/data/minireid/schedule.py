@@ -1,4 +1,4 @@
-"""Which image is of whom, by which camera, under which file name: the benchmark without its pixels."""
+"""The list of all images of a domain: person, camera and file name of each, without pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedreid_pl.data.minireid.streams import Stream
 TRAIN_FOLDER, QUERY_FOLDER, GALLERY_FOLDER = "bounding_box_train", "query", "bounding_box_test"
 FOLDERS = (TRAIN_FOLDER, GALLERY_FOLDER, QUERY_FOLDER)
 TRACK = 3
-"""Images of one walk through a camera's view: they share viewpoint, place and light."""
+"""Number of images of one walk through a camera's view; they share viewpoint, place and light."""
 
 Cell = tuple[int, int]
 """A person and a camera."""
@@ -19,14 +19,14 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class Shot:
-    """One image to be drawn.
+    """The description of one image.
 
     Args:
         path: `folder/file name` below the domain's folder.
-        kind: `person`, `stranger` (someone without a number), `junk` (bad crop) or `background`.
-        person: the person's number within `kind`; it decides what the person looks like.
+        kind: `person`, `stranger` (a person without a number), `junk` (a bad crop) or `background`.
+        person: number of the person within `kind`; it determines the appearance.
         camera: camera number, from 1.
-        index: running number among the images of this person and camera.
+        index: running number of the image among those of this person and camera.
     """
 
     path: str
@@ -38,10 +38,10 @@ class Shot:
 
 @lru_cache(maxsize=32)
 def schedule(domain: Domain) -> tuple[Shot, ...]:
-    """All images of a domain in a fixed order (training, query, gallery; persons ascending).
+    """Returns all images of a domain in a fixed order (training, query, gallery; persons ascending).
 
-    Person numbers start at 1 and are dealt to training and test at random, as in Market-1501, so the two
-    never share a number.
+    Person numbers start at 1. As in Market-1501, they are assigned to training and test at random, and training and
+    test never share a number.
     """
     people = domain.train_ids + domain.query_ids + domain.gallery_only_ids
     numbers = Stream(domain.key, "numbers").shuffled(range(1, people + 1))
@@ -61,7 +61,7 @@ def schedule(domain: Domain) -> tuple[Shot, ...]:
 def _training(domain: Domain, people: list[int]) -> dict[Cell, int]:
     draw = Stream(domain.key, "training")
     single = set(draw.shuffled(people)[: domain.train_single_ids])
-    # a person without an image to spare cannot be in two cameras
+    # a person needs an additional image for every additional camera
     spare = domain.train_images - len(people)
     wanted: dict[int, list[int]] = {}
     for person in draw.shuffled(people):
@@ -77,7 +77,7 @@ def _query(domain: Domain, people: list[int]) -> dict[Cell, int]:
     draw = Stream(domain.key, "query")
     if domain.query_cameras == "first":
         return _spread(draw, [(person, 1) for person in people], domain.query_images, even=True)
-    # one image per chosen person and camera: everybody once, the rest at random
+    # one image per selected person and camera: first every person once, the rest at random
     first = {(person, 1 + draw.index(domain.cameras)) for person in people}
     rest = [(p, c) for p in people for c in range(1, domain.cameras + 1) if (p, c) not in first]
     chosen = first | set(draw.shuffled(rest)[: domain.query_images - len(first)])
@@ -93,7 +93,7 @@ def _gallery(domain: Domain, people: list[int], only: list[int], query: dict[Cel
         cells += [(person, 2 + draw.index(len(others))) for person in only]
         return _spread(draw, sorted(cells), total, even=True)
     must = set()
-    for person in people:  # two cameras each, so that every query has an answer in another camera
+    for person in people:  # two cameras each, so that every query has a match in another camera
         must |= {(person, camera) for camera in draw.shuffled(range(1, domain.cameras + 1))[:2]}
     must |= {(person, 1 + draw.index(domain.cameras)) for person in only}
     asked = [cell for cell in draw.shuffled(sorted(query)) if cell not in must]
@@ -106,14 +106,14 @@ def _cameras_seen(draw: Stream, cameras: int) -> int:
 
 
 def _spread(draw: Stream, cells: list[Cell], total: int, even: bool) -> dict[Cell, int]:
-    """`total` images over the cells, one each at least; uneven in the way of long and short walks."""
+    """Distributes `total` images over the cells, at least one each; unevenly (as by long and short walks) or evenly."""
     if len(cells) > total:
         raise ValueError(f"{len(cells)} persons and cameras cannot share {total} images")
     shares = [(1.0 if even else draw.between(0.1, 1.0) * draw.between(0.2, 1.0)) for _ in cells]
     rest, whole = total - len(cells), sum(shares)
     exact = [rest * share / whole for share in shares]
     counts = [1 + int(part) for part in exact]
-    # largest remainder; ties are broken by a drawn order, not by position
+    # largest remainder method; ties are broken by a random order, not by position
     order = draw.shuffled(range(len(cells)))
     order.sort(key=lambda cell: int(exact[cell]) - exact[cell])
     for cell in order[: total - sum(counts)]:
@@ -124,7 +124,7 @@ def _spread(draw: Stream, cells: list[Cell], total: int, even: bool) -> dict[Cel
 def _shots(domain: Domain, folder: str, counts: dict[Cell, int], before: dict[Cell, int]) -> list[Shot]:
     shots = []
     for (person, camera), count in counts.items():
-        start = before.get((person, camera), 0)  # a gallery continues where the query images stopped
+        start = before.get((person, camera), 0)  # gallery images continue the numbers of the query images
         for index in range(start, start + count):
             box = 0 if folder == QUERY_FOLDER else 1 + (person + index) % 5
             number = f"{person:04d}" if domain.labelled else "-1"
@@ -145,7 +145,7 @@ def _anonymous(domain: Domain) -> list[Shot]:
 
 
 def _shot(folder: str, number: str, kind: str, person: int, camera: int, index: int, box: int) -> Shot:
-    # frame numbers only need to look right and be unique per camera, person and index
+    # frame numbers only need to look realistic and be unique per camera, person and index
     sequence = 1 + (person * 7 + camera) % 6
     frame = 101 + person % 600 * 1500 + person // 600 + 25 * index
     return Shot(f"{folder}/{number}_c{camera}s{sequence}_{frame:06d}_{box:02d}.jpg", kind, person, camera, index)

@@ -1,4 +1,4 @@
-"""The benchmark's folder on disk: made once, checked cheaply, verified on request."""
+"""The folder of the benchmark: it is drawn once, checked quickly at every use, and verified on request."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def ensure_minireid(
     domains: Sequence[Domain] | None = None,
     version: int = VERSION,
 ) -> Path:
-    """Folder of MiniReID, drawn on the first call and only checked on later ones.
+    """Returns the folder of MiniReID; the first call draws the images, later calls only check the folder.
 
-    The folder appears under its name in one step when it is complete; several processes may call this at
-    once, and any of them may be killed. What dead processes left is removed.
+    The complete folder appears under its name in one step. Several processes may call the function at the same time,
+    and a process may be killed at any time. Temporary folders of dead processes are removed.
 
     Args:
-        root: the benchmark's folder; default `cache_folder() / "minireid-v<version>"`.
-        processes: processes that draw, default all available processors.
-        progress: called with a short text while drawing.
-        domains: what to draw; default all nine and the public one. Other choices need a `root` of their own.
-        version: of the benchmark, where `domains` does not say it.
+        root: folder of the benchmark; default `cache_folder() / "minireid-v<version>"`.
+        processes: number of drawing processes; default: all available processors.
+        progress: called with a short text from time to time.
+        domains: domains to draw; default: all nine and the public one. Other domains need a separate `root`.
+        version: version of the benchmark; ignored if `domains` are given.
 
     Raises:
-        FedReIDError: if the folder is there but incomplete or of another version, or cannot be written.
+        FedReIDError: if the folder exists but is incomplete or of another version, or if it cannot be written.
     """
     if version not in VERSIONS:
         raise FedReIDError(
@@ -63,7 +63,7 @@ def ensure_minireid(
         except OSError:
             if not _present(root):
                 raise
-            # another process was faster; its pictures are the same
+            # another process was faster and has drawn the same images
             check_complete(root, [domain.name for domain in domains], version)
     except OSError as error:
         raise FedReIDError(
@@ -76,7 +76,7 @@ def ensure_minireid(
 
 
 def name_of(version: int) -> str:
-    """The word that chooses a version on the command line.
+    """Returns the option that selects a version on the command line.
 
     >>> name_of(1), name_of(VERSION)
     ('data=minireid_v1', 'data=minireid')
@@ -85,28 +85,28 @@ def name_of(version: int) -> str:
 
 
 def is_drawn(root: str | Path | None = None, version: int = VERSION) -> bool:
-    """Whether `ensure_minireid(root)` would find the benchmark, or something else, in its place and draw nothing."""
+    """Returns whether the folder of the benchmark exists and is not empty, so that `ensure_minireid` draws nothing."""
     return _present(_place(root, version))
 
 
 def check_complete(root: str | Path, names: Sequence[str] = (), version: int | None = None) -> None:
-    """Compare the version, the domains and the number of files per folder with the manifest.
+    """Compares the version, the domains and the number of files per folder with the manifest.
 
     Args:
-        root: the benchmark's folder.
-        names: domains that must be there; others may be.
-        version: the version that is wanted, `None` for any.
+        root: folder of the benchmark.
+        names: domains that must exist; others are allowed.
+        version: expected version; `None` accepts any.
 
     Raises:
-        FedReIDError: naming the folder that is damaged or of another version.
+        FedReIDError: if a folder is damaged or of another version; the message names it.
     """
     root = Path(root)
     manifest = _read_manifest(root)
     found = manifest["version"]
     if version not in (None, found):
         raise FedReIDError(
-            f"{root} holds version {found} of MiniReID, not version {version}; versions are never mixed: "
-            f"read it with {name_of(found)}, or choose another folder"
+            f"{root} contains version {found} of MiniReID, not version {version}; versions are never mixed: "
+            f"read the folder with {name_of(found)}, or choose another folder"
         )
     for name in names:
         if name not in manifest["domains"]:
@@ -120,10 +120,10 @@ def check_complete(root: str | Path, names: Sequence[str] = (), version: int | N
 
 
 def verify(root: str | Path) -> None:
-    """Read every file again and compare with the checksums of the manifest.
+    """Reads every file and compares it with the checksums of the manifest.
 
     Raises:
-        FedReIDError: naming the first domain that differs.
+        FedReIDError: if a domain differs; the message names the first one.
     """
     root = Path(root)
     check_complete(root)
@@ -160,13 +160,13 @@ def _read_manifest(root: Path) -> dict[str, Any]:
 
 def _damaged(root: Path, what: str) -> FedReIDError:
     return FedReIDError(
-        f"{root} is not a complete MiniReID: {what}; move it elsewhere, and it is drawn again, or "
+        f"{root} is not a complete MiniReID: {what}; move the folder elsewhere to draw it again, or "
         "choose another data.minireid_dir"
     )
 
 
 def _remove_stale(root: Path) -> None:
-    """Remove temporary folders of processes of this machine that are gone."""
+    """Removes temporary folders of dead processes on this machine."""
     start = f".{root.name}.{platform.node()}."
     for path in root.parent.glob(f".{root.name}.*.tmp"):
         owner = path.name.removeprefix(start).split(".")[0]
@@ -175,7 +175,7 @@ def _remove_stale(root: Path) -> None:
 
 
 def _alive(process: int) -> bool:
-    if os.name != "posix":  # elsewhere, signal 0 is not a harmless question
+    if os.name != "posix":  # on other systems, signal 0 is not harmless
         return True
     try:
         os.kill(process, 0)

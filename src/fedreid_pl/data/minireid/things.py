@@ -1,4 +1,4 @@
-"""Draws things that are no persons: categories of coloured shapes, as ImageNet's are of objects."""
+"""Draws things instead of persons: categories of coloured shapes, similar to the object categories of ImageNet."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SHAPES = ("box", "oval", "wedge", "bar")
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a thing; lengths are shares of half the thing's width and height.
+    """A part of a thing; lengths are relative to half the thing's width and height.
 
     Args:
         shape: box, oval, wedge (a triangle) or bar (a slanted stripe).
-        x, y: middle.
-        width, height: half the extent.
-        colour: number of the thing's colour.
+        x, y: centre.
+        width, height: half the size.
+        colour: index of the thing's colour.
     """
 
     shape: str
@@ -41,7 +41,7 @@ class Thing:
 
 
 def draw_category(*key: str | int) -> Thing:
-    """The category of a key such as `("minireid-v2/start-things", "thing", 17)`: a body and three to six parts."""
+    """Returns the category of a key such as `("minireid-v2/start-things", "thing", 17)`: a body and 3 to 6 parts."""
     draw = Stream(*key)
     parts = [Part(draw.pick(("box", "oval", "wedge")), 0.0, 0.0, draw.between(0.5, 1), draw.between(0.6, 1), 0)]
     for number in range(3 + draw.index(4)):
@@ -52,15 +52,15 @@ def draw_category(*key: str | int) -> Thing:
 
 
 def draw_thing(pen: ImageDraw.ImageDraw, thing: Thing, draw: Stream, recolour: bool) -> None:
-    """Paints one thing of a category in the middle of a canvas of 80 x 144 pixels.
+    """Draws one thing of a category in the middle of a canvas of 80 x 144 pixels.
 
-    Size, proportions, lean, side and place differ from picture to picture, and each colour a little.
+    Size, proportions, lean, side, position and (slightly) colours vary between images.
 
     Args:
-        pen: drawing context of the picture.
+        pen: drawing context of the image.
         thing: the category.
-        draw: random numbers of this picture.
-        recolour: take other colours than the category's, so that its shape alone tells what it is.
+        draw: random numbers of this image.
+        recolour: use random colours instead of the category's, so that only the shape identifies the category.
     """
     scale, proportion = draw.between(0.75, 1.1), draw.between(0.85, 1.15)
     wide, high = 27 * scale * proportion * (1 if draw.chance(0.5) else -1), 54 * scale / proportion

@@ -1,4 +1,4 @@
-"""Versions of MiniReID are never mixed: a run of one is not compared with, or resumed as, a run of another."""
+"""Checks that runs of different versions of MiniReID are neither compared nor resumed as each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedreid_pl.errors import FedReIDError
 
 
 def version_of(config: DataConfig) -> int | None:
-    """Returns the version of MiniReID that a configuration draws, `None` for other data.
+    """Returns the version of MiniReID in a configuration, or `None` for other data.
 
     >>> version_of(DataConfig(source="minireid", version=2)), version_of(DataConfig(source="folder"))
     (2, None)
@@ -19,7 +19,7 @@ def version_of(config: DataConfig) -> int | None:
 
 
 def check_resumed_version(place: str, before: DataConfig, now: DataConfig) -> None:
-    """Refuses to resume a run of one version of MiniReID as a run of another.
+    """Raises an error if a run of one version of MiniReID is resumed as a run of another version.
 
     Args:
         place: the run's folder or checkpoint.
@@ -32,19 +32,19 @@ def check_resumed_version(place: str, before: DataConfig, now: DataConfig) -> No
     old, new = version_of(before), version_of(now)
     if None not in (old, new) and old != new:
         raise FedReIDError(
-            f"{place}: is a run of version {old} of MiniReID, this configuration draws version {new}; "
+            f"{place}: is a run of version {old} of MiniReID, but this configuration uses version {new}; "
             f"give {name_of(old)}, or another folder"  # type: ignore[arg-type]
         )
 
 
 def check_one_version(runs: Iterable[tuple[str, DataConfig]]) -> None:
-    """Refuses to compare runs of different versions of MiniReID.
+    """Raises an error if runs of different versions of MiniReID are compared.
 
     Args:
         runs: name and data section of every run.
 
     Raises:
-        FedReIDError: naming a run of each of two versions.
+        FedReIDError: if the versions differ; the message names two runs.
     """
     first: dict[int, str] = {}
     for name, config in runs:

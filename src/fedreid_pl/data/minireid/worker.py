@@ -10,14 +10,14 @@ from fedreid_pl.data.minireid.writer import draw_job
 
 
 def main() -> None:
-    """Read (root, domains, jobs), pickled by the writer; answer one line of JSON per finished job."""
+    """Reads pickled (root, domains, jobs) from the writer, draws the jobs and prints one line of JSON per job."""
     root, domains, jobs = pickle.load(sys.stdin.buffer)
     for job in jobs:
         try:
             answer = {"job": job, "digests": draw_job(root, domains, job)}
         except OSError as error:
             answer = {"errno": error.errno, "error": error.strerror, "file": error.filename}
-        # a writer that was killed breaks this pipe, which ends the worker too
+        # if the writer is killed, the pipe breaks and the worker ends too
         print(json.dumps(answer), flush=True)
         if "errno" in answer:
             return

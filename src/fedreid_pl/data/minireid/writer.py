@@ -1,4 +1,4 @@
-"""Draws domains into folders of JPEG files, on several processors, and says what was written."""
+"""Draws domains into folders of JPEG files on several processors, and writes the manifest."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ def write_benchmark(
     processes: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Draw `domains` into `root/<domain>/{bounding_box_train,bounding_box_test,query}/*.jpg`.
+    """Draws `domains` into `root/<domain>/{bounding_box_train,bounding_box_test,query}/*.jpg`.
 
-    The bytes do not depend on `processes`. `root/manifest.json` is written last.
+    The bytes of the files do not depend on `processes`. `root/manifest.json` is written last.
 
     Args:
-        root: folder, made if missing; files of the same names are overwritten.
-        domains: what to draw, for example `DOMAINS["mini-viper"]` or a miniature of it.
-        processes: how many work at once; default all available processors, 1 for fewer than 1000 images.
+        root: folder, created if it is missing; files with the same names are overwritten.
+        domains: domains to draw, for example `DOMAINS["mini-viper"]` or a scaled version of it.
+        processes: number of processes; default: all available processors, or 1 for fewer than 1000 images.
         progress: called with a short text several times a second.
 
     Returns:
-        The manifest: `version`, `synthetic`, per domain the files of each folder and a `sha256`, and a total
-        `sha256`.
+        The manifest: `version`, `synthetic`, the number of files of each folder and a `sha256` for every domain, and a
+        total `sha256`.
 
     Raises:
         OSError: if a file cannot be written.
-        ValueError: if two domains have one name, or they are of different versions.
+        ValueError: if two domains have the same name or different versions.
     """
     root = Path(root)
     if len({domain.name for domain in domains}) != len(domains):
         raise ValueError("two domains have the same name")
     if len({domain.version for domain in domains}) != 1:
-        raise ValueError("expected domains of one version")
+        raise ValueError("the domains have different versions")
     for domain in domains:
         for folder in FOLDERS:
             (root / domain.name / folder).mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def write_benchmark(
 
 
 def draw_job(root: Path, domains: Sequence[Domain], job: Job) -> list[str]:
-    """Write the images of one job; returns the SHA-256 of each file as hexadecimal text."""
+    """Writes the images of one job; returns the SHA-256 of each file in hexadecimal."""
     domain, digests = domains[job[0]], []
     studio = _studio(domain)
     for shot in schedule(domain)[job[1] : job[2]]:
@@ -93,7 +93,7 @@ def draw_job(root: Path, domains: Sequence[Domain], job: Job) -> list[str]:
 
 
 def digest_of(files: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 over (relative path, SHA-256 of the file) in sorted order of the paths."""
+    """Returns the SHA-256 over (relative path, SHA-256 of the file) of all files, sorted by path."""
     digest = hashlib.sha256()
     for path, content in sorted(files):
         digest.update(f"{path}\0{content}\n".encode())
@@ -104,7 +104,7 @@ _STUDIOS: list[Studio] = []
 
 
 def _studio(domain: Domain) -> Studio:
-    # jobs come domain by domain: one set of cameras and persons at a time is enough
+    # jobs are sorted by domain, so one set of cameras and persons at a time is enough
     if not _STUDIOS or _STUDIOS[0].domain != domain:
         _STUDIOS[:] = [Studio(domain)]
     return _STUDIOS[0]
@@ -136,15 +136,15 @@ def _run(root: Path, domains: Sequence[Domain], jobs: list[Job], processes: int)
         for job, digests in _run_workers(root, domains, jobs, processes):
             del left[job]
             yield job, digests
-    for job in left:  # everything when alone, and what workers that could not run left behind
+    for job in left:  # all jobs without workers, or the jobs of workers that failed
         yield job, draw_job(root, domains, job)
 
 
 def _run_workers(
     root: Path, domains: Sequence[Domain], jobs: list[Job], processes: int
 ) -> Iterable[tuple[Job, list[str]]]:
-    # Own interpreters rather than multiprocessing: they import neither the caller's main script (which
-    # may lack a guard, or import torch) nor anything that it holds.
+    # New interpreters instead of multiprocessing: they do not import the caller's main script, which may lack a
+    # `__main__` guard or import torch.
     source = str(Path(__file__).parents[3])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "fedreid_pl.data.minireid.worker"]
@@ -159,7 +159,7 @@ def _run_workers(
                     env={**os.environ, "PYTHONPATH": path},
                 )  # fmt: skip
             except OSError:
-                break  # no more processes to be had
+                break  # the system allows no further process
             workers.append(worker)
             threading.Thread(target=_listen, args=(worker, order, lines), daemon=True).start()
         ended = 0
@@ -184,9 +184,9 @@ def _listen(worker: subprocess.Popen[bytes], order: bytes, lines: queue.Queue[by
         with worker.stdin as pipe:
             pipe.write(order)
         for line in worker.stdout:
-            if line.endswith(b"\n"):  # a worker that is killed may leave half a line
+            if line.endswith(b"\n"):  # a killed worker may leave an incomplete line
                 lines.put(line)
     except OSError:
-        pass  # a broken pipe: the worker died, its jobs stay undone
+        pass  # a broken pipe: the worker died, and this process draws its jobs
     finally:
         lines.put(None)

@@ -2,15 +2,15 @@
 
     CAVIAR4REID/CAVIARa/0001001.jpg ... 0072010.jpg
 
-72 persons, 1,220 images of many sizes: 50 persons with 20 images, 22 with 10. A name is the person (four digits, from
-1) and the image (three digits).
+The dataset has 72 persons and 1,220 images of many sizes: 50 persons with 20 images and 22 persons with 10. A name
+consists of the person (four digits, from 1) and the image (three digits).
 
-The camera is not in the name. By convention images 1 to 10 of a person are of the first camera and 11 to 20 of the
-second, which makes 50 persons seen by both cameras and 22 by the first alone.
+The camera is not in the name. By convention images 1 to 10 of a person are from the first camera and 11 to 20 from the
+second. So 50 persons are seen by both cameras and 22 only by the first.
 
-Protocol: the persons seen by both cameras are halved (25 / 25; rounded down for training), camera 1 of the tested ones
-is the query and camera 2 the gallery, with all images: 500 training, 250 query and 250 gallery images. Persons of one
-camera are not used. Every `split` is another half, drawn from (seed, split).
+Protocol: half of the persons in both cameras (25, rounded down) are for training. Of the other 25, all images of camera
+1 are queries and all images of camera 2 are in the gallery: 500 training, 250 query and 250 gallery images. Persons in
+only one camera are not used. Every `split` is another random half, drawn from (seed, split).
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ IMAGES_PER_CAMERA = 10
 
 
 def is_caviar(root: Path) -> bool:
-    """Whether `root` looks like CAVIAR4REID: a folder `CAVIARa`, or that folder itself, with names of seven digits."""
+    """Returns whether `root` is CAVIAR4REID: it contains (or is) a folder `CAVIARa` with names of seven digits."""
     return is_original(root, "caviar") and holds(root / flat_folder(root, "caviar"), NAME)
 
 
 def read_caviar(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """A drawn half of the persons of both cameras for training, the others as query and gallery.
+    """Returns a random half of the persons in both cameras as training set, and the others as query and gallery.
 
     Raises:
         FedReIDError: if the folder is missing, a name has no person or no image from 1 to 20, or fewer than two persons
-            are seen by both cameras.
+            are in both cameras.
     """
     images: list[Image] = []
     for path, match in parse_names(root, flat_folder(root, "caviar"), NAME, EXPECTS):

@@ -1,17 +1,20 @@
-"""Anyone's own crops of persons, not yet split: docs/own_pictures.md shows the way from such a folder to a report.
+"""Crops of persons without a split; docs/own_pictures.md describes the way from such a folder to a report.
 
-    ROOT/PERSON/IMAGE      ROOT/PERSON/CAMERA/IMAGE      ROOT/IMAGE, where names say person and camera
+    ROOT/PERSON/IMAGE      ROOT/PERSON/CAMERA/IMAGE      ROOT/IMAGE, with person and camera in the names
     ROOT/people.csv        columns path and identity, and camera and split if they are known
 
-Names are read by the grammar of `data.names` or by `data.name_pattern`. `-1` or `junk` holds junk, `distractor` images
-that are ranked and never correct: both are in the gallery.
+Names are parsed by the grammar of `data.names` or by `data.name_pattern`. A person `-1` or `junk` contains junk. A
+person `distractor` contains images that are ranked and never correct. Both are in the gallery.
 
 The split is drawn from (`data.split_seed`, `data.split`), unless a table has a column for it:
 
-- Persons seen by one camera only train. Of the others `data.test_ids` (half, rounded down) are tested, the rest train.
-- Of every camera with two images or more of a tested person, one drawn image is a query; the others are the gallery.
-  A person with one image in every camera has one query, of a drawn camera. Every query has a match in another camera.
-- Without cameras, persons with one image only train, and one drawn image of a tested person is the query.
+- Persons in a single camera are used for training only. Of the others, the share `data.test_ids` (default: half,
+  rounded down) are test persons, the rest training persons.
+- In every camera with at least two images of a test person, one random image is a query, and the others are in the
+  gallery. A person with one image in every camera has one query from a random camera. Every query has a match in
+  another camera.
+- Without cameras, persons with a single image are used for training only, and one random image of a test person is the
+  query.
 """
 
 from __future__ import annotations
@@ -33,16 +36,18 @@ from fedreid_pl.data.readers.tables import find_tables, read_table
 from fedreid_pl.data.samples import GALLERY, QUERY, TRAIN, SampleTable
 from fedreid_pl.errors import FedReIDError
 
-EXPECTS = "PERSON/IMAGE, PERSON/CAMERA/IMAGE, images whose names say person and camera, or a table of path and identity"
+EXPECTS = (
+    "PERSON/IMAGE, PERSON/CAMERA/IMAGE, images with person and camera in their names, or a table of path and identity"
+)
 COLUMNS = ("path", "identity")
 
 
 def read_crops(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """The samples below `root`, split by rule unless a table says the split.
+    """Returns the samples below `root`, with a random split unless a table has a column for the split.
 
     Raises:
-        FedReIDError: if the folder holds no images in one of the four ways, or in two of them; if names or lines are
-            not understood; or if too few persons are there to train on and to test.
+        FedReIDError: if the folder has none of the four forms or two of them, if names or lines cannot be parsed, or if
+            there are too few persons for training and test.
     """
     if find_tables(root, COLUMNS):
         rows, found, has_cameras, split = _from_table(root)
@@ -53,7 +58,7 @@ def read_crops(root: Path, name: str, options: ReadOptions) -> SampleTable:
     if options.train_only:
         rows = [(*row[:3], TRAIN) for row in rows if row[1] >= 0 and (not split or row[3] == TRAIN)]
         if not rows:
-            raise FedReIDError(f"{root}: holds no image to train on, only those of junk persons or of other splits")
+            raise FedReIDError(f"{root}: contains no training image, only junk or images of other splits")
     elif not split:
         rows, remark = split_by_rule(root, rows, options, has_cameras)
         remarks = [remark]
@@ -63,13 +68,13 @@ def read_crops(root: Path, name: str, options: ReadOptions) -> SampleTable:
 def split_by_rule(
     root: Path, rows: Sequence[Row], options: ReadOptions, has_cameras: bool = True
 ) -> tuple[list[Row], str]:
-    """Draws who trains and who is tested, and the queries; see the module.
+    """Draws training persons, test persons and queries by the rules of this module.
 
     Returns:
-        The rows with their splits, and a line that says what was drawn.
+        The rows with their splits, and one line that describes the split.
 
     Raises:
-        FedReIDError: if fewer than two persons would train, or nobody could be tested.
+        FedReIDError: if there would be fewer than two training persons, or no test person.
     """
     images: dict[int, dict[int, list[str]]] = {}
     for path, person, camera, _ in rows:
@@ -79,11 +84,12 @@ def split_by_rule(
     state = random_state(options.seed, options.split, "crops")
     tested = set(shuffled(several, state)[: int(options.test_ids * len(several))])
     alone = len(images) - len(several)
-    kind = "seen by two cameras or more" if has_cameras else "with two images or more"
+    kind = "in at least two cameras" if has_cameras else "with at least two images"
     if not tested or len(images) - len(tested) < 2:
         raise FedReIDError(
-            f"{root}: {len(images)} persons, {len(several)} of them {kind}: too few to train on two and test one with "
-            f"data.test_ids={options.test_ids}; add persons{' or cameras' if has_cameras else ''}, or change the share"
+            f"{root}: {len(images)} persons, {len(several)} of them {kind}: too few for two training persons and one "
+            f"test person with data.test_ids={options.test_ids}; add persons{' or cameras' if has_cameras else ''}, or "
+            "change data.test_ids"
         )
     queries: set[str] = set()
     for person in sorted(tested):
@@ -94,11 +100,11 @@ def split_by_rule(
             (path, person, camera, _split(path, person, tested, queries)) for path, person, camera, _ in rows
         )
     ]
-    one = "seen by one camera" if has_cameras else "with one image"
+    one = "in one camera" if has_cameras else "with one image"
     remark = (
         f"split by seed {options.seed}, split {options.split}: of {len(several)} persons {kind}, {len(tested)} are "
-        f"tested and {len(several) - len(tested)} train"
-        + (f"; persons {one}, who only train: {alone}" if alone else "")
+        f"test persons and {len(several) - len(tested)} training persons"
+        + (f"; {alone} persons {one} are used for training only" if alone else "")
     )
     return split, remark
 
@@ -110,7 +116,7 @@ def _split(path: str, person: int, tested: set[int], queries: set[str]) -> int:
 
 
 def _queries(cameras: Mapping[int, Sequence[str]], state: np.random.RandomState) -> list[str]:
-    """The queries among one person's images by camera."""
+    """Returns the queries among a person's images by camera."""
     many = [camera for camera in sorted(cameras) if len(cameras[camera]) > 1]
     chosen = many or shuffled(cameras, state)[:1]
     return [shuffled(cameras[camera], state)[0] for camera in chosen]
@@ -120,7 +126,7 @@ def _from_table(root: Path) -> tuple[list[Row], str, bool, bool]:
     table = read_table(the_table(root, COLUMNS, EXPECTS), COLUMNS, EXPECTS)
     lines = read_lines(table, root)
     if not lines:
-        raise FedReIDError(f"{table.file}: names no image")
+        raise FedReIDError(f"{table.file}: contains no image")
     has_cameras, split = "camera" in table.columns, "split" in table.columns
     assumed = {TRAIN: 0, QUERY: 0, GALLERY: 1}
     rows: list[Row] = []
@@ -135,18 +141,18 @@ def _from_names(root: Path, pattern: str | None) -> tuple[list[Row], str, bool]:
     inner = [name for name in folders if holds_pictures(root / name)]
     if flat and inner:
         raise FedReIDError(
-            f"{root}: images lie in the folder itself ({flat[0]}) and in folders below it ({inner[0]}); put all of "
-            "them into folders of persons, or none"
+            f"{root}: images are in the folder itself ({flat[0]}) and in subfolders ({inner[0]}); put either all of "
+            "them or none into folders of persons"
         )
     if not flat and not inner:
-        raise FedReIDError(f"{root}: holds no image; expected {EXPECTS}")
+        raise FedReIDError(f"{root}: contains no image; expected {EXPECTS}")
     images = [Image(name, TRAIN) for name in flat] or person_images(root, "", TRAIN, EXPECTS)
     named = read_named(root, images, pattern)
     return named.rows, named.found, named.has_cameras
 
 
 def holds_pictures(folder: Path, depth: int = 2) -> bool:
-    """Whether a picture lies in `folder` or up to `depth - 1` folders deeper."""
+    """Returns whether there is an image in `folder` or up to `depth - 1` levels below it."""
     try:
         names, folders = pictures_and_folders(folder, EXPECTS)
     except FedReIDError:
@@ -155,13 +161,14 @@ def holds_pictures(folder: Path, depth: int = 2) -> bool:
 
 
 def find_crops(root: Path) -> list[Path]:
-    """Returns the folders of crops that `root` is: `root` itself, or several clients below it.
+    """Returns the folders of clients: `root` itself, or several folders below it.
 
-    `root` is one client if it holds a table or images, or folders of persons. It holds several if one of its folders
-    has a table, images whose names say several persons and cameras, or folders of folders of cameras.
+    `root` is one client if it contains a table, images, or folders of persons. It contains several clients if one of
+    its folders has a table, images with several persons and cameras in their names, or folders of persons with folders
+    of cameras.
 
     Raises:
-        FedReIDError: if the folders below may be persons or clients.
+        FedReIDError: if the subfolders may be persons or clients.
     """
     names, folders = pictures_and_folders(root, EXPECTS)
     if names or find_tables(root, COLUMNS):
@@ -176,20 +183,20 @@ def find_crops(root: Path) -> list[Path]:
         return places
     if found == {"either"}:
         cameras = {inner for place in places for inner in pictures_and_folders(place, EXPECTS)[1]}
-        if 2 * len(cameras) <= len(places):  # few names, shared by many persons: these are cameras
+        if 2 * len(cameras) <= len(places):  # many folders share few names of subfolders: these are cameras
             return [root]
         if len(places) * 2 <= len(cameras):
             return places
     examples = ", ".join(place.name for place in places[:2])
     raise FedReIDError(
-        f"data.root={root}: its folders ({examples}, ...) may be persons or clients; say which: data.datasets=[.] if "
-        f"they are persons of one client, data.datasets=[{','.join(place.name for place in places[:2])},...] if each "
-        "is a client"
+        f"data.root={root}: its folders ({examples}, ...) may be persons or clients; set data.datasets=[.] if "
+        f"they are persons of one client, or data.datasets=[{','.join(place.name for place in places[:2])},...] if "
+        "each folder is a client"
     )
 
 
 def _kind(folder: Path) -> str:
-    """Whether a folder is a `person`, a `client`, or may be `either`."""
+    """Returns `person`, `client`, or `either` if a folder may be both."""
     if find_tables(folder, COLUMNS):
         return "client"
     names, folders = pictures_and_folders(folder, EXPECTS)
@@ -212,19 +219,19 @@ def _kind(folder: Path) -> str:
 
 
 def describe_folder(root: Path) -> str:
-    """Returns what lies in a folder that holds no dataset, and which `data=` reads it if one does."""
+    """Returns a description of a folder without a known dataset, and the option that reads it, if there is one."""
     try:
         names, folders = pictures_and_folders(root, EXPECTS)
     except FedReIDError as error:
         return str(error)
     if tables := find_tables(root, COLUMNS):
-        return f"there is the table {tables[0]}: write data=crops to read it"
+        return f"there is the table {tables[0]}: set data=crops to read it"
     if names:
-        return f"there are {len(names):,} pictures, such as {names[0]}: write data=crops if they are crops of persons"
+        return f"there are {len(names):,} images, such as {names[0]}: set data=crops if they are crops of persons"
     for folder in folders:
         if holds_pictures(root / folder, 3) or find_tables(root / folder, COLUMNS):
             return (
-                f"there are {len(folders):,} folders, such as {folder} with pictures in it: write data=crops if "
+                f"there are {len(folders):,} folders, such as {folder} with images in it: set data=crops if "
                 "they are crops of persons"
             )
     listed = ", ".join(sorted(os.listdir(root))[:8])
@@ -232,7 +239,7 @@ def describe_folder(root: Path) -> str:
 
 
 def never(root: Path) -> bool:
-    """Returns `False`: crops are read where the user says so, because any folder of pictures could be crops."""
+    """Returns `False`: crops are read only if the user selects this layout, because any image folder could be crops."""
     return False
 
 

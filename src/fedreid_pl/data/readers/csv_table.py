@@ -1,15 +1,15 @@
-"""A table of anyone's own pictures, wherever they lie below the dataset's folder.
+"""A table of the user's own images, which may be anywhere below the dataset's folder.
 
     ROOT/samples.csv      path,identity,camera,split
                           shots/monday/0007.jpg,12,3,train
 
-The four columns may stand in any order and beside others, under these or the usual headings in any case (`file`,
-`image`, `id`, `pid`, `person`, `cam`, `camera_id`, `set`, ...: `data.readers.tables`). Commas, semicolons or tabs part
-the values; the file is UTF-8, with or without a byte order mark, or UTF-16. `path` is relative to the table's folder,
-or absolute. `identity` is a number from 0, `-1` or `junk`, or `distractor`; `camera` a number from 0, also written
-`cam1`; where no line has a number, both are names. `split` is train, query or gallery. An image stands once in the
-table, or once as a query and once in the gallery. A table of another name is taken if it is the only one with these
-columns.
+The four columns may be in any order and among others, with these or other usual headings in any case (`file`, `image`,
+`id`, `pid`, `person`, `cam`, `camera_id`, `set`, ...: `data.readers.tables`). Values are separated by commas,
+semicolons or tabs. The file is UTF-8, with or without a byte order mark, or UTF-16. `path` is relative to the table's
+folder, or absolute. `identity` is a number from 0, `-1` or `junk`, or `distractor`. `camera` is a number from 0, or for
+example `cam1`. If no line has a number, both may be names. `split` is train, query or gallery. An image is in the table
+once, or once as a query and once in the gallery. A table with another file name is read if it is the only one with
+these columns.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ OTHERS = (is_market1501, is_msmt17, is_fedreid_processed, is_dgd, is_cuhk03_mat)
 
 
 def is_csv_table(root: Path) -> bool:
-    """Whether a `*.csv` in `root` has the four columns and `root` has none of the more special layouts."""
+    """Returns whether a `*.csv` in `root` has the four columns, and `root` has none of the more specific layouts."""
     return bool(find_tables(root, COLUMNS)) and not any(recognise(root) for recognise in OTHERS)
 
 
 def read_csv_table(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """The samples of the table in `root`, sorted by split and path.
+    """Returns the samples of the table in `root`, sorted by split and path.
 
     Raises:
-        FedReIDError: if there is no table or more than one, or lines of it are bad: the first is explained, the
-            others are named.
+        FedReIDError: if there is no table or more than one, or if lines are invalid. The message explains the first
+            invalid line and lists the others.
     """
     table = read_table(the_table(root, COLUMNS, EXPECTS), COLUMNS, EXPECTS)
     lines = read_lines(table, root)
@@ -55,7 +55,7 @@ def read_csv_table(root: Path, name: str, options: ReadOptions) -> SampleTable:
     if options.train_only:
         rows = [row for row in rows if row[3] == TRAIN]
     if not rows:
-        raise FedReIDError(f"{table.file}: names no {'training ' if options.train_only else ''}image")
+        raise FedReIDError(f"{table.file}: contains no {'training ' if options.train_only else ''}image")
     return make_table(name, root, rows, found=how_found(table, lines[0]))
 
 
@@ -69,13 +69,13 @@ def the_table(root: Path, needed: tuple[str, ...], expects: str) -> Path:
         return root / "samples.csv"
     tables = find_tables(root, needed)
     if len(tables) != 1:
-        found = f"holds the tables {', '.join(tables)}, name one" if tables else "holds no table; expected"
+        found = f"contains the tables {', '.join(tables)}; rename one to" if tables else "contains no table; expected"
         raise FedReIDError(f"{root}: {found} {'samples.csv' if tables else expects}")
     return root / tables[0]
 
 
 def how_found(table: Table, line: Line) -> str:
-    """Returns how a table says person and camera, with one line taken apart."""
+    """Returns the columns of person and camera in a table, with one line as an example."""
     named = {"person": table.columns["identity"], "camera": table.columns.get("camera")}
     said = ", ".join(f"{meaning} from column {heading}" for meaning, heading in named.items() if heading)
     camera = "no camera" if line.camera is None else f"camera {line.camera}"
@@ -83,7 +83,7 @@ def how_found(table: Table, line: Line) -> str:
 
 
 def to_csv(table: SampleTable) -> str:
-    """The table as the text of a `samples.csv` that is read as the same samples again."""
+    """Returns the table as the text of a `samples.csv`; reading it gives the same samples."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

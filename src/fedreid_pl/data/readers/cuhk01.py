@@ -2,13 +2,13 @@
 
     CUHK01/campus/0001001.png ... 0971004.png
 
-971 persons with four images of 160x60 each, 3,884 images. A name is the person (four digits, from 1) and the image
-(three digits): 1 and 2 are of the first camera, 3 and 4 of the second.
+The dataset has 971 persons with four images of 160x60 each, 3,884 images. A name consists of the person (four digits,
+from 1) and the image (three digits): images 1 and 2 are from the first camera, 3 and 4 from the second.
 
-Protocol: a random half of the persons (rounded down) trains; of the others both images of camera 1 are queries and both
-of camera 2 are in the gallery: 485 persons / 1,940 images, 972 and 972 images of 486 persons. Every `split` is another
-half, drawn from (seed, split); no half is official. Other papers take one gallery image per person, or test on 100
-persons. Persons of CUHK01 are also in pair P1 of CUHK02.
+Protocol: a random half of the persons (rounded down) is for training. Of the others, both images of camera 1 are
+queries, and both images of camera 2 are in the gallery: 485 persons / 1,940 training images, 972 queries and 972
+gallery images of 486 persons. Every `split` is another half, drawn from (seed, split); there is no official split.
+Other papers use one gallery image per person, or test on 100 persons. Persons of CUHK01 are also in pair P1 of CUHK02.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NAME = re.compile(r"([0-9]{4})00([1-4])\.[^.]+")
 
 
 def is_cuhk01(root: Path) -> bool:
-    """Whether `root` looks like CUHK01: a folder `campus`, or that folder itself, with names of seven digits."""
+    """Returns whether `root` is CUHK01: it contains (or is) a folder `campus` with names of seven digits."""
     return is_original(root, "cuhk01") and holds(root / flat_folder(root, "cuhk01"), NAME)
 
 
 def read_cuhk01(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """A drawn half of the persons for training, the others as query (camera 1) and gallery (camera 2).
+    """Returns a random half of the persons as training set, the others as query (camera 1) and gallery (camera 2).
 
     Raises:
         FedReIDError: if the folder is missing, a name has no person or no image from 1 to 4, or there are fewer than

@@ -3,14 +3,14 @@
     CUHK02/Dataset/P1/cam1/001_0001.png    P1/cam2 ... P5/cam2      or P1 to P5 directly in the folder
 
 Five pairs of cameras, ten cameras in all, with 971, 306, 107, 193 and 239 persons: 1,816 persons with two images per
-camera, 7,264 images of 160x60. The person stands before the first `_` and is counted anew in every pair; here person 12
-of pair P3 has the number 30012. Pair k has the cameras 2k-1 and 2k.
+camera, 7,264 images of 160x60. The person is the number before the first `_`. Numbers start again in every pair; here
+person 12 of pair P3 has the number 30012. Pair k has the cameras 2k-1 and 2k.
 
-Protocol: P1 to P4 train (1,577 persons / 6,308 images), cam1 of P5 is the query and cam2 the gallery (239 persons, 478
-and 478 images). There is one split. As a public set (`train_only`) all five pairs are read.
+Protocol: P1 to P4 are the training set (1,577 persons / 6,308 images), cam1 of P5 is the query and cam2 the gallery
+(239 persons, 478 and 478 images). There is one split. As a public set (`train_only`) all five pairs are read.
 
-Persons of P1 are also in CUHK01: a federation that tests on CUHK01 should know that a public CUHK02 shows, without
-labels, some of the persons it is tested on.
+Persons of P1 are also in CUHK01: if a federation is tested on CUHK01, a public CUHK02 shows some of its test persons
+(without labels).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TEST_PAIR = 5
 
 
 def is_cuhk02(root: Path) -> bool:
-    """Whether `root` looks like CUHK02: a pair of cameras `P1`, or a folder `Dataset` with it."""
+    """Returns whether `root` is CUHK02: it has a pair of cameras `P1`, or a folder `Dataset` with it."""
     return is_original(root, "cuhk02") and holds(root / _top(root) / "P1" / "cam1", NAME)
 
 
 def read_cuhk02(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """Pairs P1 to P4 for training, P5 as query and gallery; all five for training if `train_only`.
+    """Returns pairs P1 to P4 as training set and P5 as query and gallery; all five as training set if `train_only`.
 
     Raises:
         FedReIDError: if a camera's folder is missing or a name has no person.

@@ -1,18 +1,18 @@
-"""CUHK03 as distributed (Li et al., CVPR 2014): all images inside one MATLAB file.
+"""CUHK03 as distributed (Li et al., CVPR 2014): all images are in one MATLAB file.
 
     cuhk03_release/cuhk-03.mat
-    cuhk03_release/cuhk03_new_protocol_config_detected.mat      optional, that of labeled boxes likewise
+    cuhk03_release/cuhk03_new_protocol_config_detected.mat      optional; also for labeled boxes
 
-Reading it takes h5py and scipy (`pip install 'fedreid-pl[mat]'`); nothing is extracted. The path of an image goes on
-inside the file: `cuhk03_release/cuhk-03.mat/detected/1_001_2_06.png` is the sixth image of person 1 of the first pair
-of cameras, of view 2. Images 1 to 5 of a person are of view 1, 6 to 10 of view 2, and some are missing. The view is the
-camera, so each of the two stands for five physical ones. The layout `cuhk03_mat` takes the detected boxes,
-`cuhk03_mat_labeled` those that were drawn by hand.
+Reading the file needs h5py and scipy (`pip install 'fedreid-pl[mat]'`); no image is extracted to disk. The path of an
+image continues inside the file: `cuhk03_release/cuhk-03.mat/detected/1_001_2_06.png` is the sixth image, from view 2,
+of person 1 of the first pair of cameras. Images 1 to 5 of a person are from view 1, 6 to 10 from view 2, and some are
+missing. The view is used as the camera, so each of the two cameras stands for five physical ones. The layout
+`cuhk03_mat` reads the detected boxes, `cuhk03_mat_labeled` the boxes drawn by hand.
 
-- With the protocol's file beside it, the split is that of Zhong et al. (CVPR 2017): 767 persons / 7,365 images train,
+- With the file of the new protocol, the split is that of Zhong et al. (CVPR 2017): 767 persons / 7,365 training images,
   1,400 queries and 5,332 gallery images of 700 persons (labeled: 7,368, 1,400, 5,328), as in Table 1.
-- Without, `split` 0 to 19 is one of the twenty that the file holds: 100 persons are tested, all others train. Every
-  test image is a query and in the gallery. Papers report the single-shot CMC of these (`data.single_shot=10`).
+- Without this file, `split` 0 to 19 is one of the twenty splits in the MATLAB file: 100 test persons, all others for
+  training. Every test image is a query and in the gallery. Papers report the single-shot CMC (`data.single_shot=10`).
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ Place = tuple[int, int, int]
 
 
 def inside_mat(path: str) -> bool:
-    """Whether a path goes on inside a MATLAB file."""
+    """Returns whether a path continues inside a MATLAB file."""
     return ".mat/" in path and INSIDE.fullmatch(path) is not None
 
 
 def container(path: str) -> str:
-    """The file that holds an image: `path` itself, unless it goes on inside one."""
+    """Returns the file that contains an image: `path` itself, or the MATLAB file in it."""
     match = INSIDE.fullmatch(path) if ".mat/" in path else None
     return match[1] if match else path
 
 
 def is_cuhk03_mat(root: Path) -> bool:
-    """Whether `root` holds CUHK03's MATLAB file and nothing converted, here or by kind of boxes."""
+    """Returns whether `root` contains the MATLAB file of CUHK03 and no converted version of it."""
     others = (is_market1501, is_msmt17, is_fedreid_processed, is_dgd)
     converted = any(has_folders(root, f"{boxes}/bounding_box_train") for boxes in ("detected", "labeled"))
     found = any(has_files(root, place) for place in PLACES)
@@ -66,10 +66,10 @@ def is_cuhk03_mat(root: Path) -> bool:
 
 
 def read_cuhk03_mat(root: Path, name: str, options: ReadOptions, boxes: str = "detected") -> SampleTable:
-    """The samples of one kind of boxes, `detected` or `labeled`.
+    """Returns the samples of one kind of boxes, `detected` or `labeled`.
 
     Raises:
-        FedReIDError: if h5py or scipy is missing, or a file cannot be read or lacks what it should hold.
+        FedReIDError: if h5py or scipy is missing, or if a file is unreadable or incomplete.
     """
     place = next((place for place in PLACES if has_files(root, place)), None)
     if place is None:
@@ -96,10 +96,10 @@ def read_cuhk03_mat(root: Path, name: str, options: ReadOptions, boxes: str = "d
 
 
 def read_mat_image(path: str) -> np.ndarray:
-    """Pixels `[H, W, 3]` uint8 of an image inside `cuhk-03.mat`.
+    """Returns the pixels `[H, W, 3]` uint8 of an image in `cuhk-03.mat`.
 
     Raises:
-        FedReIDError: as `read_cuhk03_mat`, or if the file holds no such image.
+        FedReIDError: under the conditions of `read_cuhk03_mat`, or if the file contains no such image.
     """
     file = container(path)
     boxes, _, name = path[len(file) + 1 :].partition("/")
@@ -107,10 +107,10 @@ def read_mat_image(path: str) -> np.ndarray:
     content = _open(file)
     try:
         pixels = content[content[content[boxes][0][pair - 1]][image - 1][person - 1]][:].T
-    except Exception as error:  # h5py raises whatever a damaged file leads it to
-        raise FedReIDError(f"{path}: {file} holds no such image ({type(error).__name__})") from error
+    except Exception as error:  # h5py raises various exceptions for damaged files
+        raise FedReIDError(f"{path}: {file} contains no such image ({type(error).__name__})") from error
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
-        raise FedReIDError(f"{path}: is not an image of three channels")
+        raise FedReIDError(f"{path}: is not an image with three channels")
     return np.ascontiguousarray(pixels)
 
 
@@ -124,8 +124,8 @@ def _images(file: str, boxes: str) -> list[Place]:
             for person, cell in enumerate(persons, start=1)
             if content[cell].ndim == 3 and content[cell].size
         ]
-    except Exception as error:  # h5py raises whatever a damaged file leads it to
-        raise FedReIDError(f"{file}: holds no readable cells '{boxes}' ({type(error).__name__}: {error})") from error
+    except Exception as error:  # h5py raises various exceptions for damaged files
+        raise FedReIDError(f"{file}: contains no readable cells '{boxes}' ({type(error).__name__}: {error})") from error
 
 
 def _classic(file: str, images: set[Place], split: int) -> list[tuple[Place, int, int]]:
@@ -133,9 +133,9 @@ def _classic(file: str, images: set[Place], split: int) -> list[tuple[Place, int
     try:
         splits = [content[reference][:].T.astype(int).tolist() for reference in content["testsets"][0]]
     except Exception as error:
-        raise FedReIDError(f"{file}: holds no readable 'testsets' ({type(error).__name__}: {error})") from error
+        raise FedReIDError(f"{file}: contains no readable 'testsets' ({type(error).__name__}: {error})") from error
     if split >= len(splits):
-        raise FedReIDError(f"{file}: holds the splits 0 to {len(splits) - 1}, not {split}")
+        raise FedReIDError(f"data.split={split}: {file} contains the splits 0 to {len(splits) - 1}")
     tested = {(pair, person) for pair, person in splits[split]}
     rows = []
     for place in images:
@@ -157,24 +157,24 @@ def _protocol(file: Path, images: set[Place], mat: str) -> list[tuple[Place, int
             for index in (np.ravel(content[key]).astype(int) - 1).tolist()
         ]
     except ImportError as error:
-        raise FedReIDError(f"{file}: reading it takes scipy, pip install 'fedreid-pl[mat]'") from error
+        raise FedReIDError(f"{file}: reading this file needs scipy: pip install 'fedreid-pl[mat]'") from error
     except FedReIDError:
         raise
-    except Exception as error:  # scipy raises whatever a damaged file leads it to
-        raise FedReIDError(f"{file}: is not the protocol's file ({type(error).__name__}: {error})") from error
+    except Exception as error:  # scipy raises various exceptions for damaged files
+        raise FedReIDError(f"{file}: is not a file of the new protocol ({type(error).__name__}: {error})") from error
     rows = [(_place(name, f"{file}: {name}"), identity, split) for name, identity, split in chosen]
     missing = next(
         (name for (place, _, _), (name, _, _) in zip(rows, chosen, strict=True) if place not in images), None
     )
     if missing is not None:
-        raise FedReIDError(f"{file}: names {missing}, which {mat} does not hold")
+        raise FedReIDError(f"{file}: lists {missing}, but {mat} does not contain this image")
     return rows
 
 
 def _place(name: str, what: str) -> Place:
     match = NAME.fullmatch(name)
     if match is None:
-        raise FedReIDError(f"{what}: is not named as an image of CUHK03, such as 1_001_2_06.png")
+        raise FedReIDError(f"{what}: is not a name of an image of CUHK03, such as 1_001_2_06.png")
     return int(match[1]), int(match[2]), int(match[4])
 
 
@@ -184,8 +184,8 @@ def _open(file: str) -> Any:
         return _opened(file, state.st_mtime_ns, state.st_size)
     except ImportError as error:
         raise FedReIDError(
-            f"{file}: images inside a MATLAB file take h5py, pip install 'fedreid-pl[mat]'; or get CUHK03-NP, "
-            "which is distributed as files"
+            f"{file}: reading images in a MATLAB file needs h5py: pip install 'fedreid-pl[mat]'; or use CUHK03-NP, "
+            "which is distributed as image files"
         ) from error
     except OSError as error:
         raise FedReIDError(f"{file}: is not a readable MATLAB file of version 7.3 ({error})") from error
@@ -202,7 +202,7 @@ def _layout(boxes: str) -> Layout:
         "cuhk03_mat" if detected else f"cuhk03_mat_{boxes}",
         f"CUHK03, the original MATLAB file, {boxes} boxes",
         EXPECTS,
-        is_cuhk03_mat if detected else lambda root: False,  # a choice that a folder does not make by itself
+        is_cuhk03_mat if detected else lambda root: False,  # only the user can choose labeled boxes
         lambda root, name, options: read_cuhk03_mat(root, name, options, boxes),
         found="person and camera from the place in the MATLAB file",
     )

@@ -1,15 +1,16 @@
-"""The layout of Domain Guided Dropout's formatting scripts (Xiao et al., CVPR 2016), read by FedReID's as well.
+"""The layout of the formatting scripts of Domain Guided Dropout (Xiao et al., CVPR 2016), which FedReID also uses.
 
     ROOT/meta.json     {"identities": [person][view][path], ...}, path such as cam_0/00012_00000.png
     ROOT/split.json    {"trainval": [person, ...], "test_probe": [...], "test_gallery": [...]}
     ROOT/cam_0/...  ROOT/cam_1/...      or the same folders below ROOT/images
 
-A person's number is the position in `identities`, the camera is the view's; a view may be empty. Training images are
-those of `trainval` (or of `train` and `val`). Of a probe person the first half of the views is the query and the rest
-the gallery; persons of the gallery alone are in it with all their views. Person 0 is a person.
+The number of a person is its position in `identities`, and the camera is the position of the view; a view may be empty.
+The training images are those of `trainval` (or of `train` and `val`). Of a probe person, the first half of the views
+are queries, and the rest is in the gallery. Persons that are only in `test_gallery` are in the gallery with all views.
+Person 0 is an ordinary person.
 
-VIPeR, CUHK01, PRID2011, i-LIDS and 3DPeS are distributed for FedReID in this form, with two views each; those of
-i-LIDS and 3DPeS were drawn, the originals have no camera annotation.
+VIPeR, CUHK01, PRID2011, i-LIDS and 3DPeS are distributed for FedReID in this form, with two views each. The views of
+i-LIDS and 3DPeS were drawn at random, because the original datasets have no cameras.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ Persons = list[list[list[str]]]
 
 
 def is_dgd(root: Path) -> bool:
-    """Whether `root` holds `meta.json` and `split.json` and none of the layouts that scripts make of them."""
+    """Returns whether `root` has `meta.json` and `split.json`, and no layout that scripts create from these files."""
     others = (is_market1501, is_msmt17, is_fedreid_processed)
     return has_files(root, "meta.json", "split.json") and not any(recognise(root) for recognise in others)
 
 
 def read_dgd(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """What the split names, sorted by split and path.
+    """Returns the samples of the split, sorted by split and path.
 
     Raises:
-        FedReIDError: if one of the two files is missing or of another form, or an image is missing.
+        FedReIDError: if one of the two files is missing or has another form, or if an image is missing.
     """
     persons = _persons(root / "meta.json")
     split = _split(root / "split.json", len(persons), options.train_only)
@@ -52,17 +53,17 @@ def read_dgd(root: Path, name: str, options: ReadOptions) -> SampleTable:
     for person in split["gallery"] - split["probe"]:
         rows += _rows(persons[person], person, GALLERY, GALLERY)
     if not rows:
-        raise FedReIDError(f"{root / 'split.json'}: names no person with an image")
+        raise FedReIDError(f"{root / 'split.json'}: contains no person with an image")
     if not has_folders(root, rows[0][0].split("/")[0]) and has_folders(root, "images"):
         rows = [(f"images/{path}", person, camera, part) for path, person, camera, part in rows]
     missing = missing_files(root, [row[0] for row in rows])
     if missing:
-        raise FedReIDError(f"{root / rows[missing[0]][0]}: no such image, but {root / 'meta.json'} names it")
+        raise FedReIDError(f"{root / rows[missing[0]][0]}: no such image, but {root / 'meta.json'} lists it")
     return make_table(name, root, rows)
 
 
 def _rows(views: list[list[str]], person: int, first: int, second: int) -> list[Row]:
-    """One person's images: those of the first half of the views in split `first`, the rest in `second`."""
+    """Returns a person's images: the first half of the views in split `first`, the rest in split `second`."""
     half = len(views) // 2
     return [
         (path, person, view, first if view < half else second) for view, paths in enumerate(views) for path in paths
@@ -101,7 +102,7 @@ def _split(path: Path, count: int, train_only: bool) -> dict[str, set[int]]:
     if lonely := split["probe"] - split["gallery"]:
         raise FedReIDError(f"{path}: person {min(lonely)} is in test_probe but not in test_gallery")
     if both := split["train"] & (split["probe"] | split["gallery"]):
-        raise FedReIDError(f"{path}: person {min(both)} is trained on and tested on")
+        raise FedReIDError(f"{path}: person {min(both)} is in the training set and in the test set")
     return split
 
 

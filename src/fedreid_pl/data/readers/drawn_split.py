@@ -1,4 +1,4 @@
-"""Splits and pseudo cameras that are drawn: the same on every machine, whatever a file system lists first."""
+"""Random splits and pseudo cameras that are the same on every machine and file system."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Item = TypeVar("Item", int, str)
 
 
 def random_state(*purpose: int | str) -> np.random.RandomState:
-    """Random numbers for one purpose, such as `(seed, split, "viper")`; numpy's global state is left alone.
+    """Returns random numbers for one purpose, such as `(seed, split, "viper")`, without use of numpy's global state.
 
-    `RandomState` because numpy keeps its stream for ever, which it promises for no newer generator: a split that was
-    reported once must be drawn again by any later version.
+    numpy guarantees the stream of `RandomState` for all versions, but not that of newer generators. Any later version
+    must reproduce a split that was reported once.
     """
     return np.random.RandomState(derive_seed(*purpose) % 2**32)
 
 
 def shuffled(items: Iterable[Item], state: np.random.RandomState) -> list[Item]:
-    """The different items, sorted and then brought into the order `state.permutation` draws.
+    """Returns the different items in random order, independent of their original order.
 
     >>> shuffled([3, 1, 2, 3], np.random.RandomState(0)) == shuffled([2, 3, 1], np.random.RandomState(0))
     True
@@ -34,21 +34,21 @@ def shuffled(items: Iterable[Item], state: np.random.RandomState) -> list[Item]:
 
 
 def shuffled_persons(persons: Iterable[int], state: np.random.RandomState, folder: Path) -> list[int]:
-    """`shuffled`, for persons that are to be split into train and test.
+    """Returns persons in random order, for a split into training and test.
 
     Raises:
-        FedReIDError: if there are fewer than two; the message names `folder`.
+        FedReIDError: if there are fewer than two persons; the message names `folder`.
     """
     order = shuffled(persons, state)
     if len(order) < 2:
-        raise FedReIDError(f"{folder}: {len(order)} person(s) to split into train and test, which takes at least 2")
+        raise FedReIDError(f"{folder}: {len(order)} person(s), but a split into train and test needs at least 2")
     return order
 
 
 def draw_halves(
     persons: Iterable[int], state: np.random.RandomState, folder: Path
 ) -> tuple[frozenset[int], frozenset[int]]:
-    """Half of the persons (rounded down) for training, the others for the test.
+    """Returns a random half of the persons (rounded down) for training, and the others for the test.
 
     Raises:
         FedReIDError: if there are fewer than two persons.

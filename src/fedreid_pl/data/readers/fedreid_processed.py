@@ -1,15 +1,15 @@
-"""The layout that FedReID's preparation scripts write (Zhuang et al., TOMM 2023), as its authors hand it out.
+"""The layout of FedReID's preparation scripts (Zhuang et al., TOMM 2023), in which its authors distribute datasets.
 
-    DATASET/pytorch/train_all/PERSON/IMAGE      all training images; or train and val, which are these images in two
+    DATASET/pytorch/train_all/PERSON/IMAGE      all training images; or the two folders train and val with these images
     DATASET/pytorch/{query,gallery}/PERSON/IMAGE
 
-The person is the folder's name as a number, padded (`0002`) or not (`2`), `-1` is junk. The camera is in the image's
-name, read with all its digits by the grammar of `data.names`, such as `0002_c1s1_000451_03.jpg` as in Market-1501 or
-`cam_1_00002_00000.png` (the third field repeats the person), or as `data.name_pattern` says. In the gallery person 0 is
-a distractor if the names are Market-1501's and no query shows person 0; among `cam_` names 0 is the first person.
-MSMT17 in this layout counts train and test from 0, as the source does.
+The person is the folder's name as a number, padded (`0002`) or not (`2`); `-1` is junk. The camera is in the image's
+name, parsed by the grammar of `data.names` or by `data.name_pattern`: `0002_c1s1_000451_03.jpg` as in Market-1501, or
+`cam_1_00002_00000.png` (the third field repeats the person). In the gallery, person 0 is a distractor if the names have
+the form of Market-1501 and no query shows person 0. With `cam_` names, 0 is the first person. In MSMT17 in this layout,
+the numbers of training and test persons both start at 0, as in the original dataset.
 
-The public set has `train_all` alone. Client folders derived from the same images (`camera_clients`) are not read.
+The public set has only `train_all`. Client folders with the same images (`camera_clients`) are not read.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ EXPECTS = "pytorch/ with train_all (or train and val), query and gallery, one fo
 
 
 def is_fedreid_processed(root: Path) -> bool:
-    """Whether `root` or its folder `pytorch` was written by FedReID's scripts and `root` is not the source itself."""
+    """Returns whether `root` or its folder `pytorch` has this layout, and `root` is not the original dataset."""
     written = any(has_folders(root, place) for place in ("train_all", "pytorch/train_all", "pytorch/train"))
     return written and not is_market1501(root) and not is_msmt17(root)
 
 
 def read_fedreid_processed(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """The samples below `root/pytorch` (or `root`, if that is the folder `pytorch`), sorted by split and path.
+    """Returns the samples below `root/pytorch` (or below `root`, if it is that folder), sorted by split and path.
 
     Raises:
-        FedReIDError: if a folder is missing or empty, its name no person or an image's name without a camera.
+        FedReIDError: if a folder is missing or empty, a folder name is not a person, or an image name has no camera.
     """
     below = "" if has_folders(root, "train_all") else "pytorch/"
     parts = [folder for folder in ("train", "val") if has_folders(root, below + folder)]
@@ -49,7 +49,7 @@ def read_fedreid_processed(root: Path, name: str, options: ReadOptions) -> Sampl
     for folder, split in splits.items():
         place = root / below / folder
         persons = person_folders(place, EXPECTS)
-        person_numbers(place, persons)  # a name that is no number is refused
+        person_numbers(place, persons)  # raises an error for a name that is not a number
         for person, names in persons.items():
             like_market = like_market and not any(name[:4] == "cam_" for name in names)
             images += [Image(f"{below}{folder}/{person}/{name}", split, person) for name in names]

@@ -4,13 +4,15 @@
     underground_reid/gallery/0001_2_25023_116_134_128_330.jpeg    0000_1_...jpeg (775 of them)
     underground_reid/features_and_partitions.mat
 
-250 persons with one image in each folder, and 775 gallery images of persons without a match, who all have the number 0:
-distractors, ranked and never correct. 1,275 images from 8 cameras; a name begins with the person and the camera.
+250 persons have one image in each folder. The gallery has 775 more images of persons without a match, who all have the
+number 0: they are distractors, ranked and never correct. In total there are 1,275 images from 8 cameras; a name begins
+with the person and the camera.
 
-Protocol: 125 persons train, with both images; the others are the 125 queries, and their other images and all images of
-person 0 the gallery of 900. `features_and_partitions.mat` holds ten official splits, numbers 0 to 9. Reading it takes
-scipy (`pip install 'fedreid-pl[mat]'`). If the file or scipy is missing, each `split` is a random half drawn from
-(seed, split), and if only scipy is missing, a warning says so: numbers of the two are not comparable one to one.
+Protocol: both images of 125 persons are for training. The probe images of the other 125 persons are the queries. Their
+gallery images and all images of person 0 are the gallery of 900 images. `features_and_partitions.mat` has ten official
+splits with numbers 0 to 9; reading it needs scipy (`pip install 'fedreid-pl[mat]'`). If the file or scipy is missing,
+each `split` is a random half drawn from (seed, split). If only scipy is missing, a warning is issued, because results
+of official and random splits are not comparable.
 """
 
 from __future__ import annotations
@@ -35,16 +37,16 @@ PARTITIONS = "features_and_partitions.mat"
 
 
 def is_grid(root: Path) -> bool:
-    """Whether `root` looks like GRID: `probe` and `gallery`, with names of a person and a camera."""
+    """Returns whether `root` is GRID: it has `probe` and `gallery`, and names with a person and a camera."""
     return is_original(root, "grid") and holds(root / "probe", NAME)
 
 
 def read_grid(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """Half of the persons, official or drawn, for training; the others as query and, with person 0, as gallery.
+    """Returns an official or random half of the persons as training set, and the others as query and gallery.
 
     Raises:
-        FedReIDError: if a folder is missing, a name has no person and camera, a probe is of person 0, there are fewer
-            than two persons, or the file of official splits cannot be read or lacks the split.
+        FedReIDError: if a folder is missing, a name has no person and camera, a probe shows person 0, there are fewer
+            than two persons, or the file of official splits is unreadable or does not contain the split.
     """
     images = {
         split: [(path, int(match[1]), int(match[2])) for path, match in parse_names(root, folder, NAME, EXPECTS)]
@@ -52,7 +54,7 @@ def read_grid(root: Path, name: str, options: ReadOptions) -> SampleTable:
     }
     unmatched = next((path for path, person, _ in images[QUERY] if person == 0), None)
     if unmatched is not None:
-        raise FedReIDError(f"{root / unmatched}: person 0 has no match and belongs into the folder gallery")
+        raise FedReIDError(f"{root / unmatched}: person 0 has no match; move this image to the folder gallery")
     train = _official(root / PARTITIONS, options.split) if has_files(root, PARTITIONS) else None
     if train is None:
         persons = {person for side in images.values() for _, person, _ in side} - {0}
@@ -68,7 +70,7 @@ def read_grid(root: Path, name: str, options: ReadOptions) -> SampleTable:
 
 
 def _official(file: Path, split: int) -> frozenset[int] | None:
-    """The training persons of an official split, or `None` where scipy is not installed."""
+    """Returns the training persons of an official split, or `None` if scipy is not installed."""
     try:
         look_at(file)
         cells = load_matlab(file, "trainIdxAll")["trainIdxAll"][0]
@@ -76,13 +78,14 @@ def _official(file: Path, split: int) -> frozenset[int] | None:
         splits = [frozenset(np.ravel(cell[0][0][2]).astype(int).tolist()) for cell in cells]
     except ImportError:
         warnings.warn(
-            f"{file}: its official splits take scipy (pip install 'fedreid-pl[mat]'); a drawn half is used instead",
+            f"{file}: reading the official splits needs scipy (pip install 'fedreid-pl[mat]'); a random half is used "
+            "instead",
             stacklevel=3,
         )
         return None
     except FedReIDError:
         raise
-    except Exception as error:  # scipy raises whatever a damaged file leads it to
+    except Exception as error:  # scipy raises various exceptions for damaged files
         raise FedReIDError(f"{file}: holds no readable trainIdxAll ({type(error).__name__}: {error})") from error
     if not 0 <= split < len(splits):
         raise FedReIDError(f"{file}: holds the splits 0 to {len(splits) - 1}, not {split}")

@@ -1,15 +1,16 @@
-"""Anyone's own pictures: one folder per person in each of train, query and gallery.
+"""The user's own images: one folder per person in each of train, query and gallery.
 
     ROOT/train/PERSON/IMAGE   ROOT/query/PERSON/IMAGE   ROOT/gallery/PERSON/IMAGE
 
-PERSON is a number (`0012`, `12`; 0 is a person) or, if one of them is not, any name: names are numbered in
-alphabetical order, and the same name is the same person in query and gallery. `-1` or `junk` holds junk, `distractor`
-images that are ranked and never correct.
+PERSON is a number (`0012`, `12`; 0 is an ordinary person). If one of the folders is not a number, all are names: names
+are numbered in alphabetical order, and the same name is the same person in query and gallery. `-1` or `junk` contains
+junk. `distractor` contains images that are ranked and never correct.
 
-The camera is in the image's name, read by the grammar of `data.names` (`anna_c2_0001.jpg`, `0001_cam2_7.png`) or by
-`data.name_pattern`, or it is a folder below the person's (`train/0012/cam2/7.jpg`): every image has one, or none has.
-Without cameras every query has camera 0 and every gallery image camera 1 (training images 0), so that all gallery
-images of the person are matches. Query and gallery then must not show the same shot twice, or the result is too good.
+The camera is in the image's name, parsed by the grammar of `data.names` (`anna_c2_0001.jpg`, `0001_cam2_7.png`) or by
+`data.name_pattern`, or it is a folder below the person's (`train/0012/cam2/7.jpg`). Either all images have a camera or
+none has. Without cameras every query has camera 0 and every gallery image camera 1 (training images 0), so that all
+gallery images of the person are matches. Query and gallery must then not contain the same shot, or the scores are too
+high.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ OTHERS = (is_market1501, is_msmt17, is_fedreid_processed, is_dgd, is_cuhk03_mat,
 
 
 def is_id_folders(root: Path) -> bool:
-    """Whether `root` holds `train`, `query` and `gallery` and has none of the more special layouts."""
+    """Returns whether `root` has `train`, `query` and `gallery`, and none of the more specific layouts."""
     return has_folders(root, "train", "query", "gallery") and not any(recognise(root) for recognise in OTHERS)
 
 
 def read_id_folders(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """The samples below `root`, sorted by split and path.
+    """Returns the samples below `root`, sorted by split and path.
 
     Raises:
-        FedReIDError: if a folder is missing or holds no image in a person's folder, two folders have one number, or
-            some names hold a camera and others do not.
+        FedReIDError: if a folder is missing or has no image in a person's folder, two folders have the same number, or
+            some names have a camera and others do not.
     """
     folders = ["train"] if options.train_only else list(SPLITS)
     images = [image for folder in folders for image in person_images(root, folder, SPLITS[folder], EXPECTS)]

@@ -2,20 +2,20 @@
 
     i-LIDS_Pedestrian/Persons/0001001.jpg
 
-119 persons, 476 images, two to eight of a person. A name is the person (four digits, from 1) and the image (three
-digits).
+The dataset has 119 persons and 476 images, two to eight images of a person. A name consists of the person (four digits,
+from 1) and the image (three digits).
 
-The cameras are a convention, not data: nobody annotated them. As in Domain Guided Dropout (Xiao et al., CVPR 2016),
-whose data the benchmark of Zhuang et al. uses (its Table 1 prints "iLIDS-VID"), the images of a person are shuffled and
-the first half of them (rounded down) is called camera 1, the others camera 2. Which images these are was never
-published; here they are drawn once per person, and depend neither on seed, on split nor on other persons.
+The cameras are a convention, because the dataset has no camera annotation. As in Domain Guided Dropout (Xiao et al.,
+CVPR 2016), whose data the benchmark of Zhuang et al. uses (its Table 1 prints "iLIDS-VID"), the images of a person are
+shuffled, and the first half (rounded down) is called camera 1, the other half camera 2. The authors did not publish
+their draw. Here the images are drawn once per person, independent of seed, split and other persons.
 
-Protocol: half of the persons (rounded down) trains; of the others camera 1 is the query and camera 2 the gallery.
-`split` 0 is the same whatever the seed: over persons in ascending order, those after the first half of
-`RandomState(411).permutation(119)` are tested. With all 119 persons this gives 59 / 248 training, 60 / 98 query and
-60 / 130 gallery persons / images, exactly Table 1, because the counts depend only on how many images a person has. The
-authors' own persons are lost: 411 is one of many seeds with these counts. Other splits are halves drawn from
-(seed, split), with 59 and 60 persons but other numbers of images.
+Protocol: half of the persons (rounded down) are for training. Of the others, camera 1 is the query and camera 2 the
+gallery. `split` 0 is the same for all seeds: over persons in ascending order, those after the first half of
+`RandomState(411).permutation(119)` are test persons. With all 119 persons this gives 59 / 248 training, 60 / 98 query
+and 60 / 130 gallery persons / images, exactly as in Table 1, because the counts depend only on the number of images per
+person. The persons of the authors are unknown: 411 is one of many seeds with these counts. Other splits are halves
+drawn from (seed, split), with 59 and 60 persons but other numbers of images.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ TABLE_1_SEED = 411
 
 
 def is_ilids(root: Path) -> bool:
-    """Whether `root` looks like i-LIDS: a folder `Persons`, or that folder itself, with names of seven digits."""
+    """Returns whether `root` is i-LIDS: it contains (or is) a folder `Persons` with names of seven digits."""
     return is_original(root, "ilids") and holds(root / flat_folder(root, "ilids"), NAME)
 
 
 def read_ilids(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """Half of the persons for training, the others as query and gallery by pseudo camera.
+    """Returns half of the persons as training set, and the others as query and gallery by pseudo camera.
 
     Raises:
         FedReIDError: if the folder is missing, a name does not have seven digits, or there are fewer than two persons.

@@ -1,4 +1,4 @@
-"""What every reader module defines: its layout's name, recogniser and reader."""
+"""The definition of a layout: its key, its recogniser and its reader."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fedreid_pl.data.samples import SampleTable
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a dataset is read, the same for every layout.
+    """Options of a reader, the same for every layout.
 
     Args:
-        train_only: read the training images alone; an unlabelled public set has nothing else.
-        split: which of several official or drawn splits, from 0; a layout with one fixed split takes no notice of it.
-        seed: of a drawn split.
-        name_pattern: the regular expression of `data.name_pattern`; a layout that reads no names takes no notice of it.
-        test_ids: share of the persons that are tested where the reader splits them.
+        train_only: read only the training images; an unlabelled public set has no others.
+        split: number of an official or random split, from 0; a layout with one fixed split ignores it.
+        seed: seed of a random split.
+        name_pattern: the regular expression of `data.name_pattern`; a layout that does not parse names ignores it.
+        test_ids: share of test persons, if the reader splits the persons.
     """
 
     train_only: bool = False
@@ -30,19 +30,20 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of putting a dataset into a folder. A module of this package defines `LAYOUT` or a tuple `LAYOUTS`.
+    """The organisation of a dataset in a folder. A module of this package defines `LAYOUT` or a tuple `LAYOUTS`.
 
     Args:
-        key: the value of `data.layout`, such as `"msmt17"`.
-        title: the name for people, such as `"MSMT17 (V1, V2)"`.
-        expects: one line saying what a folder of this layout holds, for messages.
-        recognise: whether a folder has this layout, from a few names in it; opens no image and never raises. At most
-            one layout recognises a folder.
-        read: the table of the dataset in a folder (folder, name, options); raises `FedReIDError`.
-        drawn: whether who trains, or what is a camera, may be drawn and is not in the files.
-        unused: folders of the layout whose files its protocol does not use, or only some of them.
-        found: how person and camera are found, in a few words; a reader that depends on the files says it in the table.
-        named: whether names are read by the grammar of `data.names`, so that `data.name_pattern` applies.
+        key: value of `data.layout`, such as `"msmt17"`.
+        title: display name, such as `"MSMT17 (V1, V2)"`.
+        expects: one line about the expected content of the folder, for messages.
+        recognise: function that returns whether a folder has this layout. It looks at a few names, opens no image and
+            never raises. At most one layout recognises a folder.
+        read: function of (folder, name, options) that returns the table of the dataset; raises `FedReIDError`.
+        drawn: whether the split or the cameras may be drawn at random, because they are not in the files.
+        unused: folders of the layout whose files the protocol does not use, or uses only in part.
+        found: short description of how person and camera are found; empty if it depends on the files (then the reader
+            sets it in the table).
+        named: whether names are parsed by the grammar of `data.names`, so that `data.name_pattern` applies.
     """
 
     key: str

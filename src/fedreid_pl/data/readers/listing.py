@@ -1,4 +1,4 @@
-"""Names below a dataset's folder, listed once, and the table made of what the names say."""
+"""Listings of a dataset's folders (each folder is listed once), and the construction of its table."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Row = tuple[str, int, int, int]
 
 @dataclass
 class Looked:
-    """What readers looked at: as long as none of `seen` changes, a reader finds the same again.
+    """The folders and files that a reader has opened. As long as `seen` does not change, the result is the same.
 
     Args:
         seen: folders and text files.
-        entries: names of the files and of the folders in every folder that was listed.
-        offered: folders whose pictures the reader was given, to take or to leave out.
+        entries: names of the files and of the folders in every listed folder.
+        offered: folders whose images the reader has received; it may have left some of them out.
     """
 
     seen: set[str] = field(default_factory=set)
@@ -41,7 +41,7 @@ _looked: ContextVar[Looked | None] = ContextVar("looked", default=None)
 
 @contextmanager
 def witnesses() -> Iterator[Looked]:
-    """Yields what readers look at inside the block."""
+    """Returns a context that records the folders and files that readers open."""
     looked = Looked()
     token = _looked.set(looked)
     try:
@@ -51,32 +51,32 @@ def witnesses() -> Iterator[Looked]:
 
 
 def look_at(path: str | Path) -> None:
-    """Counts a folder or file among the `witnesses`, for a reader that opens it by itself."""
+    """Records a folder or file in `witnesses`, for a reader that opens it itself."""
     if (looked := _looked.get()) is not None:
         looked.seen.add(os.fspath(path))
 
 
 def has_folders(folder: Path, *names: str) -> bool:
-    """Whether `folder` holds folders of all these names; `False` where it may not be looked into."""
+    """Returns whether `folder` contains folders with all these names; `False` if it cannot be read."""
     look_at(folder)
     return all(os.path.isdir(folder / name) for name in names)
 
 
 def has_files(folder: Path, *names: str) -> bool:
-    """Whether `folder` holds files of all these names; `False` where it may not be looked into."""
+    """Returns whether `folder` contains files with all these names; `False` if it cannot be read."""
     look_at(folder)
     return all(os.path.isfile(folder / name) for name in names)
 
 
 def image_names(folder: Path, expects: str) -> list[str]:
-    """Sorted base names of the images in `folder`; hidden files and folders are none.
+    """Returns the sorted base names of the images in `folder`, without hidden files.
 
     Args:
-        folder: is listed, not what is below it.
-        expects: what the whole dataset should hold, for the message about a missing folder.
+        folder: the folder; its subfolders are not listed.
+        expects: expected content of the dataset, for the message about a missing folder.
 
     Raises:
-        FedReIDError: if the folder is missing, cannot be read or holds no image.
+        FedReIDError: if the folder is missing, cannot be read or contains no image.
     """
     files, _ = list_folder(folder, expects)
     names = _pictures(folder, files)
@@ -88,7 +88,7 @@ def image_names(folder: Path, expects: str) -> list[str]:
 
 
 def person_folders(folder: Path, expects: str) -> dict[str, list[str]]:
-    """Images per person of `folder/PERSON/IMAGE`, sorted; folders without an image are left out.
+    """Returns the sorted images of every person in `folder/PERSON/IMAGE`; folders without an image are left out.
 
     Raises:
         FedReIDError: if a folder is missing or cannot be read, or no image is in a person's folder.
@@ -106,10 +106,10 @@ def person_folders(folder: Path, expects: str) -> dict[str, list[str]]:
 
 
 def person_numbers(folder: Path, persons: Iterable[str]) -> dict[str, int]:
-    """The number that each folder name of one split is: `0012`, `12` or `-1`.
+    """Returns the person number of every folder name of a split, such as `0012`, `12` or `-1`.
 
     Raises:
-        FedReIDError: for a name that is no number, and two names of one number.
+        FedReIDError: if a name is not a number, or two names have the same number.
     """
     numbers: dict[str, int] = {}
     names: dict[int, str] = {}
@@ -124,9 +124,9 @@ def person_numbers(folder: Path, persons: Iterable[str]) -> dict[str, int]:
 
 
 def missing_files(folder: Path, paths: Sequence[str]) -> list[int]:
-    """Positions of those of `paths` (relative to `folder`) that are no file, in ascending order.
+    """Returns the positions of missing files among `paths` (relative to `folder`), in ascending order.
 
-    Every directory is listed once instead of asking for every file.
+    Every directory is listed once, which is faster than a check of every file.
     """
     known: dict[str, frozenset[str]] = {}
     missing = []
@@ -137,17 +137,17 @@ def missing_files(folder: Path, paths: Sequence[str]) -> list[int]:
                 known[place] = frozenset(list_folder(folder / place, "")[0])
             except (FedReIDError, ValueError):  # ValueError: a null byte in the path
                 known[place] = frozenset()
-        # a file system may take names for equal that differ in case or composition: ask before complaining
+        # some file systems ignore case or Unicode composition, so check the file before it counts as missing
         if name not in known[place] and not os.path.isfile(folder / path):
             missing.append(position)
     return missing
 
 
 def read_text(path: Path, expects: str) -> str:
-    """Returns a text file of the dataset: UTF-8 with or without a byte order mark, or UTF-16 with one.
+    """Returns the content of a text file: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
-        FedReIDError: if it is missing, cannot be read or is not text.
+        FedReIDError: if the file is missing, cannot be read or is not text.
     """
     look_at(path)
     try:
@@ -163,7 +163,7 @@ def read_text(path: Path, expects: str) -> str:
 
 
 def portable(path: str) -> str:
-    """Returns a path of a list with `/` between folders, whatever system wrote the list.
+    """Returns a path with `/` between folders, also for lists written on Windows.
 
     >>> portable(r"0000\\0000_000_01_a.jpg")
     '0000/0000_000_01_a.jpg'
@@ -172,7 +172,7 @@ def portable(path: str) -> str:
 
 
 def pictures_and_folders(folder: Path, expects: str) -> tuple[list[str], list[str]]:
-    """Sorted names of the images and of the folders in `folder`, without hidden ones; both may be empty.
+    """Returns the sorted names of the images and of the folders in `folder`, without hidden ones; both may be empty.
 
     Raises:
         FedReIDError: if the folder is missing or cannot be read.
@@ -190,7 +190,7 @@ def make_table(
     found: str = "",
     has_cameras: bool = True,
 ) -> SampleTable:
-    """The table of `rows`, sorted by split and path, with what its reader has to remark."""
+    """Returns the table of `rows`, sorted by split and path, with the remarks of its reader."""
     rows = sorted(rows, key=lambda row: (row[3], row[0]))
     return SampleTable(
         name,
@@ -211,7 +211,7 @@ def _pictures(folder: Path, files: Iterable[str]) -> list[str]:
 
 
 def list_folder(folder: Path, expects: str) -> tuple[list[str], list[str]]:
-    """Returns the names of the files and of the folders in `folder`, in no order; inside `witnesses` it is listed once.
+    """Returns the unsorted names of files and of folders in `folder`; within `witnesses` the result is cached.
 
     Raises:
         FedReIDError: if the folder is missing or cannot be read.
@@ -230,7 +230,7 @@ def _scan(folder: Path, expects: str) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     look_at(folder)
     try:
-        with os.scandir(folder) as entries:  # knows what is a folder without asking for each name
+        with os.scandir(folder) as entries:  # knows which entries are folders without a call per name
             for entry in entries:
                 (folders if entry.is_dir() else files).append(entry.name)
     except FileNotFoundError as error:

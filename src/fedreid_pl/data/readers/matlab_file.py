@@ -1,4 +1,4 @@
-"""Files in MATLAB's format, which scipy reads; a damaged one can end the process that reads it."""
+"""Loads MATLAB files with scipy, protected against damaged files that crash the reading process."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from typing import Any
 
 from fedreid_pl.errors import FedReIDError
 
-PATIENCE = 60.0  # seconds that a trial may take
+PATIENCE = 60.0  # time limit of the trial in seconds
 
 
 def load_matlab(file: Path, *names: str) -> dict[str, Any]:
-    """Returns the variables of a MATLAB file as scipy gives them, all of them without `names`.
+    """Returns the variables `names` of a MATLAB file as scipy loads them; all variables if no name is given.
 
-    scipy's compiled reader writes to wrong memory on some damaged files, which no exception tells. So a copy of this
+    On some damaged files, scipy's compiled reader corrupts memory without an exception. Therefore a forked copy of this
     process reads the file first.
 
     Raises:
         ImportError: if scipy is not installed.
-        FedReIDError: if the copy did not survive the file.
-        Exception: whatever scipy raises on a file that is damaged otherwise.
+        FedReIDError: if the copy crashed or exceeded the time limit.
+        Exception: scipy raises various exceptions for other damaged files.
     """
     matlab = importlib.import_module("scipy.io")
     wanted = list(names) or None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns of copies of a process with threads; this one only reads
+        warnings.simplefilter("ignore")  # Python warns of a fork with threads; this copy only reads a file
         trial = os.fork()
     if trial == 0:
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             matlab.loadmat(file, variable_names=wanted)
         finally:
-            os._exit(0)  # an exception is raised again where it can be told
+            os._exit(0)  # an exception occurs again in the parent process, which raises it
     if _status(trial) != 0:
         raise FedReIDError(f"{file}: is damaged: reading it would end the program; get it again")
     return matlab.loadmat(file, variable_names=wanted)
 
 
 def _status(process: int) -> int:
-    """The way in which a process ended, 0 as it should; it is ended where it takes too long."""
+    """Returns the exit status of a process (0 for success), and kills the process after the time limit."""
     limit = time.monotonic() + PATIENCE
     while time.monotonic() < limit:
         ended, status = os.waitpid(process, os.WNOHANG)

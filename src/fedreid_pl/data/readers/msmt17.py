@@ -4,10 +4,10 @@
     MSMT17_V2/mask_train_v2/...                                      mask_test_v2/...
     list_train.txt  list_val.txt  list_query.txt  list_gallery.txt   lines: 0000/0000_000_01_0303morning_0015_0.jpg 0
 
-The lists say what is used: train and val (both are trained on) relative to the training folder, query and gallery
-relative to the test folder. The camera, 01 to 15, is the third `_` field of the base name. The persons of train and
-of test are others but both are counted from 0: those of test are shifted past the last one of train, so that they never
-collide. Person 0 is a person, and there is neither junk nor a distractor.
+The lists contain the images: train and val (both for training) relative to the training folder, query and gallery
+relative to the test folder. The camera, 01 to 15, is the third `_` field of the base name. Train and test have
+different persons, but both number them from 0. The numbers of test persons are therefore shifted past the last training
+person. Person 0 is an ordinary person, and there are neither junk images nor distractors.
 
 1,041 training persons with 32,621 images, 11,659 queries and 82,161 gallery images of 3,060 persons, 15 cameras.
 """
@@ -30,16 +30,16 @@ LINE = re.compile(r"(?P<path>(?:[^/]+/)*[0-9]+_[0-9]+_(?P<camera>[0-9]{2})_[^/]*
 
 
 def is_msmt17(root: Path) -> bool:
-    """Whether `root` looks like MSMT17: a training folder and one of the lists, not converted in place."""
+    """Returns whether `root` is MSMT17: it has a training folder and one of the lists, and is not converted."""
     trains = [folder for folder in ("train", "mask_train_v2") if has_folders(root, folder)]
     return bool(trains) and any(has_files(root, name) for name in LISTS) and not is_market1501(root)
 
 
 def read_msmt17(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """What the lists name, sorted by split and path.
+    """Returns the samples of the lists, sorted by split and path.
 
     Raises:
-        FedReIDError: if a list is missing or a line of it malformed, named twice or without its image.
+        FedReIDError: if a list is missing, a line is malformed, or an image is listed twice or missing.
     """
     version = ("mask_train_v2", "mask_test_v2") if has_folders(root, "mask_train_v2") else ("train", "test")
     rows: list[Row] = []
@@ -56,7 +56,7 @@ def read_msmt17(root: Path, name: str, options: ReadOptions) -> SampleTable:
 
 
 def _gaps(root: Path, rows: Sequence[Row], first_test: int) -> Iterator[str]:
-    """Remarks on numbers that no line of the lists has, though they are counted from 0."""
+    """Yields remarks on missing person numbers; the lists should have all numbers from 0."""
     for files, first, persons in (
         ("list_train.txt and list_val.txt", 0, {row[1] for row in rows if row[3] == TRAIN}),
         ("list_query.txt and list_gallery.txt", first_test, {row[1] for row in rows if row[3] != TRAIN}),

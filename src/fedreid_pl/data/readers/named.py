@@ -1,4 +1,4 @@
-"""Persons and cameras of a dataset whose file and folder names say them, by the grammar of `data.names`."""
+"""Persons and cameras from file and folder names, parsed by the grammar of `data.names`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from fedreid_pl.data.samples import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN
 from fedreid_pl.errors import FedReIDError
 
 CODES = {"-1": JUNK, "junk": JUNK, "distractor": DISTRACTOR}
-"""Names of persons who are none."""
+"""Names of person folders for junk and distractors."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image of which folders say something.
+    """An image, with the information from its folders.
 
     Args:
-        path: relative to the dataset's folder.
+        path: path relative to the dataset's folder.
         split: number of the split.
-        person: the name of the person's folder; `None`: the file's name says the person.
-        camera: the name of the camera's folder; `None`: the file's name says the camera, if anything does.
+        person: name of the person's folder; `None` if the person is in the file name.
+        camera: name of the camera's folder; `None` if the camera is in the file name, or missing.
     """
 
     path: str
@@ -48,12 +48,12 @@ def person_images(root: Path, folder: str, split: int, expects: str) -> list[Ima
 
     Args:
         root: the dataset's folder.
-        folder: relative to `root`; empty for `root` itself.
-        split: of the images.
-        expects: what the dataset should hold, for messages.
+        folder: folder relative to `root`; empty for `root` itself.
+        split: split of the images.
+        expects: expected content of the dataset, for messages.
 
     Raises:
-        FedReIDError: if the folder is missing or holds no image so, or a person has images in both ways.
+        FedReIDError: if the folder is missing or contains no such image, or a person has images in both forms.
     """
     below = f"{folder}/" if folder else ""
     images = []
@@ -72,7 +72,7 @@ def person_images(root: Path, folder: str, split: int, expects: str) -> list[Ima
             Image(f"{below}{person}/{camera}/{name}", split, person, camera_of_folder(camera) or camera)
             for camera, own in cameras.items()
             for name in own
-            if not names  # beside the person's own images a folder such as "thumbnails" is not a camera's
+            if not names  # if the person's folder has images, a subfolder such as "thumbnails" is not a camera
         ]
     if not images:
         raise FedReIDError(f"{root / folder}: holds no image in a folder of its person, such as 0001/NAME.jpg")
@@ -81,13 +81,14 @@ def person_images(root: Path, folder: str, split: int, expects: str) -> list[Ima
 
 @dataclass(frozen=True)
 class Named:
-    """What the names of a dataset say.
+    """Persons and cameras from the names of a dataset.
 
     Args:
-        rows: one for every image, in the order of the images.
-        found: how person and camera were found, with one name taken apart.
-        has_cameras: whether the names say cameras. If not, queries and training images have camera 0, others camera 1.
-        numbered: whether persons have the numbers that are written; if not, they are numbered in alphabetical order.
+        rows: one row for every image, in the order of the images.
+        found: source of person and camera, with one name as an example.
+        has_cameras: whether the names have cameras. If not, queries and training images have camera 0, and gallery
+            images have camera 1.
+        numbered: whether person numbers are those in the names; if not, persons are numbered in alphabetical order.
     """
 
     rows: list[Row]
@@ -97,16 +98,16 @@ class Named:
 
 
 def read_named(root: Path, images: Sequence[Image], pattern: str | None, *, needs_camera: bool = False) -> Named:
-    """Reads person and camera of every image from its name, or from its folders where these say them.
+    """Returns person and camera of every image, parsed from its name or its folders.
 
     Args:
         root: the dataset's folder, for messages.
-        images: of the dataset, at least one.
-        pattern: of `data.name_pattern`.
-        needs_camera: refuse names without a camera.
+        images: images of the dataset, at least one.
+        pattern: the regular expression of `data.name_pattern`.
+        needs_camera: raise an error for names without a camera.
 
     Raises:
-        FedReIDError: if a name is not understood, or some names hold a camera and others do not.
+        FedReIDError: if a name cannot be parsed, or some names have a camera and others do not.
     """
     parts = _parse(root, images, pattern)
     persons = [
@@ -133,12 +134,12 @@ def read_named(root: Path, images: Sequence[Image], pattern: str | None, *, need
 
 
 def number_persons(root: Path, names: Collection[str], are_folders: bool) -> tuple[dict[str, int], bool]:
-    """Returns the number of every person, and whether it is the one that is written.
+    """Returns the number of every person, and whether these numbers are those in the names.
 
-    Persons have the digits of their names, or if one name is no number, places in alphabetical order from 0.
+    If all names are numbers, they are used. Otherwise persons are numbered from 0 in alphabetical order.
 
     Raises:
-        FedReIDError: if two folders are one number, such as `01` and `1`.
+        FedReIDError: if two folders have the same number, such as `01` and `1`.
     """
     known = sorted(name for name in names if name not in CODES)
     if not all(re.fullmatch(r"[0-9]{1,18}", name) for name in known):
@@ -169,7 +170,7 @@ def _parse(root: Path, images: Sequence[Image], pattern: str | None) -> list[Nam
 
 
 def _check_folders(root: Path, image: Image, found: NameParts) -> None:
-    """Refuses a pattern that takes another person or camera from the name than the folder says."""
+    """Raises an error if a pattern finds another person or camera in the name than the folder has."""
     for kind, folder, text in (("person", image.person, found.person), ("camera", image.camera, found.camera)):
         if folder is not None and text is not None and plain_number(folder) != plain_number(text):
             raise FedReIDError(
@@ -181,7 +182,7 @@ def _check_folders(root: Path, image: Image, found: NameParts) -> None:
 def _describe(
     images: Sequence[Image], parts: Sequence[NameParts], rows: Sequence[Row], pattern: str | None, has_cameras: bool
 ) -> str:
-    """How person and camera were found, and the first image taken apart."""
+    """Returns the source of person and camera, with the first image as an example."""
     image, found, row = images[0], parts[0], rows[0]
     way = "data.name_pattern" if pattern is not None else "the file's name"
     person = "the folder's name" if image.person is not None else way
@@ -198,5 +199,5 @@ def _describe(
     frame = f", frame {found.frame}" if found.frame is not None else ""
     written = image.person if image.person is not None else found.person
     if image.person is not None and found.frame is None and found.person is not None:
-        frame = f", frame {found.person}"  # a name of one number, below the person's folder
+        frame = f", frame {found.person}"  # in a person's folder, a name with one number has only the frame
     return f"{how}; {image.path}: person {who} ({written}), {seen}{frame}"

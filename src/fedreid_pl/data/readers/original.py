@@ -1,4 +1,4 @@
-"""What the readers of small datasets, as their authors packed them, have in common."""
+"""Common functions of the readers of small datasets in the authors' original layout."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ FOLDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "prid2011": (("single_shot/cam_a", "single_shot/cam_b"),),
     "viper": (("cam_a", "cam_b"),),
 }
-"""By layout: the sets of folders that mark a dataset; any one set is enough."""
+"""Sets of folders that mark a dataset, by layout; one set is sufficient."""
 
 FLAT: Mapping[str, str] = {"3dpes": "RGB", "caviar": "CAVIARa", "cuhk01": "campus", "ilids": "Persons"}
-"""The one folder of images of a dataset that has nothing else: may itself be given as the dataset's folder."""
+"""The only image folder of a dataset, by layout; the user may also give this folder as the dataset's folder."""
 
 CONVERTED = (is_market1501, is_msmt17, is_fedreid_processed, is_dgd, is_cuhk03_mat, is_csv_table, is_id_folders)
-"""What scripts or users make of a dataset, often beside the original images: that is then what is meant."""
+"""Recognisers of converted datasets. They have priority, because converted files are often beside the originals."""
 
 Image = tuple[str, int, int]
 """Path relative to the dataset's folder, person, camera."""
 
 
 def is_original(root: Path, layout: str) -> bool:
-    """Whether `root` has the folders of this layout, of no other one, and was not converted in place.
+    """Returns whether `root` has the folders of this layout only, and was not converted in place.
 
-    A folder with the folders of several datasets was used to extract archives side by side and is no dataset.
+    A folder with the folders of several datasets is not a dataset: several archives were extracted into it.
     """
     marked = [
         key
@@ -55,16 +55,16 @@ def is_original(root: Path, layout: str) -> bool:
 
 
 def flat_folder(root: Path, layout: str) -> str:
-    """Where the images of a `FLAT` layout are, relative to `root`; empty if `root` is that folder."""
+    """Returns the image folder of a `FLAT` layout relative to `root`; empty if `root` is this folder."""
     folder = FLAT[layout]
     return "" if root.name == folder and not has_folders(root, folder) else folder
 
 
 def holds(folder: Path, pattern: re.Pattern[str]) -> bool:
-    """Whether the first image that the file system lists in `folder` is named so; `False` if it cannot be listed.
+    """Returns whether the name of the first image in `folder` matches a pattern; `False` if it cannot be listed.
 
-    All images in the folder have names of one form, so which one comes first does not matter. As in `image_names`,
-    hidden files and folders are none.
+    All images in the folder have names of the same form, so any image can be checked. Hidden files are ignored, as in
+    `image_names`.
     """
     try:
         with os.scandir(folder) as entries:
@@ -76,13 +76,13 @@ def holds(folder: Path, pattern: re.Pattern[str]) -> bool:
 
 
 def parse_names(root: Path, folder: str, pattern: re.Pattern[str], expects: str) -> list[tuple[str, re.Match[str]]]:
-    """(path relative to `root`, match of the base name) of every image in `root/folder`, sorted.
+    """Returns (path relative to `root`, match of the base name) of every image in `root/folder`, sorted.
 
     Args:
         root: the dataset's folder.
-        folder: relative to `root`; empty for `root` itself.
-        pattern: of the whole base name.
-        expects: what the dataset should hold, with an example of a name.
+        folder: folder relative to `root`; empty for `root` itself.
+        pattern: regular expression for the whole base name.
+        expects: expected content of the dataset, with an example of a name.
 
     Raises:
         FedReIDError: if the folder is missing, unreadable or empty, or a name does not fit the pattern.
@@ -97,7 +97,7 @@ def parse_names(root: Path, folder: str, pattern: re.Pattern[str], expects: str)
 
 
 def two_camera_rows(images: Iterable[Image], train: Collection[int], *, train_only: bool) -> list[Row]:
-    """Both cameras of the `train` persons train; of the others camera 1 is the query, any other the gallery."""
+    """Returns rows with the `train` persons as training set; of the others, camera 1 is query and the rest gallery."""
     rows: list[Row] = []
     for path, person, camera in images:
         if person in train:

@@ -1,4 +1,4 @@
-"""Which files are pictures: the signature decides, that is the first bytes of the file, and not the name's ending."""
+"""Detection of image files by their signature (the first bytes of the file) instead of their extension."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import stat
 from typing import Literal
 
 READ = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
-"""The formats that are read, by Pillow's names. Of several frames or pages the first is read."""
+"""Supported formats, by Pillow's names. Of several frames or pages, only the first is read."""
 
 ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif"),
     *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"),
     *(".j2c", ".jpc", ".jpx", ".jpf", ".avif"),
 )
-"""Endings of these formats. A file with one of them counts as a picture before its bytes are looked at."""
+"""Extensions of these formats. A file with one of them counts as an image before its bytes are read."""
 
-HEAD = 512  # bytes of a file that are enough to tell its format
+HEAD = 512  # number of bytes at the beginning of a file that identify its format
 
 _SIGNATURES: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
     (name, re.compile(pattern, re.DOTALL))
@@ -92,7 +92,7 @@ Kind = Literal["picture", "system", "text", "empty", "other"]
 
 
 def picture_format(head: bytes) -> str | None:
-    """Returns the format in `READ` that a file's first bytes have, or `None`.
+    """Returns the format in `READ` of a file with the given first bytes, or `None`.
 
     >>> picture_format(b"GIF89a..."), picture_format(b"%!PS-Adobe-3.0 EPSF-3.0")
     ('GIF', None)
@@ -101,7 +101,7 @@ def picture_format(head: bytes) -> str | None:
 
 
 def other_format(head: bytes) -> str | None:
-    """Returns the name of a known format that is not read, or `None`.
+    """Returns the name of a known but unsupported format, or `None`.
 
     >>> other_format(b"%!PS-Adobe-3.0 EPSF-3.0"), other_format(b"hello")
     ('EPS or PostScript', None)
@@ -115,7 +115,7 @@ def read_head(path: str) -> bytes:
     Raises:
         OSError: if the file is missing, cannot be read, or is a pipe, a socket or a device.
     """
-    place = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+    place = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # without O_NONBLOCK, opening a pipe waits for a writer
     try:
         if not stat.S_ISREG(os.fstat(place).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
@@ -125,20 +125,20 @@ def read_head(path: str) -> bytes:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or is one that an operating system leaves behind."""
+    """Returns whether a file or folder is hidden, or was created by an operating system."""
     return name.startswith(".") or _SYSTEM.fullmatch(name) is not None
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a folder of this name belongs to an operating system or a tool, such as `__MACOSX`."""
+    """Returns whether a folder with this name belongs to an operating system or a tool, such as `__MACOSX`."""
     return _SYSTEM_FOLDERS.fullmatch(name) is not None
 
 
 def is_picture(folder: str, name: str) -> bool:
-    """Whether a reader takes the file `folder/name` as a picture.
+    """Returns whether a reader accepts the file `folder/name` as an image.
 
-    A hidden file is no picture. A file with one of the `ENDINGS` is one: its bytes are looked at when it is decoded,
-    and a file that then is no picture is named. Of any other file the signature decides.
+    A hidden file is not accepted. A file with one of the `ENDINGS` is accepted; if it is not an image, decoding raises
+    an error. For other files the signature decides.
     """
     if is_hidden(name):
         return False
@@ -151,7 +151,7 @@ def is_picture(folder: str, name: str) -> bool:
 
 
 def kind_of(folder: str, name: str) -> tuple[Kind, str]:
-    """Returns what a file is that no reader took, and for `picture` and `other` its format or a reason in words.
+    """Returns the kind of an unread file, and for `picture` and `other` its format or a reason.
 
     `system`, `text` and `empty` files are skipped on purpose.
     """
@@ -173,7 +173,9 @@ def kind_of(folder: str, name: str) -> tuple[Kind, str]:
 
 
 def is_text(head: bytes, name: str = "") -> bool:
-    """Whether the first bytes of a file are text: UTF-8, UTF-16 with its mark, or another code under a text's ending.
+    """Returns whether the first bytes of a file are text.
+
+    Text is UTF-8, UTF-16 with a byte order mark, or another encoding if the file has the extension of a text file.
 
     >>> is_text("naïve".encode()), is_text("naïve".encode("utf-16")), is_text(bytes(9))
     (True, True, False)
@@ -185,6 +187,6 @@ def is_text(head: bytes, name: str = "") -> bool:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        cut = len(head) == HEAD and error.start > HEAD - 4  # in the middle of the last character
+        cut = len(head) == HEAD and error.start > HEAD - 4  # the last character is cut off
         return cut or name.lower().endswith(_TEXT_ENDINGS)
     return True

@@ -3,22 +3,22 @@
     prid_2011/single_shot/cam_a/person_0001.png             cam_b/person_0749.png
     prid_2011/multi_shot/cam_a/person_0001/0001.png         cam_b/person_0749/0012.png
 
-385 persons in camera a, 749 in camera b, 128x64. Numbers 1 to 200 are the same person in both; above 200 the two
-cameras count different persons with the same numbers, so here person 345 of camera b has the number 10345. Camera a is
-1, camera b is 2.
+The dataset has 385 persons in camera a and 749 in camera b, with images of 128x64. Numbers 1 to 200 are the same person
+in both cameras. Above 200, the same number means different persons in the two cameras, so here person 345 of camera b
+has the number 10345. Camera a is 1, camera b is 2.
 
-Protocol, that of Domain Guided Dropout (Xiao et al., CVPR 2016), whose data the benchmark of Zhuang et al. uses:
+The protocol is that of Domain Guided Dropout (Xiao et al., CVPR 2016), whose data the benchmark of Zhuang et al. uses:
 
-- Half of the shared persons (rounded down) and all persons of camera a alone train, with up to 10 frames of multi_shot
-  per camera. A person without a folder in multi_shot has none there.
-- Of the other shared persons the one image of single_shot in camera a is the query, that in camera b in the gallery;
-  the gallery also holds the single_shot images of all persons of camera b alone.
+- Half of the shared persons (rounded down) and all persons only in camera a are for training, with up to 10 frames of
+  multi_shot per camera. A person without a folder in multi_shot has no frames there.
+- Of the other shared persons, the single_shot image in camera a is the query, and that in camera b is in the gallery.
+  The gallery also has the single_shot images of all persons only in camera b.
 
-With the full data 285 persons train (100 shared, 185 of camera a alone), 100 are queries and 649 in the gallery, one
-image each, as in Table 1. Its 3,744 training images hold for the authors' half, which is lost: they are
-2,748 of camera a and 996 of camera b, as some persons have fewer than 10 frames, and another half of the shared persons
-may have some more or fewer. Halves and frames are drawn from (seed, split). Other papers train on single_shot (200
-images), or use the 178 persons with long tracks.
+With the full data there are 285 training persons (100 shared, 185 only in camera a), 100 queries and 649 gallery
+images, as in Table 1. The 3,744 training images of Table 1 (2,748 of camera a, 996 of camera b) belong to the half that
+the authors drew, which is unknown. Some persons have fewer than 10 frames, so another half may have more or fewer
+images. Halves and frames are drawn from (seed, split). Other papers train on single_shot (200 images), or use the 178
+persons with long tracks.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ EXPECTS = (
 NAME = re.compile(r"(person_([0-9]{1,4}))\.[^.]+")
 CAMERAS = ("cam_a", "cam_b")
 SHARED = 200
-"""The last number that means the same person in both cameras."""
+"""Largest number that means the same person in both cameras."""
 CAMERA_B_ONLY = 10_000
-"""Added to the numbers of camera b above `SHARED`; a name has up to four digits."""
+"""Offset of the person numbers of camera b above `SHARED`; a name has up to four digits."""
 FRAMES = 10
 
 
 def is_prid2011(root: Path) -> bool:
-    """Whether `root` looks like PRID2011: a folder `single_shot` with two cameras and names such as person_0001."""
+    """Returns whether `root` is PRID2011: it has `single_shot` with two cameras and names such as person_0001."""
     return is_original(root, "prid2011") and holds(root / "single_shot" / "cam_a", NAME)
 
 
 def read_prid2011(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """Half of the shared persons and those of camera a alone for training, the others as query and gallery.
+    """Returns half of the shared persons and those only in camera a as training set, the others as query and gallery.
 
     Raises:
         FedReIDError: if a camera's folder is missing, a name has no person, a person's multi_shot folder is empty, or
@@ -80,7 +80,7 @@ def read_prid2011(root: Path, name: str, options: ReadOptions) -> SampleTable:
 
 
 def _single_shot(root: Path, camera: str) -> dict[int, tuple[str, str]]:
-    """Of each person of a camera the path of the image and its name without the ending, by ascending number."""
+    """Returns path and base name (without extension) of the image of every person of a camera, by ascending number."""
     found: dict[int, tuple[str, str]] = {}
     for path, match in parse_names(root, f"single_shot/{camera}", NAME, EXPECTS):
         number = int(match[2])
@@ -92,7 +92,7 @@ def _single_shot(root: Path, camera: str) -> dict[int, tuple[str, str]]:
 
 
 def _frames(root: Path, folder: str, state: np.random.RandomState) -> list[str]:
-    """Paths of up to ten drawn frames of one person in one camera."""
+    """Returns the paths of up to ten random frames of a person in a camera."""
     if not has_folders(root, folder):
         return []
     return [f"{folder}/{frame}" for frame in shuffled(image_names(root / folder, EXPECTS), state)[:FRAMES]]

@@ -1,4 +1,4 @@
-"""Persons, cameras and splits of a table's lines, every fault with its line and column."""
+"""Persons, cameras and splits from the lines of a table; errors have line and column."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fedreid_pl.data.samples import GALLERY, QUERY, SPLITS, TRAIN
 from fedreid_pl.errors import FedReIDError
 
 SPLIT_WORDS = {**SPLITS, "training": TRAIN, "probe": QUERY}
-SHOWN = 20  # further lines that are named in a message
+SHOWN = 20  # number of invalid lines in a message
 
 Fault = tuple[int, str | None, str]
-"""Line, column and what is wrong."""
+"""Line, column and description of an error."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Line:
     """One line of a table.
 
     Args:
-        number: of the line, from 1.
-        path: of the image, relative to the table's folder, or absolute.
+        number: number of the line, from 1.
+        path: path of the image, relative to the table's folder, or absolute.
         identity: number of the person, or one of `CODES`.
-        camera: number, `None` if the table has no such column.
-        split: number, `None` if the table has no such column.
+        camera: number of the camera, `None` if the table has no such column.
+        split: number of the split, `None` if the table has no such column.
     """
 
     number: int
@@ -42,12 +42,13 @@ class Line:
 
 
 def read_lines(table: Table, root: Path) -> list[Line]:
-    """Reads every line of a table.
+    """Returns the lines of a table.
 
     Persons and cameras are numbers. If no line has a number, they are names and are numbered in alphabetical order.
 
     Raises:
-        FedReIDError: if lines are bad or their images missing: the first is explained, the others are named.
+        FedReIDError: if lines are invalid or images are missing. The message explains the first invalid line and lists
+            the others.
     """
     rows = list(table.rows)
     faults: list[Fault] = [
@@ -111,7 +112,7 @@ def _camera(text: str) -> str | None:
 
 
 def _with_separators(root: Path, lines: list[Line]) -> list[Line]:
-    """The lines with `/` in paths that were written with Windows separators."""
+    """Returns the lines with `/` instead of Windows separators in paths."""
     if not any("\\" in line.path for line in lines):
         return lines
     changed = [
@@ -127,7 +128,7 @@ def _with_separators(root: Path, lines: list[Line]) -> list[Line]:
 
 
 def _uses(lines: Sequence[Line]) -> list[Fault]:
-    """Images that stand in the table twice, other than once as a query and once in the gallery."""
+    """Returns an error for every image that is in the table twice, except once as a query and once in the gallery."""
     uses: dict[str, set[int | None]] = {}
     faults: list[Fault] = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Text tables as spreadsheets and scripts write them: any separator, encoding and usual heading."""
+"""Reader of text tables from spreadsheets and scripts, with various separators, encodings and headings."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ HEADINGS: Mapping[str, tuple[str, ...]] = {
     "camera": ("camera", "cameraid", "cam", "camid", "cid", "cameranumber", "camno", "view"),
     "split": ("split", "set", "subset", "part", "partition"),
 }
-"""By column: its headings, in any case; spaces, `_` and `-` do not count."""
+"""Accepted headings of every column; case, spaces, `_` and `-` are ignored."""
 
 ENDINGS = (".csv", ".tsv", ".tab", ".txt")
 SEPARATORS = ",;\t|"
-HEAD = 8192  # bytes that hold a table's first line
+HEAD = 8192  # number of bytes that contain a table's first line
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose columns are known.
+    """A table with known columns.
 
     Args:
-        file: where it is.
-        columns: by meaning (`path`, `identity`, `camera`, `split`): the heading as it is written.
-        rows: line number and the values by meaning, stripped; empty lines are left out.
+        file: path of the table.
+        columns: heading in the file, by meaning (`path`, `identity`, `camera`, `split`).
+        rows: line number and stripped values by meaning; empty lines are left out.
     """
 
     file: Path
@@ -48,19 +48,19 @@ class Table:
     rows: Iterator[tuple[int, dict[str, str]]]
 
     def place(self, line: int, column: str | None) -> str:
-        """Names a cell for a message: table, line and column."""
+        """Returns table, line and column of a cell, for a message."""
         return f"{self.file}, line {line}" + (
             f", column {self.columns[column]}" if column and column in self.columns else ""
         )
 
 
 def read_table(file: Path, needed: tuple[str, ...], expects: str) -> Table:
-    """Reads a table's headings; its rows are read as they are taken.
+    """Reads the headings of a table and returns the table; its rows are read lazily.
 
     Raises:
-        FedReIDError: naming the table, line and column: if the file cannot be read, is in another encoding than UTF-8
-            and UTF-16, or has no heading for one of `needed`, or several. So does taking a row that is not CSV or has
-            more values than there are headings.
+        FedReIDError: if the file cannot be read, is neither UTF-8 nor UTF-16, or has no heading or several headings for
+            one of `needed`. The iteration over the rows raises it for a row that is not CSV or has too many values. The
+            message has table, line and column.
     """
     text = _read(file, expects)
     first, header = _header(text)
@@ -78,7 +78,7 @@ def read_table(file: Path, needed: tuple[str, ...], expects: str) -> Table:
 
 
 def headings_of(file: Path) -> set[str]:
-    """The meanings of the headings in a table's first line; empty if the file cannot be read or is no table."""
+    """Returns the meanings of the headings in a table's first line; empty if the file is unreadable or not a table."""
     try:
         with open(file, "rb") as stream:
             head = stream.read(HEAD)
@@ -90,7 +90,7 @@ def headings_of(file: Path) -> set[str]:
 
 
 def find_tables(folder: Path, needed: tuple[str, ...]) -> list[str]:
-    """Names of the tables in `folder` that have the needed columns, sorted."""
+    """Returns the sorted names of the tables in `folder` that have the needed columns."""
     look_at(folder)
     try:
         names = sorted(name for name in os.listdir(folder) if name.lower().endswith(ENDINGS) and name[0] != ".")
@@ -121,13 +121,13 @@ def _is_wide(content: bytes) -> bool:
 def _decode(content: bytes) -> str:
     if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return content.decode("utf-16")
-    if content[1:2] == b"\0" or content[:1] == b"\0":  # without a mark, but two bytes a character
+    if content[1:2] == b"\0" or content[:1] == b"\0":  # UTF-16 without a byte order mark
         return content.decode("utf-16-le" if content[1:2] == b"\0" else "utf-16-be")
     return content.decode("utf-8-sig")
 
 
 def _header(text: str) -> tuple[tuple[int, str], list[str]]:
-    """(line number, separator) and the words of the first line that is not empty."""
+    """Returns (line number, separator) and the headings of the first line that is not empty."""
     lines = text.splitlines()
     start = next((place for place, line in enumerate(lines) if line.strip()), None)
     if start is None:
@@ -152,7 +152,7 @@ def _plain(heading: str) -> str:
 
 
 def _columns(file: Path, header: list[str]) -> dict[str, str]:
-    """The heading of each column that has one; the column's own name wins over synonyms."""
+    """Returns the heading of each column in the table; the column's own name has priority over synonyms."""
     columns = {}
     for meaning, names in HEADINGS.items():
         found = [word for word in header if _plain(word) in names]

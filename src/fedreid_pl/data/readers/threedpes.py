@@ -2,23 +2,23 @@
 
     3DPeS/RGB/1_16_FRAME_17_RGB.bmp
 
-193 persons, 1,012 images, several snapshot sequences ("views") of most persons, one view of 29. Of a name only the
-person (before the first `_`) and the view (before the second) are read.
+The dataset has 193 persons and 1,012 images: several snapshot sequences ("views") of most persons, and one view of 29
+persons. Only the person (before the first `_`) and the view (before the second) are read from a name.
 
-The cameras are a convention, not data: eight cameras filmed, but names do not say which. As in Domain Guided Dropout
-(Xiao et al., CVPR 2016), whose data the benchmark of Zhuang et al. uses, the views of a person are shuffled and the
-first half of them (rounded down) is called camera 1, the others camera 2; all images of a view have the same camera.
-Which views these are was never published; here they are drawn once per person, and depend neither on seed, on split
-nor on other persons.
+The cameras are a convention: eight cameras were used, but the names do not contain the camera. As in Domain Guided
+Dropout (Xiao et al., CVPR 2016), whose data the benchmark of Zhuang et al. uses, the views of a person are shuffled,
+and the first half (rounded down) is called camera 1, the other half camera 2; all images of a view have the same
+camera. The authors did not publish their draw. Here the views are drawn once per person, independent of seed, split and
+other persons.
 
-Protocol: 100 persons are tested (half, rounded up, if the folder holds fewer than 193), camera 1 as query and camera 2
-as gallery; the others train. `split` 0 is the same whatever the seed: over persons in ascending order, the first 100 of
-`RandomState(9686).permutation(193)` are tested. Other splits are drawn from (seed, split).
+Protocol: 100 persons are test persons (half, rounded up, if the folder has fewer than 193), with camera 1 as query and
+camera 2 as gallery; the others are for training. `split` 0 is the same for all seeds: over persons in ascending order,
+the first 100 of `RandomState(9686).permutation(193)` are test persons. Other splits are drawn from (seed, split).
 
-With all 193 persons it is certain that 93 train, that 100 are in the gallery, and that 1,012 images are used. In
-Table 1 these are 450 training, 246 query (of 86 persons) and 316 gallery images. Seed 9686 gives just these numbers for
-the authors' order of persons and choice of views, both of which are lost; with the order and the views drawn here the
-numbers of images, and of test persons with a query (those with two views or more), come out near them, not equal.
+With all 193 persons, 93 are for training, 100 are in the gallery, and 1,012 images are used. Table 1 has 450 training,
+246 query (of 86 persons) and 316 gallery images. Seed 9686 gives exactly these numbers for the authors' order of
+persons and draw of views, which are both unknown. With the order and the views of this reader, the numbers of images
+and of test persons with a query (those with at least two views) are close to Table 1, but not equal.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ TABLE_1_SEED = 9686
 
 
 def is_threedpes(root: Path) -> bool:
-    """Whether `root` looks like 3DPeS: a folder `RGB`, or that folder itself, with names of a person and a view."""
+    """Returns whether `root` is 3DPeS: it contains (or is) a folder `RGB` with names of a person and a view."""
     return is_original(root, "3dpes") and holds(root / flat_folder(root, "3dpes"), NAME)
 
 
 def read_threedpes(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """Drawn persons for training, the others as query and gallery by pseudo camera.
+    """Returns random persons as training set, and the others as query and gallery by pseudo camera.
 
     Raises:
         FedReIDError: if the folder is missing, a name has no person and view, or there are fewer than two persons.

@@ -2,13 +2,13 @@
 
     VIPeR/cam_a/000_45.bmp    VIPeR/cam_b/000_135.bmp
 
-632 persons, one image of 128x48 from each of two cameras, 1,264 images. A name is the person and the angle of view.
-Persons are counted from 0, with gaps, and person 0 is a person. The person is always read from the name; files are not
-paired by their place in the two folders, which would go wrong as soon as one of them is missing.
+The dataset has 632 persons with one image of 128x48 from each of two cameras, 1,264 images. A name consists of the
+person and the angle of view. Person numbers start at 0 and have gaps; person 0 is an ordinary person. The person is
+always read from the name. Pairing files by their position in the two folders would fail if one file were missing.
 
-Protocol: a random half of the persons (rounded down) trains, with both cameras; of the others camera a (1) is the query
-and camera b (2) the gallery: 316 persons / 632 images, 316 and 316 images. Papers average over 10 such halves, each
-drawn by its authors; here every `split` is another half, drawn from (seed, split).
+Protocol: a random half of the persons (rounded down) is for training, with both cameras. Of the others, camera a (1) is
+the query and camera b (2) the gallery: 316 persons / 632 images, 316 and 316 images. Papers average over 10 such halves
+of their own; here every `split` is another half, drawn from (seed, split).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NAME = re.compile(r"([0-9]{1,9})_[0-9]+\.[^.]+")
 
 
 def is_viper(root: Path) -> bool:
-    """Whether `root` looks like VIPeR: two cameras and names of a person and an angle."""
+    """Returns whether `root` is VIPeR: it has two cameras and names of a person and an angle."""
     return is_original(root, "viper") and holds(root / "cam_a", NAME)
 
 
 def read_viper(root: Path, name: str, options: ReadOptions) -> SampleTable:
-    """A drawn half of the persons for training, the others as query (camera 1) and gallery (camera 2).
+    """Returns a random half of the persons as training set, the others as query (camera 1) and gallery (camera 2).
 
     Raises:
         FedReIDError: if a camera's folder is missing, a name has no person, or there are fewer than two persons.
