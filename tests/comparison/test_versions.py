@@ -64,7 +64,7 @@ def test_a_run_is_resumed_in_its_own_version() -> None:
     first, second = compose(["data=minireid_v1"]).data, compose([]).data
     with pytest.raises(FedReIDError, match=r"here: is a run of version 1 .* uses version 2; give data=minireid_v1"):
         check_resumed_version("here", first, second)
-    with pytest.raises(FedReIDError, match=r"here: is a run of version 2 .* draws version 1; give data=minireid, or"):
+    with pytest.raises(FedReIDError, match=r"here: is a run of version 2 .* uses version 1; give data=minireid, or"):
         check_resumed_version("here", second, first)
     check_resumed_version("here", first, first)
     check_resumed_version("here", first, compose(["data=market_layout"]).data)  # other checks refuse this one

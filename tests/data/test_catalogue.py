@@ -182,7 +182,7 @@ def test_without_names_the_public_set_is_no_client_whatever_its_spelling(tmp_pat
 def test_two_entries_for_one_folder(tmp_path: Path) -> None:
     write(tmp_path, "VIPeR", "viper")
     config = DataConfig(root=str(tmp_path), layout="auto", datasets=["VIPeR", "viper"])
-    with pytest.raises(FedReIDError, match="named twice"):
+    with pytest.raises(FedReIDError, match="given twice"):
         load_federated_data(config)
 
 
