@@ -162,7 +162,7 @@ def test_integers_of_32_bits(tmp_path):
     assert np.array_equal(read(path), grey(np.rint(DEEP / 257)))
     assert "outside 16 bits" in refusal(save(DEEP.astype(np.int32) * 9, tmp_path / "wide.tif"))
     assert "from -" in refusal(save(DEEP.astype(np.int32) - 70_000, tmp_path / "negative.tif"))
-    assert "as 8 or as 16 bits" in refusal(save(GREY.astype(np.int32), tmp_path / "small.tif"))
+    assert "stand for 8 or 16 bits" in refusal(save(GREY.astype(np.int32), tmp_path / "small.tif"))
 
 
 def test_floating_point_is_refused_by_name(tmp_path):
