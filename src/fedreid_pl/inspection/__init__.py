@@ -1,1 +1,1 @@
-"""What is behind the scores of a run's last round."""
+"""Inspection of a run's last round: ranked lists, confusions, CMC curves and feature plots."""

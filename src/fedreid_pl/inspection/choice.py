@@ -1,4 +1,4 @@
-"""Which images are looked at: lists of single queries, frequent confusions, and a spread of queries."""
+"""Selection of images for the inspection: ranked lists of single queries, frequent confusions, sample queries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fedreid_pl.functional.ranked_lists import ranked_lists
 from fedreid_pl.metrics.retrieval import RankedSets
 
 LIST, CONFUSIONS = 10, 10
-POINTS, PER_IDENTITY = 40, 4  # queries of a test set in the view of features, and of one identity among them
+POINTS, PER_IDENTITY = 40, 4  # largest numbers of queries in the feature plot: per test set, and per identity
 
 
 class RankedList(NamedTuple):
-    """One query and the first gallery rows, by row."""
+    """The row of a query, and the rows of its first gallery images."""
 
     query: int
     hardest: bool
@@ -26,7 +26,7 @@ class RankedList(NamedTuple):
 
 
 def choose_lists(sets: RankedSets, count: int, draws: torch.Generator) -> list[RankedList]:
-    """Lists of `count` queries that have a match: half of them of the lowest average precision, the others drawn."""
+    """Returns ranked lists of `count` queries: half have the lowest average precision, the others are random."""
     precision = sets.results.ap.tolist()
     valid = sets.results.valid.nonzero().squeeze(1).tolist()
     hardest = sorted(valid, key=lambda row: (precision[row], row))[: count // 2]
@@ -43,7 +43,7 @@ def choose_lists(sets: RankedSets, count: int, draws: torch.Generator) -> list[R
 
 
 def spread_rows(identities: list[int], draws: torch.Generator) -> list[int]:
-    """Up to POINTS rows of identities drawn one after the other, at most PER_IDENTITY of each, ascending."""
+    """Returns up to POINTS rows of random identities, at most PER_IDENTITY of each, in ascending order."""
     by_identity: dict[int, list[int]] = {}
     for row, identity in enumerate(identities):
         by_identity.setdefault(identity, []).append(row)
@@ -53,20 +53,20 @@ def spread_rows(identities: list[int], draws: torch.Generator) -> list[int]:
 
 
 def frequent_confusions(sets: RankedSets) -> list[dict[str, int]]:
-    """The most frequent pairs of a query's identity and a wrong one that is ranked first."""
+    """Returns the most frequent pairs of a query's identity and a wrong identity at rank 1."""
     wrong = (sets.results.hit_rates(1)[:, 0] < 1).logical_and(sets.results.valid).nonzero().squeeze(1)
     if len(wrong) == 0:
         return []
     first = _first(sets, wrong, 1)[0][:, 0]
     theirs = sets.gallery_identities.to(first.device)[first].tolist()
     pairs = zip(sets.query_identities[wrong].tolist(), theirs, strict=True)
-    counts = Counter(pair for pair in pairs if pair[0] != pair[1])  # where scores tie, a match may be listed first
+    counts = Counter(pair for pair in pairs if pair[0] != pair[1])  # with equal scores, a match may be listed first
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CONFUSIONS]
     return [{"identity": one, "mistaken_for": other, "count": count} for (one, other), count in ordered]
 
 
 def _first(sets: RankedSets, rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """`ranked_lists` of some queries."""
+    """Returns the ranked lists of some queries."""
     rows = rows.to(sets.query.device)
     query = sets.query[rows], sets.query_identities[rows], sets.query_cameras[rows]
     return ranked_lists(*query, sets.gallery, sets.gallery_identities, sets.gallery_cameras, length)

@@ -1,4 +1,4 @@
-"""What is behind the scores of one round: gathered from the clients' looks, written to inspection.json."""
+"""The inspector: it collects the inspection data of the clients for one round and writes inspection.json."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ Key = tuple[str, str, int]
 
 
 class _Seen(NamedTuple):
-    """What is kept of one test set until the run ends."""
+    """The inspection data of one test set, stored until the run ends."""
 
     model: str
     lists: list[RankedList]
     confusions: list[dict[str, int]]
-    rows: list[int]  # queries in the view of features
-    features: Tensor  # theirs, float32 on the CPU
+    rows: list[int]  # queries in the feature plot
+    features: Tensor  # features of these queries, float32 on the CPU
 
 
 class Inspector:
-    """Gathers what was kept behind the scores of one round, a bounded part of every test set.
+    """Collects inspection data of one round: a limited number of queries per test set. It does not evaluate again.
 
-    Of several models that are tested on one set, the server's is shown (of several of those, the first), all have a
-    CMC curve. There is no second evaluation.
+    If several models are tested on one test set, the lists are those of the server's model (of several server models,
+    the first one). All models have a CMC curve.
 
     Args:
-        config: the run's; `report` says what is kept.
-        data, pool: where the images are.
-        backbone: a network like the clients'.
-        initial: the weights that the run started from, for the features before federation.
-        round: the round that is looked at.
-        device: where these features are computed.
+        config: configuration of the run; `report` selects the data.
+        data, pool: the images.
+        backbone: a network with the architecture of the clients' backbones.
+        initial: initial weights of the run, for the features before federation.
+        round: the round to inspect.
+        device: device on which these features are computed.
 
     Attributes:
-        curves, open_set, reranked: by test set and model: a CMC curve, open-set measures, scores after re-ranking.
-        thresholds: by model, calibrated on validation persons.
-        problem: the first error; a look behind the scores is never worth a run, so it is not raised.
+        curves, open_set, reranked: CMC curve, open-set measures and scores after re-ranking, by test set and model.
+        thresholds: thresholds by model, calibrated on validation persons.
+        problem: the first error. It is stored instead of raised, because an inspection must not stop a run.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Inspector:
         self._seen: dict[str, _Seen] = {}
 
     def add(self, look: Look) -> None:
-        """Takes in what an engine brought beside an update."""
+        """Adds inspection data that an engine received together with an update."""
         if look["round"] != self.round:
             return
         if "problem" in look:
@@ -96,7 +96,7 @@ class Inspector:
         looks[look["test"], look["model"], look["client"]] = look
 
     def measured(self) -> list[TransferScores]:
-        """Returns open-set measures and scores after re-ranking of every model and test set, as tables take them."""
+        """Returns open-set measures and scores after re-ranking of every model and test set, for tables."""
         self.choose()
         found = []
         for test, models in self.open_set.items():
@@ -108,7 +108,7 @@ class Inspector:
         return found
 
     def write(self, folder: Path) -> None:
-        """Writes inspection.json and, if they are allowed, images; nothing if nothing was seen.
+        """Writes inspection.json and, if allowed, images; writes nothing without inspection data.
 
         Raises:
             FedReIDError: if the folder cannot be written or an image cannot be read.
@@ -119,9 +119,9 @@ class Inspector:
             write_inspection(folder, self.content(), self._thumbnails())
 
     def content(self) -> dict[str, Any]:
-        """What inspection.json holds, see `reporting.inspection`."""
+        """Returns the content of inspection.json, see `reporting.inspection`."""
         tests = {}
-        for test, seen in self._seen.items():  # a set whose look failed is not among them
+        for test, seen in self._seen.items():  # test sets with a failed inspection are missing
             curves = self.curves[test]
             tests[test] = {
                 "model": seen.model,
@@ -143,7 +143,7 @@ class Inspector:
         }
 
     def choose(self) -> None:
-        """Chooses which model of every test set is shown, in the order of the data, whatever the order of arrival."""
+        """Selects the model to show for every test set; the result does not depend on the order of arrival."""
         self._seen, self.curves, self.open_set, self.reranked = {}, {}, {}, {}
         tests, names = list(self.data.tests), [*self.data.clients, "global"]
         self.thresholds = calibrated(self._validation[key] for key in sorted(self._validation))
@@ -191,7 +191,7 @@ class Inspector:
 
     def _file(self, key: Key) -> str:
         test, side, row = key
-        number = list(self.data.tests).index(test)  # two names may be spelled alike below
+        number = list(self.data.tests).index(test)  # two names may become equal by the substitution below
         return f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]', '_', test)}-{side}-{row}.jpg"
 
     def _thumbnail(self, key: Key) -> bytes:
@@ -231,8 +231,8 @@ class Inspector:
 
     @torch.no_grad()
     def _initial_features(self) -> Tensor:
-        """`[N, D]` of the same queries by the network that the run started from."""
-        backbone = copy.deepcopy(self.backbone)  # the one that was given keeps what it holds
+        """Returns features of the same queries by the initial network of the run, `[N, D]`."""
+        backbone = copy.deepcopy(self.backbone)  # the weights of the given backbone must not change
         backbone.load_state_dict(self.initial)
         network = ReIDClient(backbone, nn.Identity(), self.config.optim).to(self.device).eval()
         found = []
@@ -244,10 +244,10 @@ class Inspector:
         return torch.cat(found)
 
     def _keep_numbers(self, folder: Path) -> None:
-        """Takes over numbers of models that were not tested now, from an earlier look at the same round."""
+        """Keeps the scores of models that were not tested now, from an earlier inspection of the same round."""
         try:
             before = read_inspection(folder) or {}
-        except FedReIDError:  # a new one takes its place
+        except FedReIDError:  # the unreadable file is replaced
             return
         if before.get("round") != self.round:
             return
@@ -260,7 +260,7 @@ class Inspector:
 
 
 def _plane(features: Tensor, method: str) -> tuple[list[list[float]], float | None]:
-    """Two coordinates per feature, and the share of the variance they hold (unknown for t-SNE)."""
+    """Returns two coordinates per feature, and their share of the variance (`None` for t-SNE)."""
     if method == "tsne" and len(features) > 3:
         from sklearn.manifold import TSNE
 

@@ -1,4 +1,4 @@
-"""What is kept of a test set while its features are there: plain values and a few features."""
+"""The inspection data of a test set, computed while its features are in memory: plain values and a few features."""
 
 from __future__ import annotations
 
@@ -20,26 +20,32 @@ RERANKED = ("rank1", "rank5", "rank10", "mAP")
 
 
 class LookBehind:
-    """Sums up what a test set's scores are computed from, at the client that computes them.
+    """Computes the inspection data of a test set at the client that evaluates it.
 
-    What it returns travels beside the update within one trust domain, and is never a part of the update.
+    The result is sent beside the update, only within one trust domain, and is never a part of the update.
 
     Args:
-        config: the run's; `report` says what is kept.
+        config: configuration of the run; `report` selects the data.
     """
 
     def __init__(self, config: Config) -> None:
         self.config, self.images = config, shows_images(config)
 
     def __call__(self, job: ClientJob, trained: bool, test: str, sets: RankedSets) -> Look | None:
-        """Returns what is kept of one test set of one model; `trained`: the client's own, right after its turn.
+        """Returns the inspection data of one test set and one model.
+
+        Args:
+            job: the job of the client.
+            trained: `True` for the client's own model directly after its training.
+            test: name of the test set.
+            sets: the ranked query and gallery lists.
 
         Returns:
-            `round`, `test`, `client` and `model` (the client's name, or `global`), and either `problem`, an error in
-            one line (a look behind the scores is never worth a run), or the content: what
-            `inspection.open_set.open_set_look` returns, and of a test set also `curve`, `lists`, `confusions`,
-            `rows`, `features` `[rows, D]` float32 on the CPU, and `reranked` (empty unless `report.rerank`). Of a
-            validation set nothing else is kept.
+            `round`, `test`, `client` and `model` (the client's name, or `global`). In case of an error also `problem`,
+            the error in one line, because an inspection must not stop a run. Otherwise the result of
+            `inspection.open_set.open_set_look`, and for test sets (not for validation sets) `curve`, `lists`,
+            `confusions`, `rows`, `features` `[rows, D]` float32 on the CPU, and `reranked` (empty unless
+            `report.rerank`).
         """
         look: Look = {
             "round": job.round,
@@ -57,7 +63,7 @@ class LookBehind:
         numbers: Look = {"curve": curve, "reranked": self._reranked(sets)}
         if not self.images:
             return {**numbers, "lists": [], "confusions": [], "rows": [], "features": sets.query[:0].cpu()}
-        seed = self.config.data.split_seed  # not the run's: all runs of a comparison show the same queries
+        seed = self.config.data.split_seed  # with the split's seed, all runs of a comparison show the same queries
         rows = spread_rows(sets.query_identities.tolist(), generator(seed, "embedding", test))
         lists = choose_lists(sets, self.config.report.queries, generator(seed, "ranked", test))
         return {
@@ -69,7 +75,7 @@ class LookBehind:
         }
 
     def _reranked(self, sets: RankedSets) -> dict[str, float]:
-        """Rank-1, 5, 10 and mAP after k-reciprocal re-ranking, if the run asks for them."""
+        """Returns Rank-1, 5, 10 and mAP after k-reciprocal re-ranking if `report.rerank` is set, else an empty dict."""
         if not self.config.report.rerank:
             return {}
         results = reranked_results(*sets[:6], ties=self.config.ties)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""inspection.json of a run's last round."""
+"""The observer that writes inspection.json in a run's last round."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fedreid_pl.inspection.inspector import Inspector
 
 
 def check_report(config: Config) -> None:
-    """Refuses a view of features that cannot be computed here, before anything runs.
+    """Raises an error before the run if the feature plot cannot be computed on this machine.
 
     Raises:
-        FedReIDError: if t-SNE is asked for and scikit-learn is not installed.
+        FedReIDError: if `report.embedding=tsne` and scikit-learn is not installed.
     """
     if config.report.embedding == "tsne" and importlib.util.find_spec("sklearn") is None:
         raise FedReIDError(
@@ -25,9 +25,9 @@ def check_report(config: Config) -> None:
 
 
 class InspectionFiles(Observer):
-    """Writes what an inspector has seen before its round is saved, as a resumed run does not evaluate that round again.
+    """Writes inspection.json before the checkpoint of its round, because a resumed run does not evaluate it again.
 
-    A failure is said and is no end of the run.
+    A failure issues a warning and does not stop the run.
     """
 
     def __init__(self, inspector: Inspector, folder: Path) -> None:

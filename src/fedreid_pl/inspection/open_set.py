@@ -1,4 +1,4 @@
-"""Is a person in the gallery at all? A threshold from validation persons, and what it costs on the test sets."""
+"""Open-set thresholds calibrated on validation persons, and their error rates on the test sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedreid_pl.functional.open_set import (
 from fedreid_pl.metrics.retrieval import RankedSets
 
 FAR = 1e-2
-"""Share of absent persons that a calibrated threshold reports as found among the validation persons."""
+"""False alarm rate on the validation persons at which thresholds are calibrated."""
 
 GLOBAL = "global"
 
@@ -34,14 +34,15 @@ def open_set_look(sets: RankedSets) -> Look:
 
 
 def calibrated(looks: Iterable[Look]) -> dict[str, dict[str, Any]]:
-    """Returns the threshold of every model that validation persons were shown to, with what it was chosen by.
+    """Returns the threshold of every model that was evaluated on validation persons.
 
-    A server's model was shown to the validation persons of several clients; their queries count together, each with
-    the gallery of its own client.
+    A server's model is evaluated on the validation sets of several clients. Their queries are pooled; each query is
+    compared with the gallery of its own client.
 
     Returns:
-        By model `value`, a cosine similarity; `far`, the share of absent persons that it lets through; `queries` and
-        `clients`, how many it was chosen by; `persons`, those of the largest gallery among them.
+        By model: `value`, a cosine similarity; `far`, the false alarm rate on the validation persons; `queries` and
+        `clients`, the numbers of queries and clients in the calibration; `persons`, the number of persons in the
+        largest gallery.
     """
     found: dict[str, list[Look]] = {}
     for look in looks:
@@ -61,11 +62,11 @@ def calibrated(looks: Iterable[Look]) -> dict[str, dict[str, Any]]:
 
 
 def open_set_entry(look: Look, thresholds: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
-    """Returns the open-set measures of one model on one test set; `None` where nothing can be counted.
+    """Returns the open-set measures of one model on one test set; undefined measures are `None`.
 
-    Besides those of `open_set_summary`: `queries` and `gallery`, how many images there are; and at the model's
-    threshold, where there is one, `false_alarms`, the share of absent persons that are reported as found, and
-    `identified`, the share of present persons that are found and named rightly.
+    The measures are those of `open_set_summary`, and `queries` and `gallery`, the numbers of images. If the model has a
+    threshold: `false_alarms`, the share of absent persons that are reported as found, and `identified`, the share of
+    present persons that are found with the correct identity.
     """
     bests = look["bests"]
     entry = {**look["open_set"], "queries": float(bests.shape[1]), "gallery": float(look["gallery"])}

@@ -1,1 +1,1 @@
-"""A trained model in use: features of pictures, galleries that are searched, files for other programs."""
+"""Use of a trained model: features of images, search in galleries, export to other programs."""

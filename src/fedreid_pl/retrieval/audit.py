@@ -1,4 +1,4 @@
-"""Who searched a gallery, for what and when: a file with one line of JSON per search."""
+"""The audit file of a gallery: one line of JSON per search, with time, options and results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.retrieval.matching import Match
 
 
 def write_audit(file: Path, answers: Iterable[list[Match]], **options: Any) -> None:
-    """Appends a line: the time in UTC, `options`, and the persons that were found for every query, best first.
+    """Appends a line with the time in UTC, `options`, and the persons found for every query, best first.
 
     Raises:
         FedReIDError: if the file cannot be written.

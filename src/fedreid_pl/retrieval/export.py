@@ -1,4 +1,4 @@
-"""A trained model as a file for other programs: ONNX, TorchScript, torch.export, safetensors."""
+"""Export of a trained model to files for other programs: ONNX, TorchScript, torch.export, safetensors."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from fedreid_pl.models.embedder import Embedder
 from fedreid_pl.retrieval.model import ReIDModel
 
 INPUT, OUTPUT, BATCH = "images", "output0", "batch"
-"""Names in an ONNX file; trackers ask for them by these names."""
+"""Names of input, output and batch dimension in an ONNX file; trackers expect these names."""
 
 AGREEMENT = 0.9999
-"""The lowest cosine similarity between features of the file and of the model."""
+"""Smallest accepted cosine similarity between features of the file and of the model."""
 
 Run = Callable[[Tensor], Tensor]
 
 
 class Exported(NamedTuple):
-    """What was written, and how well it agrees with the model.
+    """The exported files, and their agreement with the model.
 
     Args:
         files: the file and its side-cars.
-        agreement: lowest cosine similarity between features of the file and of the model; `None` for weights alone.
+        agreement: lowest cosine similarity between features of the file and of the model; `None` for a file with
+            weights only.
     """
 
     files: tuple[Path, ...]
@@ -46,18 +47,18 @@ class Exported(NamedTuple):
 def export(model: ReIDModel, out: str | Path, flip: bool = False, pictures: Tensor | None = None) -> Exported:
     """Writes a model to a file, reads the file back and compares its features with the model's.
 
-    All formats but `.safetensors` (the weights alone, which `model.weights=FILE` takes) hold the whole way from
-    normalised pictures `[N, 3, height, width]` float32 to features `[N, D]` float32 of length 1; N is free.
+    `.safetensors` contains only the weights, which `model.weights=FILE` loads. All other formats map normalised images
+    `[N, 3, height, width]` float32 to features `[N, D]` float32 of length 1, for any N.
 
     Args:
         model: see `fedreid_pl.load`.
         out: the file; its suffix chooses `.onnx` (needs onnx, onnxscript and onnxruntime), `.torchscript`, `.pt2`
             (torch.export) or `.safetensors`.
-        flip: put the average with the mirror image into the file, as the project's tests do; it doubles the time.
-        pictures: normalised pictures `[N, 3, height, width]` to compare with; `None`: 32 random ones.
+        flip: the file averages the features of an image and its mirror image, as tests do; this doubles the time.
+        pictures: normalised images `[N, 3, height, width]` for the comparison; `None` uses 32 random images.
 
     Raises:
-        FedReIDError: for another suffix, a missing library, a file that cannot be written, or features that differ.
+        FedReIDError: if the suffix is unknown, a library is missing, the file cannot be written, or features differ.
     """
     path = Path(os.path.expanduser(out))
     if path.suffix not in FORMATS:
@@ -83,7 +84,7 @@ def export(model: ReIDModel, out: str | Path, flip: bool = False, pictures: Tens
 
 
 def random_pictures(model: ReIDModel, count: int = 32) -> Tensor:
-    """Returns random coloured patches as normalised pictures `[count, 3, height, width]`, the same at every call."""
+    """Returns normalised images of random colours `[count, 3, height, width]`, the same at every call."""
     draws = generator(0, "export")
     coarse = torch.rand(count, 3, 8, 4, generator=draws)
     size = (model.card.height, model.card.width)
@@ -93,7 +94,7 @@ def random_pictures(model: ReIDModel, count: int = 32) -> Tensor:
 
 @torch.inference_mode()
 def agreement_of(run: Run, embedder: Embedder, inputs: Tensor) -> float:
-    """Returns the lowest cosine similarity of features of `inputs` by a file and by the model."""
+    """Returns the lowest cosine similarity between the features of `inputs` by a file and by the model."""
     lowest = 1.0
     for part in inputs.split(32):
         same = cosine_similarity(run(part), embedder(part), dim=1)
@@ -102,7 +103,7 @@ def agreement_of(run: Run, embedder: Embedder, inputs: Tensor) -> float:
 
 
 def reader(suffix: str, data: bytes) -> Run:
-    """Returns a function from normalised pictures to features, as the bytes of a file compute them."""
+    """Returns a function that maps normalised images to features by the model in the bytes of a file."""
     if suffix == ".onnx":
         return onnx_session(data)
     if suffix == ".torchscript":
@@ -112,18 +113,18 @@ def reader(suffix: str, data: bytes) -> Run:
 
 
 def onnx_session(data: bytes) -> Run:
-    """Returns a function from normalised pictures to features by onnxruntime."""
+    """Returns a function that maps normalised images to features by onnxruntime."""
     runtime = _library("onnxruntime")
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
 
 
 def description(model: ReIDModel, flip: bool) -> dict[str, Any]:
-    """Returns what the side-car of an ONNX file says.
+    """Returns the content of the side-car of an ONNX file.
 
-    Besides this project's own header it holds the keys that trackers look for: the network's name, the size of a
-    picture (under two names) and how a picture is resized. A file with the mirror image also states the model's
-    threshold, which was calibrated with the mirror image.
+    Besides the header of this project it has the keys that trackers read: the network's name, the image size (under two
+    names) and the resize method. If the file uses the mirror image, the content also has the model's threshold, because
+    the threshold was calibrated with the mirror image.
     """
     card = model.card
     return {
@@ -187,7 +188,7 @@ FORMATS = {".onnx": _onnx, ".torchscript": _torchscript, ".pt2": _exported, ".sa
 
 @contextmanager
 def on_cpu(model: ReIDModel):  # type: ignore[no-untyped-def]
-    """Moves a model to the CPU and back; files are written there, whatever the model computes on."""
+    """Returns a context in which a model is on the CPU; at the end the model returns to its device."""
     before = model.device
     model.to("cpu")
     try:
@@ -199,7 +200,7 @@ def on_cpu(model: ReIDModel):  # type: ignore[no-untyped-def]
 
 @contextmanager
 def quietly():  # type: ignore[no-untyped-def]
-    """Keeps what exporters print from the screen: progress, and warnings about their own future."""
+    """Returns a context that suppresses the progress output and deprecation warnings of exporters."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Features with their names, and the files that keep them."""
+"""Features with the names of their images, and the files that store them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Features:
-    """Features of pictures.
+    """Features of images.
 
     Args:
-        names: of the pictures, relative to the folder that was embedded.
+        names: names of the images, relative to the embedded folder.
         values: `[N, D]` float32, of length 1.
-        header: what model, preprocessing and flip they were made with, plain values.
-        damaged: name and reason of the pictures that could not be read.
+        header: model, preprocessing and flip of the features, as plain values.
+        damaged: name and reason of every image that could not be read.
     """
 
     names: list[str]
@@ -44,7 +44,7 @@ class Features:
         return len(self.names)
 
     def save(self, path: str | Path) -> Path:
-        """Writes names, features and header to a file, whole or not at all, and returns its path.
+        """Writes names, features and header to a file in one atomic step, and returns its path.
 
         The suffix chooses the format: `.safetensors` (tensor `features`; names and header as JSON in the metadata),
         `.npz` (arrays `features`, `names`, `header`), or `.parquet` (columns `name`, `feature`; needs pyarrow).
@@ -68,7 +68,7 @@ class Features:
         """Reads a file that `save` wrote.
 
         Raises:
-            FedReIDError: if it cannot be read or holds something else.
+            FedReIDError: if the file cannot be read or has other content.
         """
         path = Path(os.path.expanduser(path))
         readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".parquet": _read_parquet}
@@ -81,7 +81,7 @@ class Features:
             raise FedReIDError(f"{path}: cannot be read ({error.strerror or error})") from error
         except FedReIDError:
             raise
-        except Exception as error:  # a damaged file makes the readers raise almost anything
+        except Exception as error:  # the readers raise various exceptions for damaged files
             raise FedReIDError(f"{path}: is not a file of features that fedreid-pl embed wrote") from error
 
 

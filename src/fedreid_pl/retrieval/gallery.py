@@ -1,4 +1,4 @@
-"""A gallery of persons: features with who they show, searched by similarity."""
+"""A gallery of persons: features with person names, and search by similarity."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from fedreid_pl.retrieval.pictures import Pictures, persons_of
 class Gallery:
     """Features of persons in one file (SQLite) or in memory, searched exactly or by an approximate index.
 
-    Rows are personal data. A gallery keeps no pictures: only features, and the names that the caller gives. Rows may
-    expire, and what is removed is overwritten in the file. Several processes may add, remove and search at the same
-    time: every change is a transaction, and a process that is killed leaves the last complete one.
+    Rows are personal data. A gallery stores no images, only features and the names that the caller gives. Rows may
+    expire. Removed rows are overwritten in the file. Several processes may add, remove and search at the same time:
+    every change is a transaction, and after a killed process the file has the state of the last complete transaction.
 
     Args:
-        path: the file, made if it is missing; `None`: in memory.
+        path: the file, created if it is missing; `None` keeps the gallery in memory.
         index: `exact`, `faiss` or `usearch`.
-        audit: a file to which every search appends one line of JSON: time, number of queries, filters, and the persons
-            that were found; `None`: nothing is written.
+        audit: file to which every search appends one line of JSON: time, number of queries, filters, and the persons
+            found; `None` disables it.
 
     Raises:
-        FedReIDError: if the file is no gallery or cannot be opened, or there is no such index.
+        FedReIDError: if the file is not a gallery or cannot be opened, or if there is no such index.
 
     >>> import torch
     >>> gallery = Gallery()
@@ -74,19 +74,19 @@ class Gallery:
         progress: Progress | None = None,
         **options: Any,
     ) -> Gallery:
-        """Returns a gallery of the pictures of a folder, `PERSON/*.jpg` or `PERSON/CAMERA/*.jpg`, or of single files.
+        """Returns a gallery of the images in a folder (`PERSON/*.jpg`, `PERSON/CAMERA/*.jpg`) or of single files.
 
-        A picture without a folder is a person of its own, by the name of the file.
+        An image without a folder is a separate person with the name of the file.
 
         Args:
-            model: embeds the pictures; the gallery remembers which model it was.
+            model: embeds the images; the gallery stores the identity of the model.
             pictures: a folder, a file or files.
-            path: the gallery's file; `None`: in memory.
+            path: file of the gallery; `None` keeps the gallery in memory.
             progress: called after every batch.
-            options: of `Gallery`.
+            options: arguments of `Gallery`.
 
         Raises:
-            FedReIDError: if there is no picture, or the gallery was made with another model.
+            FedReIDError: if there is no image, or the gallery was built with another model.
         """
         gallery = cls(path, **options)
         gallery.add_pictures(model, pictures, progress=progress)
@@ -98,7 +98,7 @@ class Gallery:
 
     @property
     def header(self) -> dict[str, Any]:
-        """What model and preprocessing the rows were made with; empty if the rows were added as bare features."""
+        """Model and preprocessing of the rows; empty if the rows were added without a header."""
         return self._file.header()
 
     def add(
@@ -114,11 +114,11 @@ class Gallery:
 
         Args:
             features: `[N, D]` floating point, of length 1. The rows of a tracklet are several rows of one person.
-            persons: who each row shows.
-            cameras: which camera saw it; `None`: unknown.
-            sources: where it comes from; `None`: nothing is kept.
-            expires_at: when the rows are to be deleted; `None`: never. A time without a zone is local time.
-            header: of the model (`ReIDModel.card.header`); a gallery takes rows of one model alone.
+            persons: person of each row.
+            cameras: camera of each row; `None`: unknown.
+            sources: source of each row, for example an image name; `None` stores no source.
+            expires_at: time at which the rows expire; `None`: never. A time without a zone is local time.
+            header: header of the model (`ReIDModel.card.header`); a gallery accepts rows of one model only.
 
         Raises:
             FedReIDError: if sizes do not fit, a feature is not finite or not of length 1, or the rows are of another
@@ -139,15 +139,15 @@ class Gallery:
         camera: str | None = None,
         expires_at: datetime | None = None,
     ) -> int:
-        """Adds what `ReIDModel.embed_files` or `Features.load` returned, and returns the number of rows.
+        """Adds the result of `ReIDModel.embed_files` or `Features.load`, and returns the number of rows.
 
         Args:
-            found: features with the names of their pictures, which become the sources of the rows.
-            person, camera: of all these pictures; `None`: by their folders, see `build`.
+            found: features with the names of their images; the names become the sources of the rows.
+            person, camera: person and camera of all these images; `None` uses their folders, see `build`.
             expires_at: see `add`.
 
         Raises:
-            FedReIDError: as `add`.
+            FedReIDError: under the conditions of `add`.
         """
         persons, cameras = persons_of(found.names)
         if person is not None:
@@ -165,7 +165,7 @@ class Gallery:
         expires_at: datetime | None = None,
         progress: Progress | None = None,
     ) -> int:
-        """Embeds pictures, adds them and returns the number of rows; a warning names pictures that cannot be read.
+        """Embeds images, adds them and returns the number of rows; a warning lists images that cannot be read.
 
         Args:
             model, pictures, progress: see `build`.
@@ -183,7 +183,7 @@ class Gallery:
         return self.add_features(found, person, camera, expires_at)
 
     def remove(self, person: str | None = None, source: str | None = None) -> int:
-        """Deletes all rows of a person, or of a source, and returns their number; the file keeps nothing of them.
+        """Deletes all rows of a person or of a source, overwrites them in the file, and returns their number.
 
         Raises:
             FedReIDError: if neither is given.
@@ -208,16 +208,16 @@ class Gallery:
     ) -> list[list[Match]]:
         """Returns the best `k` matches of every query, the best first.
 
-        Rows that have expired are never found, whether they are deleted yet or not.
+        Expired rows are never found, even before they are deleted.
 
         Args:
             queries: `[Q, D]` floating point, of length 1.
-            k: matches wanted.
-            camera: leave out rows of this camera, as the tests of re-identification do; `None`: all cameras.
-            group: `row`: every row is an answer of its own. `person`: one answer per person.
-            pooling: with `group="person"`, a person's score is that of the best row, or the mean over rows.
-            rerank: order by k-reciprocal re-ranking (Zhong et al., CVPR 2017) of queries and gallery together.
-            header: of the model that made the queries; it must be the gallery's.
+            k: number of matches.
+            camera: leave out rows of this camera, as in re-identification tests; `None` searches all cameras.
+            group: `row` returns single rows, `person` returns one match per person.
+            pooling: with `group="person"`, a person's score is the score of the best row, or the mean over rows.
+            rerank: sort by k-reciprocal re-ranking (Zhong et al., CVPR 2017) of queries and gallery.
+            header: header of the model of the queries; it must equal that of the gallery.
 
         Raises:
             FedReIDError: if the queries do not fit the gallery.
@@ -245,15 +245,15 @@ class Gallery:
         return self.search(model.embed(pictures), header=model.card.header(flip=True), **options)
 
     def save(self, path: str | Path) -> Path:
-        """Writes a copy of the gallery to a file, whole or not at all, and returns its path."""
+        """Writes a copy of the gallery to a file in one atomic step, and returns its path."""
         return self._file.save(Path(os.path.expanduser(path)))
 
     @classmethod
     def load(cls, path: str | Path, **options: Any) -> Gallery:
-        """Opens a gallery's file; later changes go into it.
+        """Opens the file of a gallery; later changes are written to this file.
 
         Raises:
-            FedReIDError: if there is no such file, or it is no gallery.
+            FedReIDError: if there is no such file, or it is not a gallery.
         """
         if not Path(os.path.expanduser(path)).is_file():
             raise FedReIDError(f"{path}: no such gallery")
@@ -272,7 +272,7 @@ class Gallery:
         self._file.close()
 
     def _refresh(self) -> None:
-        """Reads the rows again if any process has changed them."""
+        """Reads the rows again if a process has changed them."""
         state = self._file.state()
         if state != self._seen:
             self._held = HeldRows(*self._file.read())

@@ -1,4 +1,4 @@
-"""The file of a gallery: an SQLite database whose every change is a transaction."""
+"""The file of a gallery: an SQLite database in which every change is a transaction."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from torch import Tensor
 
 from fedreid_pl.errors import FedReIDError
 
-APPLICATION = 0x46524744  # says in the file's head that it is a gallery
+APPLICATION = 0x46524744  # identifies a gallery in the header of the file
 FORMAT = 1
-PATIENCE = 30.0  # seconds to wait for another process's change
-LARGEST = 1 << 14  # values of a feature
+PATIENCE = 30.0  # seconds to wait for a change by another process
+LARGEST = 1 << 14  # largest number of values of a feature
 
 T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """Whom a feature shows, and where it comes from.
+    """Person, camera and source of a feature.
 
     Args:
-        number: of the row; rows of a file count upwards and no number is used twice.
-        person, camera, source: as the caller named them; empty if unknown.
-        expires_at: seconds since 1970 from which the row is not found any more; `None`: never.
+        number: number of the row; numbers increase and are never reused.
+        person, camera, source: names given by the caller; empty if unknown.
+        expires_at: time in seconds since 1970 at which the row expires; `None`: never.
     """
 
     number: int
@@ -43,14 +43,14 @@ class Row(NamedTuple):
 class GalleryFile:
     """Rows and features in a file, or in memory.
 
-    Deleted rows are overwritten with zeros (`secure_delete`). Changes go through SQLite's rollback journal, so that
-    one file holds everything when nobody is writing.
+    Deleted rows are overwritten with zeros (`secure_delete`). Changes use SQLite's rollback journal, so that a single
+    file contains all data while no process is writing.
 
     Args:
-        path: the file, made if it is missing; `None`: in memory.
+        path: the file, created if it is missing; `None` keeps the rows in memory.
 
     Raises:
-        FedReIDError: if the file is no gallery, is of a newer format, or cannot be opened.
+        FedReIDError: if the file is not a gallery, has a newer format, or cannot be opened.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -66,7 +66,7 @@ class GalleryFile:
         self._database.close()
 
     def header(self) -> dict[str, Any]:
-        """Of the model that made the rows; empty if there is none."""
+        """Returns the header of the model of the rows; empty if there is none."""
         (text,) = self._database.execute("SELECT value FROM about WHERE name = 'header'").fetchone()
         return json.loads(text)
 
@@ -83,12 +83,12 @@ class GalleryFile:
                 )
 
     def state(self) -> tuple[int, ...]:
-        """A value that differs after every change by this process or another one."""
+        """Returns a value that changes with every change of the rows, by this process or another one."""
         (version,) = self._database.execute("PRAGMA data_version").fetchone()
         return version, self._database.total_changes
 
     def read(self) -> tuple[list[Row], Tensor]:
-        """All rows in the order in which they were added, and their features `[N, D]` float32."""
+        """Returns all rows in the order of their addition, and their features `[N, D]` float32."""
         rows: list[Row] = []
         joined, sizes = bytearray(), set[int]()
 
@@ -98,7 +98,7 @@ class GalleryFile:
             ):
                 rows.append(Row(*values))
                 sizes.add(len(feature))
-                joined.extend(feature)  # one row after the other: a million of them are gigabytes
+                joined.extend(feature)  # row by row, because a million features need gigabytes
 
         self._tried(take)
         if len(sizes) > 1:
@@ -113,7 +113,7 @@ class GalleryFile:
         """Adds rows with features `[N, D]` float32, all or none.
 
         Raises:
-            FedReIDError: if they are of another model or size than the rows that are there.
+            FedReIDError: if the rows have another model or size than the existing rows.
         """
         if features.shape[1] > LARGEST:
             raise FedReIDError(f"a feature of {features.shape[1]} values is larger than a gallery takes ({LARGEST})")
@@ -152,7 +152,7 @@ class GalleryFile:
         return self._changed(lambda: self._database.execute("DELETE FROM rows WHERE expires_at <= ?", (now,)).rowcount)
 
     def save(self, path: Path) -> Path:
-        """Writes a copy to a file, whole or not at all."""
+        """Writes a copy to a file in one atomic step."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ class GalleryFile:
         self._changed(create)
 
     def _changed(self, change: Callable[[], T]) -> T:
-        """One transaction: all of `change`, or nothing of it."""
+        """Runs `change` in one transaction, and rolls back after an exception."""
 
         def run() -> T:
             self._database.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""The rows of a gallery in memory, and which of them a search may find."""
+"""The rows of a gallery in memory, with the filter of expired rows and cameras."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fedreid_pl.retrieval.gallery_file import Row
 
 
 class HeldRows:
-    """Rows of a gallery with their features, as they were at one moment.
+    """A snapshot of the rows of a gallery with their features.
 
     Args:
-        rows: whom each row shows.
+        rows: the rows.
         features: `[G, D]` float32.
     """
 
@@ -31,6 +31,6 @@ class HeldRows:
         return len(self.rows)
 
     def allowed(self, camera: str | None) -> Tensor:
-        """Returns `[G]` bool: rows that have not expired and are not of the camera that is left out."""
+        """Returns whether a row has not expired and is not from the excluded camera, `[G]` bool."""
         alive = self._expires > datetime.now(timezone.utc).timestamp()
         return alive if camera is None else alive & (self._cameras != self._codes.get(camera, -1))

@@ -1,4 +1,4 @@
-"""Where a gallery's features are searched: exactly, or by an approximate index of another library."""
+"""Search indexes over a gallery's features: exact, or approximate by an external library."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ class Index(Protocol):
     """Finds the most similar rows of a fixed matrix of features."""
 
     def __init__(self, features: Tensor) -> None:
-        """Takes the features `[G, D]` float32, of length 1."""
+        """Builds the index over features `[G, D]` float32, of length 1."""
         ...
 
     def search(self, queries: Tensor, k: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns scores and rows `[Q, min(k, G)]`, the best first; -inf and -1 where nothing is left.
+        """Returns scores and rows `[Q, min(k, G)]`, best first; missing results have score -inf and row -1.
 
         Args:
             queries: `[Q, D]` float32, of length 1.
-            k: rows wanted per query.
-            allowed: `[G]` bool, rows that may be found; `None`: all.
+            k: number of rows per query.
+            allowed: `[G]` bool, rows that may be found; `None` allows all rows.
         """
         ...
 
 
 class ExactIndex:
-    """Every row is compared: the ranking of the project's own tests."""
+    """Exact search: every row is compared, as in tests."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
 
     def search(self, queries: Tensor, k: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See `Index.search`; equal scores are in the order of the rows."""
+        """Returns scores and rows, see `Index.search`; equal scores are in the order of the rows."""
         return nearest_rows(queries, self.features, k, allowed)
 
 
@@ -112,7 +112,7 @@ def _library(module: str, package: str) -> Any:
 
 
 def _filtered(ask: Any, k: int, count: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The best `k` allowed rows, asking for more rows until there are enough, or all were seen."""
+    """Returns the best `k` allowed rows; requests more rows until there are enough, or until all were requested."""
     wanted = k if allowed is None else min(count, 2 * k + 32)
     while True:
         scores, rows = (torch.from_numpy(np.ascontiguousarray(part)) for part in ask(wanted))

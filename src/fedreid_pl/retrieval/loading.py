@@ -1,4 +1,4 @@
-"""The model of a run's folder, ready to embed pictures."""
+"""Loads the model of a run's folder."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def load(
     """Loads a trained model.
 
     Args:
-        run: the folder of a run that `fedreid-pl train` made.
-        checkpoint: `"last"`, `"best"` (the best round by the run's own choice), the number of a round that the folder
-            holds, or the path of a checkpoint file.
-        client: a client's name. The model is then the one that this client tests: the server's model for it, with the
-            entries that the client keeps to itself (its own BatchNorm, or in standalone training all of the backbone).
-            `None`: the global model.
-        device: where the model computes, for example `"cuda"`.
-        network: the import path `package.module:callable` of the run's network, if the run has an own one: no code is
-            imported because a run's folder names it.
+        run: the folder of a run of `fedreid-pl train`.
+        checkpoint: `"last"`, `"best"` (the best round according to the run), the number of a saved round, or the path
+            of a checkpoint file.
+        client: name of a client; `None` loads the global model. The model of a client is the one that it tests: the
+            server's model for the client, with the entries that stay at the client (its own BatchNorm, or the whole
+            backbone in standalone training).
+        device: device of the model, for example `"cuda"`.
+        network: import path `package.module:callable` of the run's network, if it is the user's own network. The path
+            in a run's folder is not enough, because no code is imported on its authority.
 
     Raises:
-        FedReIDError: if the folder holds no run, no such checkpoint, no such client, or no global model.
+        FedReIDError: if the folder contains no run, no such checkpoint, no such client, or no global model.
     """
     folder = Path(os.path.expanduser(run))
     if not (folder / "config.yaml").is_file():
@@ -79,7 +79,7 @@ def load(
 
 
 def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:
-    """The file of the checkpoint that a user names."""
+    """Returns the file of the checkpoint that the user selects."""
     if checkpoint == "last":
         return find_checkpoint(folder)
     checkpoints = Checkpoints(folder / "checkpoints")
@@ -100,7 +100,7 @@ def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:
 
 
 def _weights(folder: Path, config: Config, state: dict[str, Any], client: str | None) -> State:
-    """The state dict of the model that is asked for."""
+    """Returns the state dict of the requested model."""
     models: dict[str, State] = state["models"]
     assignment: dict[str, str] = state["assignment"]
     clients = _clients(folder)
@@ -123,7 +123,7 @@ def _weights(folder: Path, config: Config, state: dict[str, Any], client: str | 
 
 
 def _clients(folder: Path) -> list[str]:
-    """The names of the run's clients."""
+    """Returns the names of the run's clients."""
     named = (read_summary(folder) or {}).get("clients") or {}
     stored = sorted(item.name for item in (folder / "clients").glob("*") if item.is_dir())
     return list(named) or stored

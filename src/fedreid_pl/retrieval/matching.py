@@ -1,4 +1,4 @@
-"""From scores to the answers of a search: single rows, or persons."""
+"""Results of a search from scores: matches of single rows, or of persons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.reranking import KReciprocal
 from fedreid_pl.retrieval.gallery_file import Row
 
-_CELLS = 1 << 24  # scores that are held at once
+_CELLS = 1 << 24  # scores in memory at a time
 
 Group = Literal["row", "person"]
 Pooling = Literal["best", "mean"]
@@ -21,14 +21,14 @@ Pooling = Literal["best", "mean"]
 
 @dataclass(frozen=True)
 class Match:
-    """One answer to a query.
+    """One match of a query.
 
     Args:
-        person: who the row shows, as it was added.
-        score: cosine similarity from -1 to 1; with `rerank` minus the re-ranked distance. Larger is more alike.
-        source: where the row comes from: a picture's name, as it was added.
-        camera: the camera of the row, empty if unknown.
-        rows: number of rows that the score stands for: 1, or the person's with `group="person"`.
+        person: person of the row.
+        score: cosine similarity from -1 to 1; with `rerank` the negative re-ranked distance. Larger is more similar.
+        source: source of the row, for example an image name.
+        camera: camera of the row, empty if unknown.
+        rows: number of rows behind the score: 1, or all rows of the person with `group="person"`.
     """
 
     person: str
@@ -39,13 +39,13 @@ class Match:
 
 
 def scores_in_parts(queries: Tensor, features: Tensor, allowed: Tensor, rerank: bool) -> Iterator[Tensor]:
-    """Yields the scores of a few queries at a time with all rows, `[n, G]`, -inf where not allowed.
+    """Yields the scores of a few queries at a time with all rows, `[n, G]`; rows that are not allowed have -inf.
 
     Args:
         queries: `[Q, D]` float32, of length 1.
-        features: `[G, D]` of the gallery, likewise.
+        features: `[G, D]` float32 of the gallery, of length 1.
         allowed: `[G]` bool.
-        rerank: minus k-reciprocal distances in place of cosine similarities.
+        rerank: negative k-reciprocal distances instead of cosine similarities.
     """
     kept = allowed.nonzero().squeeze(1)
     some = features if len(kept) == len(features) else features[kept]
@@ -127,10 +127,11 @@ def unit_features(
     cameras: Sequence[str] | None = None,
     sources: Sequence[str] | None = None,
 ) -> Tensor:
-    """Returns features as `[N, D]` float32 on the CPU, after a check.
+    """Checks features and returns them as `[N, D]` float32 on the CPU.
 
     Raises:
-        FedReIDError: if they are of another shape, not finite, not of length 1, or not as many as the names.
+        FedReIDError: if features have another shape, are not finite or not of length 1, or do not match the number of
+            names.
     """
     if features.dim() != 2 or not features.is_floating_point():
         raise FedReIDError(f"features must be [N, D] floating point, got {list(features.shape)} {features.dtype}")

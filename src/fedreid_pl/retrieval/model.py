@@ -1,4 +1,4 @@
-"""Pictures in, features out."""
+"""A trained model that maps images to features."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from fedreid_pl.retrieval.features import Features
 from fedreid_pl.retrieval.pictures import Pictures, are_paths, as_arrays, paths_of, read_ahead
 
 Progress = Callable[[int, int], object]
-"""Called with the number of pictures done and the number of all pictures."""
+"""Function of the number of finished images and the number of all images."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Where a model comes from and what it takes.
+    """Origin and input of a model.
 
     Args:
-        experiment, data, seed, round: of the run that trained the model.
-        synthetic: whether the run found, when it was trained, that this program had drawn all of its pictures.
+        experiment, data, seed, round: values of the run that trained the model.
+        synthetic: whether all training and test images of the run were drawn by this program.
         backbone: name of the network.
         client: the client whose model this is, `None` for the global model.
         sha256: hash of the weights.
@@ -52,12 +52,12 @@ class ModelCard:
     dim: int
 
     def header(self, flip: bool) -> dict[str, Any]:
-        """What a file of features says of the model and the preprocessing, as plain values."""
+        """Returns model and preprocessing as plain values, for files with features."""
         model = {name: value for name, value in asdict(self).items() if name not in ("height", "width", "dim")}
         return {"model": model, "preprocessing": self.preprocessing(), "flip": flip, "dim": self.dim}
 
     def preprocessing(self) -> dict[str, Any]:
-        """How a picture becomes the network's input."""
+        """Returns the preprocessing of images as plain values."""
         return {
             "height": self.height,
             "width": self.width,
@@ -70,16 +70,16 @@ class ModelCard:
 
 
 class ReIDModel:
-    """A trained backbone that embeds pictures as the run's own tests do.
+    """A trained backbone that computes features in the same way as the tests of the run.
 
     Args:
-        backbone: maps normalised pictures `[B, 3, H, W]` to features `[B, D]`.
-        card: where the backbone comes from and what it takes.
-        device: where it computes.
-        threshold: the cosine similarity above which two pictures are taken to show one person, calibrated on
-            validation persons; `None`: not calibrated.
-        calibrated_on: persons of the largest gallery that the threshold was calibrated on. Among more persons more
-            absent ones are reported as found.
+        backbone: maps normalised images `[B, 3, H, W]` to features `[B, D]`.
+        card: origin and input of the backbone.
+        device: device of the backbone.
+        threshold: cosine similarity above which two images count as the same person, calibrated on validation persons;
+            `None`: not calibrated.
+        calibrated_on: number of persons in the largest gallery of the calibration. In a larger gallery, more absent
+            persons are reported as found.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class ReIDModel:
         return self
 
     def preprocess(self, pictures: Sequence[np.ndarray] | np.ndarray | Tensor) -> Tensor:
-        """Returns pictures as the network takes them: `[N, 3, height, width]` float32, normalised.
+        """Returns the network input of images: `[N, 3, height, width]` float32, resized and normalised.
 
         Args:
             pictures: arrays `[H, W, 3]` uint8 RGB of any sizes, an array `[N, H, W, 3]`, or a tensor `[N, 3, H, W]`,
@@ -131,7 +131,7 @@ class ReIDModel:
         return normalize(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
     def read(self, files: Sequence[str | Path]) -> Tensor:
-        """Returns picture files as `preprocess` does.
+        """Returns the network input of image files, see `preprocess`.
 
         Raises:
             FedReIDError: if a file cannot be read.
@@ -147,10 +147,10 @@ class ReIDModel:
         The similarity of two pictures is the dot product of their features.
 
         Args:
-            pictures: a path, a folder (every picture below it, in the order of `embed_files`), a list of paths; uint8
-                pictures as `preprocess` takes them; or a float tensor that `preprocess` returned.
-            flip: average the features of a picture and of its mirror image, as the run's tests do. `False` takes half
-                the time and gives other features: do not mix the two.
+            pictures: a path, a folder (every image below it, in the order of `embed_files`) or a list of paths; uint8
+                images for `preprocess`; or a float tensor from `preprocess`.
+            flip: average the features of an image and of its mirror image, as the tests of the run do. `False` needs
+                half the time and gives other features; do not mix the two.
             batch_size: pictures per pass through the network.
             progress: called after every batch.
 
@@ -206,7 +206,7 @@ class ReIDModel:
     def _embed_paths(
         self, paths: Sequence[Path], embedder: Embedder, batch_size: int, progress: Progress | None
     ) -> tuple[Tensor, dict[int, tuple[Path, str]]]:
-        """Features `[N, D]`, NaN where a file cannot be read; and these rows with path and reason."""
+        """Returns features `[N, D]` (NaN for unreadable files), and path and reason of unreadable files by row."""
         damaged: dict[int, tuple[Path, str]] = {}
 
         def read(rows: range) -> Tensor:

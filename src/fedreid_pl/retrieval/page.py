@@ -1,4 +1,4 @@
-"""The answers of a search as one HTML file with pictures."""
+"""The results of a search as one HTML file with images."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def write_page(
     threshold: float | None = None,
     reranked: bool = False,
 ) -> None:
-    """Writes a page that shows every query and its matches: thumbnails inside the file, no script, no request.
+    """Writes a page with every query and its matches; thumbnails are embedded, without scripts or external requests.
 
     Args:
         out: the file.
-        card: of the model that searched.
+        card: card of the model.
         queries: names of the queries, relative to `query` if that is a folder.
-        query: the picture or the folder of pictures that was searched for.
-        answers: of every query, the best first.
-        gallery: the folder that the matches' sources are in; `None`: no pictures of them are at hand.
-        threshold: the similarity above which a person is taken to be in the gallery; `None`: the page does not say.
-        reranked: the scores are minus re-ranked distances, which the page shows as distances.
+        query: the query image, or the folder of query images.
+        answers: matches of every query, best first.
+        gallery: folder with the sources of the matches; `None` shows no gallery images.
+        threshold: similarity above which a person counts as found; `None` omits this decision.
+        reranked: the scores are negative re-ranked distances; the page shows them as distances.
 
     Raises:
         FedReIDError: if the file cannot be written.
@@ -83,7 +83,7 @@ def _said(match: Match, reranked: bool) -> str:
 
 
 def _image(path: Path | None, name: str) -> Markup:
-    """An image element with a thumbnail that was decoded and written anew; text where there is no picture."""
+    """Returns an image element with a newly encoded thumbnail, or text if there is no readable image."""
     try:
         picture = open_rgb(str(path)) if path is not None else None
     except FedReIDError:  # removed or damaged since it was embedded

@@ -1,4 +1,4 @@
-"""What a user gives as pictures: files, folders, arrays, tensors."""
+"""Image input of the user: files, folders, arrays, tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fedreid_pl.errors import FedReIDError
 
 Pictures = str | Path | Sequence[str | Path] | np.ndarray | Sequence[np.ndarray] | Tensor
 
-AHEAD = 3  # batches that are decoded while the network computes
+AHEAD = 3  # number of batches that are decoded in advance
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -37,10 +37,11 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def persons_of(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns person and camera of every picture; the camera is empty if unknown.
+    """Returns person and camera of every image; the camera is empty if unknown.
 
-    The person is the first folder of a name; without a folder it is what the file's name says by the grammar of
-    docs/datasets.md, else the file's name. The camera is a second folder, or what the file's name says.
+    The person is the first folder of a name. Without a folder, the person is parsed from the file name by the grammar
+    of docs/datasets.md; if there is none, it is the file name. The camera is the second folder, or parsed from the
+    name.
 
     >>> persons_of(["ann/1.jpg", "ann/door/2.jpg", "0012_c3_000451.jpg", "me.jpg"])
     (['ann', 'ann', '0012', 'me'], ['', 'door', '3', ''])
@@ -56,7 +57,7 @@ def persons_of(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_ahead(read: Callable[[range], Tensor], ranges: Sequence[range]) -> Iterator[Tensor]:
-    """Yields `read` of every range, in order, and reads a few of them ahead in threads."""
+    """Yields `read(range)` for every range in order, and reads a few ranges in advance in threads."""
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         waiting = [pool.submit(read, rows) for rows in ranges[:AHEAD]]
         try:
@@ -71,7 +72,7 @@ def read_ahead(read: Callable[[range], Tensor], ranges: Sequence[range]) -> Iter
 
 
 def are_paths(pictures: Any) -> bool:
-    """Returns whether this is a list of paths."""
+    """Returns whether `pictures` is a list of paths."""
     return (
         isinstance(pictures, Sequence)
         and len(pictures) > 0
@@ -80,10 +81,10 @@ def are_paths(pictures: Any) -> bool:
 
 
 def paths_of(pictures: Any) -> list[Path]:
-    """Returns the files that are meant; those of a folder in sorted order.
+    """Returns the image files of a path, a folder (sorted) or a list of paths.
 
     Raises:
-        FedReIDError: if one does not exist, or a folder holds no picture.
+        FedReIDError: if a file does not exist, or a folder contains no image.
     """
     if isinstance(pictures, (str, Path)):
         path = Path(os.path.expanduser(pictures))
@@ -98,10 +99,10 @@ def paths_of(pictures: Any) -> list[Path]:
 
 
 def as_arrays(pictures: Any) -> list[np.ndarray]:
-    """Returns single arrays `[H, W, 3]` uint8.
+    """Returns a list of arrays `[H, W, 3]` uint8, one per image.
 
     Raises:
-        FedReIDError: for another shape or type.
+        FedReIDError: if a shape or type does not fit.
     """
     if isinstance(pictures, Tensor):
         if pictures.dim() != 4 or pictures.shape[1] != 3 or pictures.dtype != torch.uint8:

@@ -1,4 +1,4 @@
-"""An ONNX file with 8-bit numbers, and what they cost in accuracy."""
+"""Export of an ONNX file with 8-bit numbers, with a measurement of the loss of accuracy."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from fedreid_pl.retrieval.export import INPUT, Exported, Run, agreement_of, expo
 from fedreid_pl.retrieval.model import ReIDModel
 from fedreid_pl.retrieval.pictures import paths_of, persons_of
 
-FEWEST = 32  # pictures that 8-bit ranges can be estimated from
-MOST = 512  # pictures that are looked at
+FEWEST = 32  # smallest number of images for the estimation of 8-bit ranges
+MOST = 512  # largest number of images for the estimation, and for the measurement
 
 
 def quantize(model: ReIDModel, out: str | Path, flip: bool, folder: str | Path) -> tuple[Exported, str]:
     """Writes an ONNX file with 8-bit weights and activations, by onnxruntime's static quantisation.
 
-    The ranges of activations are estimated from the pictures of every second person; the others tell what is lost.
+    The ranges of activations are estimated from the images of every second person. The loss of accuracy is measured on
+    the other images.
 
     Args:
         model, out, flip: as for `export`.
-        folder: pictures of persons like those that the model will see, `PERSON/*.jpg`.
+        folder: images of persons similar to those of the application, `PERSON/*.jpg`.
 
     Returns:
-        What was written, and one line that says what the numbers cost: the mean cosine similarity with the features
-        of the model, and Rank-1 among the other pictures by the model and by the file, where persons have several.
+        The exported files, and one line about the loss of accuracy: the mean cosine similarity with the features of the
+        model, and (if persons have several images) Rank-1 among the other images by the model and by the file.
 
     Raises:
-        FedReIDError: for fewer than 32 pictures, and as `export`.
+        FedReIDError: if there are fewer than 32 images, and under the conditions of `export`.
     """
     path, root = Path(os.path.expanduser(out)), Path(os.path.expanduser(folder))
     files = paths_of(root)[: 2 * MOST]
@@ -63,9 +64,9 @@ def quantize(model: ReIDModel, out: str | Path, flip: bool, folder: str | Path) 
 
 
 def calibration_rows(persons: Sequence[str]) -> Tensor:
-    """Returns `[N]` bool, pictures that ranges are estimated from: of every second person, about half of all.
+    """Returns which images are used for the estimation of ranges, `[N]` bool: about half of all images.
 
-    Where persons are too few or too unequal for that, every second picture.
+    These are the images of every second person, or every second image if persons are too few or too unequal.
 
     >>> calibration_rows(["ann", "ann", "bob", "bob"]).tolist()
     [True, True, False, False]
@@ -82,7 +83,7 @@ def _quantize(plain: Path, small: Path, inputs: Tensor) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Pictures(CalibrationDataReader):
-        """Hands out batches of eight."""
+        """Returns batches of eight images to onnxruntime."""
 
         def __init__(self) -> None:
             self.batches = iter(inputs.split(8))
@@ -107,7 +108,7 @@ def _quantize(plain: Path, small: Path, inputs: Tensor) -> None:
 
 @torch.inference_mode()
 def cost_of(run: Run, embedder: Embedder, inputs: Tensor, persons: list[str]) -> str:
-    """Returns one line: how far the features of a file are from the model's, and Rank-1 by both."""
+    """Returns one line with the similarity of the features of a file and of the model, and Rank-1 of both."""
     theirs, ours = (torch.cat([way(part) for part in inputs.split(32)]) for way in (run, embedder))
     cosine = float((theirs * ours).sum(1).mean())
     before, after = rank1(ours, persons), rank1(theirs, persons)
@@ -122,9 +123,9 @@ def cost_of(run: Run, embedder: Embedder, inputs: Tensor, persons: list[str]) ->
 
 
 def rank1(features: Tensor, persons: list[str]) -> float | None:
-    """Returns the share of pictures whose most similar other picture shows the same person.
+    """Returns the share of images whose most similar other image shows the same person.
 
-    Only pictures of persons with two or more are counted; `None` if there are none.
+    Only images of persons with at least two images count; `None` if there are none.
     """
     codes = torch.tensor([sorted(set(persons)).index(person) for person in persons])
     scores = (features @ features.T).fill_diagonal_(-torch.inf)
