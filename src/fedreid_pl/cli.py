@@ -37,7 +37,8 @@ USAGE = """\
 fedreid-pl train [exp=NAME|PATH.yaml] [data=NAME|PATH.yaml] [KEY=VALUE ...]   run an experiment
 fedreid-pl train dry_run=true [...]                       check everything, print clients and rates, write nothing
 fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [splits=10] [jobs=N] [statistic=last|best3|best]
-                   [leave_out=each|NAME,NAME] [out=FOLDER] [KEY=VALUE ...]  train what is missing, tables over seeds
+                   [baseline=NAME] [leave_out=each|NAME,NAME] [out=FOLDER] [KEY=VALUE ...]
+                   trains what is missing; tables over seeds, differences to the baseline with intervals
 fedreid-pl study NAME [groups=NAME,NAME] [jobs=N] [small=true] [keep=true] [results=FILE.csv] [dry_run=true] [KEY=VALUE]
                    trains the missing runs of a study, keeps a row of each and deletes its folder
 fedreid-pl sweep exp=NAME KEY=V1,V2 [KEY2=V1,V2 ...] data.val_ids=0.1 [seeds=0,1,2] [jobs=N] [statistic=last|best]

@@ -14,12 +14,13 @@ from fedreid_pl.data.minireid.versions import check_one_version
 from fedreid_pl.data.naming import dataset_names
 from fedreid_pl.errors import FedReIDError, nearest
 
-OPTIONS = ("exps", "seeds", "splits", "jobs", "out", "statistic", "leave_out")
+OPTIONS = ("exps", "seeds", "splits", "jobs", "out", "statistic", "leave_out", "baseline")
 STATISTICS = {
     "last": "last evaluation",
     "best3": "mean of the three best evaluations, selected on test data",
     "best": "best evaluation, selected on test data",
 }
+DEFAULT_BASELINE = "fedpav"
 RESERVED = {
     "exp": 'a comparison names its experiments with exps="ONE TWO"',
     "seed": 'a comparison names its seeds with seeds="0 1"',
@@ -84,6 +85,13 @@ class Plan:
     jobs: int
     statistic: str
     out: Path
+    baseline: str | None = None
+
+    @property
+    def base(self) -> str:
+        """The experiment that the others are compared with: `baseline`, else `fedpav`, else the first."""
+        found = self.experiments
+        return self.baseline or (DEFAULT_BASELINE if DEFAULT_BASELINE in found else found[0] if found else "")
 
     @property
     def experiments(self) -> list[str]:
@@ -133,8 +141,9 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
 
     Args:
         options: `exps` (names or YAML files, each with `+KEY=VALUE` overrides, separated by spaces), `seeds`,
-            `splits`, `jobs`, `out`, `statistic` and `leave_out` (`each`, or names separated by commas: every experiment
-            is trained once without each of these datasets), as text.
+            `splits`, `jobs`, `out`, `statistic`, `baseline` (the experiment that the others are compared with) and
+            `leave_out` (`each`, or names separated by commas: every experiment is trained once without each of these
+            datasets), as text.
         words: `KEY=VALUE` for all runs.
         folder_of: returns the folder of a run for its configuration and words.
 
@@ -163,7 +172,14 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
         raise FedReIDError(f"data={names[1]}: the experiments share one data configuration, found {', '.join(names)}")
     check_one_version((run.name, run.config.data) for run in runs)
     out = Path(os.path.expanduser(options["out"])) if options.get("out") else Path("runs") / names[0] / "compare"
+<<<<<<< HEAD
     return Plan(tuple(runs), jobs, statistic, out)
+=======
+    plan = Plan(tuple(runs), int(jobs), statistic, out, options.get("baseline"))
+    if plan.base not in plan.experiments:
+        raise FedReIDError(f"baseline={plan.base}: is not among the experiments{nearest(plan.base, plan.experiments)}")
+    return plan
+>>>>>>> 189b058 (Comparisons: paired differences to a baseline with intervals, verdicts and a forest plot)
 
 
 def split_experiment(text: str) -> tuple[str, list[str]]:

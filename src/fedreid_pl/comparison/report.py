@@ -10,18 +10,22 @@ from pathlib import Path
 
 from fedreid_pl.bounded import read_text_inside
 from fedreid_pl.comparison.contents import make_tables
+from fedreid_pl.comparison.differences import METRIC
 from fedreid_pl.comparison.plan import STATISTICS, Plan, PlannedRun, group_label
 from fedreid_pl.comparison.results import Result, read_result
 from fedreid_pl.comparison.tables import Table
 from fedreid_pl.data.minireid.versions import check_one_version
 from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.reporting.html.elements import Sheet
+from fedreid_pl.reporting.html.forest import Interval
 from fedreid_pl.reporting.html.report import Report, report_of_run
 from fedreid_pl.reporting.records import Experiments, group_runs, read_run
 
 MOST_BYTES, MOST_RUNS = 16 * 1024 * 1024, 10_000
 FIRST = ("table3", "table4", "unseen", "unseen_difference")
 """Keys of the tables that come first in the report: scores, then differences."""
+DIFFERENCES = ("difference", "unseen_difference")
+"""Keys of the tables that the report also draws as forest plots."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,10 @@ def report_of(folders: Sequence[Path]) -> Report:
     experiments: Experiments = {}
     missing: list[str] = []
     turns: dict[str, tuple[str, str]] = {}  # experiment and left-out dataset by group
-    statistic = "last"
+    statistic, baseline = "last", None
     comparisons = [folder for folder in folders if (folder / "runs.csv").is_file()]
     if len(folders) == 1:
-        statistic = _statistic(folders[0])
+        statistic, baseline = _statistic(folders[0]), _baseline(folders[0])
         for listed in read_listed(folders[0]):
             if (listed.folder / "metrics.csv").is_file():
                 experiments.setdefault(listed.group, []).append(read_run(listed.folder))
@@ -68,7 +72,7 @@ def report_of(folders: Sequence[Path]) -> Report:
         places = [folder for folder in folders if folder not in comparisons]
         places += [listed.folder for folder in comparisons for listed in read_listed(folder)]
         experiments = group_runs(read_run(place) for place in places)
-    return comparison_report(experiments, _tables(experiments, statistic, turns), statistic, missing)
+    return comparison_report(experiments, _tables(experiments, statistic, turns, baseline), statistic, missing)
 
 
 def comparison_report(
@@ -86,16 +90,30 @@ def comparison_report(
         Sheet(table.title, *table.body(), left=len(table.lead), notes=table.notes)
         for table in (*first, *(table for table in tables if table not in first))
     ]
-    return Report(experiments, tables=sheets, missing=missing, statistic=STATISTICS[statistic])
+    forests = {table.title: forests_of(table) for table in tables if table.key in DIFFERENCES}
+    return Report(experiments, tables=sheets, missing=missing, statistic=STATISTICS[statistic], forests=forests)
 
 
-def _tables(experiments: Experiments, statistic: str, turns: Mapping[str, tuple[str, str]]) -> list[Table]:
+def forests_of(table: Table) -> dict[str, dict[str, Interval]]:
+    """Returns the rows of a table of differences as intervals, by measure and experiment."""
+    found: dict[str, dict[str, Interval]] = {}
+    for (experiment, measure, verdict), (mean, low, high, *_) in table.rows:
+        if mean is not None:
+            ends = (None, None) if low is None or high is None else (low.mean, high.mean)
+            found.setdefault(measure, {})[experiment] = Interval(mean.mean, *ends, verdict)
+    return found
+
+
+def _tables(
+    experiments: Experiments, statistic: str, turns: Mapping[str, tuple[str, str]], baseline: str | None
+) -> list[Table]:
     """Returns the tables of the complete runs.
 
     Args:
         experiments: runs by group.
         statistic: `last`, `best3` or `best`.
         turns: experiment and left-out dataset by group, for a comparison with `leave_out`.
+        baseline: the experiment that the others are compared with.
     """
     runs = []
     for label, group in experiments.items():
@@ -104,7 +122,7 @@ def _tables(experiments: Experiments, statistic: str, turns: Mapping[str, tuple[
             config = run.config
             runs.append(PlannedRun(experiment, config.seed, config, (), run.folder, config.data.split, target))
     runs.sort(key=lambda run: (run.seed, run.split))
-    plan = Plan(tuple(runs), 1, statistic, Path())
+    plan = Plan(tuple(runs), 1, statistic, Path(), baseline)
     results: Mapping[PlannedRun, Result] = {run: result for run in runs if (result := read_result(run))}
     return make_tables(plan, results)
 
@@ -153,6 +171,17 @@ def _find(place: Path, folder: Path) -> Path:
             "folders of the runs instead: fedreid-pl report RUN RUN"
         )
     return found
+
+
+def _baseline(folder: Path) -> str | None:
+    """The experiment that the differences in tables.csv are to."""
+    try:
+        for row in _rows(folder, "tables.csv"):
+            if row["table"] in DIFFERENCES and row["metric"].startswith(METRIC):
+                return row["metric"].removeprefix(METRIC)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
+        pass
+    return None
 
 
 def _statistic(folder: Path) -> str:

@@ -67,8 +67,7 @@ def read_study(name: str, small: bool = False) -> Study:
         path = Path(os.path.expanduser(name))
         return _study(path.stem, read_document(path), str(path), small)
     if name not in available("study"):
-        hint = nearest(name, available("study")) or "; give main or the path of a YAML file"
-        raise FedReIDError(f"study {name}: no such study{hint}")
+        raise FedReIDError(f"study {name}: no such study{nearest(name, available('study'))}")
     text = (resources.files("fedreid_pl.configs") / "study" / f"{name}.yaml").read_text(encoding="utf-8")
     return _study(name, parse_document(text, f"study/{name}.yaml"), f"study/{name}.yaml", small)
 

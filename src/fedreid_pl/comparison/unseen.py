@@ -1,15 +1,16 @@
-"""Tables of leave-one-domain-out runs: scores on the unseen target, and paired differences to the first experiment."""
+"""Tables of leave-one-domain-out runs: scores on the unseen target, and paired differences to a baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from fedreid_pl.comparison.accuracy import Experiments
+from fedreid_pl.comparison.differences import NOTE, difference_cells, difference_columns
 from fedreid_pl.comparison.results import Cell, Result, spread
 from fedreid_pl.comparison.tables import Column, Table
 from fedreid_pl.federation.server.history import best_round
-from fedreid_pl.functional.paired import Difference, family, paired_difference
+from fedreid_pl.functional.paired import family, paired_difference
 from fedreid_pl.reporting.paper_unseen import LEFT_OUT, departures_from_paper, left_out_name
 
 MEAN = "mean"
@@ -78,35 +79,27 @@ def unseen_table(experiments: Experiments, kind: str, paper: bool) -> Table | No
     return table
 
 
-def difference_table(experiments: Experiments, kind: str) -> Table | None:
-    """Returns the table of paired differences to the first experiment in points, `None` if it has no row.
+def difference_table(experiments: Experiments, first: str, kind: str) -> Table | None:
+    """Returns the table of paired differences to the experiment `first` in points, `None` if it has no row.
 
     Each seed gives one value: the mean over the targets in the last round. `functional.paired` computes the intervals.
     The verdicts include Holm's correction over the experiments of a metric.
     """
-    targets, (first, *others) = targets_of(experiments), experiments
+    targets, others = targets_of(experiments), [label for label in experiments if label != first]
+    if first not in experiments:
+        return None
     table = Table(
         "unseen_difference",
         f"Left out: difference to {first} (points){kind}",
         ("experiment", "metric", "verdict"),
-        [
-            Column("difference", "difference", "+.2f"),
-            Column("low", "low", "+.2f"),
-            Column("high", "high", "+.2f"),
-            Column("p", "p", ".3f"),
-            Column("p, Holm", "p_holm", ".3f"),
-            Column("seeds", "seeds", ".0f"),
-        ],
+        difference_columns(first),
     )
     for metric, title in (("mAP", "mAP"), ("rank1", "Rank-1")):
         pairs = {label: paired_values(experiments, first, label, targets, metric) for label in others}
         found = family({label: paired_difference(values) for label, values in pairs.items() if values})
         for label, one in found.items():
-            table.add((label, title, one.verdict), _difference_cells(one))
-    table.notes.append(
-        "95 % bootstrap interval of the mean over seeds. 'cannot tell': the interval contains zero, or the difference "
-        "is not significant after Holm's correction over the experiments."
-    )
+            table.add((label, title, one.verdict), difference_cells(one))
+    table.notes.append(NOTE)
     return table if table.rows else None
 
 
@@ -186,11 +179,3 @@ def _add_paper(table: Table, experiments: Experiments, target: str) -> None:
             differs = departures_from_paper(result.run.config, result.clients, target)
             said = f"paper_setting=false: {'; '.join(differs)}" if differs else "paper_setting=true"
             table.notes.append(f"{target}, {label}: {said}.")
-
-
-def _difference_cells(one: Difference) -> Iterator[Cell | None]:
-    single = one.seeds == 1
-    yield Cell(one.mean, None, one.seeds)
-    for value in (one.low, one.high, one.p, one.adjusted):
-        yield None if single else Cell(value, None, one.seeds)
-    yield Cell(one.seeds, None, one.seeds)

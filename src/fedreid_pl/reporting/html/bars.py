@@ -69,7 +69,7 @@ def row_chart(
     height = TOP + ROW * len(rows) + BOTTOM
     x = Scale(x_ticks[0], x_ticks[-1], LABELS, WIDTH - RIGHT - 6)
     parts = [
-        _upright_grid(x, x_ticks, TOP, height - BOTTOM),
+        upright_grid(x, x_ticks, TOP, height - BOTTOM),
         text((x.start + x.end) / 2, height - 8, x_name, "middle", "axis"),
     ]
     for index, (name, row) in enumerate(rows.items()):
@@ -93,7 +93,7 @@ def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], 
     x_ticks = ticks(0, longest or 1.0, 4)
     x = Scale(0, x_ticks[-1], LABELS, WIDTH - RIGHT - 8)
     parts = [
-        _upright_grid(x, x_ticks, TOP, height - BOTTOM),
+        upright_grid(x, x_ticks, TOP, height - BOTTOM),
         text((x.start + x.end) / 2, height - 8, x_name, "middle", "axis"),
     ]
     for index, (name, amounts) in enumerate(rows.items()):
@@ -124,7 +124,8 @@ def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], 
     return picture(joined(parts), f"{x_name}, {title}. {spoken}.", height=height)
 
 
-def _upright_grid(x: Scale, x_ticks: Sequence[float], top: float, bottom: float) -> Markup:
+def upright_grid(x: Scale, x_ticks: Sequence[float], top: float, bottom: float) -> Markup:
+    """Upright lines at the ticks, with their labels below."""
     places = [number(x(tick)) for tick in x_ticks]
     lines = [element("line", x1=at, x2=at, y1=number(top), y2=number(bottom)) for at in places]
     labels = [text(x(tick), bottom + 14, tick_text(tick), "middle", "tick") for tick in x_ticks]

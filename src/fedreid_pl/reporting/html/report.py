@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +13,14 @@ from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.html.elements import Section, Sheet
+from fedreid_pl.reporting.html.forest import Interval
 from fedreid_pl.reporting.html.markup import element, joined
 from fedreid_pl.reporting.html.page import page
 from fedreid_pl.reporting.html.sections import (
     accuracy,
     cost,
     curves,
+    differences,
     embedding,
     headline,
     local_gap,
@@ -46,6 +48,7 @@ class Report:
         tables: of a comparison, the tables that tables.csv holds, the most important first.
         missing: names of runs that should be there.
         statistic: which evaluation the tables quote, in words.
+        forests: by title of a table of differences, by measure and experiment, what the forest plots show.
     """
 
     experiments: Experiments
@@ -53,6 +56,7 @@ class Report:
     tables: Sequence[Sheet] = ()
     missing: Sequence[str] = field(default_factory=list)
     statistic: str = "last evaluation"
+    forests: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[RunRecord]:
@@ -69,6 +73,7 @@ class Report:
         e, alone = self.experiments, self.standalone
         sections = [
             Section("results", "Results", headline.body(e, alone, self.tables)),
+            Section("differences", "Differences to the baseline", differences.body(self.forests)),
             Section("unseen", "Datasets that were left out", unseen.body(e)),
             Section("accuracy", "Accuracy over rounds", accuracy.body(e, alone)),
             Section("settings", "Batch size and local epochs", settings.body(e)),
