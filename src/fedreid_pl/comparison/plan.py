@@ -172,14 +172,10 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
         raise FedReIDError(f"data={names[1]}: the experiments share one data configuration, found {', '.join(names)}")
     check_one_version((run.name, run.config.data) for run in runs)
     out = Path(os.path.expanduser(options["out"])) if options.get("out") else Path("runs") / names[0] / "compare"
-<<<<<<< HEAD
-    return Plan(tuple(runs), jobs, statistic, out)
-=======
-    plan = Plan(tuple(runs), int(jobs), statistic, out, options.get("baseline"))
+    plan = Plan(tuple(runs), jobs, statistic, out, options.get("baseline"))
     if plan.base not in plan.experiments:
         raise FedReIDError(f"baseline={plan.base}: is not among the experiments{nearest(plan.base, plan.experiments)}")
     return plan
->>>>>>> 189b058 (Comparisons: paired differences to a baseline with intervals, verdicts and a forest plot)
 
 
 def split_experiment(text: str) -> tuple[str, list[str]]:

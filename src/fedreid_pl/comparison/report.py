@@ -99,8 +99,8 @@ def forests_of(table: Table) -> dict[str, dict[str, Interval]]:
     found: dict[str, dict[str, Interval]] = {}
     for (experiment, measure, verdict), (mean, low, high, *_) in table.rows:
         if mean is not None:
-            ends = (None, None) if low is None or high is None else (low.mean, high.mean)
-            found.setdefault(measure, {})[experiment] = Interval(mean.mean, *ends, verdict)
+            lowest, highest = (None if cell is None else cell.mean for cell in (low, high))
+            found.setdefault(measure, {})[experiment] = Interval(mean.mean, lowest, highest, verdict)
     return found
 
 
