@@ -83,5 +83,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Returns the names of the module, public names that are not imported yet among them."""
+    """Returns the names of the module, including public names that are not imported yet."""
     return sorted({*globals(), *_PUBLIC})

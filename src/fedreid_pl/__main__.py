@@ -1,4 +1,4 @@
-"""`python -m fedreid_pl`."""
+"""Runs the command line with `python -m fedreid_pl`."""
 
 import sys
 

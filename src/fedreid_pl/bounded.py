@@ -1,7 +1,7 @@
-"""Files that may come from anybody: looked up inside their folder, and read up to a bound.
+"""Reads files from untrusted folders: only inside the folder, and only up to a maximum size.
 
-A run's folder may hold anything under the names that this program knows: links that lead out, devices, pipes, files
-of any size. Nothing here follows a link out of the folder, waits for a pipe, or reads more than was asked for.
+A run folder from another person may contain links to other places, devices, pipes, and files of any size. The
+functions of this module never follow a link out of the folder, wait for a pipe, or read more than the maximum size.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from fedreid_pl.errors import FedReIDError, printable
 
 
 class OutsideFolder(FedReIDError):
-    """A name that leads out of its folder."""
+    """Error for a file name that leads out of its folder."""
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of `name` below `folder`.
+    """Returns the path of `name` in `folder`.
 
     Raises:
         OutsideFolder: for an absolute name, `..`, control characters, or a symbolic link that leads out.
@@ -32,22 +32,22 @@ def inside(folder: Path, name: str) -> Path:
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is too long
         found = False
     if not found:
-        raise OutsideFolder(f"{folder}: the name {printable(name)!r} leads out of the folder; it is not read")
+        raise OutsideFolder(f"{folder}: the name {printable(name)!r} leads out of the folder; this file is not read")
     return path
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes.
+    """Returns the content of a regular file of at most `most` bytes.
 
     Raises:
-        FedReIDError: if it is longer, or no regular file.
-        OSError: if it cannot be opened or read.
+        FedReIDError: if the file is larger, or is not a regular file.
+        OSError: if the file cannot be opened or read.
     """
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
     with open(number, "rb") as file:
         state = os.fstat(number)
         if not stat.S_ISREG(state.st_mode):
-            raise FedReIDError(f"{path}: is no regular file; it is not read")
+            raise FedReIDError(f"{path}: is not a regular file, so it is not read")
         if state.st_size > most:
             raise FedReIDError(f"{path}: has {state.st_size:,} bytes, at most {most:,} are read")
         content = file.read(most + 1)
@@ -57,11 +57,11 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def read_text_inside(folder: Path, name: str, most: int) -> str:
-    """The text in UTF-8 of a file in `folder`.
+    """Returns the UTF-8 text of a file in `folder`.
 
     Raises:
-        FedReIDError: if it leads out of the folder, is too long, no regular file, or no text in UTF-8.
-        OSError: if it cannot be opened or read.
+        FedReIDError: if the name leads out of the folder, or the file is too large, not regular, or not UTF-8 text.
+        OSError: if the file cannot be opened or read.
     """
     path = inside(folder, name)
     try:
@@ -71,10 +71,10 @@ def read_text_inside(folder: Path, name: str, most: int) -> str:
 
 
 def refuse_links(folder: Path, names: tuple[str, ...]) -> None:
-    """Refuses a folder whose parts, or what is directly in them, are links that lead out.
+    """Checks that the subfolders `names` of a folder, and their direct entries, are no links out of the folder.
 
     Raises:
-        OutsideFolder: naming the link.
+        OutsideFolder: if there is such a link; the message names the link.
     """
     for name in names:
         part = folder / name

@@ -1,4 +1,4 @@
-"""The command line: `fedreid-pl train | compare | evaluate | embed | search | export | report | ...`."""
+"""Implements the command line: `fedreid-pl train | compare | evaluate | embed | search | export | report | ...`."""
 
 from __future__ import annotations
 
@@ -35,31 +35,32 @@ from fedreid_pl.errors import FedReIDError, nearest, printable
 
 USAGE = """\
 fedreid-pl train [exp=NAME|PATH.yaml] [data=NAME|PATH.yaml] [KEY=VALUE ...]   run an experiment
-fedreid-pl train dry_run=true [...]                       check everything, print clients and rates, write nothing
+fedreid-pl train dry_run=true [...]                       check the configuration, print the plan, write nothing
 fedreid-pl compare exps="EXP EXP+KEY=VALUE ..." [seeds="0 1 2"] [splits=10] [jobs=N] [statistic=last|best3|best]
                    [baseline=NAME] [leave_out=each|NAME,NAME] [out=FOLDER] [KEY=VALUE ...]
-                   trains what is missing; tables over seeds, differences to the baseline with intervals
+                   train missing runs, compare over seeds, test differences to the baseline
 fedreid-pl study NAME [groups=NAME,NAME] [jobs=N] [small=true] [keep=true] [results=FILE.csv] [dry_run=true] [KEY=VALUE]
-                   trains the missing runs of a study, keeps a row of each and deletes its folder
+                   train the missing runs of a study, save one row per run, delete the run folders
 fedreid-pl sweep exp=NAME KEY=V1,V2 [KEY2=V1,V2 ...] data.val_ids=0.1 [seeds=0,1,2] [jobs=N] [statistic=last|best]
                    [test=true] [out=FILE.csv] [KEY=VALUE ...]  try all combinations, choose on validation persons
-fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    score the models of a run
-fedreid-pl evaluate run=FOLDER data=NAME data.root=FOLDER [splits=10]         the same on a dataset it never saw
-fedreid-pl embed RUN FOLDER out=FILE.safetensors|.npz|.parquet                features of the pictures of a folder
-fedreid-pl search RUN GALLERY QUERY [k=10] [page=FILE.html] [rerank=true]     find the person of a picture in a gallery
-fedreid-pl export RUN out=FILE.onnx|.torchscript|.pt2|.safetensors            the model as a file for other programs
-fedreid-pl report FOLDER ... [out=FILE.html]                                  one page about a run, runs, a comparison
-fedreid-pl report FOLDER report.images=true|false [report.KEY=VALUE ...]      look into the run's last models again
-fedreid-pl figure FOLDER ... [columns=1|2] [out=FOLDER]                       figures for papers, PNG and PDF
-fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             count (show: draw) the pictures
-fedreid-pl data check [data=NAME] [data.root=FOLDER] [json=FILE.json]         are the datasets there and readable
-fedreid-pl data cache [clear] [data.cache_dir=FOLDER]                         what is kept of pictures, and how much
-fedreid-pl methods [NAME] [out=FILE.md]                                       what each method exchanges and needs
-fedreid-pl dashboard run=FOLDER|data=NAME [out=FILE.json] [KEY=VALUE ...]     a wandb workspace of comparisons
-fedreid-pl silo [init|check|run] ...                          take part in a federation across parties; alone: its help
-fedreid-pl federation [init|add|revoke|status] ...            coordinate a federation across parties; alone: its help
-fedreid-pl flower out=APP                                     the same on a SuperLink of Flower; alone: its help
-fedreid-pl train --help                                                       every key with its default
+fedreid-pl evaluate run=FOLDER [checkpoint=best|last|PATH] [KEY=VALUE ...]    evaluate the models of a run
+fedreid-pl evaluate run=FOLDER data=NAME data.root=FOLDER [splits=10]         evaluate a run on an unseen dataset
+fedreid-pl embed RUN FOLDER out=FILE.safetensors|.npz|.parquet                save the features of a folder of pictures
+fedreid-pl search RUN GALLERY QUERY [k=10] [page=FILE.html] [rerank=true]     search a gallery for a person
+fedreid-pl export RUN out=FILE.onnx|.torchscript|.pt2|.safetensors            export the model for other programs
+fedreid-pl report FOLDER ... [out=FILE.html]                                  write a report of runs or a comparison
+fedreid-pl report FOLDER report.images=true|false [report.KEY=VALUE ...]      evaluate the last models again and report
+fedreid-pl figure FOLDER ... [columns=1|2] [out=FOLDER]                       draw figures for papers, PNG and PDF
+fedreid-pl data [show] [data=NAME] [out=FILE.png] [KEY=VALUE ...]             count the pictures (show: draw samples)
+fedreid-pl data check [data=NAME] [data.root=FOLDER] [json=FILE.json]         check the datasets
+fedreid-pl data cache [clear] [data.cache_dir=FOLDER]                         show or clear the image cache
+fedreid-pl methods [NAME] [out=FILE.md]                                       list the methods, or describe one
+fedreid-pl dashboard run=FOLDER|data=NAME [out=FILE.json] [KEY=VALUE ...]     create a wandb workspace
+fedreid-pl silo [init|check|run|leave] ...                    take part in a federation across organisations
+fedreid-pl federation [init|add|revoke|status] ...            coordinate a federation across organisations
+fedreid-pl flower out=APP                                     write an app for a federation on a Flower SuperLink
+fedreid-pl silo | federation | flower                         print the help of the command
+fedreid-pl train --help                                       print every key with its default
 """
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -80,17 +81,17 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "federation": federation,
     "flower": flower,
 }
-"""By name; each imports torch and Lightning, which take seconds, only when its words are known to be right."""
+"""All commands by name. A command checks its words before it imports torch and Lightning, which takes seconds."""
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or a termination signal; not a KeyboardInterrupt, which Lightning would turn into exit(1)."""
+    """Raised on Ctrl-C or a termination signal. Lightning would turn a KeyboardInterrupt into exit(1)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0 done, 2 a mistake to mend, 130 interrupted."""
+    """Runs one command and returns its exit code: 0 for success, 2 for an error of the user, 130 if interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if sys.platform == "win32":  # files are locked and signals are sent in other ways there
+    if sys.platform == "win32":  # Windows locks files and sends signals differently
         complain("error: fedreid-pl does not run on Windows; use it in the Windows Subsystem for Linux (WSL)")
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,10 +113,10 @@ def _code(words: list[str]) -> int:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        complain(f"error: {printable(str(error.filename))}: the name is longer than the name of a file may be")
+        complain(f"error: {printable(str(error.filename))}: this file name is too long; choose a shorter name")
         return 2
     except Interrupted:
-        complain("interrupted; the rounds done so far are saved, the same command goes on from there")
+        complain("interrupted; finished rounds are saved, repeat the command to resume")
         return 130
 
 
@@ -130,7 +131,7 @@ def _dispatch(words: list[str]) -> int:
     if command not in COMMANDS:
         raise FedReIDError(f"'{command}': no such command{_command_hint(command, rest)}")
     if {"-h", "--help"} & set(rest) and command in ("silo", "federation", "flower"):
-        return COMMANDS[command]([])  # which explains itself
+        return COMMANDS[command]([])  # without words, these commands print their own help
     if {"-h", "--help"} & set(rest):
         print(_help(), end="")
         return 0
@@ -138,7 +139,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _command_hint(command: str, rest: list[str]) -> str:
-    """What to type where the name of the command was left out."""
+    """Returns a hint for an unknown command, for example when the word `train` is missing."""
     if command.startswith("--") or "=" in (command, *rest)[:2] or "=" in command:
         return f"; write fedreid-pl train {' '.join([command, *rest])}"
     if command in available("exp"):
@@ -149,14 +150,14 @@ def _command_hint(command: str, rest: list[str]) -> str:
 def _help() -> str:
     rows = describe()
     width = max(len(name) for name, _, _ in rows)
-    lines = [f"  {name:<{width}}  {text} [{default}]" for name, default, text in rows]
+    lines = [f"  {name:<{width}}  {text} Default: {default or 'empty'}." for name, default, text in rows]
     chosen = "".join(f"  {kind:<5} {', '.join(available(kind))}, or a YAML file\n" for kind in ("exp", "data"))
-    return USAGE + "\n" + chosen + "\nkeys [schema default; the chosen files set others]:\n" + "\n".join(lines) + "\n"
+    return USAGE + "\n" + chosen + "\nkeys (exp=NAME and data=NAME change some defaults):\n" + "\n".join(lines) + "\n"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     for again in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(again, signal.SIG_IGN)  # the first one is being dealt with
+        signal.signal(again, signal.SIG_IGN)  # ignore further signals while the first is handled
     raise Interrupted
 
 

@@ -1,4 +1,4 @@
-"""A client: an exchanged backbone and a head that never leaves, as a LightningModule."""
+"""Defines a client as a LightningModule: a backbone that is exchanged, and a head that stays at the client."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from fedreid_pl.models.optimizer import build_sgd, momentum_of, parameter_groups
 from fedreid_pl.models.stages import changing
 
 TrainingLoss = Callable[["ReIDClient", TrainBatch, Tensor, Tensor, Tensor], Tensor | None]
-"""(client, batch, embeddings `[B, D]`, features `[B, D]`, logits `[B, identities]`) -> what a step adds to its loss."""
+"""(client, batch, embeddings `[B, D]`, features `[B, D]`, logits `[B, identities]`) -> term added to a step's loss."""
 ImagesHook = Callable[["ReIDClient", TrainBatch], Tensor]
-"""(client, batch) -> images `[B, 3, H, W]` that the step trains on in place of the batch's."""
+"""(client, batch) -> images `[B, 3, H, W]` that the step trains on in place of the images of the batch."""
 MapsHook = Callable[["ReIDClient", TrainBatch, int, Tensor], Tensor]
-"""(client, batch, number of a residual stage from 0, its maps `[B, C, h, w]`) -> maps that the next stage gets."""
+"""(client, batch, index of a residual stage from 0, its maps `[B, C, h, w]`) -> input maps of the next stage."""
 
 
 @dataclass
 class Outbox:
-    """What the client will send: filled by the client halves of callbacks during a turn."""
+    """Content of the client's next update. The client halves of callbacks fill it during a turn."""
 
     backbone: dict[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -45,34 +45,35 @@ class Outbox:
 
 
 class ReIDClient(TestedModule):
-    """One client's model during one turn.
+    """Trains and tests one client's model during one turn, the client's part of a round.
 
-    The backbone is lent for the turn; the head is the client's own. Training is cross-entropy over the
-    client's identities (the IDE baseline), plus the batch-hard triplet loss if `loss.triplet` is not zero, plus the
-    losses that callbacks add; testing fills one retrieval metric per test set from loaders in the order query 0,
-    gallery 0, query 1, gallery 1, ...
+    All clients of a process share the backbone object; the head belongs to the client. The training loss is
+    cross-entropy over the client's identities (the IDE baseline), plus the batch-hard triplet loss if `loss.triplet`
+    is not zero, plus the losses of callbacks. Testing fills one retrieval metric per test set from loaders in the
+    order query 0, gallery 0, query 1, gallery 1, ...
 
     Args:
-        backbone: maps normalised images `[B, 3, H, W]` to features `[B, D]`. The triplet loss wants its method
-            `embeddings`, a bottleneck with the head's learning rate its module `bottleneck`.
+        backbone: maps normalised images `[B, 3, H, W]` to features `[B, D]`. The triplet loss requires its method
+            `embeddings`. A bottleneck with the head's learning rate requires its module `bottleneck`.
         head: maps features to logits `[B, identities]`.
-        optim: SGD and its schedule.
-        epochs_before: epochs this run has trained before the turn, for the schedule.
-        job: what the server sent, read by the client halves of callbacks (round, client, backbone, config).
-        loss: what is added to plain cross-entropy.
+        optim: settings of SGD and its schedule.
+        epochs_before: epochs that the run has trained before this turn, for the schedule.
+        job: the server's message (round, client, backbone, config), which the client halves of callbacks read.
+        loss: weights of the loss terms.
         total_epochs: epochs of the whole run, for the cosine schedule; `None`: the run ends with this turn.
-        retrieval_options: those of the test sets' `ReIDRetrieval`.
-        inspect: called with the name of every test set and what its scores were computed from.
-        compiled: the backbone's trunk for full training batches; `None`: nothing is compiled.
-        optimizer_state: of an earlier turn, from which the optimizer starts; `None`: from zero momentum.
-        losses: what callbacks add to the loss of every step, by the name under which its mean is reported.
-        images: what callbacks make of the images of a step, one after the other.
-        maps: what callbacks make of feature maps between the trunk's stages, in the step's own forward pass alone.
-        seed: of the turn, from which callbacks derive what they draw (`derive_seed(seed, purpose)`).
+        retrieval_options: arguments of the test sets' `ReIDRetrieval`.
+        inspect: called with the name of every test set and the ranked data behind its scores.
+        compiled: the compiled trunk for full training batches; `None`: no compilation.
+        optimizer_state: optimizer state of an earlier turn; `None`: the momentum starts at zero.
+        losses: loss terms of callbacks, by the name under which their mean is logged.
+        images: image transforms of callbacks, applied in order.
+        maps: transforms of callbacks for the feature maps between the trunk's stages. Only the main forward pass of a
+            step applies them.
+        seed: seed of the turn, from which callbacks derive their random numbers (`derive_seed(seed, purpose)`).
 
     Attributes:
         clones: further networks of this turn, see `clone_backbone`.
-        classification_weight: factor of cross-entropy; a callback that puts another loss in its place sets 0.
+        classification_weight: factor of the cross-entropy; a callback that replaces this loss sets it to 0.
     """
 
     def __init__(
@@ -118,54 +119,55 @@ class ReIDClient(TestedModule):
         self._reported: list[float] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As usual, but fast for the name of the running hook, which Lightning sets around every hook."""
+        """Sets an attribute; fast for the name of the running hook, which Lightning sets around every hook."""
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Scores over the client's identities `[B, identities]`."""
+        """Returns the logits over the client's identities, `[B, identities]`."""
         scores: Tensor = self.head(self.backbone(images))
         return scores
 
     # a second network
 
     def clone_backbone(self, trainable: bool = True, entries: Collection[str] | None = None) -> nn.Module:
-        """Returns a copy of the backbone as it is now, for this turn alone.
+        """Returns a copy of the backbone in its current state, which exists for this turn only.
 
-        The copy goes to the device, into the strategy and, if `trainable`, into the optimizer at the backbone's rates;
-        its bytes are reported as `cost/cloned_bytes`. It is never exchanged: what has to last until the next turn goes
-        through the callback's `client_state_dict`. After the turn its memory is freed.
+        The copy moves to the device and into the strategy. If `trainable`, the optimizer trains it at the backbone's
+        learning rates. Its size is logged as `cost/cloned_bytes`. The copy is never exchanged; to save a part of it
+        until the next turn, use the callback's `client_state_dict`. Its memory is freed after the turn.
 
         Args:
-            trainable: the copy is trained by what `training_loss` returns, in every step. A callback makes such a copy
-                in `setup`, where the backbone has the run's initial weights. `False`: the copy has no gradients and
-                stays in eval mode, and may be made in any hook of the turn.
-            entries: names of the parameters and buffers that the copy has of its own, such as BatchNorm's; the others
-                are `None` in it. `torch.func.functional_call(backbone, {**dict(copy.named_parameters()),
-                **dict(copy.named_buffers())}, (images,))` runs the backbone with them. `None`: all.
+            trainable: `True`: the loss of the callback's `training_loss` trains the copy in every step. Create such a
+                copy in `setup`, where the backbone has the run's initial weights. `False`: the copy has no gradients
+                and stays in eval mode; create it in any hook of the turn.
+            entries: names of the parameters and buffers that are copied, such as those of BatchNorm; the others are
+                `None` in the copy. `torch.func.functional_call(backbone, {**dict(copy.named_parameters()),
+                **dict(copy.named_buffers())}, (images,))` runs the backbone with the copied entries. `None`: all.
 
         Raises:
-            RuntimeError: for a trainable copy when the optimizer exists already.
+            RuntimeError: if `trainable` and the optimizer already exists.
         """
         return self.clones.clone(self.backbone, trainable, entries)
 
     def clone_head(self, trainable: bool = True) -> nn.Module:
-        """Returns a copy of the head as it is now, at the head's rate; otherwise as `clone_backbone`."""
+        """Returns a copy of the head in its current state, as `clone_backbone` does, at the head's learning rate."""
         return self.clones.clone(self.head, trainable)
 
     def attach(self, layers: nn.Module, rate: float | None = None) -> nn.Module:
-        """Takes in layers of a callback's own, such as a learned transformation, and trains them in this turn.
+        """Adds layers of a callback, such as a learned transformation, to the training of this turn.
 
-        Made in the callback's `setup`, they go where trainable copies go; each parameter has to be used in every step.
+        Call this method in the callback's `setup`. The layers are handled like trainable copies (`clone_backbone`).
+        Every step has to use every parameter.
 
         Args:
-            layers: neither exchanged nor kept; `client_state_dict` is for that.
-            rate: learning rate; `None`: that of the backbone.
+            layers: the layers. They are not exchanged; to save them until the next turn, use `client_state_dict`.
+            rate: learning rate; `None`: the backbone's learning rate.
 
         Raises:
-            RuntimeError: when the optimizer exists already.
+            RuntimeError: if the optimizer already exists.
         """
         return self.clones.attach(layers, self.optim.lr_backbone if rate is None else rate)
 
@@ -174,8 +176,8 @@ class ReIDClient(TestedModule):
     def second_pass(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns (embeddings `[B, D]`, features `[B, D]`, logits) of further images, for a callback's loss.
 
-        The normalised images `[B, 3, H, W]` go through the model that is trained; BatchNorm sees them. Dropout draws
-        numbers of its own, so that the step's other numbers do not depend on it.
+        The normalised images `[B, 3, H, W]` pass through the model in training; they update the BatchNorm statistics.
+        Dropout uses separate random numbers, so the random numbers of the main pass do not change.
         """
         with undisturbed(self.device):
             seed_generators(derive_seed(self.seed, "second pass", self._passes))
@@ -186,20 +188,20 @@ class ReIDClient(TestedModule):
     def supervised_loss(
         self, labels: Tensor, embeddings: Tensor, logits: Tensor, classification: float = 1.0
     ) -> Tensor:
-        """Returns the configuration's loss: `classification` x cross-entropy, plus `loss.triplet` x triplet loss."""
+        """Returns the configured loss: `classification` x cross-entropy, plus `loss.triplet` x triplet loss."""
         loss, weight = classification * self._cross_entropy(logits, labels), self.loss.triplet
         return loss + weight * batch_hard_triplet(embeddings, labels, self.loss.margin) if weight else loss
 
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Reads what the turn depends on from the Trainer."""
+        """Reads the number of processes and the precision from the Trainer."""
         self._world = self.trainer.world_size
         # A step that 16-bit scaling skips leaves fused SGD's momentum uninitialised.
         self._scaled = self.trainer.precision == "16-mixed"
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        """Returns the mean loss of this part of the batch, times its share of the whole; triplets are of the part."""
+        """Returns the mean loss of this part of the batch, times the part's share. Triplets stay within the part."""
         with working_on(batch.part) if batch.part else nullcontext():
             if self._compiled is None:
                 loss = self._loss(batch)
@@ -210,7 +212,7 @@ class ReIDClient(TestedModule):
         return loss * batch.share if batch.share != 1.0 else loss
 
     def _loss(self, batch: TrainBatch) -> Tensor:
-        whole = self._world > 1 and current_part() is None  # every process computes the same, to be reported once
+        whole = self._world > 1 and current_part() is None  # every process computes the same loss, which counts once
         for change in self._images:
             batch = batch._replace(images=change(self, batch))
         labels = batch.labels
@@ -241,7 +243,7 @@ class ReIDClient(TestedModule):
         return changing(stages, [partial(hook, self, batch) for hook in self._maps])
 
     def on_train_epoch_start(self) -> None:
-        """Sets the learning rates of the epoch."""
+        """Sets the learning rates for the epoch."""
         optimizer = self.optimizers()
         optim, epoch = self.optim, self.epochs_before + self.current_epoch
         total = self.total_epochs or self.epochs_before + (self.trainer.max_epochs or 0)
@@ -250,12 +252,12 @@ class ReIDClient(TestedModule):
             group["lr"] = group["base_lr"] * factor
 
     def on_train_epoch_end(self) -> None:
-        """Under several processes, averages the running statistics that each took from its own images."""
+        """Averages the BatchNorm running statistics over all processes, since each saw only its own images."""
         if self.trainer.world_size > 1:
             average_statistics((self.backbone, self.clones), partial(self.trainer.strategy.reduce, reduce_op="mean"))
 
     def on_train_end(self) -> None:
-        """Reports the turn's mean loss, training accuracy and mean of every added loss, without its weight."""
+        """Logs the turn's mean loss, training accuracy, and the mean of every added loss without its weight."""
         losses = torch.stack(self._losses)  # a number per batch
         hits = torch.stack([(part == own).sum() for part, own in zip(self._predicted, self._labels, strict=True)])
         reported = losses.new_tensor(self._reported)
@@ -272,9 +274,9 @@ class ReIDClient(TestedModule):
         self._terms = {name: [] for name in self._terms}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """New SGD with one rate for the backbone and one for the head; trainable copies have groups of their own.
+        """Returns a new SGD with parameter groups for the backbone, the head and every trainable copy.
 
-        With `optim.bottleneck=head` a third group holds the backbone's bottleneck, at the head's rate.
+        With `optim.bottleneck=head` another group contains the backbone's bottleneck, at the head's learning rate.
         """
         fused = self.device.type in ("cpu", "cuda") and not self._scaled
         self.clones.closed = True
@@ -286,7 +288,7 @@ class ReIDClient(TestedModule):
         return optimizer
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Copies of SGD's momentum buffers after training, by parameter name, and 16-mixed precision's loss scale."""
+        """Returns copies of SGD's momentum buffers by parameter name, and the state of the precision plugin."""
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         momentum = momentum_of(optimizer, self.named_parameters())
         return {"momentum": momentum, "precision": self.trainer.precision_plugin.state_dict()}

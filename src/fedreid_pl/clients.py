@@ -1,4 +1,4 @@
-"""The clients' side of a run, from its configuration and its data; no part of the server is loaded for it."""
+"""Builds the clients' side of a run from its configuration and data, without importing any part of the server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from fedreid_pl.start import empty_backbone, initial_backbone
 
 @dataclass
 class Parts:
-    """What training and evaluation both need."""
+    """The data, the image pool and the worker of a run's clients."""
 
     data: FederatedData
     pool: ImagePool
@@ -39,15 +39,15 @@ class Parts:
 
 
 def build_worker(config: Config, folder: Path, session: str | None = None) -> ClientWorker:
-    """A worker for the clients of a run from its configuration and folder alone, as another process has them.
+    """Returns a worker for the clients of a run, built from configuration and folder only, for another process.
 
     Args:
-        config: of the run.
-        folder: the run's; the clients keep their state in `folder/clients`.
-        session: the only one whose jobs are done; `None`: any.
+        config: configuration of the run.
+        folder: folder of the run; the clients save their state in `folder/clients`.
+        session: the worker accepts only jobs of this session; `None`: all jobs.
 
     Raises:
-        FedReIDError: for data, weights or devices that cannot be had.
+        FedReIDError: if data, weights or devices are not available.
     """
     worker = build_client_parts(config, folder, callbacks_of(config)).worker
     worker.session = session
@@ -63,15 +63,15 @@ def build_client_parts(
     share: int = 1,
     complete: bool = True,
 ) -> Parts:
-    """Returns the data and the worker of a run's clients, made from its configuration and folder alone.
+    """Returns the data and the worker of a run's clients, built from configuration and folder only.
 
     Args:
         config, folder, make_callbacks, store, share: see `build_parts`.
-        initial: weights that the run begins with; `None`: from where the configuration says.
-        complete: the run has no clients beside these.
+        initial: initial weights of the run; `None`: the weights of `model.weights`.
+        complete: whether these clients are all clients of the run.
 
     Raises:
-        FedReIDError: for data, weights or devices that cannot be had.
+        FedReIDError: if data, weights or devices are not available.
     """
     quiet()
     config = resolve_precision(config)
@@ -96,24 +96,24 @@ def build_parts(
     store: KeptState | None = None,
     share: int = 1,
 ) -> Parts:
-    """The clients' data and the worker that does their turns.
+    """Returns the clients' data and the worker that trains and evaluates the clients.
 
     Args:
-        config: of the run.
-        data: of all clients.
-        backbone: with the weights that the run begins with.
-        folder: the run's.
-        trainer: from `launch`.
+        config: configuration of the run.
+        data: data of all clients.
+        backbone: backbone with the initial weights of the run.
+        folder: folder of the run.
+        trainer: the Trainer returned by `launch`.
         make_callbacks: see `callback_factory`.
-        writable: `False` if the clients keep nothing.
-        status: shows how far preparing pictures has come.
-        store: keeps the clients' state in place of files in `folder/clients`.
-        share: how many processes like this one share the machine's memory and processors; 0 if this process trains
-            nothing itself: it then reads pictures one by one, but for the public set.
+        writable: whether the clients save their state.
+        status: shows the progress of preparing pictures.
+        store: stores the clients' state in place of files in `folder/clients`.
+        share: number of such processes that share the machine's memory and processors. 0: this process trains no
+            client; it reads pictures one by one, except those of the public set.
     """
     c = config.data
     pool = ImagePool(c.height, c.width, c.cache, config.trainer.devices * max(share, 1), c.workers)
-    pool.prepare(data.datasets, chosen_folder(c.cache_dir) / "images", status, say)  # whoever decodes says so
+    pool.prepare(data.datasets, chosen_folder(c.cache_dir) / "images", status, say)  # `say`: the process that decodes prints the progress
     if status is not None:
         status.done()
     if share:
@@ -139,11 +139,11 @@ def build_parts(
 
 
 class WhenUsed(Mapping[str, ReIDDataModule]):
-    """Datamodules by client, each made when it is used first: ten thousand clients cost nothing before.
+    """Maps client names to datamodules, and creates each datamodule at its first use, for runs with many clients.
 
     Args:
-        clients: names, in their order.
-        make: makes the datamodule of a client.
+        clients: client names in order.
+        make: creates the datamodule of a client.
     """
 
     def __init__(self, clients: Iterable[str], make: Callable[[str], ReIDDataModule]) -> None:

@@ -1,4 +1,4 @@
-"""An experiment whose clients are at silos: the coordinator's side, without any client's pictures."""
+"""Runs an experiment over silos: the coordinator's side, which has no pictures of the clients."""
 
 from __future__ import annotations
 
@@ -57,23 +57,23 @@ MakeCallbacks = Callable[[], dict[str, FederationCallback]]
 
 
 class SiloClient(ClientData):
-    """A client whose pictures are at its silo."""
+    """Client data without pictures, because the pictures are at the silo."""
 
     def __post_init__(self) -> None:
-        """Checks nothing: no picture is here."""
+        """Skips the checks of `ClientData`, because the coordinator has no pictures."""
 
 
 def coordinate(config: Config, folder: Path, open_transport: Open, events: Emit | None = None) -> FederationLoop:
-    """Runs an experiment over the silos of `engine.federation`, going on where `folder` ends if `resume` allows.
+    """Runs an experiment over the silos of `engine.federation`, and resumes the run in `folder` if `resume` allows.
 
     Args:
-        config: of the experiment.
-        folder: of the run.
-        open_transport: makes the way to the silos.
-        events: writes what happens to a log for programs, in place of a progress line; `None`: nothing is written.
+        config: configuration of the experiment.
+        folder: folder of the run.
+        open_transport: opens the connection to the silos.
+        events: writes events to a structured log, in place of a progress line; `None`: no structured log.
 
     Raises:
-        FedReIDError: for every mistake a user can mend, and if a silo refuses the experiment.
+        FedReIDError: for every error that a user can correct, and if a silo refuses the experiment.
     """
     quiet()
     federation = open_federation(config)
@@ -87,7 +87,7 @@ def coordinate(config: Config, folder: Path, open_transport: Open, events: Emit 
     if public.public is not None:
         prepare_images(config, parts.pool, terminal.say)
     attempts = Attempts(folder / "checkpoints")
-    attempts.keep()  # a start that is killed while silos join leaves no session at them that nobody goes on with
+    attempts.keep()  # if this start is killed while silos join, the next start uses the same session
     engine = SilosEngine(
         *(federation, open_transport(federation), attempts.session, shared_text(config), folder / "payloads"),
         announce=lambda job: loop.announce(job),
@@ -98,7 +98,7 @@ def coordinate(config: Config, folder: Path, open_transport: Open, events: Emit 
     with closing(engine):
         launch_number, left = federation.next_launch(), _left(folder)
         registered = engine.join(parts.worker.initial, launch_number, config.min_clients, left)
-        if known is None:  # a run that goes on may have lost the silo whose persons it began with
+        if known is None:  # a resumed run may have lost the silo with validation persons
             check_validated(registered.values(), config.data.val_ids)
         data = _registered(public, registered.values(), known)
         config, engine.synthetic = with_found(config, data), data.synthetic
@@ -117,27 +117,27 @@ def coordinate(config: Config, folder: Path, open_transport: Open, events: Emit 
 
 
 def dry_run_of_silos(config: Config, folder: Path) -> str:
-    """Checks what the coordinator checks before it calls any silo, and returns what it would do, as text.
+    """Checks a run over silos without calling any silo, and returns the plan of the coordinator as text.
 
     Raises:
-        FedReIDError: for every mistake that `train` would refuse.
+        FedReIDError: for every error that `train` would report.
     """
     federation = open_federation(config)
     config, _ = _recorded(resolve_precision(config, recorded_precision(config, folder)), folder)
     check_coordination(config, federation)
     done = check_folder(config, folder)
-    begins = f"would go on after round {done}" if done else "would begin"
+    begins = f"would resume after round {done}" if done else "would start"
     return (
         f"{config.name} at {federation.address} with the silos {', '.join(federation.members)}\n\n"
-        f"No silo was asked, and nothing was trained or written. The run {begins} in {folder}"
+        f"Dry run: no silo was called, and nothing was trained or written. The run {begins} in {folder}"
     )
 
 
 def open_federation(config: Config) -> FederationFolder:
-    """Returns the folder that `federation=FOLDER` names.
+    """Returns the federation of `federation=FOLDER`.
 
     Raises:
-        FedReIDError: if none is named, or it is none or has no silo.
+        FedReIDError: if the key is missing, the folder is no federation, or the federation has no silo.
     """
     if not config.engine.federation:
         raise FedReIDError("engine=silos: name the federation's folder, federation=FOLDER (fedreid-pl federation init)")
@@ -148,10 +148,10 @@ def open_federation(config: Config) -> FederationFolder:
 
 
 def check_coordination(config: Config, federation: FederationFolder) -> tuple[MakeCallbacks, FederatedData]:
-    """Refuses what can be refused before anything is written; returns the algorithms and the public set.
+    """Checks a run over silos before any file is written, and returns its callbacks and public set.
 
     Raises:
-        FedReIDError: for every mistake a user can mend.
+        FedReIDError: for every error that a user can correct.
     """
     check_shareable(config)
     check_devices(config)
@@ -164,13 +164,13 @@ def check_coordination(config: Config, federation: FederationFolder) -> tuple[Ma
             callback.check(config, data)
         except FedReIDError as error:
             if public.public is None and config.data.public:
-                raise FedReIDError(f"{error}; data.public={config.data.public} is looked for in data.root") from error
+                raise FedReIDError(f"{error}; data.public={config.data.public} must be a folder in data.root") from error
             raise
     return make_callbacks, public
 
 
 def _recorded(config: Config, folder: Path) -> tuple[Config, bool | None]:
-    """The configuration with `data.synthetic` as the run was begun with, and that value; `None` for a new run."""
+    """Returns the configuration with the saved `data.synthetic` of a resumed run, and this value (`None`: new run)."""
     file = folder / "config.yaml"
     known = load_config(file).data.synthetic if config.resume != "never" and file.exists() else None
     return replace(config, data=replace(config.data, synthetic=bool(known))), known
@@ -182,7 +182,7 @@ def _client(name: str, images: int) -> ClientData:
 
 
 def _left(folder: Path) -> list[str]:
-    """Silos that had left the run by its newest checkpoint; nobody waits for them."""
+    """Returns the silos that had left the run at its newest checkpoint. The coordinator does not wait for them."""
     state, _ = Checkpoints(folder / "checkpoints").latest()
     members = Members()
     members.load_state_dict((state or {}).get("members", {}))
@@ -190,10 +190,12 @@ def _left(folder: Path) -> list[str]:
 
 
 def _registered(public: FederatedData, registered: Iterable[Registration], known: bool | None) -> FederatedData:
-    """What the coordinator knows of the pictures of all parties; `known`: whether the run called them synthetic before.
+    """Returns the coordinator's data description with `synthetic` set from all silos, or from `known`.
+
+    `known` is the value that the run saved before; `None` for a new run.
 
     Raises:
-        FedReIDError: for photographs in a run that is called synthetic.
+        FedReIDError: for photographs in a run that is marked as synthetic.
     """
     if known:
         for found in registered:
@@ -238,5 +240,5 @@ def _introduce(config: Config, registered: Iterable[Registration], folder: Path)
         if (found.version, found.torch) != (__version__, str(torch.__version__)):
             terminal.say(
                 f"warning: silo {found.silo} has fedreid_pl {found.version} and torch {found.torch}, the coordinator "
-                f"{__version__} and {torch.__version__}; the bits of a run may depend on both"
+                f"{__version__} and {torch.__version__}; results may differ in the last bits between versions"
             )

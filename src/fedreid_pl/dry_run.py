@@ -1,4 +1,4 @@
-"""What `train` would do, checked and printed without training: `train dry_run=true`."""
+"""Implements `train dry_run=true`: checks a run and prints the plan without training."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from fedreid_pl.start import CHOSEN, DRAWN, start_file
 
 
 def dry_run(config: Config, folder: Path) -> str:
-    """Checks everything that `train` checks before its first round, and returns what `train` would do, as text.
+    """Runs all checks that `train` runs before its first round, and returns the plan of the run as text.
 
-    No file stays. What is not on this machine yet (MiniReID, ImageNet weights, indexes of large datasets) goes to a
-    temporary folder.
+    The function leaves no files. Data that are missing on this machine (MiniReID, ImageNet weights, indexes of large
+    datasets) go to a temporary folder.
 
     Raises:
-        FedReIDError: for every mistake that `train` would refuse.
+        FedReIDError: for every error that `train` would report.
     """
     quiet()
     with TemporaryDirectory() as place, _nothing_kept(config, Path(place)) as changed:
@@ -43,28 +43,28 @@ def dry_run(config: Config, folder: Path) -> str:
         done = check_folder(config, folder, checked.data.digests)
         make_observer(config, Path(place))
         introduce(config, checked.data, folder)
-    begins = f"would go on after round {done}" if done else "would begin"
+    begins = f"would resume after round {done}" if done else "would start"
     return "\n\n".join(
         [
             _clients(checked.data),
             _sizes(checked.backbone, checked.data),
             _rates(config),
-            f"Nothing was trained or written. The run {begins} in {folder}",
+            f"Dry run: nothing was trained or written. The run {begins} in {folder}",
         ]
     )
 
 
 @contextmanager
 def _nothing_kept(config: Config, place: Path) -> Iterator[Config]:
-    """The configuration with temporary places for what would be drawn, downloaded or indexed."""
+    """Yields the configuration with temporary folders for generated, downloaded and indexed files."""
     data = replace(config.data, cache_dir=str(place))
     if data.source == "minireid" and data.root is None and not is_drawn(data.minireid_dir, data.version):
         data.minireid_dir = str(place / "minireid")
     weights = config.model.weights
     if weights == DRAWN and config.model.name == "small" and not start_file(LESSONS[CHOSEN]).exists():
-        weights = "none"  # pretraining takes a minute, and the network's size is the same
+        weights = "none"  # skips the pretraining, which takes a minute and does not change the network's size
     if weights == "imagenet" and config.model.name.startswith("timm:"):
-        weights = "none"  # timm keeps what it downloads in a cache of its own
+        weights = "none"  # timm would download into its own cache
     hub = Path(torch.hub.get_dir())
     downloads = place / "hub" / "checkpoints"
     downloads.mkdir(parents=True)

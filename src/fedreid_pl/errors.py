@@ -1,4 +1,4 @@
-"""The one exception whose text is shown to a user as it is."""
+"""Defines `FedReIDError`, the exception whose text is printed to the user, and functions for its messages."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import unicodedata
 
 
 class FedReIDError(Exception):
-    """Something the user can mend: wrong input, missing data, a full disk.
+    """Raised for every error that the user can correct, such as wrong input, missing data or a full disk.
 
-    The message is a single line that says what is wrong, where, and what to do. The command line prints it
-    and exits with code 2; a traceback is never shown for it. Line breaks in the message become spaces.
+    The message is a single line that states what is wrong, where, and what to do. The command line prints the message
+    without a traceback and exits with code 2. Line breaks in the message become spaces.
     """
 
     def __init__(self, message: str) -> None:
@@ -17,27 +17,27 @@ class FedReIDError(Exception):
 
 
 def require(section: str, holds: bool, key: str, value: object, wanted: str) -> None:
-    """Refuses the value of an option.
+    """Raises an error unless the value of an option is valid.
 
     Args:
-        section: where the option stands, such as `callbacks.distillation`.
-        holds: whether the value is one that can be used.
-        key, value: of the option.
-        wanted: what it has to be; continues "must be".
+        section: section of the option, such as `callbacks.distillation`.
+        holds: whether the value is valid.
+        key, value: name and value of the option.
+        wanted: the valid values; continues "must be" in the message.
 
     Raises:
-        FedReIDError: unless `holds`.
+        FedReIDError: if `holds` is `False`.
     """
     if not holds:
         raise FedReIDError(f"{section}.{key}={value}: must be {wanted}")
 
 
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-"""Categories of characters that are not seen, or turn the direction of reading, or drive a terminal."""
+"""Unicode categories of characters that are invisible, change the reading direction, or control a terminal."""
 
 
 def visible(text: str, but: str = "") -> str:
-    """Text in which characters that are not seen, turn the direction of reading or drive a terminal are replaced.
+    """Returns the text with invisible, direction and terminal control characters replaced, except those in `but`.
 
     >>> visible("a\\x1b[2Jb\\u202e\\n"), visible("a\\n\\r", but="\\n")
     ('a�[2Jb��', 'a\\n�')
@@ -49,7 +49,7 @@ def visible(text: str, but: str = "") -> str:
 
 
 def printable(text: str, most: int = 80) -> str:
-    """Text of unknown origin for a message: control characters become `?`, and what is long is cut.
+    """Returns untrusted text for a message: control characters become `?`, and long text is cut to `most` characters.
 
     >>> printable("a\\nb"), printable("x" * 99, most=6)
     ('a?b', 'xxx...')
@@ -59,7 +59,7 @@ def printable(text: str, most: int = 80) -> str:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """`", did you mean 'x'?"` for the closest of `known`, or the list of all when none is close.
+    """Returns `", did you mean 'x'?"` for the closest name in `known`, or the list of all names if none is close.
 
     >>> nearest("fedpaw", ["fedpav", "local"])
     ", did you mean 'fedpav'?"

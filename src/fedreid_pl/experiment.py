@@ -1,4 +1,4 @@
-"""An experiment from its configuration: checks first, then one launch, then the rounds."""
+"""Runs an experiment from its configuration: checks it, launches the processes, and runs the rounds."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ Say = Callable[[str], None]
 
 
 def train(config: Config, folder: Path) -> FederationLoop:
-    """Runs an experiment to its end in `folder`, going on where the folder ends if `resume` allows.
+    """Runs an experiment to its end in `folder`, and resumes the run in this folder if `resume` allows.
 
-    Everything that can be refused is refused before the folder is touched and before other processes start.
+    All checks run before the folder changes and before other processes start.
 
     Raises:
-        FedReIDError: for every mistake a user can mend.
+        FedReIDError: for every error that a user can correct.
     """
     quiet()
     check_engine(config)
@@ -87,7 +87,7 @@ def _train(config: Config, folder: Path, started: Any) -> FederationLoop:
             parts = build_parts(config, data, backbone, folder, trainer, make_callbacks, status=status, share=share)
             inspector = build_inspector(config, parts, config.rounds, trainer) if first else None
             if inspector is not None:
-                # after the numbers, before loggers
+                # after the metrics files, before the loggers
                 observers[1:1] = [InspectionFiles(inspector, folder), ReportFile(folder)]
             prepare_images(config, parts.pool, say)
             loop = build_loop(
@@ -102,7 +102,7 @@ def _train(config: Config, folder: Path, started: Any) -> FederationLoop:
 
 
 class Checked(NamedTuple):
-    """An experiment that can be trained: its configuration, algorithms, data and network."""
+    """A checked experiment: its configuration, callbacks, data and backbone."""
 
     config: Config
     make_callbacks: Callable[[], dict[str, FederationCallback]]
@@ -111,16 +111,16 @@ class Checked(NamedTuple):
 
 
 def check_experiment(config: Config, folder: Path, status: Status | None = None, say: Say | None = None) -> Checked:
-    """Reads the data and the weights, and refuses what can be refused before anything is written.
+    """Loads the data and the weights, and runs all checks that need no file to be written.
 
     Args:
-        config: of the run.
-        folder: the run's.
-        status: shows what is being done.
-        say: called with a line that says what was loaded from a weights file.
+        config: configuration of the run.
+        folder: folder of the run.
+        status: shows the progress.
+        say: called with a line about the weights that were loaded from a file.
 
     Raises:
-        FedReIDError: for every mistake a user can mend, but for those in the run's folder.
+        FedReIDError: for every error that a user can correct, except errors in the run folder.
     """
     config = resolve_precision(config, recorded_precision(config, folder))
     check_engine(config)
@@ -144,40 +144,40 @@ def check_experiment(config: Config, folder: Path, status: Status | None = None,
 
 
 def _compare_start(config: Config, folder: Path, say: Say) -> None:
-    """Warns if the run in `folder` began from other initial weights than those that are there now."""
+    """Warns if the run in `folder` started from initial weights that differ from the current ones."""
     before, now = (read_summary(folder) or {}).get("start"), start_record(config)
     if not before or not now or before.get("sha256") == now["sha256"]:
         return
     if config.model.weights != DRAWN:
         say(
-            f"warning: the run in {folder} began from other initial weights ({before.get('name')}, SHA-256 "
-            f"{str(before.get('sha256'))[:12]}...) than model.weights={config.model.weights} holds now ({now['name']}, "
-            f"{now['sha256'][:12]}...); its models continue from its checkpoint"
+            f"warning: the run in {folder} started from initial weights ({before.get('name')}, SHA-256 "
+            f"{str(before.get('sha256'))[:12]}...) that differ from model.weights={config.model.weights} now "
+            f"({now['name']}, {now['sha256'][:12]}...); the run continues from its checkpoint"
         )
     else:
         say(
-            f"warning: the run in {folder} began from the start {str(before.get('sha256'))[:12]}, this machine made "
-            f"{now['sha256'][:12]}; the models continue, but the bits are not those of one machine"
+            f"warning: the run in {folder} started from pretrained weights {str(before.get('sha256'))[:12]}, but this "
+            f"machine generated {now['sha256'][:12]}; the run continues, but is not bit-reproducible on one machine"
         )
 
 
 def prepare_images(config: Config, pool: ImagePool, say: Say) -> None:
-    """Decodes the images that are kept in memory, and says which are not."""
+    """Decodes the images that fit into memory, and prints how many images do not."""
     if kept := pool.load():
         say(f"{kept} images decoded into memory")
     count, size = pool.undecoded()
     if count and config.data.cache == "auto":
         say(
-            f"{count:,} images do not fit into memory and are decoded whenever they are used; data.cache=disk decodes "
-            f"them once, into {size / 1e9:.1f} GB"
+            f"{count:,} images do not fit into memory and are decoded at every use; data.cache=disk decodes them once "
+            f"and needs {size / 1e9:.1f} GB on disk"
         )
 
 
 def resume_loop(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
-    """Goes on after the newest checkpoint that can be read, if there is one."""
+    """Loads the newest readable checkpoint into the loop, if there is one."""
     state, problems = loop.checkpoints.latest()
     for problem in problems:
-        say(f"warning: {problem}; going on from the round before")
+        say(f"warning: {problem}; resuming from an earlier round")
     trainer.strategy.barrier("checkpoint is read")
     if state is not None:
         loop.load_state_dict(state)
@@ -187,33 +187,37 @@ def resume_loop(loop: FederationLoop, trainer: pl.Trainer, say: Say) -> None:
 
 
 def other_threads(state: Mapping[str, Any]) -> str | None:
-    """Returns a warning for a checkpoint that was computed with another number of threads, `None` for all others."""
+    """Returns a warning if a checkpoint was computed with another number of threads, else `None`."""
     before, now = state.get("threads"), torch.get_num_threads()
     if before in (None, now):
         return None
     return (
-        f"the run was computed with {before} threads a client, this process computes with {now}; the models continue, "
-        f"but the bits are not those of one number of threads: set OMP_NUM_THREADS={before}, or with engine=ray "
-        f"engine.cpus_per_client={before}"
+        f"the run was computed with {before} threads per client, this process uses {now}; the run continues, but is "
+        f"not bit-reproducible. To reproduce it, set OMP_NUM_THREADS={before}, or engine.cpus_per_client={before} with "
+        "engine=ray"
     )
 
 
 def evaluate(
     config: Config, data: FederatedData, folder: Path, checkpoint: dict[str, Any], inspected: bool = False
 ) -> tuple[RoundContext, Inspector | None]:
-    """Evaluates the models of a checkpoint (of a `local` run: each client's own) on data of the run's clients.
+    """Evaluates the models of a checkpoint on the data of the run's clients; writes no files.
 
-    Nothing is written.
+    For a `local` run, every client evaluates its own model.
 
     Args:
-        inspected: whether what is behind the scores is kept as well.
+        config: configuration of the run.
+        data: data of the run's clients.
+        folder: folder of the run.
+        checkpoint: content of the checkpoint.
+        inspected: whether to collect the data behind the scores, too.
 
     Returns:
-        The scores, in the context's history under the checkpoint's round; and what is behind them, on the first
-        process.
+        The context, whose history contains the scores under the checkpoint's round, and on the first process the
+        inspector with the data behind the scores.
 
     Raises:
-        FedReIDError: for data that cannot be read or does not fit the run.
+        FedReIDError: if the data cannot be read or do not fit the run.
     """
     quiet()
     config = with_found(resolve_precision(config), data)
@@ -242,19 +246,19 @@ def evaluate(
 
 
 def inspect_run(config: Config, before: Config, folder: Path) -> None:
-    """Looks into the models of a run's last checkpoint again and writes inspection.json as `config.report` says.
+    """Evaluates the last checkpoint of a run again and writes inspection.json with the settings of `config.report`.
 
-    That is kept in the run's config.yaml (`before` with the new section `report`).
+    The function also saves the new section `report` in the run's config.yaml; the other keys come from `before`.
 
     Raises:
-        FedReIDError: for data that cannot be read or are others than the run's, or a folder that cannot be written.
+        FedReIDError: if the data cannot be read or differ from the run's data, or the folder cannot be written.
     """
     check_report(config)
     state = read_checkpoint(find_checkpoint(folder), lineage(before))
     data = load_federated_data(config.data)
     config = with_found(config, data)
     if list(data.clients) != list((read_summary(folder) or {}).get("clients", data.clients)):
-        raise FedReIDError(f"data={config.data.name}: its clients are not those of the run in {folder}")
+        raise FedReIDError(f"data={config.data.name}: the clients differ from those of the run in {folder}")
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     lock = RunLock(folder) if first else None
     _, inspector = evaluate(config, data, folder, state, inspected=True)

@@ -1,13 +1,13 @@
-"""What other installed packages add: callbacks and dataset layouts, found by their entry points.
+"""Finds callbacks and dataset layouts of other installed packages by their entry points.
 
-A package lists what it adds in its own metadata, for instance in its `pyproject.toml`:
+A package declares its additions in its metadata, for example in its `pyproject.toml`:
 
     [project.entry-points."fedreid_pl.callbacks"]
     feddyn = "my_lab.feddyn:FedDyn"
 
-Installing a package is the user's decision, so the code behind an entry point may be imported whoever names it: the
-command line, an experiment file, the configuration of a run's folder, or a message. An import path in a run's folder or
-in a message is never followed.
+The user decides which packages are installed. Therefore a name of an entry point may come from the command line, an
+experiment file, the configuration in a run folder, or a message. An import path from a run folder or a message is
+never imported.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Group = Literal["callbacks", "layouts"]
 
 
 def installed_names(group: Group) -> list[str]:
-    """Returns the names that installed packages add to a group, sorted."""
+    """Returns the sorted names that installed packages add to a group."""
     return sorted({point.name for point in _points(group)})
 
 
 def load_installed(group: Group, name: str) -> Any:
-    """Imports what an installed package adds under a name.
+    """Imports and returns the object that an installed package adds under a name.
 
     Raises:
-        KeyError: if no installed package adds it.
+        KeyError: if no installed package adds the name.
         FedReIDError: if two packages add the name, or the package cannot be imported.
     """
     points = [point for point in _points(group) if point.name == name]
@@ -43,20 +43,20 @@ def load_installed(group: Group, name: str) -> Any:
     except Exception as error:  # code of another package: it may raise anything
         raise FedReIDError(
             f"{group}.{name}: {points[0].value} of the installed package {_package(points[0])} cannot be imported "
-            f"({type(error).__name__}: {printable(str(error), 200)}); mend or uninstall the package"
+            f"({type(error).__name__}: {printable(str(error), 200)}); repair or uninstall the package"
         ) from error
 
 
 def check_not_shipped(group: Group, name: str) -> None:
-    """Refuses an installed package that adds a name which fedreid_pl ships itself.
+    """Checks that no installed package adds a name that fedreid_pl itself provides.
 
     Raises:
-        FedReIDError: naming the package.
+        FedReIDError: if a package adds the name; the message names the package.
     """
     points = [point for point in _points(group) if point.name == name]
     if points:
         raise FedReIDError(
-            f"{group}.{name}: the installed package {_package(points[0])} adds a name that fedreid_pl ships itself; "
+            f"{group}.{name}: the installed package {_package(points[0])} adds a name that fedreid_pl itself provides; "
             "rename the entry point or uninstall the package"
         )
 

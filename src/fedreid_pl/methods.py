@@ -1,4 +1,4 @@
-"""Every method: what its callback declares in words, and what its code declares as capabilities and state."""
+"""Lists and describes all methods, from the texts, capabilities and state that their callbacks declare."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASELINES = {
         does="every client trains alone",
         exchanged="nothing",
         stays="everything",
-        verified="equal to one continuous run of plain SGD; the lower bound of the tables",
+        verified="equal to one continuous run of plain SGD; the lower bound in the result tables",
     ),
     "centralized": Method(
         title="Centralized",
@@ -30,22 +30,22 @@ BASELINES = {
         exchanged="all images, beforehand",
         stays="nothing",
         needs=("all images in one place",),
-        verified="the loop of standalone training on the union; persons of different datasets stay apart",
+        verified="uses the training loop of Standalone on the union; identities of different datasets stay separate",
     ),
 }
-"""Methods without a callback, by the name of the experiment."""
+"""Methods without a callback, by experiment name."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A method as it is listed.
+    """An entry in the list of methods.
 
     Args:
-        name: of the experiment, `exp=NAME`.
-        method: in words.
-        callbacks: of the experiment, in order.
-        capabilities: what its own callback needs of the others and of the engine.
-        state: where something lasts over rounds because of its own callback: `client`, `server`, both or nowhere.
+        name: name of the experiment, `exp=NAME`.
+        method: description of the method.
+        callbacks: callbacks of the experiment, in order.
+        capabilities: capabilities that the method's callback requires of other callbacks and of the engine.
+        state: where the method's callback saves state between rounds: `client`, `server`, both or empty.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Listed:
 
 
 def list_methods() -> list[Listed]:
-    """Returns all methods, by purpose, then baselines' and experiments' names.
+    """Returns all methods, sorted by purpose, then by experiment name.
 
     Raises:
         TypeError: if a callback declares a method whose experiment does not exist.
@@ -86,7 +86,7 @@ def _state(kind: type[FederationCallback]) -> Iterator[str]:
 
 
 def methods_text(name: str) -> str:
-    """Returns all that is known of one method, as text.
+    """Returns the description of one method as text.
 
     Raises:
         KeyError: if there is no such method.
@@ -98,14 +98,14 @@ def methods_text(name: str) -> str:
 
 
 def methods_page() -> str:
-    """Returns docs/methods.md."""
+    """Returns the content of docs/methods.md."""
     parts = [_INTRODUCTION]
     found = list_methods()
     for purpose in get_args(Purpose):
         if group := [one for one in found if one.method.purpose == purpose]:
             parts += [f"## {purpose.capitalize()}", _overview(group), *map(_entry, group)]
     meanings = "\n".join(f"- `{name}`: {meaning}." for name, meaning in CAPABILITIES.items())
-    parts.append(f"## Capabilities\n\nThey decide which callbacks combine.\n\n{meanings}")
+    parts.append(f"## Capabilities\n\nCapabilities decide which callbacks can be combined.\n\n{meanings}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -129,8 +129,8 @@ def _facts(one: Listed) -> list[tuple[str, str]]:
         ("what it does", method.does),
         ("exchanged", method.exchanged),
         ("stays at the client", method.stays),
-        ("lasts over rounds", " and ".join(f"state at the {where}" for where in one.state) or "nothing of its own"),
-        ("needs", "; ".join(method.needs) or "nothing beside labelled images at the clients"),
+        ("saved between rounds", " and ".join(f"state at the {where}" for where in one.state) or "nothing"),
+        ("needs", "; ".join(method.needs) or "only labelled images at the clients"),
         ("callbacks", _callbacks(one)),
         ("verified", method.verified),
     ]
@@ -138,13 +138,13 @@ def _facts(one: Listed) -> list[tuple[str, str]]:
 
 def _callbacks(one: Listed) -> str:
     names = ", ".join(one.callbacks) or "none"
-    return f"{names}; of the others it needs {', '.join(one.capabilities)}" if one.capabilities else names
+    return f"{names}; requires {', '.join(one.capabilities)}" if one.capabilities else names
 
 
 _INTRODUCTION = """\
 # Methods
 
-<!-- written by `fedreid-pl methods out=docs/methods.md`; the texts are declared by the callbacks -->
+<!-- written by `fedreid-pl methods out=docs/methods.md`; the callbacks declare the texts -->
 
-Every method is an experiment, `fedreid-pl train exp=NAME`. `fedreid-pl methods` prints this list, and
-`fedreid-pl methods NAME` one entry. docs/algorithms.md has the equations and the options."""
+Train a method with `fedreid-pl train exp=NAME`. `fedreid-pl methods` prints this list, and `fedreid-pl methods NAME`
+prints one entry. docs/algorithms.md states the equations and the options."""

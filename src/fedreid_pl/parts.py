@@ -1,4 +1,4 @@
-"""The server's side of a run, put together with its clients' and the engine between them."""
+"""Builds the server's side of a run: context, engine and federation loop."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from fedreid_pl.inspection.inspector import Inspector
 
 
 def build_inspector(config: Config, parts: Parts, round: int, trainer: pl.Trainer) -> Inspector:
-    """Gathers what is behind the scores of a round."""
+    """Returns the inspector, which collects the data behind the scores of a round."""
     worker, device = parts.worker, trainer.strategy.root_device
     return Inspector(config, parts.data, parts.pool, worker.backbone, worker.initial, round, device)
 
 
 def build_context(config: Config, parts: Parts, trainer: pl.Trainer) -> RoundContext:
-    """What the server knows before the first round."""
+    """Returns the server's context before the first round."""
     data, worker = parts.data, parts.worker
     public = parts.pool.source(data.public) if data.public is not None else None
     return RoundContext(
@@ -55,12 +55,18 @@ def build_loop(
     inspector: Inspector | None = None,
     started: Any = None,
 ) -> FederationLoop:
-    """The loop over these parts, before its first round; whoever runs it closes its engine.
+    """Returns the federation loop before its first round. The caller closes the engine of the loop.
 
     Args:
-        writable: `False` if nothing is saved.
-        inspector: gets what the clients keep behind the scores of its round.
-        started: what `engines.started_engine` has started.
+        config: configuration of the run.
+        parts: data and worker of the clients.
+        trainer: the Trainer returned by `launch`.
+        make_callbacks: see `callback_factory`.
+        folder: folder of the run.
+        observers: observers of the rounds.
+        writable: whether the loop saves checkpoints and updates.
+        inspector: receives the data behind the scores of its round.
+        started: the object that `engines.started_engine` returned.
     """
     writes = writable and trainer.is_global_zero
     context = build_context(config, parts, trainer)

@@ -1,4 +1,4 @@
-"""Whether and where a run goes on: what its folder holds, held against what is asked for."""
+"""Decides whether and from which round a run resumes, and checks the run folder against the configuration."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from fedreid_pl.reporting.run_folder import RunLock
 from fedreid_pl.reporting.summary_file import read_splits
 
 WRITTEN = ("checkpoints", "clients", "images", "splits", "tensorboard", "wandb")
-"""Folders in a run's folder that training writes to."""
+"""Subfolders of a run folder that training writes to."""
 
 Digests = Mapping[str, Mapping[str, Any]]
-"""What was read of every dataset, see `data.digest`."""
+"""Digests of every dataset, see `data.digest`."""
 
 
 def prepare_folder(config: Config, folder: Path, digests: Digests | None = None) -> RunLock:
-    """Makes the run's folder ready and keeps other processes out of it until the returned lock is dropped.
+    """Prepares the run folder and returns a lock that keeps other processes out of the folder until it is deleted.
 
-    `resume=auto` leaves a folder that the same configuration has begun as it is. `resume=never` moves an earlier
-    run aside. `resume=PATH`, a checkpoint or a run's folder, takes over that checkpoint and the clients' state.
+    `resume=auto` uses a folder with the same configuration as it is. `resume=never` renames the folder of an earlier
+    run. `resume=PATH` copies the checkpoint and the clients' state from PATH, a checkpoint or a run folder.
 
     Raises:
-        FedReIDError: if the folder cannot be written, another process writes it, or it belongs to another
-            configuration, or the pictures are others than those that it was begun with (`digests`).
+        FedReIDError: if the folder cannot be written, another process writes to it, it belongs to another
+            configuration, or the pictures (`digests`) differ from the pictures of the run.
     """
     if config.resume == "never":
         _move_aside(folder)
@@ -51,10 +51,10 @@ def prepare_folder(config: Config, folder: Path, digests: Digests | None = None)
 
 
 def check_folder(config: Config, folder: Path, digests: Digests | None = None) -> int:
-    """Returns the round that `train` would go on from, 0 for a new run, and touches nothing.
+    """Returns the round from which `train` would resume, 0 for a new run. Writes no files.
 
     Raises:
-        FedReIDError: as `prepare_folder`, but for a folder that another process writes.
+        FedReIDError: as in `prepare_folder`, except that the function does not check for other processes.
     """
     place = folder
     while not place.exists():
@@ -73,23 +73,23 @@ def check_folder(config: Config, folder: Path, digests: Digests | None = None) -
 
 
 def _check_own(config: Config, folder: Path, digests: Digests | None) -> None:
-    """Holds what the folder has, if anything, against what is asked for."""
+    """Checks the run in the folder, if any, against the configuration and the pictures."""
     done = Checkpoints(folder / "checkpoints").rounds()
     if done and config.resume != "never" and (folder / "config.yaml").exists():
-        _check_same(config, folder, folder)  # before its first round a run has nothing to lose
+        _check_same(config, folder, folder)  # a run without a finished round may be overwritten
     _check_same_pictures(config, folder, digests)
     if done and done[-1] > config.rounds:
         raise FedReIDError(
-            f"rounds={config.rounds}: {folder} holds {done[-1]} rounds; choose another output_dir or resume=never"
+            f"rounds={config.rounds}: {folder} already has {done[-1]} rounds; set another output_dir or resume=never"
         )
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuses a run's folder with links that lead out of it, or with files of a newer format; nothing is written.
+    """Checks that a run folder contains no links to other places and no files of a newer format. Writes no files.
 
     Raises:
-        OutsideFolder: naming the link.
-        NewerFormat: naming the file and the version that wrote it.
+        OutsideFolder: for a link out of the folder; the message names the link.
+        NewerFormat: for a newer file; the message names the file and the version that wrote it.
     """
     if not folder.is_dir():
         return
@@ -100,10 +100,10 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def recorded_precision(config: Config, folder: Path) -> str | None:
-    """`trainer.precision` of the run that `config` goes on with in `folder`, `None` for a new run.
+    """Returns the saved `trainer.precision` of the run that `config` resumes in `folder`, `None` for a new run.
 
     Raises:
-        FedReIDError: if `resume` names a run that is not there or cannot be read.
+        FedReIDError: if the run of `resume` does not exist or cannot be read.
     """
     if config.resume == "never":
         return None
@@ -115,15 +115,15 @@ def recorded_precision(config: Config, folder: Path) -> str | None:
 
 
 def run_folder_of(checkpoint: Path) -> Path:
-    """The run's folder of `RUN/checkpoints/round-N.ckpt`."""
+    """Returns the run folder RUN of a checkpoint `RUN/checkpoints/round-N.ckpt`."""
     return checkpoint.parent.parent
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The newest checkpoint of a run's folder, or `path` itself if it is a file.
+    """Returns the newest checkpoint of the run folder `path`, or `path` itself if it is a file.
 
     Raises:
-        FedReIDError: if there is none.
+        FedReIDError: if the folder contains no checkpoint.
     """
     if path.is_file():
         return path
@@ -138,23 +138,23 @@ def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None
     checkpoint = find_checkpoint(path)
     target = Checkpoints(folder / "checkpoints")
     if source.resolve() != folder.resolve():
-        if target.rounds():  # the same command again, after a kill: go on from what it has done
+        if target.rounds():  # the command was repeated after an interruption: resume its own rounds
             return
         try:
             shutil.copytree(source / "clients", folder / "clients", dirs_exist_ok=True)
             target.folder.mkdir(parents=True, exist_ok=True)
             if (checkpoint.parent / RELEASE).exists():
                 write_bytes(target.folder / RELEASE, (checkpoint.parent / RELEASE).read_bytes())
-            write_bytes(target.folder / checkpoint.name, checkpoint.read_bytes())  # last: it makes the folder a run
+            write_bytes(target.folder / checkpoint.name, checkpoint.read_bytes())  # last, because this file makes the folder a run
         except (OSError, shutil.Error) as error:
             reason = getattr(error, "strerror", None) or "copying failed"
-            raise FedReIDError(f"resume={path}: cannot be taken over into {folder} ({reason})") from error
+            raise FedReIDError(f"resume={path}: cannot be copied to {folder} ({reason})") from error
     target.forget(round)
     ClientStore(folder / "clients").forget(round)
 
 
 def _check_source(config: Config, path: Path, digests: Digests | None) -> tuple[Path, int]:
-    """The folder and the round of a run that another one begins from."""
+    """Returns the folder and the round of the run that `resume=PATH` names, after checking both."""
     checkpoint = find_checkpoint(path)
     source = run_folder_of(checkpoint)
     refuse_foreign(source)
@@ -162,7 +162,10 @@ def _check_source(config: Config, path: Path, digests: Digests | None) -> tuple[
     _check_same_pictures(config, source, digests)
     round = read_checkpoint(checkpoint, lineage(config))["round"]
     if round > config.rounds:
-        raise FedReIDError(f"resume={checkpoint}: is of round {round}, rounds={config.rounds}")
+        raise FedReIDError(
+            f"resume={checkpoint}: this checkpoint is of round {round}, but rounds={config.rounds}; set more rounds or "
+            "give an earlier checkpoint"
+        )
     return source, round
 
 
@@ -171,47 +174,47 @@ def _check_same(config: Config, folder: Path, named: Path) -> None:
     check_resumed_version(str(named), before.data, config.data)
     if before.defaults != config.defaults:
         raise FedReIDError(
-            f"{named}: was made with the defaults number {before.defaults}, this fedreid_pl has number "
-            f"{config.defaults}; finish the run with the version that began it, choose another output_dir, or "
-            "resume=never to begin anew"
+            f"{named}: was made with defaults={before.defaults}, but this version of fedreid_pl uses "
+            f"defaults={config.defaults}; finish the run with the version that started it, choose another output_dir, "
+            "or set resume=never to start again"
         )
     if before.rounds != config.rounds and config.optim.schedule == "cosine" and config.optim.scope == "run":
         raise FedReIDError(
-            f"{named}: was made with rounds={before.rounds}, over which optim.schedule=cosine spreads its rates; "
-            "keep that number, choose another output_dir, or resume=never to begin anew"
+            f"{named}: was made with rounds={before.rounds}, which optim.schedule=cosine depends on; keep this number, "
+            "choose another output_dir, or set resume=never to start again"
         )
     # data.synthetic is found from the pictures, which are compared next
     changed = [key for key in differences(before, config) if key != "data.synthetic" and not may_change(key)]
     if changed:
         raise FedReIDError(
             f"{named}: was made with another configuration ({', '.join(changed[:3])} differ); "
-            "choose another output_dir, or resume=never to begin anew"
+            "choose another output_dir, or set resume=never to start again"
         )
 
 
 def _check_same_pictures(config: Config, folder: Path, digests: Digests | None) -> None:
     before = read_splits(folder)
     if digests is None or not before or not Checkpoints(folder / "checkpoints").rounds():
-        return  # nothing is known, or nothing has been learnt from them
+        return  # the digests are unknown, or the run has no finished round
     for name in (*digests, *before):
         if digests.get(name, {}).get("sha256") != before.get(name, {}).get("sha256"):
             place = f"data.root={config.data.root}" if config.data.root else f"data={config.data.name}"
             raise FedReIDError(
-                f"{place}: the pictures of {name} are not those that the run in {folder} began with; "
-                "put them back, choose another output_dir, or resume=never to begin anew"
+                f"{place}: the pictures of {name} have changed since the run in {folder} started; "
+                "restore them, choose another output_dir, or set resume=never to start again"
             )
 
 
 def _move_aside(folder: Path) -> None:
     if not (folder / "config.yaml").exists():
         return
-    lock = RunLock(folder)  # not from under a process that writes it
+    lock = RunLock(folder)  # fails while another process writes to the folder
     number = 1
     while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
     try:
         folder.rename(target)
     except OSError as error:
-        raise FedReIDError(f"output_dir={folder}: cannot be moved aside ({error.strerror})") from error
+        raise FedReIDError(f"output_dir={folder}: cannot be renamed ({error.strerror})") from error
     finally:
         del lock

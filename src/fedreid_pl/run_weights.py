@@ -1,4 +1,4 @@
-"""A run's folder as initial weights: `model.weights=RUN`."""
+"""Loads initial weights from a run folder: `model.weights=RUN`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fedreid_pl.reporting.summary_file import read_splits, read_summary
 
 
 class RunWeights(NamedTuple):
-    """The model of a run.
+    """The model of a run, used as initial weights.
 
     Args:
-        name: which model it is, without any path.
+        name: name of the model, without any path.
         backbone: the value of `model.name` in the run.
-        tensors: its state dict.
+        tensors: state dict of the model.
     """
 
     name: str
@@ -33,17 +33,17 @@ class RunWeights(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The hash of the model, as in the headers of features and exported files."""
+        """Returns the hash of the model, as in the headers of feature files and exported files."""
         return fingerprint_of(self.tensors)
 
 
 def find_run(weights: str) -> tuple[Path, str] | None:
-    """Returns the folder and the round (`last`, `best` or a number) that a value of `model.weights` names.
+    """Returns the run folder and the round (`last`, `best` or a number) of a value of `model.weights`.
 
-    `None` if it names something else than `RUN`, `RUN@ROUND` or `RUN/checkpoints/round-N.ckpt`.
+    Returns `None` if the value is not `RUN`, `RUN@ROUND` or `RUN/checkpoints/round-N.ckpt`.
 
     Raises:
-        FedReIDError: for a folder that holds no run.
+        FedReIDError: for a folder that contains no run.
     """
     path = Path(weights).expanduser()
     if found := re.fullmatch(r"round-(\d+)\.ckpt", path.name):
@@ -59,15 +59,15 @@ def find_run(weights: str) -> tuple[Path, str] | None:
 
 
 def read_run(folder: Path, which: str, source: str) -> RunWeights:
-    """Returns the model of a run: the server's, or the only client's of a run without a server's model.
+    """Returns the model of a run: the server's model, or the model of the only client if the server has none.
 
     Args:
-        folder: the run's.
+        folder: folder of the run.
         which: `last`, `best`, or the number of a round.
-        source: how a message names the run, such as `model.weights=RUN`.
+        source: name of the run in messages, such as `model.weights=RUN`.
 
     Raises:
-        FedReIDError: if there is no such checkpoint, or the run has several models.
+        FedReIDError: if the checkpoint does not exist, or the run has several models.
     """
     config = load_config(folder / "config.yaml")
     round = _round(folder, which, source)
@@ -84,29 +84,29 @@ def read_run(folder: Path, which: str, source: str) -> RunWeights:
 
 
 def check_unseen(weights: str | None, data: FederatedData) -> None:
-    """Refuses to begin from a run that trained on a dataset which is left out now.
+    """Checks that the run of the initial weights did not train on a dataset of `data.leave_out`.
 
     Args:
-        weights: `model.weights`.
-        data: of the run that begins.
+        weights: value of `model.weights`.
+        data: data of the new run.
 
     Raises:
-        FedReIDError: naming the dataset.
+        FedReIDError: if the run trained on such a dataset; the message names the dataset.
     """
     found = find_run(weights) if weights not in ("imagenet", "none", "drawn", None) and data.unseen else None
     for name, split in read_splits(found[0]).items() if found else ():
         if name in data.unseen and split.get("train"):
             raise FedReIDError(
-                f"data.leave_out={name}: the run in model.weights={weights} was trained with this dataset; begin from "
-                "other weights, or from a run that left it out"
+                f"data.leave_out={name}: the run in model.weights={weights} was trained with this dataset; start from "
+                "other weights, or from a run that left this dataset out"
             )
 
 
 def _run(folder: Path, weights: str) -> Path:
     if not (folder / "config.yaml").is_file():
         raise FedReIDError(
-            f"model.weights={weights}: this folder holds no run (no config.yaml); give the folder that fedreid-pl "
-            "train made, or a weights file"
+            f"model.weights={weights}: this folder contains no run (no config.yaml); give the folder of a run of "
+            "fedreid-pl train, or a weights file"
         )
     return folder
 
@@ -126,7 +126,7 @@ def _round(folder: Path, which: str, source: str) -> int:
 
 
 def _only_client(folder: Path, round: int, source: str) -> dict[str, Tensor] | None:
-    """The backbone of a run's only client, which is all the model that centralized training has."""
+    """Returns the backbone of a run's only client, which is the model of centralized training."""
     clients = sorted(item.name for item in (folder / "clients").glob("*") if item.is_dir())
     if len(clients) != 1:
         raise _several(source, f"{len(clients)} clients and no model at the server")

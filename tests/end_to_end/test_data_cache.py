@@ -46,7 +46,7 @@ def test_scenarios_and_centralized_training_share_one_decoding(
 
 def test_nothing_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["data", "cache", f"data.cache_dir={tmp_path / 'nowhere'}"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'nowhere'}\nnothing is kept there\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'nowhere'}\nthe cache is empty\n"
 
 
 def test_reading_ahead_changes_nothing(tiny_root: Path, tmp_path: Path) -> None:

@@ -173,11 +173,11 @@ def test_without_matplotlib_figures_cost_one_line(
         (["report", "nowhere"], "nowhere: no such folder"),
         (["report", "EMPTY"], "holds no run (no config.yaml)"),
         (["report", "RUN", "report.image=true"], "unknown key 'report.image'"),
-        (["report", "RUN", "RUN2", "report.images=true"], "is for a single run"),
+        (["report", "RUN", "RUN2", "report.images=true"], "applies to a single run only"),
         (["report", "RUN", "data=fedreidbench"], "data.root"),
         (["report", "RUN", "out=RUN/config.yaml/x.html"], "cannot be written"),
         (["report", "BROKEN"], "metrics.csv: is not as a run writes it"),
-        (["figure", "RUN", "columns=3"], "columns=3: the width in columns of the paper, 1 or 2"),
+        (["figure", "RUN", "columns=3"], "columns=3: must be 1 or 2"),
         (["figure", "RUN", "rounds=3"], "rounds=3: is not taken"),
     ],
 )

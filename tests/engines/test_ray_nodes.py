@@ -130,7 +130,7 @@ def test_a_killed_and_an_interrupted_driver(
     said = second.communicate(timeout=60)[1]
     assert second.returncode in (0, 130), said
     assert "Traceback" not in said and "SystemError" not in said
-    assert ("interrupted; the rounds done so far are saved" in said) == (second.returncode == 130)
+    assert ("interrupted; finished rounds are saved" in said) == (second.returncode == 130)
     assert session is not None
     until(lambda: not list(leftovers.processes_of(session)), 10.0)
     assert main(words("ditto", tiny_root, folder)) == 0, "without Ray"

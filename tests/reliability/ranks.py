@@ -25,7 +25,7 @@ import support
 from reliability.kills import differences
 
 DDP = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-GOES_ON = "the rounds done so far are saved, the same command goes on from there"
+GOES_ON = "finished rounds are saved, repeat the command to resume"
 LINES = {"first": f"error: process 1 of 2 is gone; {GOES_ON}"}
 LINES["second"] = f"error: process 2 of 2 was ended by SIGKILL; {GOES_ON}"
 """What the other one says, by which was killed."""

@@ -89,7 +89,7 @@ def test_the_command_writes_a_file(run: Path, tmp_path: Path, capsys: pytest.Cap
         (["run=/does/not/exist"], "holds no run"),
         (["data=minireid", "out="], "out=FILE.json"),
         (["data=minireid", "out=/proc/none/view.json"], "cannot be written"),
-        (["data=minireid"], "nobody is logged in"),
+        (["data=minireid"], "not logged in to wandb"),
         (["data=minireid", "wandb.projekt=a"], "did you mean 'project'"),
     ],
 )

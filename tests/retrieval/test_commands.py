@@ -73,9 +73,9 @@ def test_search_says_whether_the_person_is_there(run: Path, people: Path, tmp_pa
     assert "the person is not in the gallery: no similarity is above the threshold 0.9999" in said.out
     assert main([*words[:3], str(query), "threshold=0.5", "rerank=true"]) == 0
     said = capsys.readouterr()
-    assert "in the gallery" not in said.out and "the threshold is not for re-ranked distances" in said.err
+    assert "in the gallery" not in said.out and "it does not fit re-ranked distances" in said.err
     assert main([*words[:3], str(query)]) == 0
-    assert "no threshold is calibrated" in capsys.readouterr().err
+    assert "has no calibrated threshold" in capsys.readouterr().err
 
 
 def test_export(run: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -1,4 +1,4 @@
-"""`fedreid-pl compare`."""
+"""Implements `fedreid-pl compare`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fedreid_pl.config.launch import refuse_launcher
 
 
 def compare(words: list[str]) -> int:
-    """Trains what is missing of several experiments and prints their tables."""
+    """Trains the missing runs of several experiments and prints comparison tables."""
     refuse_launcher("compare")
     from fedreid_pl.comparison.plan import OPTIONS, make_plan
 

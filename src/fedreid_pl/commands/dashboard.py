@@ -1,4 +1,4 @@
-"""`fedreid-pl dashboard`."""
+"""Implements `fedreid-pl dashboard`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dashboard(words: list[str]) -> int:
     workspace = build_workspace(names, project, entity, title)
     if not logged_in():
         raise FedReIDError(
-            "dashboard: nobody is logged in to wandb; `wandb login` first, or write a file with out=FILE.json"
+            "dashboard: not logged in to wandb; run `wandb login` first, or write a file with out=FILE.json"
         )
     workspace.entity = entity or default_entity()
     print(save_workspace(workspace))

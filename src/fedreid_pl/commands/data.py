@@ -1,4 +1,4 @@
-"""`fedreid-pl data`."""
+"""Implements `fedreid-pl data`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.errors import FedReIDError
 
 
 def data(words: list[str]) -> int:
-    """Counts, shows or checks the pictures, or tells and clears what is kept of them."""
+    """Counts, draws or checks the pictures of a data configuration, or lists and clears the cache."""
     if words[:1] == ["check"]:
         return _check_data(words[1:])
     if words[:1] == ["cache"]:
@@ -34,7 +34,7 @@ def data(words: list[str]) -> int:
         from fedreid_pl.data.minireid import contact_sheet
 
         if config.data.source != "minireid":
-            raise FedReIDError(f"data show: draws the embedded benchmark only, not data={config.data.name}")
+            raise FedReIDError(f"data show: only draws the embedded MiniReID benchmark, not data={config.data.name}")
         root = locate_root(config.data, status)
         status.done()
         print(contact_sheet(root, Path(options.get("out", "minireid.png"))))
@@ -107,5 +107,5 @@ def _cache(words: list[str]) -> int:
         for path in files if clear else ():
             path.unlink(missing_ok=True)
     print(folder)
-    print(text_table(["folder", "holds", "size", ""], rows, left=2) if rows else "nothing is kept there")
+    print(text_table(["folder", "holds", "size", ""], rows, left=2) if rows else "the cache is empty")
     return 0

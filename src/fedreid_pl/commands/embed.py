@@ -1,4 +1,4 @@
-"""`fedreid-pl embed`."""
+"""Implements `fedreid-pl embed`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EMBED = ("out", "checkpoint", "client", "device", "flip", "batch_size", "model.n
 
 
 def embed(words: list[str]) -> int:
-    """Writes the features of a folder's pictures to a file."""
+    """Computes the features of all pictures in a folder and saves them to a file."""
     options, (run, folder) = model_words(words, "embed RUN FOLDER", EMBED, 2)
     if "out" not in options:
         raise FedReIDError("embed: give the file to write, out=features.safetensors (or .npz, .parquet)")
@@ -30,7 +30,7 @@ def embed(words: list[str]) -> int:
     status.done()
     name_damaged(found.damaged)
     if not len(found):
-        raise FedReIDError(f"{folder}: no picture can be read; nothing is written")
+        raise FedReIDError(f"{folder}: no picture can be read, so no file was written")
     found.save(out)
     print(f"{len(found)} pictures, {model.card.dim} values each: {out}")
     return 0
@@ -39,10 +39,10 @@ def embed(words: list[str]) -> int:
 def model_words(
     words: Sequence[str], usage: str, keys: Sequence[str], wanted: int
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Returns the options among the words, and the `wanted` other ones; a path may hold an equals sign.
+    """Returns the options among the words, and the other words; a path may contain an equals sign.
 
     Raises:
-        FedReIDError: for an unknown option, or another number of words.
+        FedReIDError: for an unknown option, or if the number of other words is not `wanted`.
     """
     options, rest = take(words, *keys)
     for word in rest:
@@ -50,12 +50,12 @@ def model_words(
         if sign and not Path(os.path.expanduser(word)).exists():
             raise FedReIDError(f"{word}: no such option{nearest(key, list(keys))}")
     if len(rest) != wanted:
-        raise FedReIDError(f"got {len(rest)} words in place of {wanted}; usage: fedreid-pl {usage}")
+        raise FedReIDError(f"got {len(rest)} words, expected {wanted}; usage: fedreid-pl {usage}")
     return options, tuple(rest)
 
 
 def load_model(run: str, options: dict[str, str]):  # type: ignore[no-untyped-def]
-    """Returns the model that a run's folder and the options name."""
+    """Loads the model of the run folder `run` with the options `checkpoint`, `client` and `device`."""
     from fedreid_pl.retrieval.loading import load
 
     which, client, device = options.get("checkpoint", "last"), options.get("client"), options.get("device", "cpu")
@@ -63,20 +63,20 @@ def load_model(run: str, options: dict[str, str]):  # type: ignore[no-untyped-de
 
 
 def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
-    """Names on the screen the pictures that cannot be read."""
+    """Prints a warning for every picture that cannot be read."""
     for name, reason in damaged:
-        complain(f"warning: {name}: {reason}; it is left out")
+        complain(f"warning: {name}: {reason}; this picture is skipped")
 
 
 def yes_or_no(key: str, text: str) -> bool:
-    """Returns the truth of `true` or `false`; raises `FedReIDError` for another word."""
+    """Returns the boolean value of the text `true` or `false`; raises `FedReIDError` for any other text."""
     if text not in ("true", "false"):
         raise FedReIDError(f"{key}={text}: give true or false")
     return text == "true"
 
 
 def number(key: str, text: str) -> int:
-    """Returns a whole number of at least 1; raises `FedReIDError` for another word."""
+    """Returns a text as a whole number of at least 1; raises `FedReIDError` for any other text."""
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise FedReIDError(f"{key}={text}: give a whole number, 1 or more")
     return int(text)

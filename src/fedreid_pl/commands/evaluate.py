@@ -1,4 +1,4 @@
-"""`fedreid-pl evaluate`."""
+"""Implements `fedreid-pl evaluate`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from fedreid_pl.scoring import Scored
 
 OPEN_SET = (
-    "Is the person in the gallery at all? TPR: accepted pairs of one person, at a false positive rate of pairs. DIR: "
-    "queries whose person is found and named, at a rate of absent persons that are reported as found (FAR)."
+    "Open-set measures. TPR: share of same-person pairs that are accepted, at a false positive rate (FPR) of pairs. "
+    "DIR: share of queries whose person is detected and correctly identified, at a false alarm rate (FAR) for absent "
+    "persons."
 )
 
 
 def evaluate(words: list[str]) -> int:
-    """Scores the models of a run on its own test sets, or on those of a dataset that the run never saw."""
+    """Evaluates the models of a run on its own test sets, or on the test sets of an unseen dataset."""
     asked = asked_of(words)
     check_launch(asked.config)
     scored = score(asked, complain)
@@ -40,7 +41,7 @@ def evaluate(words: list[str]) -> int:
 
 
 def _shown(asked: Asked, scored: Scored, width: int | None) -> tuple[str, str]:
-    """Heading and table."""
+    """Returns the heading and the table of the scores."""
     from fedreid_pl.federation.server.history import TESTS, UNSEEN, summarize
     from fedreid_pl.reporting import tables
     from fedreid_pl.reporting.terminal import fill
@@ -59,9 +60,9 @@ def _shown(asked: Asked, scored: Scored, width: int | None) -> tuple[str, str]:
 
 
 def _thresholds(thresholds: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the calibrated thresholds are, or how to get one."""
+    """Returns a text with the calibrated thresholds, or with the setting that calibrates one."""
     if not thresholds:
-        return "no threshold: data.val_ids=0.1 in training holds out validation persons, who calibrate one"
+        return "no threshold: train with data.val_ids=0.1 to hold out validation persons and calibrate a threshold"
     lines = []
     for model, entry in thresholds.items():
         persons = f"validation persons of {entry['clients']} client{'s' * (entry['clients'] > 1)}"

@@ -1,4 +1,4 @@
-"""`fedreid-pl export`."""
+"""Implements `fedreid-pl export`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXPORT = ("out", "checkpoint", "client", "flip", "int8", "pictures", "model.name
 
 
 def export(words: list[str]) -> int:
-    """Writes a trained model to a file for other programs, and compares the file with the model."""
+    """Exports a trained model to a file for other programs, and compares the features of the file and the model."""
     options, (run,) = model_words(words, "export RUN out=model.onnx", EXPORT, 1)
     if "out" not in options:
         raise FedReIDError("export: give the file to write, out=model.onnx (or .torchscript, .pt2, .safetensors)")

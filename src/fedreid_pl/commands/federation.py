@@ -1,4 +1,4 @@
-"""`fedreid-pl federation`."""
+"""Implements `fedreid-pl federation`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from fedreid_pl.errors import FedReIDError, nearest
 
 HELP = """\
 fedreid-pl federation init out=FED silos=FILE,FILE,... host=HOST[:PORT] [listen=ADDRESS]
-    Makes the coordinator's folder: an authority for certificates, the key that signs jobs, an invitation for every
-    silo, a file for nginx, a file for a service. FILE is the silo.json that a silo has sent; HOST is where silos call.
-fedreid-pl federation add FED silos=FILE,FILE,...    let further silos join, or give known ones a new certificate
-fedreid-pl federation revoke FED name=NAME           keep a silo out from now on
-fedreid-pl federation status FED                     silos, last seen, what they do, bytes, refusals
+    Creates the folder of the coordinator: a certificate authority, the key that signs jobs, an invitation for every
+    silo, and files for nginx and for a service. FILE is the silo.json of a silo. HOST is the address that silos call.
+fedreid-pl federation add FED silos=FILE,FILE,...    add silos, or renew the certificates of known silos
+fedreid-pl federation revoke FED name=NAME           exclude a silo from now on
+fedreid-pl federation status FED                     list the silos: last seen, state, traffic, refused messages
 fedreid-pl train exp=NAME engine=silos federation=FED min_clients=2 [KEY=VALUE ...]
-    Runs an experiment over the silos.
+    Runs an experiment with the silos as clients.
 """
 
 
 def federation(words: list[str]) -> int:
-    """Makes, changes or shows a federation."""
+    """Creates, changes or shows a federation."""
     commands = {"init": _init, "add": _add, "revoke": _revoke, "status": _status}
     if not words:
         print(HELP, end="")
@@ -73,7 +73,7 @@ def _revoke(words: list[str]) -> int:
     from fedreid_pl.engines.silos.federation_folder import FederationFolder
 
     FederationFolder(Path(os.path.expanduser(rest[0]))).revoke(options["name"])
-    print(f"{options['name']} may not join any more; a coordinator that runs refuses its next call")
+    print(f"{options['name']} is revoked and can no longer join; a running coordinator refuses its next call")
     return 0
 
 
@@ -109,7 +109,7 @@ def _print_members(folder: object) -> None:
 
 
 def _files(text: str) -> list[Path]:
-    """The files that `silos=A,B` names; a folder stands for the silo.json in it."""
+    """Returns the files in the value of `silos=A,B`; for a folder, the silo.json in it."""
     paths = [Path(os.path.expanduser(part.strip())) for part in text.strip("[]").split(",") if part.strip()]
     if not paths:
         raise FedReIDError("silos=: name the silo.json of every silo, silos=FILE,FILE")

@@ -1,4 +1,4 @@
-"""`fedreid-pl figure`."""
+"""Implements `fedreid-pl figure`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def figure(words: list[str]) -> int:
     options, rest = take(words, "out", "columns")
     folders, others = folders_of(rest, "figure")
     if others:
-        raise FedReIDError(f"{others[0]}: is not taken; figure FOLDER ... [columns=1|2] [out=FOLDER]")
+        raise FedReIDError(f"{others[0]}: unknown word; write fedreid-pl figure FOLDER ... [columns=1|2] [out=FOLDER]")
     columns = options.get("columns", "1 2").replace(",", " ").split()
     if not columns or set(columns) - {"1", "2"}:
-        raise FedReIDError(f"columns={options.get('columns')}: the width in columns of the paper, 1 or 2")
+        raise FedReIDError(f"columns={options.get('columns')}: must be 1 or 2, the width in columns of the paper")
     from fedreid_pl.reporting.figures.style import check_matplotlib
 
     check_matplotlib()

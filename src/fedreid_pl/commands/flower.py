@@ -1,4 +1,4 @@
-"""`fedreid-pl flower`."""
+"""Implements `fedreid-pl flower`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fedreid_pl.errors import FedReIDError
 
 HELP = """\
 fedreid-pl flower out=APP
-    Writes the app that flwr run sends to a SuperLink, and prints the commands that start everything. Each silo's
-    SuperNode names the silo's folder in --node-config; silos and federation are made by fedreid-pl silo init and
-    fedreid-pl federation init.
+    Writes the app that flwr run sends to a SuperLink, and prints the commands that start a federation with Flower.
+    Each silo gives its folder to its SuperNode in --node-config. Create silos and the federation first, with
+    fedreid-pl silo init and fedreid-pl federation init.
 """
 NEXT = """\
 Each silo:   flower-supernode --superlink HOST:PORT --root-certificates ca.crt --port 9094 \\

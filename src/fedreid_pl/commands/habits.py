@@ -1,4 +1,4 @@
-"""Words as people type them out of habit (`--rounds 3`, `exp = fedpav`), written as `key=value`."""
+"""Converts other spellings of settings, such as `--rounds 3` and `exp = fedpav`, to `key=value`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ KEY = r"[A-Za-z_][\w.-]*"
 
 
 def as_words(typed: Sequence[str]) -> list[str]:
-    """Returns the words in the form `key=value`; those that are no settings stay as they are.
+    """Returns the words with every setting in the form `key=value`; other words do not change.
 
     Raises:
-        FedReIDError: with the word to type, where the meaning is not certain.
+        FedReIDError: if a word is ambiguous; the message states the word to type.
 
     >>> as_words(["--rounds", "3", "--batch-size=16", "exp", "=", "fedpav", "seed=1"])
     ['rounds=3', 'batch_size=16', 'exp=fedpav', 'seed=1']
@@ -34,7 +34,7 @@ def as_words(typed: Sequence[str]) -> list[str]:
         elif re.fullmatch(f"{KEY}=", word) and waiting and "=" not in waiting[0] and not waiting[0].startswith("-"):
             raise FedReIDError(f"'{word} {waiting[0]}': write {word}{waiting[0]}, without a space")
         elif re.match(r"-[A-Za-z]", word) and not Path(word).exists():
-            raise FedReIDError(f"'{word}': there are no such options; write key=value, such as rounds=30")
+            raise FedReIDError(f"'{word}': options with a dash are not supported; write key=value, such as rounds=30")
         elif (colon := re.match(rf"({KEY}):(.*)", word)) and "=" not in word and not Path(word).exists():
             value = colon[2] or (waiting[0] if waiting else "VALUE")
             raise FedReIDError(f"'{word}': write {colon[1]}={value.strip()}")
@@ -44,7 +44,7 @@ def as_words(typed: Sequence[str]) -> list[str]:
 
 
 def _option(word: str, waiting: list[str]) -> str:
-    """The word that `--key=value`, or `--key` and what follows it, stands for."""
+    """Returns `key=value` for the option `--key=value`, or for `--key` and the word after it."""
     name, equals, value = word[2:].partition("=")
     key = name.replace("-", "_")
     if equals:

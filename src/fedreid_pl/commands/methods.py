@@ -1,4 +1,4 @@
-"""`fedreid-pl methods`."""
+"""Implements `fedreid-pl methods`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from fedreid_pl.commands.words import take
 from fedreid_pl.errors import FedReIDError, nearest
 
-MORE = "fedreid-pl methods NAME: what is exchanged, what stays, what is needed, and how far it was verified"
+MORE = "fedreid-pl methods NAME prints what a method exchanges, keeps at the client and needs, and how it was verified"
 
 
 def methods(words: list[str]) -> int:
-    """Lists every method, or prints one, or writes the page of all of them."""
+    """Lists all methods, prints one method, or writes the page of all methods."""
     options, names = take(words, "out")
     if len(names) > 1 or any("=" in name for name in names):
         raise FedReIDError(f"methods: give one name, fedreid-pl methods NAME, not {' '.join(names)}")

@@ -1,4 +1,4 @@
-"""`fedreid-pl report`."""
+"""Implements `fedreid-pl report`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fedreid_pl.errors import FedReIDError
 
 
 def report(words: list[str]) -> int:
-    """Writes one HTML file about a run, several runs, or a comparison; looks into a run again if asked to."""
+    """Writes an HTML report of one run, several runs or a comparison; evaluates a run again if words change it."""
     options, rest = take(words, "out")
     folders, settings = folders_of(rest, "report")
     if settings and (len(folders) > 1 or not (folders[0] / "config.yaml").is_file()):
-        raise FedReIDError(f"{settings[0]}: is for a single run; give one folder with a config.yaml")
+        raise FedReIDError(f"{settings[0]}: applies to a single run only; give one folder with a config.yaml")
     if settings:
         _inspect(folders[0], settings)
-    if not first_process():  # it has done its part of the evaluation
+    if not first_process():  # the other processes only take part in the evaluation
         return 0
     from fedreid_pl.comparison.report import report_of
     from fedreid_pl.reporting.html.report import NAME, write_report
@@ -34,7 +34,7 @@ def report(words: list[str]) -> int:
 
 
 def _inspect(folder: Path, settings: list[str]) -> None:
-    """Evaluates the run's last checkpoint again, with these words on top of its configuration."""
+    """Evaluates the run's last checkpoint again, with the configuration changed by these words."""
     config = own_places(load_config(folder / "config.yaml", settings), settings)
     check_launch(config)
     before = load_config(folder / "config.yaml")

@@ -1,4 +1,4 @@
-"""`fedreid-pl search`."""
+"""Implements `fedreid-pl search`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEARCH = (
 
 
 def search(words: list[str]) -> int:
-    """Searches a gallery for the persons on pictures; prints names, scores and whether the person is there at all."""
+    """Searches a gallery for the persons in query pictures, and prints the matches, scores and verdicts."""
     options, (run, place, query) = model_words(words, "search RUN GALLERY QUERY [k=10] [page=FILE.html]", SEARCH, 3)
     k = number("k", options.get("k", "10"))
     group, pooling = options.get("group", "row"), options.get("pooling", "best")
@@ -50,23 +50,25 @@ def search(words: list[str]) -> int:
         rerank,
         found.header,
     )
-    # a threshold is for the similarity of two pictures
+    # the threshold applies to the cosine similarity of two pictures only
     threshold = None if rerank or (group, pooling) == ("person", "mean") else model.threshold
     _print(gallery, found, answers, rerank, threshold)
     if threshold is None and model.threshold is not None:
-        complain("note: the threshold is not for re-ranked distances or means over rows, so it is not applied")
+        complain("note: the threshold is not applied, because it does not fit re-ranked distances or means over rows")
     elif threshold is None:
-        complain("note: no threshold is calibrated, so the best match may be somebody else; see docs/use.md")
+        complain(
+            "note: this model has no calibrated threshold, so the best match may be another person; see docs/use.md"
+        )
     elif model.calibrated_on is not None and len(gallery.persons()) > model.calibrated_on:
         complain(
-            f"note: the threshold was calibrated on galleries of up to {model.calibrated_on} persons; among "
-            f"{len(gallery.persons())} more absent persons resemble somebody, see docs/use.md"
+            f"note: the threshold was calibrated on galleries of up to {model.calibrated_on} persons; with "
+            f"{len(gallery.persons())} persons, expect more false matches of absent persons; see docs/use.md"
         )
     if "page" in options:
         from fedreid_pl.retrieval.page import write_page
 
         if pictures is None:
-            complain("note: a gallery's file holds no pictures; the page shows names alone")
+            complain("note: a gallery file contains no pictures, so the page shows only names")
         page, asked = (Path(os.path.expanduser(word)) for word in (options["page"], query))
         write_page(page, model.card, found.names, asked, answers, pictures, threshold, rerank)
         print(f"page: {page}")
@@ -84,7 +86,7 @@ def _threshold(text: str) -> float:
 
 
 def _gallery(model: ReIDModel, place: str, options: dict[str, str]) -> tuple[Gallery, Path | None]:
-    """The gallery, and the folder that its pictures are in, if it is one."""
+    """Returns the gallery, and the folder of its pictures if the gallery is read from a folder."""
     from fedreid_pl.reporting.status import Status
     from fedreid_pl.retrieval.gallery import Gallery
 
@@ -92,12 +94,12 @@ def _gallery(model: ReIDModel, place: str, options: dict[str, str]) -> tuple[Gal
     index, audit = options.get("index", "exact"), options.get("audit")
     if path.is_file():
         if "save" in options:
-            raise FedReIDError(f"save={options['save']}: {path} is a gallery's file already")
+            raise FedReIDError(f"save={options['save']}: {path} is already a gallery file; leave save= out")
         return Gallery.load(path, index=index, audit=audit), None
     status = Status()
     gallery = Gallery(options.get("save"), index=index, audit=audit)
     if len(gallery):
-        raise FedReIDError(f"save={options['save']}: exists; search it by its name, or give another one")
+        raise FedReIDError(f"save={options['save']}: the file exists; give it as GALLERY, or choose another file name")
     found = model.embed_files(path, progress=lambda done, all: status(f"embedding pictures: {done} of {all}"))
     status.done()
     name_damaged(found.damaged)
@@ -124,7 +126,7 @@ def _print(
     for name, matches in zip(found.names, answers, strict=True):
         print(f"{name}: {rows} rows of {persons} persons searched")
         if not matches:
-            print("  no row may be found")
+            print("  no match: no gallery row may be compared with this query")
             continue
         width = max(len("person"), *(len(match.person) for match in matches))
         cameras = max(len("camera"), *(len(match.camera) for match in matches))

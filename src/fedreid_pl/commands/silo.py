@@ -1,4 +1,4 @@
-"""`fedreid-pl silo`."""
+"""Implements `fedreid-pl silo`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from fedreid_pl.errors import FedReIDError, nearest
 
 HELP = """\
 fedreid-pl silo init out=SILO name=NAME
-    Makes a folder for this party: keys, a policy, files for a service. Give SILO/silo.json to the coordinator and
-    compare the printed fingerprint by telephone. Save the file that comes back as SILO/invitation.json.
+    Creates the folder of a silo: keys, a policy and files to run it as a service. Give SILO/silo.json to the
+    coordinator, and compare the printed fingerprint by telephone. The coordinator returns an invitation; save it as
+    SILO/invitation.json.
 fedreid-pl silo check SILO data.root=FOLDER [data=NAME] [data.datasets=[NAME]] [coordinator=https://HOST:PORT]
-    Looks at everything that is needed: keys, policy, invitation, certificate, data, disk, versions, route, clock.
+    Checks the keys, policy, invitation, certificate, data, disk space, versions, connection and clock of a silo.
 fedreid-pl silo run SILO data.root=FOLDER [data=NAME] [data.datasets=[NAME]] [coordinator=https://HOST:PORT]
-    Joins what the coordinator runs, as far as SILO/policy.yaml allows, until it is ended. Every experiment is printed
-    before it is joined; SILO/audit.jsonl holds every job and every update. log=json writes events in place of lines:
-    one JSON object a line on stderr, without paths, names of pictures or persons.
+    Joins the experiments of the coordinator that SILO/policy.yaml allows, until you stop it. Prints every experiment
+    before it joins. SILO/audit.jsonl records every job and every update. With
+    log=json, writes one JSON object per line to stderr, without paths, names of pictures or persons.
 fedreid-pl silo leave SILO [coordinator=https://HOST:PORT]
-    Tells the coordinator that this silo leaves the run; rounds go on without it. End `silo run` before. The silo comes
-    back with `silo run`, also with other pictures.
+    Removes this silo from the current run; the run continues without it. Stop `silo run` first. To join again, also
+    with other pictures, start `silo run`.
 """
 
 
 def silo(words: list[str]) -> int:
-    """Makes, checks or runs a silo, or takes it out of a run."""
+    """Creates, checks or runs a silo, or removes it from a run."""
     commands = {"init": _init, "check": _check, "run": _run, "leave": _leave}
     if not words:
         print(HELP, end="")
@@ -48,7 +49,7 @@ def _init(words: list[str]) -> int:
     print(f"fingerprint  {made.card.fingerprint}")
     print(f"Give {made.path / 'silo.json'} to the coordinator, and read the fingerprint to them by telephone.")
     print(f"Save the file that they return as {made.path / 'invitation.json'}.")
-    print(f"Read {made.path / 'policy.yaml'}: it says what this silo allows.")
+    print(f"Read and edit {made.path / 'policy.yaml'}: this file states what the silo allows.")
     print(f"Then: fedreid-pl silo check {made.path} data.root=FOLDER")
     return 0
 
@@ -63,7 +64,7 @@ def _check(words: list[str]) -> int:
         print(f"{'ok' if well else 'no':<4}{name:<13}{found}", flush=True)
         wrong += [] if well else [name]
     if wrong:
-        raise FedReIDError(f"silo check: {', '.join(wrong)}: see above")
+        raise FedReIDError(f"silo check: failed checks: {', '.join(wrong)}; see the lines above")
     print(f"\nThis silo can join: fedreid-pl silo run {folder} {' '.join(rest)}".rstrip())
     return 0
 
@@ -87,7 +88,7 @@ def _run(words: list[str]) -> int:
 def _leave(words: list[str]) -> int:
     folder, rest, address = _folder(words, "leave")
     if rest:
-        raise FedReIDError(f"silo leave: {rest[0]} means nothing here; write fedreid-pl silo leave SILO")
+        raise FedReIDError(f"silo leave: unknown word {rest[0]}; write fedreid-pl silo leave SILO")
     from fedreid_pl.engines.silos.runner import leave_run
     from fedreid_pl.engines.silos.silo_folder import SiloFolder
     from fedreid_pl.reporting.terminal import say

@@ -1,4 +1,4 @@
-"""Standard streams that take any text: closed ones, and those of a terminal that knows ASCII alone."""
+"""Prepares the standard streams for any text, also when they are closed or accept only ASCII."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PLAIN |= {"\u2264": "<=", "\u2265": ">=", "\u2588": "#", "\u2713": "yes", "\u271
 
 
 def settle_streams() -> None:
-    """Opens what is closed, and lets the output write what its encoding lacks in a form that it has."""
+    """Opens closed standard streams, and replaces characters that the encoding of a stream cannot represent."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed: the next file that is opened would take its place and get what is printed
+        except OSError:  # otherwise the next opened file gets this number and receives the output
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -27,15 +27,15 @@ def settle_streams() -> None:
 
 
 def flush(code: int) -> int:
-    """Writes out what was printed and returns the exit code: 2 instead of 0 if the output could not be written."""
+    """Flushes stdout and returns the exit code: `code`, or 2 in place of 0 if the output cannot be written."""
     try:
         sys.stdout.flush()
-    except OSError as error:  # a reader that went away, a full disk
+    except OSError as error:  # closed pipe or full disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):
             print(f"error: the output cannot be written ({error.strerror})", file=sys.stderr)
         return code or 2
-    except ValueError:  # closed within this process
+    except ValueError:  # this process closed stdout
         return code
     return code
 

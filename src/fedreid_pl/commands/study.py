@@ -1,4 +1,4 @@
-"""`fedreid-pl study`."""
+"""Implements `fedreid-pl study`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SWITCH = {"true": True, "false": False}
 
 
 def study(words: list[str]) -> int:
-    """Trains the missing runs of a study and keeps a row of each."""
+    """Trains the missing runs of a study and appends one row per run to its CSV file."""
     refuse_launcher("study")
     options, rest = take(words, *OPTIONS)
     names = [word for word in rest if "=" not in word]

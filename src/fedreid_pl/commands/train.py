@@ -1,4 +1,4 @@
-"""`fedreid-pl train`."""
+"""Implements `fedreid-pl train`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fedreid_pl.errors import FedReIDError
 if TYPE_CHECKING:
     from fedreid_pl.federation.server.loop import FederationLoop
 
-PATIENCE = 60.0  # seconds that another process than the first waits for the first one's summary
+PATIENCE = 60.0  # seconds that the other processes wait for the first process to write summary.json
 
 
 def train(words: list[str]) -> int:
-    """Runs an experiment and prints its table; with `dry_run=true` only checks it and prints what it would do."""
+    """Runs an experiment and prints its result table. With `dry_run=true`, only checks it and prints the plan."""
     as_json, words = take_log(words)
     options, words = take(words, "dry_run")
     dry = options.get("dry_run", "false")
@@ -30,7 +30,8 @@ def train(words: list[str]) -> int:
     config = compose(words)
     check_launch(config)
     folder = run_folder(config, words)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # torchmetrics imports it; without a home it complains
+    # torchmetrics imports matplotlib, which warns if there is no home folder
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if dry == "true":
         print(_dry_run(config, folder))
         return 0
@@ -41,10 +42,10 @@ def train(words: list[str]) -> int:
 
 
 def show_result(config: Config, folder: Path, loop: FederationLoop) -> None:
-    """Prints the table of a run that has ended.
+    """Prints the result table of a finished run.
 
     Raises:
-        FedReIDError: if the run left no summary.json.
+        FedReIDError: if the run folder contains no summary.json.
     """
     from fedreid_pl.reporting.logger_observer import LoggerObserver
     from fedreid_pl.reporting.run_folder import build_summary, find_standalone
@@ -68,7 +69,7 @@ def show_result(config: Config, folder: Path, loop: FederationLoop) -> None:
 
 
 def _runner(config: Config) -> Callable[[Config, Path], FederationLoop]:
-    """What runs the experiment; torch and Lightning take seconds: not for a mistyped key."""
+    """Returns the function that runs the experiment. Imports torch only here, after the words are checked."""
     if config.engine.name != "silos":
         from fedreid_pl.experiment import train as run
 
@@ -106,7 +107,7 @@ def _dry_run(config: Config, folder: Path) -> str:
 
 
 def _check_summary(folder: Path, patience: float) -> None:
-    """Raises an error where a run ended without summary.json: exit code 0 means that the file is there."""
+    """Raises an error if a run ended without summary.json, because exit code 0 promises this file."""
     limit = time.monotonic() + patience
     while not (folder / "summary.json").is_file():
         if time.monotonic() >= limit:

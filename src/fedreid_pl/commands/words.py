@@ -1,4 +1,4 @@
-"""What the commands share: the words of a command line, the folder of a run, what is said on the screen."""
+"""Helpers of all commands: read the words of a command line, choose the run folder, print to the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedreid_pl.errors import FedReIDError, printable, visible
 
 
 def run_folder(config: Config, words: Sequence[str]) -> Path:
-    """`output_dir`, or `runs/DATA/EXP/seedN`, with a few digits more where keys were set on the command line."""
+    """Returns the run folder: `output_dir`, or `runs/DATA/EXP/seedN` with a suffix if words change other keys."""
     if config.output_dir:
         return Path(os.path.expanduser(config.output_dir))
     plain = compose([word for word in words if word.startswith(("exp=", "data="))])
@@ -24,9 +24,9 @@ def run_folder(config: Config, words: Sequence[str]) -> Path:
 
 
 def own_places(config: Config, words: Sequence[str]) -> Config:
-    """A run's configuration without the folder for decoded images and without an engine, unless words name them.
+    """Returns a run's configuration with the default cache folder and engine, unless the words set them.
 
-    The configuration may come from anybody, so it chooses no folder that is written to and no cluster that is joined.
+    A saved configuration may come from another person. It must not choose a folder to write to or a cluster to join.
     """
     config.engine = compose([word for word in words if word.startswith(("engine=", "engine."))]).engine
     if not any(word.startswith("data.cache_dir=") for word in words):
@@ -35,7 +35,7 @@ def own_places(config: Config, words: Sequence[str]) -> Config:
 
 
 def take(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:
-    """The words of these names as options, and the other words in their order."""
+    """Returns the values of the words `NAME=VALUE` with these names, and the other words in order."""
     options = {word.partition("=")[0]: word.partition("=")[2] for word in words if word.partition("=")[0] in names}
     return options, [word for word in words if word.partition("=")[0] not in names]
 
@@ -56,10 +56,10 @@ def take_log(words: Sequence[str]) -> tuple[bool, list[str]]:
 
 
 def check_extra(extra: str, *packages: str) -> None:
-    """Checks that the packages of an optional part are installed.
+    """Checks that the packages of an optional extra are installed.
 
     Raises:
-        FedReIDError: with the command that installs them.
+        FedReIDError: if a package is missing; the message states the command that installs it.
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
@@ -67,27 +67,27 @@ def check_extra(extra: str, *packages: str) -> None:
 
 
 def title(config: Config, round: int) -> str:
-    """The heading of a run's table."""
+    """Returns the heading of a run's result table."""
     kind = " (synthetic data)" if config.data.synthetic else ""
     return f"{config.name} on {config.data.name}{kind}, seed {config.seed}, after round {round} of {config.rounds}"
 
 
 def complain(text: str) -> None:
-    """A line on stderr, by the first process alone."""
+    """Prints a line to stderr, in the first process only."""
     if first_process():
         print(visible(text), file=sys.stderr, flush=True)
 
 
 def first_process() -> bool:
-    """Whether this process is the one that prints, known before torch is imported."""
+    """Returns whether this process has rank 0 and therefore prints. Does not import torch."""
     return next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"
 
 
 def folders_of(words: Sequence[str], command: str) -> tuple[list[Path], list[str]]:
-    """Folders, plain or as `run=FOLDER`, each once, and the other `key=value` words.
+    """Returns the folders among the words, written as FOLDER or `run=FOLDER`, and the other `key=value` words.
 
     Raises:
-        FedReIDError: if there is no folder, or one of them is none.
+        FedReIDError: if the words contain no folder, or a folder that does not exist.
     """
     plain = [word for word in words if "=" not in word or Path(word).is_dir()]
     named = [word.partition("=")[2] for word in words if word not in plain and word.startswith("run=")]
@@ -99,5 +99,5 @@ def folders_of(words: Sequence[str], command: str) -> tuple[list[Path], list[str
         raise FedReIDError(f"{command}: give the folder of a run or of a comparison, fedreid-pl {command} FOLDER")
     for folder in folders:
         if not folder.is_dir():
-            raise FedReIDError(f"{folder}: no such folder; give that of a run or of a comparison")
+            raise FedReIDError(f"{folder}: no such folder; give the folder of a run or of a comparison")
     return folders, others

@@ -19,7 +19,7 @@ from fedreid_pl.errors import FedReIDError
 EVERY = 0.5  # seconds between two checks
 GRACE = 5.0  # seconds after the loss of a process in which this process may stop by itself, before it is ended
 TURN = 2.0  # seconds that another process waits, so that the first process prints an error that all of them raise
-GOES_ON = "the rounds done so far are saved, the same command goes on from there"
+GOES_ON = "finished rounds are saved, repeat the command to resume"
 
 
 class Peers:
