@@ -113,7 +113,8 @@ def build_parts(
     """
     c = config.data
     pool = ImagePool(c.height, c.width, c.cache, config.trainer.devices * max(share, 1), c.workers)
-    pool.prepare(data.datasets, chosen_folder(c.cache_dir) / "images", status, say)  # `say`: the process that decodes prints the progress
+    # `say`: the process that decodes prints the progress
+    pool.prepare(data.datasets, chosen_folder(c.cache_dir) / "images", status, say)
     if status is not None:
         status.done()
     if share:

@@ -164,7 +164,9 @@ def check_coordination(config: Config, federation: FederationFolder) -> tuple[Ma
             callback.check(config, data)
         except FedReIDError as error:
             if public.public is None and config.data.public:
-                raise FedReIDError(f"{error}; data.public={config.data.public} must be a folder in data.root") from error
+                raise FedReIDError(
+                    f"{error}; data.public={config.data.public} must be a folder in data.root"
+                ) from error
             raise
     return make_callbacks, public
 

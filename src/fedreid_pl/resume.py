@@ -145,7 +145,9 @@ def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None
             target.folder.mkdir(parents=True, exist_ok=True)
             if (checkpoint.parent / RELEASE).exists():
                 write_bytes(target.folder / RELEASE, (checkpoint.parent / RELEASE).read_bytes())
-            write_bytes(target.folder / checkpoint.name, checkpoint.read_bytes())  # last, because this file makes the folder a run
+            write_bytes(
+                target.folder / checkpoint.name, checkpoint.read_bytes()
+            )  # last, because this file makes the folder a run
         except (OSError, shutil.Error) as error:
             reason = getattr(error, "strerror", None) or "copying failed"
             raise FedReIDError(f"resume={path}: cannot be copied to {folder} ({reason})") from error

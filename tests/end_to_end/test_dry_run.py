@@ -39,7 +39,7 @@ def test_a_dry_run_prints_clients_sizes_and_rates_and_writes_nothing(
         (row,) = [row for row in rows if row[:1] == [client]]
         assert row[1:3] == [str(persons), str(images)]
     assert ["head", "0.4", "4e-08"] in rows, "0.4 and 0.4 * 0.1 ** 7"
-    assert "Nothing was trained or written" in shown.out
+    assert "nothing was trained or written" in shown.out
     assert "the learning rates of 47% of the rounds are below 1e-3" in shown.err
 
 
@@ -49,7 +49,7 @@ def test_a_dry_run_refuses_what_the_run_would(tiny_root: Path, tmp_path: Path, c
     before = contents(tmp_path)
     for more, hint in (
         (["seed=1"], "seed differ"),
-        (["rounds=1"], "holds 2 rounds"),
+        (["rounds=1"], "already has 2 rounds"),
         (["min_clients=5"], "min_clients=5"),
         ([f"output_dir={tmp_path}/run/config.yaml/run"], "config.yaml cannot be written to"),
         (["callbacks.clustering={}", "data.public=null"], "data.public"),
@@ -61,7 +61,7 @@ def test_a_dry_run_refuses_what_the_run_would(tiny_root: Path, tmp_path: Path, c
     assert main(["train", "dry_run=yes", "exp=fedpav"]) == 2
     assert "dry_run=yes: must be true or false" in capsys.readouterr().err
     assert main(["train", "dry_run=true", "exp=fedpav", *words]) == 0
-    assert "would go on after round 2" in capsys.readouterr().out
+    assert "would resume after round 2" in capsys.readouterr().out
     assert contents(tmp_path) == before
 
 
