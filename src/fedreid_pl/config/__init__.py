@@ -6,15 +6,9 @@ from fedreid_pl.config.compose import available, compose, differences, fingerpri
 from fedreid_pl.config.fidelity import departures
 from fedreid_pl.config.lineage import lineage, may_change
 from fedreid_pl.config.places import absolute, without_places
-from fedreid_pl.config.schema import (
-    Config,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimConfig,
-    ReportConfig,
-    TrainerConfig,
-)
+from fedreid_pl.config.schema import Config, ReportConfig, TrainerConfig
+from fedreid_pl.config.schema_data import DataConfig
+from fedreid_pl.config.schema_model import LossConfig, ModelConfig, OptimConfig
 
 __all__ = [
     "Config",

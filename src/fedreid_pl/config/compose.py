@@ -18,7 +18,8 @@ from fedreid_pl.config.bounds import check_bounds, check_texts
 from fedreid_pl.config.documents import dump, parse_document, read_document
 from fedreid_pl.config.fidelity import code_settings
 from fedreid_pl.config.layers import Values, composed, of_document, of_word
-from fedreid_pl.config.schema import DEFAULTS, Config, EngineConfig, OptimConfig
+from fedreid_pl.config.schema import DEFAULTS, Config, EngineConfig
+from fedreid_pl.config.schema_model import OptimConfig
 from fedreid_pl.config.trusted import trust
 from fedreid_pl.errors import FedReIDError, nearest
 
