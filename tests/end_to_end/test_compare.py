@@ -84,7 +84,7 @@ def test_the_first_call_trains_everything(trained: tuple[Path, Said]) -> None:
     assert rows.keys() >= {("table4", "fedpav", "mean", "rank1_last_difference")}
     titles = [line for line in said.out.splitlines() if line.startswith(("Table", "Fluctuation", "Communication"))]
     assert len(titles) == 5 and all("synthetic data" in title for title in titles)
-    assert (folder / "runs" / "minireid" / "compare" / "tables.md").read_text().count("\n## ") == 6
+    assert (folder / "runs" / "minireid" / "compare" / "tables.md").read_text().count("\n## ") == 7
 
 
 def test_the_second_call_trains_nothing_and_prints_the_same(trained: tuple[Path, Said], tiny_root: Path) -> None:
