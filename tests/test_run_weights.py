@@ -102,7 +102,7 @@ def test_a_resumed_run_notices_other_weights(tiny_root: Path, tmp_path: Path, ca
         capsys.readouterr()
         train(tiny_root, tmp_path / "run", "exp=fedpav", f"model.weights={tmp_path / 'w.pth'}", f"rounds={1 + number}")
         printed = " ".join(capsys.readouterr().err.split())
-        assert ("began from other initial weights (weights file, SHA-256" in printed) == bool(number)
+        assert ("started from initial weights (weights file, SHA-256" in printed) == bool(number)
 
 
 def refused(weights: str | Path, *parts: str, words: tuple[str, ...] = ()) -> None:
@@ -114,8 +114,8 @@ def refused(weights: str | Path, *parts: str, words: tuple[str, ...] = ()) -> No
 
 
 def test_what_is_no_model_is_refused(central: Path, tiny_root: Path, tmp_path: Path) -> None:
-    refused(tmp_path, "holds no run (no config.yaml)")
-    refused(f"{tmp_path}@best", "holds no run (no config.yaml)")
+    refused(tmp_path, "contains no run (no config.yaml)")
+    refused(f"{tmp_path}@best", "contains no run (no config.yaml)")
     refused(f"{central}@9", "there is no checkpoint '9'; give last, best or one of the rounds 1, 2")
     refused(f"{central}@../x", "there is no checkpoint '../x'")
     refused(central, "this run trained small, model.name is osnet_x0_25", words=("model.name=osnet_x0_25",))

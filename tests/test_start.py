@@ -158,4 +158,4 @@ def test_a_run_records_its_start(small: Path, tiny_root: Path, tmp_path: Path, c
         again = ["train", "exp=local", *words, "rounds=1", "data.datasets=[mini-viper]"]
         assert main(again) == 0
         told = capsys.readouterr()
-        assert ("began from the start 000000000000" in told.out + told.err) == warned
+        assert ("started from pretrained weights 000000000000" in told.out + told.err) == warned

@@ -126,7 +126,7 @@ def test_what_was_read_is_kept_and_held_against_a_resume(
     capsys.readouterr()
     assert main(["train", "exp=fedpav", *support.quick(moved, folder, "rounds=3")]) == 2
     said = capsys.readouterr().err.strip()
-    assert said.startswith(f"error: data.root={moved}: the pictures of {support.TINY[1]} are not those") and (
+    assert said.startswith(f"error: data.root={moved}: the pictures of {support.TINY[1]} have changed") and (
         "\n" not in said
     )
     assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before

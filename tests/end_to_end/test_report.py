@@ -178,7 +178,7 @@ def test_without_matplotlib_figures_cost_one_line(
         (["report", "RUN", "out=RUN/config.yaml/x.html"], "cannot be written"),
         (["report", "BROKEN"], "metrics.csv: is not as a run writes it"),
         (["figure", "RUN", "columns=3"], "columns=3: must be 1 or 2"),
-        (["figure", "RUN", "rounds=3"], "rounds=3: is not taken"),
+        (["figure", "RUN", "rounds=3"], "rounds=3: unknown word"),
     ],
 )
 def test_a_mistake_costs_one_line(

@@ -140,7 +140,7 @@ def test_two_packages_with_one_name_are_refused(packages: Path, tmp_path: Path) 
     for exp, places, expected in (
         (f"{EXAMPLES}/feddyn/feddyn.yaml", f"{tmp_path}{os.pathsep}{packages}", "two installed packages"),
         (f"{EXAMPLES}/feddyn/feddyn.yaml", str(tmp_path), "no class derived from FederationCallback"),
-        ("fedprox", str(tmp_path), "fedreid_pl ships itself"),
+        ("fedprox", str(tmp_path), "fedreid_pl itself provides"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "fedreid_pl", "train", f"exp={exp}", "dry_run=true"],

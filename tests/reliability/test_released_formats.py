@@ -44,7 +44,7 @@ def test_a_released_run_is_read_and_goes_on(
     code = main(["train", *words, f"resume={released}"])
     said = capsys.readouterr().err
     if code:  # a default has changed since, and the run would no longer be one experiment
-        assert code == 2 and "defaults number" in said and "Traceback" not in said
+        assert code == 2 and "was made with defaults=" in said and "Traceback" not in said
     else:
         head = read_state(tmp_path / "new" / "clients" / "mini-viper" / "round-00001.pt")["head"]
         kept = read_state(released / "clients" / "mini-viper" / "round-00001.pt")["head"]

@@ -105,6 +105,8 @@ def test_numbers_of_persons_do_not_matter() -> None:
     more = [(f"{name}/{number}.jpg", place, 0, 0) for place, name in enumerate("abcde") for number in range(3)]
     assert rows_of(marks, more) == [0, None, 1, None, 2]
     assert known_rows(marks, person_marks(make_table("x", Path("/elsewhere"), rows))) == [0, 1, 2]
+    other = person_marks(make_table("x", Path(), rows), "another client")
+    assert known_rows(marks, other) == [None, None, None], "equal file names of two clients are different persons"
     merged = [(path, min(person, 1), 0, 0) for path, person, _, _ in rows]  # c and e are one person after all
     assert rows_of(marks, merged) == [0, 1]
     split = [(path, int(path.endswith(("1.jpg", "2.jpg"))), 0, 0) for path, *_ in rows[:3]]

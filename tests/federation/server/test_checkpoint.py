@@ -166,7 +166,7 @@ def test_the_same_configuration_goes_on_and_another_is_refused(tmp_path: Path) -
     del del_me
     with pytest.raises(FedReIDError, match=r"seed differ"):
         prepare_folder(compose(["exp=fedpav", "rounds=5", "seed=1"]), folder)
-    with pytest.raises(FedReIDError, match="holds 3 rounds"):
+    with pytest.raises(FedReIDError, match="already has 3 rounds"):
         prepare_folder(compose(["exp=fedpav", "rounds=2"]), folder)
     assert rounds_on_disk(folder / "checkpoints") == [1, 2, 3]
 
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_another_folder_is_taken_over_with_the_clients(tmp_path:
     assert rounds_on_disk(target / "checkpoints") == [2, 3], "the same command again goes on, and takes nothing back"
     for words, wanted in (
         (["seed=4"], "seed differ"),
-        (["rounds=1"], "is of round 2, rounds=1"),
+        (["rounds=1"], "is of round 2, but rounds=1"),
         ([f"resume={tmp_path / 'nowhere'}"], "no checkpoint there"),
     ):
         with pytest.raises(FedReIDError, match=wanted):
@@ -237,7 +237,7 @@ def test_other_pictures_than_at_the_beginning_are_refused(tmp_path: Path) -> Non
         ({**digests, "duke": {"sha256": "4"}}, "duke"),
     ):
         for asked, target in ((elsewhere, folder), (taken_over, tmp_path / "other")):
-            with pytest.raises(FedReIDError, match=f"the pictures of {name} are not those that the run in .*/run "):
+            with pytest.raises(FedReIDError, match=f"the pictures of {name} have changed since the run in .*/run "):
                 prepare_folder(asked, target, others)
     assert not (tmp_path / "other" / "checkpoints").exists()
     for checkpoint in (folder / "checkpoints").iterdir():

@@ -31,9 +31,15 @@ def mark_of(path: str) -> int:
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
 
 
-def person_marks(table: SampleTable) -> Tensor:
-    """Returns the table of marks of training pictures, `[pictures, 2]` int64: mark and row of the head."""
-    lines = [[mark, row] for mark, row in zip(_marks(table), table.labels().tolist(), strict=True)]
+def person_marks(table: SampleTable, client: str = "") -> Tensor:
+    """Returns the table of marks of training pictures, `[pictures, 2]` int64: mark and row of the head.
+
+    Args:
+        table: training pictures of a client.
+        client: its name, a part of every mark: equal file names of two clients have different marks, so that the state
+            of another client is not taken for this one's.
+    """
+    lines = [[mark, row] for mark, row in zip(_marks(table, client), table.labels().tolist(), strict=True)]
     return torch.tensor(lines, dtype=torch.int64).reshape(-1, 2)
 
 
@@ -111,12 +117,12 @@ def with_persons(
     return moved
 
 
-def _marks(table: SampleTable) -> list[int]:
+def _marks(table: SampleTable, client: str) -> list[int]:
     """Marks of pictures by their paths in the dataset's folder, which may be moved as a whole."""
     if not table.paths or table.root != Path("/"):
-        return [mark_of(path) for path in table.paths]
+        return [mark_of(f"{client}:{path}") for path in table.paths]
     common = os.path.commonpath(table.paths)  # datasets that were put together have absolute paths
-    return [mark_of(os.path.relpath(path, common)) for path in table.paths]
+    return [mark_of(f"{client}:{os.path.relpath(path, common)}") for path in table.paths]
 
 
 def _moved(before: Mapping[str, Tensor], fresh: Mapping[str, Tensor], rows: Sequence[int | None]) -> dict[str, Tensor]:

@@ -245,7 +245,7 @@ class ClientWorker:
 
     def _marks_of(self, client: str) -> Tensor:
         if client not in self._marks:
-            self._marks[client] = person_marks(self.datamodules[client].client.train)
+            self._marks[client] = person_marks(self.datamodules[client].client.train, client)
         return self._marks[client]
 
     def _new_head(self, client: str) -> nn.Module:
