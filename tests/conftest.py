@@ -12,6 +12,7 @@ from pathlib import Path
 
 if "FEDREID_TESTS_TMP" not in os.environ:  # the workers of xdist inherit it
     os.environ["FEDREID_TESTS_TMP"] = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="fr-")
+    os.chmod(os.environ["TMPDIR"], 0o1777)  # like /tmp: some tests start processes of other users
     tempfile.tempdir = None  # read TMPDIR again
     OWN_TEMPORARY_FOLDER = Path(os.environ["TMPDIR"])
 else:
