@@ -8,6 +8,8 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from statistics import fmean, stdev
 
+from pages import between, difference_cells, markdown
+
 from fedreid_pl.functional.paired import Difference, family, paired_difference
 
 BASELINE, CONTROL = "fedpav", "fedpav_twice"
@@ -125,9 +127,7 @@ def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
 
 def with_tables(text: str, rows: Sequence[Row]) -> str:
     """The page's text with the tables of these rows."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables(rows)}\n\n{END}{after}"
+    return between(text, BEGIN, END, tables(rows))
 
 
 def _unseen(rows: Sequence[Row]) -> str:
@@ -144,7 +144,7 @@ def _unseen(rows: Sequence[Row]) -> str:
         cells += [_pair(own, kind) for kind in ("last", "validated", "best_on_target")]
         compared = [*_difference(found.get(name)), *_difference(against_control.get(name))]
         lines.append([f"`{name}`", *cells, *compared])
-    return "Unseen domain (synthetic data), percent:\n\n" + _markdown(lines)
+    return "Unseen domain (synthetic data), percent:\n\n" + markdown(lines)
 
 
 def _own(rows: Sequence[Row]) -> str:
@@ -161,7 +161,7 @@ def _own(rows: Sequence[Row]) -> str:
         scores = [_columns(own, f"{section}_rank1", f"{section}_mAP") for section in ("source", "local")]
         seeds = str(len({row.seed for row in own}))
         lines.append([f"`{name}`", *scores, seeds, f"{seconds:.0f}", share, f"{size:.0f}", f"{memory:.0f}"])
-    return "The clients' own domains, and costs:\n\n" + _markdown(lines)
+    return "The clients' own domains, and costs:\n\n" + markdown(lines)
 
 
 def _said(rows: Sequence[Row]) -> str:
@@ -178,11 +178,7 @@ def _said(rows: Sequence[Row]) -> str:
 
 
 def _difference(found: Difference | None) -> tuple[str, str]:
-    if found is None:
-        return "-", "-"
-    if found.seeds == 1:
-        return f"{found.mean:+.1f}", "one seed"
-    return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]", found.verdict
+    return ("-", "-") if found is None else difference_cells(found)
 
 
 def _pair(rows: Sequence[Row], kind: str) -> str:
@@ -218,7 +214,3 @@ def _methods(rows: Sequence[Row]) -> list[str]:
 
 def _of(rows: Sequence[Row], method: str) -> list[Row]:
     return [row for row in rows if row.method == method]
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
+from pages import between
+
 from fedreid_pl.cli import main
 from fedreid_pl.data.minireid import DOMAINS
 
@@ -115,9 +117,8 @@ def run(words: list[str]) -> int:
     if not seeds:
         return code
     draw(scores, FIGURE)
-    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(scores, seeds)}\n\n{END}{after}", encoding="utf-8")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(between(text, BEGIN, END, table(scores, seeds)), encoding="utf-8")
     return code
 
 

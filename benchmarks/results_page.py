@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
+from pages import between, difference_cells, markdown
+
 from fedreid_pl.comparison.study_rows import MEAN, Row, newest, read_rows
 from fedreid_pl.functional.paired import Difference, family, paired_difference
 
@@ -97,9 +99,7 @@ def measured(rows: Sequence[Row]) -> str:
 
 def with_results(text: str, rows: Sequence[Row]) -> str:
     """The page's text with what these rows say between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{measured(rows)}\n\n{END}{after}"
+    return between(text, BEGIN, END, measured(rows))
 
 
 def _by_test(results: Results, title: str, one: tuple[str, str], other: tuple[str, str], refuted: str) -> str:
@@ -113,15 +113,15 @@ def _by_test(results: Results, title: str, one: tuple[str, str], other: tuple[st
     mean = pairs.pop(MEAN, None)
     judged = family(pairs)
     lines = [["client", "training images", "difference, points", "verdict"], ["---", "---:", "---:", "---"]]
-    lines += [[name, f"{results.images(name):,}", *_cells(one_test)] for name, one_test in judged.items()]
+    lines += [[name, f"{results.images(name):,}", *difference_cells(one_test)] for name, one_test in judged.items()]
     if mean is not None:
-        lines.append(["mean", "", *_cells(mean)])
+        lines.append(["mean", "", *difference_cells(mean)])
     said = [
         f"{word}: {', '.join(names)}"
         for word in ("better", "worse", "cannot tell")
         if (names := [name for name, one_test in judged.items() if one_test.verdict == word])
     ]
-    return _section(title, "; ".join(said), refuted, _markdown(lines))
+    return _section(title, "; ".join(said), refuted, markdown(lines))
 
 
 def _who_gains(results: Results) -> str:
@@ -148,9 +148,9 @@ def _fluctuation(results: Results) -> str:
     words = {"better": "more", "worse": "less", "cannot tell": "cannot tell"}
     found = effects(results, "fluctuation")
     for name, one in found.items():
-        interval, verdict = _cells(one)
+        interval, verdict = difference_cells(one)
         lines.append([name, interval, words.get(verdict, verdict)])
-    table = _markdown(lines) if found else f"Factors: {NOTHING}."
+    table = markdown(lines) if found else f"Factors: {NOTHING}."
     note = "Half fraction of sixteen runs: an effect is mixed with that of the other three factors together."
     return _section(title, said, "an interval of another sign for a named factor", f"{table}\n\n{note}")
 
@@ -170,15 +170,14 @@ def _methods(results: Results) -> str:
     lines.append(["---", *["---:"] * len(kinds)])
     for name in METHODS:
         if any(key[0] == name for key in tests):
-            lines.append(
-                [name, *(", ".join(_cells(judged[f"{name} {i}"])) if (name, i) in tests else "-" for i in range(5))]
-            )
+            own = [judged.get(f"{name} {index}") for index in range(len(kinds))]
+            lines.append([name, *(", ".join(difference_cells(one)) if one else "-" for one in own)])
     if not tests:
         return _section(title, NOTHING, "an interval of another sign")
     clear = [f"{keys[text][0]}, {' '.join(kinds[keys[text][1]])}" for text, one in judged.items() if _clear(one)]
     said = f"clear after Holm's correction over the {len(judged)} cells: {'; '.join(clear) or 'none'}"
     note = "For fluctuation better means higher, so worse means calmer."
-    return _section(title, said, "an interval of another sign", f"{_markdown(lines)}\n\n{note}")
+    return _section(title, said, "an interval of another sign", f"{markdown(lines)}\n\n{note}")
 
 
 def _scenario(results: Results) -> str:
@@ -195,10 +194,10 @@ def _epochs(results: Results) -> str:
         if values := results.values(name, "global", MEAN, "rank1"):
             size = fmean(results.values(name, "global", MEAN, "bytes").values()) / 1e6
             found = difference(values, base) if epochs != "1" else None
-            lines.append([epochs, f"{size:.1f}", _mean(values), *(_cells(found) if found else ("-", "-"))])
+            lines.append([epochs, f"{size:.1f}", _mean(values), *(difference_cells(found) if found else ("-", "-"))])
     if len(lines) < 4:
         return _section(title, NOTHING, "an interval above zero for a larger E")
-    return _section(title, "see the table", "an interval above zero for a larger E", _markdown(lines))
+    return _section(title, "see the table", "an interval above zero for a larger E", markdown(lines))
 
 
 def _all(results: Results) -> str:
@@ -223,7 +222,7 @@ def _all(results: Results) -> str:
     note = (
         "Synthetic data; percent, mean ± sample standard deviation over seeds, last round. Seconds beside other work."
     )
-    return f"### All experiments\n\n{note}\n\n{_markdown(lines)}"
+    return f"### All experiments\n\n{note}\n\n{markdown(lines)}"
 
 
 def _section(title: str, claim: str, refuted: str, table: str = "") -> str:
@@ -232,13 +231,7 @@ def _section(title: str, claim: str, refuted: str, table: str = "") -> str:
 
 
 def _said(found: Difference | None) -> str:
-    return NOTHING if found is None else ", ".join(_cells(found))
-
-
-def _cells(found: Difference) -> tuple[str, str]:
-    if found.seeds == 1:
-        return f"{found.mean:+.1f}", "one seed"
-    return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]", found.verdict
+    return NOTHING if found is None else ", ".join(difference_cells(found))
 
 
 def _clear(found: Difference) -> bool:
@@ -250,10 +243,6 @@ def _mean(values: dict[int, float]) -> str:
         return "-"
     known = list(values.values())
     return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(words: Sequence[str]) -> int:

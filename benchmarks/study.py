@@ -11,6 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pages import between
+
 from fedreid_pl.cli import main
 
 EXPERIMENTS = (
@@ -50,10 +52,8 @@ def study(words: list[str]) -> int:
     if not (out / "tables.md").exists():
         return code
     head, _, tables = (out / "tables.md").read_text(encoding="utf-8").partition("\n")
-    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    body = f"{BEGIN}\n\n{head.removeprefix('# ')}.\n{tables.replace('## ', '### ')}\n{END}"
-    DOCUMENT.write_text(before + body + after, encoding="utf-8")
+    body = f"{head.removeprefix('# ')}.\n{tables.replace('## ', '### ')}".rstrip("\n")
+    DOCUMENT.write_text(between(DOCUMENT.read_text(encoding="utf-8"), BEGIN, END, body), encoding="utf-8")
     return code
 
 
