@@ -70,19 +70,17 @@ class SlotStore:
                 time.sleep(0.1)
 
     def load(
-        self, client: str, before: int, fits: Callable[[dict[str, Any]], object] | None = None
+        self, client: str, before: int, fitted: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     ) -> dict[str, Any] | None:
         """Returns the state that the job starts from, `None` if the client has no state yet."""
         if self._round is None:
             return None
         if self._state is None:
-            return self._files.load(client, before, fits)
+            return self._files.load(client, before, fitted)
         try:
-            if fits is not None:
-                fits(self._state)
+            return self._state if fitted is None else fitted(self._state)
         except ValueError as error:
             raise LostState(f"client {client}: the state that the driver sent does not fit: {error}") from error
-        return self._state
 
     def newest(self, client: str) -> int | None:
         """Returns the round of the state that the job starts from."""

@@ -20,11 +20,11 @@ class KeptState(Protocol):
     """Where the clients of one worker keep their state: heads, own parts of the backbone, the callbacks' state."""
 
     def load(
-        self, client: str, before: int, fits: Callable[[dict[str, Any]], object] | None = None
+        self, client: str, before: int, fitted: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     ) -> dict[str, Any] | None:
         """The client's state after its last turn in a round below `before`, `None` if it had none.
 
-        `fits` raises a ValueError for a state that does not belong to the client.
+        `fitted` returns the state to use, and raises a ValueError for a state that does not belong to the client.
         """
         ...
 
@@ -63,7 +63,7 @@ class ClientStore:
         self._told: set[str] = set()
 
     def load(
-        self, client: str, before: int, fits: Callable[[dict[str, Any]], object] | None = None
+        self, client: str, before: int, fitted: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     ) -> dict[str, Any] | None:
         """The client's state after its last turn in a round below `before`, `None` if it had none.
 
@@ -72,7 +72,8 @@ class ClientStore:
         Args:
             client: its name.
             before: the round.
-            fits: raises a ValueError that says why a state does not belong to the client; `None`: all do.
+            fitted: returns the state to use for a stored one; raises a ValueError that says why a state does not belong
+                to the client. `None`: every state is used as it is.
 
         Raises:
             LostState: if there are files and none can be used; a new state never takes their place.
@@ -83,8 +84,8 @@ class ClientStore:
             path = self._path(client, number)
             try:
                 state = read_state(path)
-                if fits is not None:
-                    fits(state)
+                if fitted is not None:
+                    state = fitted(state)
             except DamagedFile as error:
                 problems.append(str(error))
             except ValueError as error:

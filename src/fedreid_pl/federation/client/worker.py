@@ -204,9 +204,8 @@ class ClientWorker:
             LostState: if there is a state that cannot be used.
         """
         head = self._new_head(job.client) if head is None else head
-        fits = partial(self._fitting, job.client, head.state_dict())
-        state = self.store.load(job.client, self.drop_old(job) + 1, fits)
-        return fits(state) if state is not None else {}
+        fitted = partial(self._fitting, job.client, head.state_dict())
+        return self.store.load(job.client, self.drop_old(job) + 1, fitted) or {}
 
     def check_persons(self, client: str) -> int:
         """Holds the newest state of a client against its pictures, which may have changed since.
