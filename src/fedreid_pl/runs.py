@@ -230,8 +230,7 @@ class Run:
         from fedreid_pl.scoring import asked_of, score
 
         words = [f"run={self.folder}", f"checkpoint={checkpoint}", *([] if data is None else [f"data={data}"])]
-        words += [f"{key}={as_word(value)}" for key, value in settings.items()]
-        rows = score(asked_of(words), say).rows()
+        rows = score(asked_of(words + _setting_words(settings)), say).rows()
         return [{"model": row.model, "test": row.test, **_means(row)} for row in rows]
 
     def figures(self, out: str | Path | None = None, columns: Sequence[int] = (1, 2)) -> list[Path]:
@@ -267,7 +266,11 @@ class Run:
 
 def _words(exp: str | Path, data: str | Path | None, settings: Mapping[str, Any]) -> list[str]:
     words = [f"exp={os.fspath(exp)}", *([] if data is None else [f"data={os.fspath(data)}"])]
-    return words + [f"{key}={as_word(value)}" for key, value in settings.items()]
+    return words + _setting_words(settings)
+
+
+def _setting_words(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={as_word(value)}" for key, value in settings.items()]
 
 
 STATISTICS = ("last", "best", "best3", "fluctuation", "untrained")

@@ -12,7 +12,6 @@ from fedreid_pl.config.launch import refuse_launcher
 from fedreid_pl.errors import FedReIDError
 
 OPTIONS = ("groups", "jobs", "keep", "small", "results", "dry_run")
-SWITCH = {"true": True, "false": False}
 
 
 def study(words: list[str]) -> int:
@@ -24,10 +23,10 @@ def study(words: list[str]) -> int:
         raise FedReIDError(
             f"study: {'give one name' if names else 'give its name'}, fedreid-pl study main [jobs=2] [small=true]"
         )
-    jobs = options.get("jobs", "1")
-    if not (jobs.isascii() and jobs.isdigit() and int(jobs) > 0):
-        raise FedReIDError(f"jobs={jobs}: must be a whole number of at least 1")
-    small, keep, dry_run = (_switch(options, name) for name in ("small", "keep", "dry_run"))
+    from fedreid_pl.comparison.plan import read_jobs, read_switch
+
+    jobs = read_jobs(options.get("jobs", "1"))
+    small, keep, dry_run = (read_switch(name, options.get(name, "false")) for name in ("small", "keep", "dry_run"))
     from fedreid_pl.comparison.study_file import chosen_groups, read_study
 
     found = read_study(names[0], small)
@@ -46,12 +45,5 @@ def study(words: list[str]) -> int:
         return work / run_folder(config, words).relative_to("runs")
 
     own = [word for word in rest if "=" in word]
-    run_study(plan_study(found, own, int(jobs), results, work, keep, folder), dry_run)
+    run_study(plan_study(found, own, jobs, results, work, keep, folder), dry_run)
     return 0
-
-
-def _switch(options: dict[str, str], name: str) -> bool:
-    text = options.get(name, "false")
-    if text not in SWITCH:
-        raise FedReIDError(f"{name}={text}: expected true or false")
-    return SWITCH[text]

@@ -235,6 +235,17 @@ def read_jobs(text: str) -> int:
     return int(text)
 
 
+def read_switch(key: str, text: str) -> bool:
+    """Returns the value of an option that is `true` or `false`.
+
+    Raises:
+        FedReIDError: for any other text.
+    """
+    if text not in ("true", "false"):
+        raise FedReIDError(f"{key}={text}: expected true or false")
+    return text == "true"
+
+
 def read_seeds(text: str) -> list[int]:
     """Returns the seeds in a text such as `"0 1 2"` or `"0,1,2"`, in their order.
 

@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from pathlib import Path
 
-from fedreid_pl.comparison.plan import FolderOf, PlannedRun, read_jobs, read_seeds
+from fedreid_pl.comparison.plan import FolderOf, PlannedRun, read_jobs, read_seeds, read_switch
 from fedreid_pl.config import compose
 from fedreid_pl.errors import FedReIDError, nearest
 
@@ -85,11 +85,10 @@ def make_sweep(options: Mapping[str, str], words: Sequence[str], folder_of: Fold
             "`compare` trains several"
         )
     seeds, jobs = read_seeds(options.get("seeds", "0")), read_jobs(options.get("jobs", "1"))
-    statistic, test = options.get("statistic", "last"), options.get("test", "false")
+    statistic = options.get("statistic", "last")
     if statistic not in STATISTICS:
         raise FedReIDError(f"statistic={statistic}: no such statistic{nearest(statistic, list(STATISTICS))}")
-    if test not in ("true", "false"):
-        raise FedReIDError(f"test={test}: expected true or false")
+    test = read_switch("test", options.get("test", "false"))
     grid, fixed = _grid_of(words)
     runs: dict[tuple[int, Point], PlannedRun] = {}
     for seed in seeds:
@@ -100,7 +99,7 @@ def make_sweep(options: Mapping[str, str], words: Sequence[str], folder_of: Fold
             runs[seed, point] = PlannedRun(label, seed, config, own, folder_of(config, own))
     _check(list(runs.values()))
     out = Path(options["out"]).expanduser() if options.get("out") else None
-    return SweepPlan(experiment, tuple(grid), runs, tuple(fixed), jobs, statistic, test == "true", out)
+    return SweepPlan(experiment, tuple(grid), runs, tuple(fixed), jobs, statistic, test, out)
 
 
 def split_values(text: str) -> list[str]:
