@@ -15,7 +15,8 @@ MARK = "fedreid_pl.json"
 
 def marked_sessions() -> Iterator[tuple[Path, int, int]]:
     """Yields (folder, driver's process id, driver's start tick) of each Ray session that a run of this user marked."""
-    for mark in sorted((Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray").glob(f"session_*/{MARK}")):
+    place = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # as Ray chooses it
+    for mark in sorted((Path(place) / "ray").glob(f"session_*/{MARK}")):
         try:
             state = mark.lstat()
             if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_size > 1000:
