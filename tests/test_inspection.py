@@ -62,6 +62,20 @@ def test_curves_hold_the_last_rounds_scores_of_every_model(run: Path, content: d
     assert content["round"] == 2
 
 
+def test_the_scores_of_the_persons_have_the_last_rounds_scores_as_means(
+    run: Path, content: dict[str, Any], data: FederatedData
+) -> None:
+    scores = {"global": last_scores(run, "global"), "local": last_scores(run, "local")}
+    for test, entry in content["tests"].items():
+        assert set(entry["persons"]) == {"global", test}
+        for model, persons in entry["persons"].items():
+            assert len(persons["queries"]) == len(set(data.tests[test].query.identities.tolist()))
+            for metric in ("rank1", "mAP"):
+                mean = np.average(persons[metric], weights=persons["queries"])
+                expected = scores["global" if model == "global" else "local"][test, metric]
+                assert mean == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_resumed_run_is_looked_into_as_one_that_was_not_stopped(
     tiny_root: Path, tmp_path: Path, content: dict[str, Any]
 ) -> None:

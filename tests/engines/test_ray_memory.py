@@ -26,11 +26,15 @@ Start = Callable[..., tuple[str, dict[str, str]]]
 
 @pytest.fixture
 def start_small(tmp_path: Path, short: Path) -> Iterator[Start]:
-    """Starts a node with a small store; returns its address and the environment of those who join."""
+    """Starts a node with a small store; returns its address and the environment of those who join.
+
+    Ray does not spill to a disk that is more than 95 % full. The node ignores how full the disk of the tests is.
+    """
     nodes: list[subprocess.Popen[str]] = []
 
     def start(**variables: str) -> tuple[str, dict[str, str]]:
-        environment = {**environment_of(short), "OMP_NUM_THREADS": "1", **variables}
+        full = {"RAY_local_fs_capacity_threshold": "1.0"}
+        environment = {**environment_of(short), "OMP_NUM_THREADS": "1", **full, **variables}
         node, address = start_head(environment, tmp_path / "node", "--num-cpus=2", f"--object-store-memory={STORE}")
         nodes.append(node)
         return address, environment

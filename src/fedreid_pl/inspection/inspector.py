@@ -57,7 +57,8 @@ class Inspector:
         device: device on which these features are computed.
 
     Attributes:
-        curves, open_set, reranked: CMC curve, open-set measures and scores after re-ranking, by test set and model.
+        curves, persons, open_set, reranked: CMC curve, scores by person, open-set measures and scores after re-ranking,
+            by test set and model.
         thresholds: thresholds by model, calibrated on validation persons.
         problem: the first error. It is stored instead of raised, because an inspection must not stop a run.
     """
@@ -77,6 +78,7 @@ class Inspector:
         self.round, self.device = round, torch.device(device)
         self.images = shows_images(config)
         self.curves: dict[str, dict[str, list[float]]] = {}
+        self.persons: dict[str, dict[str, dict[str, list[float]]]] = {}
         self.thresholds: dict[str, dict[str, Any]] = {}
         self.open_set: dict[str, dict[str, dict[str, float | None]]] = {}
         self.reranked: dict[str, dict[str, dict[str, float]]] = {}
@@ -127,6 +129,7 @@ class Inspector:
                 "model": seen.model,
                 "cmc": curves[seen.model],
                 "cmcs": curves,
+                "persons": self.persons[test],
                 "open_set": self.open_set[test],
                 "reranked": self.reranked[test],
                 "ranked": [self._ranked(test, entry) for entry in seen.lists],
@@ -144,12 +147,13 @@ class Inspector:
 
     def choose(self) -> None:
         """Selects the model to show for every test set; the result does not depend on the order of arrival."""
-        self._seen, self.curves, self.open_set, self.reranked = {}, {}, {}, {}
+        self._seen, self.curves, self.persons, self.open_set, self.reranked = {}, {}, {}, {}, {}
         tests, names = list(self.data.tests), [*self.data.clients, "global"]
         self.thresholds = calibrated(self._validation[key] for key in sorted(self._validation))
         for key in sorted(self._looks, key=lambda key: (tests.index(key[0]), *map(names.index, key[1:]))):
             (test, model, _), look = key, self._looks[key]
             self.curves.setdefault(test, {}).setdefault(model, look["curve"])
+            self.persons.setdefault(test, {}).setdefault(model, look["persons"])
             self.open_set.setdefault(test, {}).setdefault(model, open_set_entry(look, self.thresholds))
             self.reranked.setdefault(test, {})
             if look["reranked"]:

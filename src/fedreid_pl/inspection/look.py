@@ -6,6 +6,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.data.federated import VALIDATION
 from fedreid_pl.federation.client.worker import Look
 from fedreid_pl.federation.messages import ClientJob
+from fedreid_pl.functional.person_scores import person_scores
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.functional.ranked_lists import cmc_curve
 from fedreid_pl.functional.ranking import summarize
@@ -16,6 +17,7 @@ from fedreid_pl.metrics.retrieval import RankedSets
 from fedreid_pl.reporting.inspection import shows_images
 
 RANKS = 50
+DIGITS = 6  # decimals of the scores of a person
 RERANKED = ("rank1", "rank5", "rank10", "mAP")
 
 
@@ -43,9 +45,9 @@ class LookBehind:
         Returns:
             `round`, `test`, `client` and `model` (the client's name, or `global`). In case of an error also `problem`,
             the error in one line, because an inspection must not stop a run. Otherwise the result of
-            `inspection.open_set.open_set_look`, and for test sets (not for validation sets) `curve`, `lists`,
-            `confusions`, `rows`, `features` `[rows, D]` float32 on the CPU, and `reranked` (empty unless
-            `report.rerank`).
+            `inspection.open_set.open_set_look`, and for test sets (not for validation sets) `curve`, `persons` (scores
+            by person), `lists`, `confusions`, `rows`, `features` `[rows, D]` float32 on the CPU, and `reranked` (empty
+            unless `report.rerank`).
         """
         look: Look = {
             "round": job.round,
@@ -59,8 +61,17 @@ class LookBehind:
             return look | {"problem": f"{test}: {type(error).__name__}: {' '.join(str(error).split())}"}
 
     def _content(self, test: str, sets: RankedSets) -> Look:
-        curve = cmc_curve(sets.results, RANKS, self.config.data.keep_unmatched).tolist()
-        numbers: Look = {"curve": curve, "reranked": self._reranked(sets)}
+        unmatched = self.config.data.keep_unmatched
+        persons = person_scores(sets.results, sets.query_identities, unmatched)
+        numbers: Look = {
+            "curve": cmc_curve(sets.results, RANKS, unmatched).tolist(),
+            "persons": {
+                "queries": persons.queries.tolist(),
+                "rank1": [round(value, DIGITS) for value in persons.rank1.tolist()],
+                "mAP": [round(value, DIGITS) for value in persons.ap.tolist()],
+            },
+            "reranked": self._reranked(sets),
+        }
         if not self.images:
             return {**numbers, "lists": [], "confusions": [], "rows": [], "features": sets.query[:0].cpu()}
         seed = self.config.data.split_seed  # with the split's seed, all runs of a comparison show the same queries

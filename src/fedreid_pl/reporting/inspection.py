@@ -4,6 +4,7 @@
      "tests": {TEST: {"model": "global" or a client's name,
                       "cmc": [share of queries with a match up to rank 1, 2, ... 50],
                       "cmcs": {MODEL: the same for every model that was tested},
+                      "persons": {MODEL: {"queries": [by person], "rank1": [...], "mAP": [...]}},
                       "open_set": {MODEL: {"tpr@fpr=0.01", "dir@far=0.01", "queries", ..., null where unknown}},
                       "reranked": {MODEL: {"rank1", "rank5", "rank10", "mAP"}}, only with report.rerank,
                       "ranked": [{"query": {"identity", "camera", "image"}, "hardest": bool, "average_precision",
@@ -15,7 +16,8 @@
 
 Images are paths in the run's folder. Without `images` there is nothing in it that belongs to a single image: `ranked`
 and `confusions` are empty and `embedding` is null. A negative identity in a gallery is a distractor. Files of earlier
-versions have no `open_set`, `reranked` and `thresholds`.
+versions have no `persons`, `open_set`, `reranked` and `thresholds`. Persons are in ascending order of identity; their
+identities are not saved.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ NAME, IMAGES, VERSION = "inspection.json", "images", 1
 MOST = 64 * 1024 * 1024  # bytes
 Curve = Annotated[list[Share], Field(max_length=1_000), FailFast()]
 MODELS = Field(max_length=100_000)
+PERSONS = Field(min_length=1, max_length=1_000_000)
 Place = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
@@ -84,12 +87,21 @@ class Confusion(TypedDict):
     count: Count
 
 
+class Persons(TypedDict):
+    """Number of counted queries and mean scores of every test person, in ascending order of identity."""
+
+    queries: Annotated[list[Annotated[int, Field(ge=1, le=10**15)]], PERSONS, FailFast()]
+    rank1: Annotated[list[Share], PERSONS, FailFast()]
+    mAP: Annotated[list[Share], PERSONS, FailFast()]
+
+
 class Tested(TypedDict):
     """What is there of every test set."""
 
     model: Name
     cmc: Curve
     cmcs: Annotated[dict[Name, Curve], MODELS]
+    persons: NotRequired[Annotated[dict[Name, Persons], MODELS]]
     open_set: NotRequired[Annotated[dict[Name, dict[Name, Amount | None]], MODELS]]
     reranked: NotRequired[Annotated[dict[Name, dict[Name, Share]], MODELS]]
     ranked: Annotated[list[Ranked], Field(max_length=100), FailFast()]
@@ -151,6 +163,8 @@ def read_inspection(folder: Path) -> dict[str, Any] | None:
     for name, test in (found or {"tests": {}})["tests"].items():
         if len({len(curve) for curve in (test["cmc"], *test["cmcs"].values())}) > 1:
             raise FedReIDError(f"{folder / NAME}: the curves of {name} have different lengths")
+        if any(len({*map(len, persons.values())}) > 1 for persons in test.get("persons", {}).values()):
+            raise FedReIDError(f"{folder / NAME}: the scores by person of {name} have different lengths")
     return found
 
 
