@@ -1,4 +1,4 @@
-"""docs/results.md from results/study.csv: the answers and the tables between its two marks.
+"""docs/results.md from results/study.csv and results/study_persons.csv: the text between the two marks of the page.
 
     python benchmarks/results_page.py                                  # writes docs/results.md
     python benchmarks/results_page.py ROWS.csv PAGE.md                 # a page of other rows, such as of a small study
@@ -15,7 +15,9 @@ from statistics import fmean, stdev
 
 from pages import between, difference_cells, markdown
 
-from fedreid_pl.comparison.study_rows import MEAN, Row, newest, read_rows
+from fedreid_pl.comparison.study_persons import persons_path, read_study_persons
+from fedreid_pl.comparison.study_results import StudyResults
+from fedreid_pl.comparison.study_rows import MEAN, read_rows
 from fedreid_pl.functional.paired import Difference, family, paired_difference
 
 ROOT = Path(__file__).parent.parent
@@ -45,41 +47,9 @@ EPOCHS = {
 }
 
 
-class Results:
-    """Rows of a study, each run in its newest form.
-
-    Args:
-        rows: of the CSV.
-    """
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = newest(rows)
-
-    def values(self, experiment: str, section: str, test: str, score: str) -> dict[int, float]:
-        """A score by seed, of the runs that have it."""
-        wanted = (experiment, section, test)
-        found = [row for row in self.rows if (row.experiment, row.section, row.test) == wanted]
-        return {row.seed: value for row in found if (value := getattr(row, score)) is not None}
-
-    def tests(self) -> list[str]:
-        """Test sets of the clients of FedPav, the largest client first."""
-        sizes = {row.test: row.images or 0 for row in self.rows if row.experiment == "fedpav" and row.test != MEAN}
-        return sorted(sizes, key=lambda test: -sizes[test])
-
-    def images(self, test: str) -> int:
-        """Training images of the client of a test set."""
-        return max((row.images or 0 for row in self.rows if row.test == test), default=0)
-
-
-def difference(one: dict[int, float], other: dict[int, float]) -> Difference | None:
-    """The paired difference over the seeds that both have, `one` less `other`."""
-    seeds = sorted(one.keys() & other.keys())
-    return paired_difference([one[seed] - other[seed] for seed in seeds]) if seeds else None
-
-
-def effects(results: Results, score: str) -> dict[str, Difference]:
+def effects(results: StudyResults, score: str) -> dict[str, Difference]:
     """Main effect of each factor on the global model's mean: the four runs with it less the four without, by seed."""
-    runs = {name: results.values(name, "global", MEAN, score) for name in FRACTION}
+    runs = {name: results.values((name, "global"), MEAN, score) for name in FRACTION}
     seeds = sorted(set.intersection(*(set(values) for values in runs.values())))
     found = {}
     for index, factor in enumerate(FACTORS if seeds else ()):
@@ -90,24 +60,24 @@ def effects(results: Results, score: str) -> dict[str, Difference]:
     return family(found)
 
 
-def measured(rows: Sequence[Row]) -> str:
-    """Markdown of all answers and of the table of all experiments."""
-    results = Results(rows)
+def read_results(rows: Path) -> StudyResults:
+    """Reads the rows of a study and the scores of persons beside them."""
+    return StudyResults(read_rows(rows), read_study_persons(persons_path(rows)))
+
+
+def measured(results: StudyResults) -> str:
+    """Returns the Markdown of all answers and of the table of all experiments."""
     parts = [_who_gains, _local_or_global, _fluctuation, _methods, _scenario, _epochs, _all]
     return "\n\n".join(part(results) for part in parts)
 
 
-def with_results(text: str, rows: Sequence[Row]) -> str:
-    """The page's text with what these rows say between the marks."""
-    return between(text, BEGIN, END, measured(rows))
+def with_results(text: str, results: StudyResults) -> str:
+    """Returns the page's text with the answers from these results between the marks."""
+    return between(text, BEGIN, END, measured(results))
 
 
-def _by_test(results: Results, title: str, one: tuple[str, str], other: tuple[str, str], refuted: str) -> str:
-    pairs = {
-        test: found
-        for test in [*results.tests(), MEAN]
-        if (found := difference(results.values(*one, test, "rank1"), results.values(*other, test, "rank1")))
-    }
+def _by_test(results: StudyResults, title: str, one: tuple[str, str], other: tuple[str, str], refuted: str) -> str:
+    pairs = {test: found for test in [*results.tests(), MEAN] if (found := results.difference(one, other, test))}
     if not pairs:
         return _section(title, NOTHING, refuted)
     mean = pairs.pop(MEAN, None)
@@ -124,7 +94,7 @@ def _by_test(results: Results, title: str, one: tuple[str, str], other: tuple[st
     return _section(title, "; ".join(said), refuted, markdown(lines))
 
 
-def _who_gains(results: Results) -> str:
+def _who_gains(results: StudyResults) -> str:
     title = "(a) Who gains from federation? Local models of FedPav less standalone training, Rank-1"
     return _by_test(
         results,
@@ -135,14 +105,14 @@ def _who_gains(results: Results) -> str:
     )
 
 
-def _local_or_global(results: Results) -> str:
+def _local_or_global(results: StudyResults) -> str:
     title = "(b) Are local models above the global one? FedPav, local less global, Rank-1"
     return _by_test(results, title, ("fedpav", "local"), ("fedpav", "global"), "an interval below zero")
 
 
-def _fluctuation(results: Results) -> str:
+def _fluctuation(results: StudyResults) -> str:
     title = "(c) Does the global model fluctuate, and what causes it?"
-    fedpav = results.values("fedpav", "global", MEAN, "fluctuation")
+    fedpav = results.values(("fedpav", "global"), MEAN, "fluctuation")
     said = f"FedPav: {_mean(fedpav)} points from one evaluation to the next" if fedpav else NOTHING
     lines = [["factor", "effect on fluctuation, points", "more or less"], ["---", "---:", "---"]]
     words = {"better": "more", "worse": "less", "cannot tell": "cannot tell"}
@@ -155,14 +125,13 @@ def _fluctuation(results: Results) -> str:
     return _section(title, said, "an interval of another sign for a named factor", f"{table}\n\n{note}")
 
 
-def _methods(results: Results) -> str:
+def _methods(results: StudyResults) -> str:
     title = "(d) Do KD, CDW and clustering help? Differences to FedPav, mean over the test sets"
     kinds = [("global", "rank1"), ("global", "mAP"), ("local", "rank1"), ("local", "mAP"), ("global", "fluctuation")]
     tests: dict[tuple[str, int], Difference] = {}
     for name in METHODS:
         for index, (section, score) in enumerate(kinds):
-            pair = (results.values(each, section, MEAN, score) for each in (name, "fedpav"))
-            if found := difference(*pair):
+            if found := results.difference((name, section), ("fedpav", section), MEAN, score):
                 tests[name, index] = found
     keys = {f"{name} {index}": (name, index) for name, index in tests}
     judged = family({text: tests[key] for text, key in keys.items()})
@@ -180,27 +149,26 @@ def _methods(results: Results) -> str:
     return _section(title, said, "an interval of another sign", f"{markdown(lines)}\n\n{note}")
 
 
-def _scenario(results: Results) -> str:
+def _scenario(results: StudyResults) -> str:
     title = "(e) Does it matter how one dataset is shared out? By identity less by camera, global model, Rank-1"
-    by_identity, by_camera = (results.values(name, "global", MEAN, "rank1") for name in (IDENTITY, CAMERA))
-    return _section(title, _said(difference(by_identity, by_camera)), "an interval at or below zero")
+    found = results.difference((IDENTITY, "global"), (CAMERA, "global"), MEAN)
+    return _section(title, _said(found), "an interval at or below zero")
 
 
-def _epochs(results: Results) -> str:
+def _epochs(results: StudyResults) -> str:
     title = "(f) What does communication buy? Thirty epochs in rounds of E = 1, 5, 10, global model"
     lines = [["E", "MB", "Rank-1", "less E = 1, points", "verdict"], ["---:", "---:", "---:", "---:", "---"]]
-    base = results.values("fedpav", "global", MEAN, "rank1")
     for epochs, name in EPOCHS.items():
-        if values := results.values(name, "global", MEAN, "rank1"):
-            size = fmean(results.values(name, "global", MEAN, "bytes").values()) / 1e6
-            found = difference(values, base) if epochs != "1" else None
+        if values := results.values((name, "global"), MEAN, "rank1"):
+            size = fmean(results.values((name, "global"), MEAN, "bytes").values()) / 1e6
+            found = results.difference((name, "global"), ("fedpav", "global"), MEAN) if epochs != "1" else None
             lines.append([epochs, f"{size:.1f}", _mean(values), *(difference_cells(found) if found else ("-", "-"))])
     if len(lines) < 4:
         return _section(title, NOTHING, "an interval above zero for a larger E")
     return _section(title, "see the table", "an interval above zero for a larger E", markdown(lines))
 
 
-def _all(results: Results) -> str:
+def _all(results: StudyResults) -> str:
     names = list(dict.fromkeys(row.experiment for row in results.rows))
     if not names:
         return f"### All experiments\n\n{NOTHING.capitalize()}."
@@ -216,7 +184,7 @@ def _all(results: Results) -> str:
     lines.append(["---", *["---:"] * (len(columns) + 3)])
     for name in names:
         own = {row.seed: row for row in results.rows if row.experiment == name}
-        cells = [_mean(results.values(name, section, MEAN, score)) for _, section, score in columns]
+        cells = [_mean(results.values((name, section), MEAN, score)) for _, section, score in columns]
         size, seconds = fmean(row.bytes for row in own.values()) / 1e6, fmean(row.seconds for row in own.values())
         lines.append([f"`{name}`", str(len(own)), *cells, f"{size:.1f}", f"{seconds:.0f}"])
     note = (
@@ -249,7 +217,7 @@ def main(words: Sequence[str]) -> int:
     """Writes the page; the text around the marks is that of docs/results.md."""
     rows, page = (Path(word) for word in words) if words else (ROWS, PAGE)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(with_results(PAGE.read_text(encoding="utf-8"), read_rows(rows)), encoding="utf-8")
+    page.write_text(with_results(PAGE.read_text(encoding="utf-8"), read_results(rows)), encoding="utf-8")
     print(page)
     return 0
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedreid_pl.comparison.study_rows import Row, read_rows
+from fedreid_pl.comparison.study_results import StudyResults
+from fedreid_pl.comparison.study_rows import Row
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -23,11 +24,11 @@ def row(experiment: str, seed: int, section: str, test: str, rank1: float, moved
 
 def test_the_page_shows_the_kept_rows() -> None:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert page.with_results(text, read_rows(ROOT / "results" / "study.csv")) == text
+    assert page.with_results(text, page.read_results(ROOT / "results" / "study.csv")) == text
 
 
 def test_without_rows_every_answer_says_so() -> None:
-    text = page.measured([])
+    text = page.measured(StudyResults([]))
     assert all(f"### ({letter})" in text for letter in "abcdef") and text.count("ot measured yet") >= 7
     assert "better" not in text and "worse" not in text
 
@@ -39,7 +40,7 @@ def test_who_gains_is_paired_by_seed_and_ordered_by_size() -> None:
             rows.append(row("local", seed, "local", test, 40.0 + 9 * seed, images=images))
             own = 40.0 + 9 * seed + gain + (-1) ** seed * 0.5
             rows.append(row("fedpav", seed, "local", test, own, images=images))
-    text = page.measured(rows)
+    text = page.measured(StudyResults(rows))
     (large,) = [line for line in text.splitlines() if line.startswith("| large | 900")]
     (small,) = [line for line in text.splitlines() if line.startswith("| small | 30")]
     assert text.index(large) < text.index(small)
@@ -57,10 +58,10 @@ def test_the_half_fraction_is_balanced_and_finds_the_effects_that_were_put_in() 
         for name, level in page.FRACTION.items():
             moved = 2.0 + 0.01 * seed + sum(one * on for one, on in zip(put_in, level, strict=True))
             rows.append(row(name, seed, "global", "mean", 50.0, moved))
-    found = page.effects(page.Results(rows), "fluctuation")
+    found = page.effects(StudyResults(rows), "fluctuation")
     assert [one.mean for one in found.values()] == pytest.approx(put_in)
-    assert page.effects(page.Results(rows[:-1]), "fluctuation")["KD"].seeds == 2, "a seed without a run is left out"
-    assert page.effects(page.Results(rows[:7]), "fluctuation") == {}
+    assert page.effects(StudyResults(rows[:-1]), "fluctuation")["KD"].seeds == 2, "a seed without a run is left out"
+    assert page.effects(StudyResults(rows[:7]), "fluctuation") == {}
 
 
 def test_the_experiments_of_the_page_are_those_of_the_study() -> None:

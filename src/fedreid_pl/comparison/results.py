@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from fedreid_pl.comparison.persons import Persons, read_persons
 from fedreid_pl.comparison.plan import PlannedRun
 from fedreid_pl.config import differences, load_config
 from fedreid_pl.errors import FedReIDError
@@ -37,6 +38,7 @@ class Result:
         rounds: number of rounds.
         costs: costs of the run.
         start: SHA-256 of the pretrained initial weights if this program made them, otherwise `None`.
+        persons: scores of test persons in the last round, by section and test set; without those that are unknown.
     """
 
     run: PlannedRun
@@ -46,6 +48,7 @@ class Result:
     rounds: int
     costs: Costs
     start: str | None = None
+    persons: dict[str, dict[str, Persons]] = field(default_factory=dict)
 
     def tests(self, section: str) -> list[str]:
         """Returns the names of the test sets in a section, in the order of evaluation."""
@@ -118,7 +121,9 @@ def read_result(run: PlannedRun) -> Result | None:
         scores = {section: summarize(history, section) for section in ("global", "local")}
         clients = {str(name): int(number) for name, number in summary["clients"].items()}
         start = (summary.get("start") or {}).get("sha256")
-        return Result(run, history, scores, clients, int(summary["rounds"]), _costs(summary["costs"]), start)
+        rounds, costs = int(summary["rounds"]), _costs(summary["costs"])
+        persons = read_persons(run.folder, rounds, scores)
+        return Result(run, history, scores, clients, rounds, costs, start, persons)
     except (FedReIDError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # another version, or damaged files: `train` reports the error or writes the files again
 

@@ -1,4 +1,4 @@
-"""Runs a study: trains its missing runs and saves the results of each run as rows of a CSV."""
+"""Runs a study: trains its missing runs and saves the results of each run as rows of two CSV files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fedreid_pl.comparison.plan import FolderOf, PlannedRun, make_plan
 from fedreid_pl.comparison.results import read_result
 from fedreid_pl.comparison.runner import train_runs
 from fedreid_pl.comparison.study_file import Study
+from fedreid_pl.comparison.study_persons import add_persons, persons_path
 from fedreid_pl.comparison.study_rows import Key, Row, add_rows, read_rows, rows_of, run_key
 from fedreid_pl.errors import FedReIDError, visible
 from fedreid_pl.federation.client.trainer import quiet
@@ -32,7 +33,7 @@ class StudyPlan:
     """All runs of a study in their order, with the paths of their results and folders.
 
     Attributes:
-        results: CSV of the finished runs.
+        results: CSV of the finished runs; the scores of test persons are in a second CSV beside it.
         work: parent folder of the runs' folders.
         keep: whether to keep the folder of a run after its rows are written.
     """
@@ -166,6 +167,7 @@ def _collect(plan: StudyPlan, run: PlannedRun) -> bool:
     result = read_result(run)
     if result is None:
         return False
+    add_persons(persons_path(plan.results), result)  # before the rows: a run with rows is finished
     add_rows(plan.results, rows_of(result, THREADS))
     if not plan.keep:
         shutil.rmtree(run.folder, ignore_errors=True)

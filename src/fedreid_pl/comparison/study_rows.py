@@ -141,7 +141,7 @@ def add_rows(path: Path, rows: Sequence[Row]) -> bool:
     same folder wait for each other.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.parent):
+    with alone(path.parent):
         before = read_rows(path)
         if rows[0].key in {row.key for row in before}:
             return False
@@ -182,7 +182,8 @@ def _cell(value: object) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process writes to the tables in a folder, and keeps others waiting."""
     place = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(place, fcntl.LOCK_EX)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from fedreid_pl.comparison.accuracy import Experiments
-from fedreid_pl.comparison.differences import NOTE, difference_cells, difference_columns
+from fedreid_pl.comparison.differences import OVER_SEEDS, difference_cells, difference_columns
 from fedreid_pl.comparison.results import Cell, Result, spread
 from fedreid_pl.comparison.tables import Column, Table
 from fedreid_pl.federation.server.history import best_round
@@ -99,7 +99,7 @@ def difference_table(experiments: Experiments, first: str, kind: str) -> Table |
         found = family({label: paired_difference(values) for label, values in pairs.items() if values})
         for label, one in found.items():
             table.add((label, title, one.verdict), difference_cells(one))
-    table.notes.append(NOTE)
+    table.notes.append(OVER_SEEDS)
     return table if table.rows else None
 
 

@@ -1,0 +1,77 @@
+"""Values and paired differences of a study, from its rows and the scores of test persons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fedreid_pl.comparison.persons import Pairs, Persons, pair_persons
+from fedreid_pl.comparison.study_persons import Place
+from fedreid_pl.comparison.study_rows import MEAN, Row, newest
+from fedreid_pl.functional.paired import Difference
+
+Models = tuple[str, str]
+"""Models of a study: an experiment, and `global` or `local`."""
+
+
+class StudyResults:
+    """The newest rows of every run of a study.
+
+    Args:
+        rows: rows of the CSV.
+        persons: scores of test persons, by run, section and test set. Without these, intervals are over seeds only.
+    """
+
+    def __init__(self, rows: Sequence[Row], persons: Mapping[Place, Persons] | None = None) -> None:
+        self.rows = newest(rows)
+        self.persons = dict(persons or {})
+
+    def values(self, models: Models, test: str, score: str) -> dict[int, float]:
+        """Returns a score by seed, for the runs that have the score.
+
+        Args:
+            models: experiment and section.
+            test: name of a test set, or `MEAN`.
+            score: name of a column of the rows.
+        """
+        found = self._rows(models, test)
+        return {row.seed: value for row in found if (value := getattr(row, score)) is not None}
+
+    def tests(self) -> list[str]:
+        """Returns the test sets of the clients of FedPav, the largest client first."""
+        sizes = {row.test: row.images or 0 for row in self.rows if row.experiment == "fedpav" and row.test != MEAN}
+        return sorted(sizes, key=lambda test: -sizes[test])
+
+    def images(self, test: str) -> int:
+        """Returns the number of training images of the client of a test set."""
+        return max((row.images or 0 for row in self.rows if row.test == test), default=0)
+
+    def difference(self, one: Models, other: Models, test: str, score: str = "rank1") -> Difference | None:
+        """Returns the paired difference over the seeds that both have, one less other; `None` without such a seed.
+
+        For Rank-1 and mAP the interval is over seeds and persons if the scores of all persons are known, else over
+        seeds.
+        """
+        values = [self.values(models, test, score) for models in (one, other)]
+        seeds = sorted(values[0].keys() & values[1].keys())
+        if not seeds:
+            return None
+        differences = [values[0][seed] - values[1][seed] for seed in seeds]
+        names = self._tests(one) if test == MEAN else [test]
+        same = test != MEAN or names == self._tests(other)
+        pairs = [(self._persons(one, seed), self._persons(other, seed)) for seed in seeds]
+        by_person = pair_persons(pairs, names, score) if same else None
+        return Pairs(differences, *(by_person or ())).difference()
+
+    def _rows(self, models: Models, test: str) -> list[Row]:
+        return [row for row in self.rows if (row.experiment, row.section, row.test) == (*models, test)]
+
+    def _tests(self, models: Models) -> list[str]:
+        return sorted({row.test for row in self.rows if (row.experiment, row.section) == models and row.test != MEAN})
+
+    def _persons(self, models: Models, seed: int) -> dict[str, Persons]:
+        keys = {row.key for row in self._rows(models, MEAN) if row.seed == seed}
+        return {
+            test: persons
+            for (key, section, test), persons in self.persons.items()
+            if key in keys and section == models[1]
+        }
