@@ -1,4 +1,4 @@
-"""docs/results.md from results/study.csv and results/study_persons.csv: the text between the two marks of the page.
+"""docs/results.md from results/study.csv and results/study_persons.csv.gz: the text between the two marks of the page.
 
     python benchmarks/results_page.py                                  # writes docs/results.md
     python benchmarks/results_page.py ROWS.csv PAGE.md                 # a page of other rows, such as of a small study

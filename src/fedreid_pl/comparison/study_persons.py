@@ -1,9 +1,11 @@
-"""Reads and writes the scores of test persons of a study: a CSV beside the rows of the study."""
+"""Reads and writes the scores of test persons of a study: a compressed CSV beside the rows of the study."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +14,10 @@ from fedreid_pl.comparison.results import Result
 from fedreid_pl.comparison.study_rows import Key, alone, run_key
 from fedreid_pl.config import fingerprint
 from fedreid_pl.errors import FedReIDError, printable
-from fedreid_pl.federation.storage import write_text
+from fedreid_pl.federation.storage import write_bytes
 
 COLUMNS = ("experiment", "seed", "rounds", "fingerprint", "section", "test", *Persons._fields)
+DIGITS = 4  # decimals of a score
 Place = tuple[Key, str, str]
 """A run, a section and a test set."""
 
@@ -23,16 +26,16 @@ def persons_path(results: Path) -> Path:
     """Returns the path of the persons' scores for the path of a study's rows.
 
     >>> persons_path(Path("results/study.csv")).as_posix()
-    'results/study_persons.csv'
+    'results/study_persons.csv.gz'
     """
-    return results.with_name(f"{results.stem}_persons{results.suffix}")
+    return results.with_name(f"{results.stem}_persons.csv.gz")
 
 
 def add_persons(path: Path, result: Result) -> None:
     """Adds the scores of persons of one run to a CSV, unless the CSV already has the run.
 
-    A cell of `queries`, `rank1` or `mAP` has one number for each person, separated by spaces. The file is replaced as a
-    whole.
+    A cell of `queries`, `rank1` or `mAP` has one number for each person, separated by spaces; scores have four
+    decimals. The file is replaced as a whole. Equal content gives equal bytes.
 
     Raises:
         FedReIDError: if the file cannot be read or has other columns.
@@ -52,10 +55,9 @@ def add_persons(path: Path, result: Result) -> None:
             for test, persons in tests.items()
         }
         for (key, section, test), persons in {**before, **own}.items():
-            writer.writerow(
-                [*key, section, test, *(" ".join(f"{value:.6g}" for value in column) for column in persons)]
-            )
-        write_text(path, text.getvalue())
+            columns = (" ".join(f"{round(value, DIGITS):g}" for value in column) for column in persons)
+            writer.writerow([*key, section, test, *columns])
+        write_bytes(path, gzip.compress(text.getvalue().encode(), mtime=0))
 
 
 def read_study_persons(path: Path) -> dict[Place, Persons]:
@@ -65,10 +67,10 @@ def read_study_persons(path: Path) -> dict[Place, Persons]:
         FedReIDError: if the file cannot be read or has other columns.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = gzip.decompress(path.read_bytes()).decode()
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise FedReIDError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     lines = csv.reader(io.StringIO(text))
     if tuple(next(lines, ())) != COLUMNS:
