@@ -1,4 +1,4 @@
-"""docs/results.md from results/study.csv and results/study_persons.csv.gz: the text between the two marks of the page.
+"""docs/results.md, its figures and the README's table from results/study.csv and results/study_persons.csv.gz.
 
     python benchmarks/results_page.py                                  # writes docs/results.md
     python benchmarks/results_page.py ROWS.csv PAGE.md                 # a page of other rows, such as of a small study
@@ -14,14 +14,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from pages import between, difference_cells, markdown
+from results_figures import figures
 
+from fedreid_pl.comparison.study_file import read_study
 from fedreid_pl.comparison.study_persons import persons_path, read_study_persons
-from fedreid_pl.comparison.study_results import StudyResults
+from fedreid_pl.comparison.study_results import Models, StudyResults
 from fedreid_pl.comparison.study_rows import MEAN, read_rows
 from fedreid_pl.functional.paired import Difference, family, paired_difference
 
 ROOT = Path(__file__).parent.parent
-PAGE, ROWS = ROOT / "docs" / "results.md", ROOT / "results" / "study.csv"
+PAGE, ROWS, README = ROOT / "docs" / "results.md", ROOT / "results" / "study.csv", ROOT / "README.md"
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 NOTHING = "not measured yet"
 FIRST, RATES = "callbacks.backbone_sync.batch_norm=first", "optim.lr_backbone=0.01+optim.lr_head=0.1"
@@ -38,6 +40,11 @@ FRACTION = {
 }
 """Runs of the half fraction and which factors each has."""
 METHODS = ("fedpav_kd", "fedpav_rw", "fedpav_kd_rw", "fedpav_cc", "fedpav_cc_rw")
+SHOWN = ("local", "centralized", "fedpav", "fedpav_rw", "fedpav_kd_rw")
+"""Experiments in the README's table."""
+KINDS = [("global", "rank1"), ("global", "mAP"), ("local", "rank1"), ("local", "mAP"), ("global", "fluctuation")]
+OTHERS = ("clients", "methods", "batch_norm", "code")
+"""Groups of the study that are compared with FedPav in a table of their own."""
 ONE = "data.datasets=[mini-market1501]"
 CAMERA, IDENTITY = (f"fedpav+{ONE}+data.scenario={name}" for name in ("by_camera", "by_identity"))
 EPOCHS = {
@@ -67,7 +74,7 @@ def read_results(rows: Path) -> StudyResults:
 
 def measured(results: StudyResults) -> str:
     """Returns the Markdown of all answers and of the table of all experiments."""
-    parts = [_who_gains, _local_or_global, _fluctuation, _methods, _scenario, _epochs, _all]
+    parts = [_who_gains, _local_or_global, _fluctuation, _methods, _scenario, _epochs, _others, _all]
     return "\n\n".join(part(results) for part in parts)
 
 
@@ -76,7 +83,22 @@ def with_results(text: str, results: StudyResults) -> str:
     return between(text, BEGIN, END, measured(results))
 
 
-def _by_test(results: StudyResults, title: str, one: tuple[str, str], other: tuple[str, str], refuted: str) -> str:
+def with_table(text: str, results: StudyResults) -> str:
+    """Returns the README's text with the scores of the main experiments between the marks."""
+    lines = [["experiment", "seeds", "global Rank-1", "global mAP", "local Rank-1", "local mAP"]]
+    lines.append(["---", *["---:"] * 5])
+    for name in SHOWN:
+        scores = [
+            results.values((name, section), MEAN, score)
+            for section in ("global", "local")
+            for score in ("rank1", "mAP")
+        ]
+        if any(scores):
+            lines.append([f"`{name}`", str(max(map(len, scores))), *(_mean(values) for values in scores)])
+    return between(text, BEGIN, END, markdown(lines))
+
+
+def _by_test(results: StudyResults, title: str, one: Models, other: Models, refuted: str, picture: str = "") -> str:
     pairs = {test: found for test in [*results.tests(), MEAN] if (found := results.difference(one, other, test))}
     if not pairs:
         return _section(title, NOTHING, refuted)
@@ -91,7 +113,7 @@ def _by_test(results: StudyResults, title: str, one: tuple[str, str], other: tup
         for word in ("better", "worse", "cannot tell")
         if (names := [name for name, one_test in judged.items() if one_test.verdict == word])
     ]
-    return _section(title, "; ".join(said), refuted, markdown(lines))
+    return _section(title, "; ".join(said), refuted, picture + markdown(lines))
 
 
 def _who_gains(results: StudyResults) -> str:
@@ -102,6 +124,7 @@ def _who_gains(results: StudyResults) -> str:
         ("fedpav", "local"),
         ("local", "local"),
         "an interval on the other side of zero, or gains that do not fall with the number of training images",
+        "![Gain of each client in Rank-1, the largest client first](assets/results-gain.svg)\n\n",
     )
 
 
@@ -127,26 +150,37 @@ def _fluctuation(results: StudyResults) -> str:
 
 def _methods(results: StudyResults) -> str:
     title = "(d) Do KD, CDW and clustering help? Differences to FedPav, mean over the test sets"
-    kinds = [("global", "rank1"), ("global", "mAP"), ("local", "rank1"), ("local", "mAP"), ("global", "fluctuation")]
+    picture = "![Differences in Rank-1 of the global model to FedPav](assets/results-methods.svg)"
+    return _against_fedpav(results, title, METHODS, picture)
+
+
+def _others(results: StudyResults) -> str:
+    title = "Other algorithms, clients, BatchNorm policies and settings: differences to FedPav"
+    names = [name for group in read_study("main").groups if group.name in OTHERS for name in group.experiments]
+    note = "With other clients, the mean is over the test sets of these clients."
+    return _against_fedpav(results, title, names, note)
+
+
+def _against_fedpav(results: StudyResults, title: str, names: Sequence[str], note: str) -> str:
     tests: dict[tuple[str, int], Difference] = {}
-    for name in METHODS:
-        for index, (section, score) in enumerate(kinds):
+    for name in names:
+        for index, (section, score) in enumerate(KINDS):
             if found := results.difference((name, section), ("fedpav", section), MEAN, score):
                 tests[name, index] = found
     keys = {f"{name} {index}": (name, index) for name, index in tests}
     judged = family({text: tests[key] for text, key in keys.items()})
-    lines = [["method", *(f"{section} {'Rank-1' if score == 'rank1' else score}" for section, score in kinds)]]
-    lines.append(["---", *["---:"] * len(kinds)])
-    for name in METHODS:
+    kinds = [f"{section} {'Rank-1' if score == 'rank1' else score}" for section, score in KINDS]
+    lines = [["experiment", *kinds], ["---", *["---:"] * len(KINDS)]]
+    for name in names:
         if any(key[0] == name for key in tests):
-            own = [judged.get(f"{name} {index}") for index in range(len(kinds))]
-            lines.append([name, *(", ".join(difference_cells(one)) if one else "-" for one in own)])
+            own = [judged.get(f"{name} {index}") for index in range(len(KINDS))]
+            lines.append([f"`{name}`", *(", ".join(difference_cells(one)) if one else "-" for one in own)])
     if not tests:
         return _section(title, NOTHING, "an interval of another sign")
-    clear = [f"{keys[text][0]}, {' '.join(kinds[keys[text][1]])}" for text, one in judged.items() if _clear(one)]
+    clear = [f"{keys[text][0]}, {kinds[keys[text][1]]}" for text, one in judged.items() if _clear(one)]
     said = f"clear after Holm's correction over the {len(judged)} cells: {'; '.join(clear) or 'none'}"
-    note = "For fluctuation better means higher, so worse means calmer."
-    return _section(title, said, "an interval of another sign", f"{markdown(lines)}\n\n{note}")
+    calm = "For fluctuation better means higher, so worse means calmer."
+    return _section(title, said, "an interval of another sign", f"{note}\n\n{markdown(lines)}\n\n{calm}")
 
 
 def _scenario(results: StudyResults) -> str:
@@ -214,10 +248,15 @@ def _mean(values: dict[int, float]) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Writes the page; the text around the marks is that of docs/results.md."""
+    """Writes the page, its figures and, for docs/results.md, the README's table."""
     rows, page = (Path(word) for word in words) if words else (ROWS, PAGE)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(with_results(PAGE.read_text(encoding="utf-8"), read_results(rows)), encoding="utf-8")
+    results = read_results(rows)
+    (page.parent / "assets").mkdir(parents=True, exist_ok=True)
+    page.write_text(with_results(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    for name, svg in figures(results, METHODS).items():
+        (page.parent / "assets" / name).write_text(svg, encoding="utf-8")
+    if page == PAGE:
+        README.write_text(with_table(README.read_text(encoding="utf-8"), results), encoding="utf-8")
     print(page)
     return 0
 

@@ -27,6 +27,25 @@ def test_the_page_shows_the_kept_rows() -> None:
     assert page.with_results(text, page.read_results(ROOT / "results" / "study.csv")) == text
 
 
+def test_the_figures_and_the_readme_show_the_kept_rows() -> None:
+    results = page.read_results(ROOT / "results" / "study.csv")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page.with_table(readme, results) == readme
+    for name, svg in page.figures(results, page.METHODS).items():
+        assert (ROOT / "docs" / "assets" / name).read_text(encoding="utf-8") == svg
+
+
+def test_the_difference_of_means_is_over_the_test_sets_that_both_have() -> None:
+    rows = []
+    for test, gain in (("a", 3.0), ("b", 1.0)):
+        rows.append(row("fedpav", 0, "global", test, 40.0))
+        rows.append(row("fedpav_kd", 0, "global", test, 40.0 + gain))
+    rows.append(row("fedpav", 0, "global", "c", 10.0))
+    found = StudyResults(rows).difference(("fedpav_kd", "global"), ("fedpav", "global"), "mean")
+    assert found is not None and found.mean == pytest.approx(2.0)
+    assert StudyResults(rows).difference(("fedpav_kd", "local"), ("fedpav", "local"), "mean") is None
+
+
 def test_without_rows_every_answer_says_so() -> None:
     text = page.measured(StudyResults([]))
     assert all(f"### ({letter})" in text for letter in "abcdef") and text.count("ot measured yet") >= 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from fedreid_pl.comparison.persons import Pairs, Persons, pair_persons
 from fedreid_pl.comparison.study_persons import Place
@@ -50,17 +51,26 @@ class StudyResults:
 
         For Rank-1 and mAP the interval is over seeds and persons if the scores of all persons are known, else over
         seeds.
+
+        Args:
+            one, other: experiment and section.
+            test: name of a test set, or `MEAN` for the mean over the test sets that both experiments have.
+            score: name of a column of the rows, which is a mean of numbers of each test set.
         """
-        values = [self.values(models, test, score) for models in (one, other)]
+        names = [name for name in self._tests(one) if name in self._tests(other)] if test == MEAN else [test]
+        values = [self._means(models, names, score) for models in (one, other)]
         seeds = sorted(values[0].keys() & values[1].keys())
         if not seeds:
             return None
         differences = [values[0][seed] - values[1][seed] for seed in seeds]
-        names = self._tests(one) if test == MEAN else [test]
-        same = test != MEAN or names == self._tests(other)
         pairs = [(self._persons(one, seed), self._persons(other, seed)) for seed in seeds]
-        by_person = pair_persons(pairs, names, score) if same else None
-        return Pairs(differences, *(by_person or ())).difference()
+        return Pairs(differences, *(pair_persons(pairs, names, score) or ())).difference()
+
+    def _means(self, models: Models, tests: Sequence[str], score: str) -> dict[int, float]:
+        """Returns the mean of a score over test sets by seed, for the runs that have the score of all of them."""
+        found = [self.values(models, test, score) for test in tests]
+        seeds = set(found[0]).intersection(*found[1:]) if found else set()
+        return {seed: fmean(values[seed] for values in found) for seed in seeds}
 
     def _rows(self, models: Models, test: str) -> list[Row]:
         return [row for row in self.rows if (row.experiment, row.section, row.test) == (*models, test)]
