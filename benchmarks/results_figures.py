@@ -27,13 +27,13 @@ def figures(results: StudyResults, methods: tuple[str, ...]) -> dict[str, str]:
         for test in results.tests()
         if (found := results.difference(("fedpav", "local"), ("local", "local"), test))
     }
-    gains = {f"{test}, {results.images(test):,}": found for test, found in gains.items()}
+    gains = {test.removeprefix("mini-"): found for test, found in gains.items()}  # short labels
     others = {
         name: found for name in methods if (found := results.difference((name, "global"), ("fedpav", "global"), MEAN))
     }
     found = {
-        "results-gain.svg": _chart(gains, "FedPav's local models less standalone, Rank-1 (points)"),
-        "results-methods.svg": _chart(others, "global model less FedPav's, Rank-1 (points)"),
+        "results-gain.svg": _chart(gains, "FedPav, local, less standalone (points)"),
+        "results-methods.svg": _chart(others, "difference to FedPav (points)"),
     }
     return {name: svg for name, svg in found.items() if svg}
 
