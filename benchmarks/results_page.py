@@ -72,15 +72,22 @@ def read_results(rows: Path) -> StudyResults:
     return StudyResults(read_rows(rows), read_study_persons(persons_path(rows)))
 
 
-def measured(results: StudyResults) -> str:
-    """Returns the Markdown of all answers and of the table of all experiments."""
-    parts = [_who_gains, _local_or_global, _fluctuation, _methods, _scenario, _epochs, _others, _all]
-    return "\n\n".join(part(results) for part in parts)
+def measured(results: StudyResults, confirmed: StudyResults | None = None) -> str:
+    """Returns the Markdown of all answers and of the table of all experiments.
+
+    Args:
+        results: results of the study `main`.
+        confirmed: results of the study `imagenet`.
+    """
+    parts = [_who_gains, _local_or_global, _fluctuation, _methods, _scenario, _epochs]
+    found = [part(results) for part in parts]
+    found.append(_confirmation(confirmed or StudyResults([])))
+    return "\n\n".join([*found, _others(results), _all(results)])
 
 
-def with_results(text: str, results: StudyResults) -> str:
+def with_results(text: str, results: StudyResults, confirmed: StudyResults | None = None) -> str:
     """Returns the page's text with the answers from these results between the marks."""
-    return between(text, BEGIN, END, measured(results))
+    return between(text, BEGIN, END, measured(results, confirmed))
 
 
 def with_table(text: str, results: StudyResults) -> str:
@@ -202,6 +209,23 @@ def _epochs(results: StudyResults) -> str:
     return _section(title, "see the table", "an interval above zero for a larger E", markdown(lines))
 
 
+def _confirmation(results: StudyResults) -> str:
+    """The answers (a) and (b) from ImageNet weights."""
+    gains = _by_test(
+        results,
+        "(a) from ImageNet weights: MobileNetV2, local models of FedPav less standalone training, Rank-1",
+        *(("fedpav", "local"), ("local", "local")),
+        "an interval on the other side of zero, or gains that do not fall with the number of training images",
+    )
+    local = _by_test(
+        results,
+        "(b) from ImageNet weights: MobileNetV2, FedPav, local less global, Rank-1",
+        *(("fedpav", "local"), ("fedpav", "global")),
+        "an interval below zero",
+    )
+    return f"{gains}\n\n{local}"
+
+
 def _all(results: StudyResults) -> str:
     names = list(dict.fromkeys(row.experiment for row in results.rows))
     if not names:
@@ -250,9 +274,9 @@ def _mean(values: dict[int, float]) -> str:
 def main(words: Sequence[str]) -> int:
     """Writes the page, its figures and, for docs/results.md, the README's table."""
     rows, page = (Path(word) for word in words) if words else (ROWS, PAGE)
-    results = read_results(rows)
+    results, confirmed = read_results(rows), read_results(rows.with_name("imagenet.csv"))
     (page.parent / "assets").mkdir(parents=True, exist_ok=True)
-    page.write_text(with_results(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    page.write_text(with_results(PAGE.read_text(encoding="utf-8"), results, confirmed), encoding="utf-8")
     for name, svg in figures(results, METHODS).items():
         (page.parent / "assets" / name).write_text(svg, encoding="utf-8")
     if page == PAGE:

@@ -24,7 +24,8 @@ def row(experiment: str, seed: int, section: str, test: str, rank1: float, moved
 
 def test_the_page_shows_the_kept_rows() -> None:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert page.with_results(text, page.read_results(ROOT / "results" / "study.csv")) == text
+    results, confirmed = (page.read_results(ROOT / "results" / name) for name in ("study.csv", "imagenet.csv"))
+    assert page.with_results(text, results, confirmed) == text
 
 
 def test_the_figures_and_the_readme_show_the_kept_rows() -> None:
