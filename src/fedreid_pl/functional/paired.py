@@ -53,12 +53,13 @@ def paired_difference(
     Statistics 1(2), 2007).
 
     With few seeds, the quantiles of the bootstrap are too close to the mean. With three seeds they cannot be below the
-    smallest difference, and the coverage of the "95 %" interval is about 75 %. The distances of the quantiles from the
-    mean are therefore multiplied by `t / z * sqrt(S / (S - 1))`: Student's quantile with S - 1 degrees of freedom over
-    the normal quantile, and the correction of the standard deviation. Hesterberg, "What Teachers Should Know About the
-    Bootstrap", The American Statistician 69(4), 2015, section 3.3, motivates this for t intervals. For normal
-    differences the coverage is close to `level` from two seeds on. For skewed differences and few seeds, no interval
-    without assumptions reaches `level`.
+    smallest difference, and the coverage of the "95 %" interval is about 75 %. The part of a sample's deviation from
+    the mean that comes from the drawn seeds is therefore multiplied by `t / z * sqrt(S / (S - 1))`: Student's quantile
+    with S - 1 degrees of freedom over the normal quantile, and the correction of the standard deviation. The part that
+    comes from the drawn persons is multiplied in the same way, with the number of persons in place of S. Hesterberg,
+    "What Teachers Should Know About the Bootstrap", The American Statistician 69(4), 2015, section 3.3, motivates this
+    for t intervals. For normal differences the coverage is close to `level` from two seeds on. For skewed differences
+    and few seeds, no interval without assumptions reaches `level`.
 
     Args:
         differences: `[S]`, method minus baseline by seed; or `[S, P]`, by seed and person.
@@ -83,7 +84,7 @@ def paired_difference(
     mean = float((values @ persons).mean())
     if len(values) == 1:
         return Difference(mean, math.nan, math.nan, 1.0, 1, 1.0, "cannot tell")
-    samples = np.sort(_resampled(values, persons, draws, np.random.default_rng(seed)))
+    samples = _resampled(values, persons, draws, np.random.default_rng(seed))
     low, high = _interval(samples, mean, len(values), 1 - level)
     p = _p_value(samples, mean, len(values))
     return _judged(Difference(mean, low, high, p, len(values), p, "cannot tell"), level)
@@ -140,7 +141,7 @@ def student_quantile(share: float, freedom: int) -> float:
     low, high = 0.0, 1.0
     while student_cdf(high, freedom) < share:
         low, high = high, 2 * high
-    for _ in range(200):
+    while high - low > 1e-13 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if student_cdf(middle, freedom) < share else (low, middle)
     return high
@@ -177,42 +178,55 @@ def _checked(differences: npt.ArrayLike, weights: npt.ArrayLike | None) -> tuple
     return values, persons / persons.sum()
 
 
-def _resampled(values: np.ndarray, persons: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
-    """Returns the mean of every bootstrap sample, `[draws]`."""
+class _Samples(NamedTuple):
+    """Deviations of the bootstrap samples from the mean: `[draws]` by the drawn seeds, and by the drawn persons."""
+
+    seeds: np.ndarray  # in ascending order without persons
+    persons: np.ndarray | None
+    people: int  # number of persons
+
+
+def _resampled(values: np.ndarray, persons: np.ndarray, draws: int, random: np.random.Generator) -> _Samples:
     seeds, people = values.shape
-    parts = []
+    mean = float((values @ persons).mean())
+    by_seeds, by_persons = [], []
     step = max(1, _CHUNK // people)
     for start in range(0, draws, step):
         size = min(step, draws - start)
         chosen = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds  # [size, S]
         by_person = chosen @ values  # [size, P]
-        if people == 1:
-            parts.append(by_person[:, 0])
-            continue
-        counts = random.multinomial(people, np.full(people, 1 / people), size=size) * persons
-        parts.append((by_person * counts).sum(1) / counts.sum(1))
-    return np.concatenate(parts)
+        of_all = by_person @ persons
+        by_seeds.append(of_all - mean)
+        if people > 1:
+            counts = random.multinomial(people, np.full(people, 1 / people), size=size) * persons
+            by_persons.append((by_person * counts).sum(1) / counts.sum(1) - of_all)
+    if not by_persons:
+        return _Samples(np.sort(np.concatenate(by_seeds)), None, people)
+    return _Samples(np.concatenate(by_seeds), np.concatenate(by_persons), people)
 
 
-def _interval(samples: np.ndarray, mean: float, seeds: int, outside: float) -> tuple[float, float]:
-    """Returns the stretched interval of samples in ascending order; quantiles between two samples are interpolated."""
-    stretch = _stretch(outside, seeds)
+def _interval(samples: _Samples, mean: float, seeds: int, outside: float) -> tuple[float, float]:
+    """Returns the interval; quantiles between two samples are interpolated."""
+    deviations = _stretch(outside, seeds) * samples.seeds
+    if samples.persons is not None:
+        deviations = np.sort(deviations + _stretch(outside, samples.people) * samples.persons)
     ends = []
     for share in (outside / 2, 1 - outside / 2):
-        place = share * (len(samples) - 1)
-        below = min(int(place), len(samples) - 2)
-        end = samples[below] + (place - below) * (samples[below + 1] - samples[below])
-        ends.append(float(mean + stretch * (end - mean)))
+        place = share * (len(deviations) - 1)
+        below = min(int(place), len(deviations) - 2)
+        end = deviations[below] + (place - below) * (deviations[below + 1] - deviations[below])
+        ends.append(float(mean + end))
     return ends[0], ends[1]
 
 
 @cache
-def _stretch(outside: float, seeds: int) -> float:
+def _stretch(outside: float, size: int) -> float:
+    """Returns the factor of deviations among `size` values."""
     normal = NormalDist().inv_cdf(1 - outside / 2)
-    return student_quantile(1 - outside / 2, seeds - 1) / normal * math.sqrt(seeds / (seeds - 1))
+    return student_quantile(1 - outside / 2, size - 1) / normal * math.sqrt(size / (size - 1))
 
 
-def _p_value(samples: np.ndarray, mean: float, seeds: int) -> float:
+def _p_value(samples: _Samples, mean: float, seeds: int) -> float:
     """Returns the smallest share outside at which the interval excludes zero, by bisection on its logarithm."""
 
     def excludes(outside: float) -> bool:
