@@ -65,7 +65,7 @@ class FedNova(FederationCallback):
         taken = config.local_steps or federation.clients[update.client] * config.local_epochs**2
         most = taken / (1 - config.optim.momentum)
         if steps is None or not 1 <= steps <= most:
-            raise RejectedUpdate(f"reports {steps} effective steps; 1 to {most:.0f} are possible")
+            raise RejectedUpdate(f"the client reports {steps} effective steps, expected 1 to {most:.0f}")
 
     def aggregate(
         self,

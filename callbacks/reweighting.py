@@ -132,7 +132,7 @@ class Reweighting(FederationCallback):
         """An update without a distance cannot be weighed by it."""
         distance = update.metrics.get(self._distance)
         if self._measures and (distance is None or not 0 <= distance <= 2):
-            raise RejectedUpdate(f"reports a cosine distance of {distance}")
+            raise RejectedUpdate(f"the client reports a cosine distance of {distance}, expected a value from 0 to 2")
         own = {name: value for name, value in update.extras.items() if name.startswith(PREFIX)}
         self._moved |= {name.removeprefix(PREFIX): value for name, value in own.items()}
 

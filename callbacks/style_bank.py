@@ -151,7 +151,7 @@ class StyleBank(FederationCallback):
             return
         rows = update.extras[NAME]
         if (rows < 0).any() or (rows[:, 3:] > MOST_VARIANCE).any():
-            raise RejectedUpdate(f"'{NAME}' holds means below 0, or variances that are not from 0 to {MOST_VARIANCE}")
+            raise RejectedUpdate(f"tensor '{NAME}' contains means below 0, or variances outside 0 to {MOST_VARIANCE}")
         self._bank[update.client] = rows.clone()
 
     def state_dict(self) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_a_stop_after_the_release_sends_the_same_model_again(
     (tmp_path / "run" / "checkpoints" / RELEASE).write_bytes(b"x")
     (tmp_path / "run" / "checkpoints" / "round-00002.ckpt").unlink()
     assert main(words) == 2
-    assert "it is not known which models were released" in capsys.readouterr().err
+    assert "it is unknown which models have left the server" in capsys.readouterr().err
 
 
 def test_a_round_that_cannot_be_sent_again_is_one_more_release() -> None:

@@ -138,7 +138,8 @@ def test_the_driver_says_where_a_client_starts_and_drops_what_is_lost(tmp_path: 
         files.drop("a", 2, [])
         return 2
 
-    worker = SimpleNamespace(store=files, drop_old=drop_old, kept=lambda job: files.load("a", drop_old(job) + 1))
+    states = SimpleNamespace(drop_old=drop_old, load=lambda job: files.load("a", drop_old(job) + 1))
+    worker = SimpleNamespace(store=files, states=states)
     states = DriverStates(worker)  # type: ignore[arg-type]
     assert states.start_of(support.fit_job(3, "a"), sent=False) == (2, None)
     assert files.newest("a") == 2 and asked == ["drop"]

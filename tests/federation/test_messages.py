@@ -78,7 +78,7 @@ class Evil:
     ],
 )
 def test_an_update_takes_plain_numbers_only(metrics: dict) -> None:
-    with pytest.raises(TypeError, match="plain values only"):
+    with pytest.raises(TypeError, match="has type "):
         make_update(metrics=metrics)
 
 
@@ -108,7 +108,7 @@ def test_every_field_has_its_type(changed: dict) -> None:
 
 @pytest.mark.parametrize("value", [torch.zeros(1), [1], None, Path("x"), len])
 def test_a_job_takes_plain_values_only(value: Any) -> None:
-    with pytest.raises(TypeError, match="plain values only"):
+    with pytest.raises(TypeError, match="has type "):
         support.fit_job(1, "a", {}, {"key": value})
 
 
@@ -159,7 +159,7 @@ def saved(content: Any) -> bytes:
 def test_code_in_the_bytes_does_not_run(tmp_path: Path, wrap: Any) -> None:
     target = tmp_path / "made"
     data = wrap(Evil(target))
-    with pytest.raises(RejectedUpdate, match="is not a message"):
+    with pytest.raises(RejectedUpdate, match="not a message"):
         from_bytes(data)
     assert not target.exists()
     pickle.loads(pickle.dumps(Evil(target)))
@@ -230,23 +230,23 @@ def test_a_good_update_passes() -> None:
 @pytest.mark.parametrize(
     ("changed", "wanted"),
     [
-        ({"round": 2}, "round 2 of a, not round 3 of a"),
-        ({"client": "b"}, "round 3 of b, not round 3 of a"),
-        ({"num_samples": 0}, "claims 0 training images"),
-        ({"num_samples": -4}, "claims -4"),
-        ({"num_samples": True}, "claims True"),
-        ({"num_samples": 10**400}, "claims 1000"),
-        ({"backbone": {}}, "tensors differ"),
+        ({"round": 2}, "round 2 for client a, expected round 3 and client a"),
+        ({"client": "b"}, "round 3 for client b, expected round 3 and client a"),
+        ({"num_samples": 0}, "reports 0 training images"),
+        ({"num_samples": -4}, "reports -4"),
+        ({"num_samples": True}, "reports True"),
+        ({"num_samples": 10**400}, "reports 1000"),
+        ({"backbone": {}}, "tensor .* is missing"),
         ({"backbone": changed_state(**{"head.weight": torch.zeros(3)})}, "'head.weight'"),
         (
             {"backbone": changed_state(**{"conv.weight": torch.zeros(4, 3, 3)})},
-            r"shape \(4, 3, 3\), not \(4, 3, 3, 3\)",
+            r"shape \(4, 3, 3\), expected \(4, 3, 3, 3\)",
         ),
-        ({"backbone": changed_state(half=torch.zeros(5))}, "float32, not torch.float16"),
+        ({"backbone": changed_state(half=torch.zeros(5))}, "float32, expected torch.float16"),
         ({"backbone": changed_state(**{"norm.running_var": torch.rand(4).double()})}, "float64"),
-        ({"backbone": poisoned("conv.weight", NAN)}, "'conv.weight' holds NaN"),
-        ({"backbone": poisoned("norm.running_var", INF)}, "'norm.running_var' holds NaN"),
-        ({"backbone": poisoned("half", -INF)}, "'half' holds NaN"),
+        ({"backbone": poisoned("conv.weight", NAN)}, "'conv.weight' contains NaN"),
+        ({"backbone": poisoned("norm.running_var", INF)}, "'norm.running_var' contains NaN"),
+        ({"backbone": poisoned("half", -INF)}, "'half' contains NaN"),
         ({"backbone": changed_state(**{"norm.running_var": torch.rand(4).to_sparse()})}, "not a dense tensor"),
         ({"backbone": changed_state(**{"norm.running_var": torch.empty(4, device="meta")})}, "not a dense tensor"),
         ({"metrics": {"train/loss": NAN}}, "metric 'train/loss' is nan"),

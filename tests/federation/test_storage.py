@@ -197,7 +197,7 @@ class Evil:
 def test_code_behind_a_right_header_does_not_run(tmp_path: Path, wrap: Any) -> None:
     target = tmp_path / "made"
     (tmp_path / "file").write_bytes(with_header(wrap(Evil(target))))
-    with pytest.raises(DamagedFile, match="holds more than tensors and plain values") as caught:
+    with pytest.raises(DamagedFile, match="contains other objects than tensors and plain values") as caught:
         read_state(tmp_path / "file")
     assert not target.exists() and "\n" not in str(caught.value)
 
@@ -217,7 +217,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     bomb = packed(parts, zipfile.ZIP_DEFLATED)
     assert len(bomb) < 200_000 and torch.load(io.BytesIO(bomb), weights_only=True)["w"].numel() == 25_000_000
     (tmp_path / "file").write_bytes(with_header(bomb))
-    with pytest.raises(DamagedFile, match="holds more than"):
+    with pytest.raises(DamagedFile, match="contains other objects than"):
         read_state(tmp_path / "file")
     with pytest.raises(ValueError, match="compressed"):
         decode(bomb)
@@ -232,7 +232,7 @@ def test_parts_that_share_bytes_are_refused() -> None:
     tail = bytearray(whole[end:])
     tail[8:12] = (3).to_bytes(2, "little") * 2
     tail[12:16] = len(entries).to_bytes(4, "little")
-    with pytest.raises(ValueError, match="overlapping"):
+    with pytest.raises(ValueError, match="overlap"):
         decode(whole[:start] + entries + bytes(tail))
 
 
@@ -249,7 +249,7 @@ def test_a_header_cannot_ask_for_memory(tmp_path: Path, size: int) -> None:
 @pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), "text", None])
 def test_content_that_is_no_state_is_refused(tmp_path: Path, content: Any) -> None:
     (tmp_path / "file").write_bytes(with_header(saved(content)))
-    with pytest.raises(DamagedFile, match="in place of a state"):
+    with pytest.raises(DamagedFile, match="expected a dictionary"):
         read_state(tmp_path / "file")
 
 

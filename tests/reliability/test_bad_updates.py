@@ -87,7 +87,7 @@ def test_twice_the_same_update_counts_once(
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path / "once")]) == 0
     summary = run(tiny_root, tmp_path / "twice", "fedpav", lambda update: [update, update], monkeypatch)
     support.assert_equal(models(tmp_path / "twice"), models(tmp_path / "once"))
-    assert summary["rejections"] == {LAST: {"was not asked for, or is sent twice": [1, 2]}}
+    assert summary["rejections"] == {LAST: {"the answer belongs to no job, or is a repetition": [1, 2]}}
 
 
 def test_too_many_bad_ones_stop_the_run_with_one_line(
@@ -96,6 +96,6 @@ def test_too_many_bad_ones_stop_the_run_with_one_line(
     monkeypatch.setattr(sequential, "SequentialEngine", engine_with(LAST, UPDATES["NaN"]))
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path, "min_clients=3")]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("error: round 1: 2 of 3 clients sent a good update, min_clients=3")
+    assert last.startswith("error: round 1: 2 of 3 clients sent a valid update, but min_clients=3")
     monkeypatch.undo()
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path)]) == 0, "min_clients may be lowered"

@@ -201,7 +201,7 @@ def test_a_bomb_in_a_weights_file(
 def test_a_bomb_in_a_message(tmp_path: Path, wrap: Callable[[Any], bytes]) -> None:
     for kind in ("ClientJob", "ClientUpdate"):
         fields = {"kind": kind, "round": 1, "client": "a", "backbone": {"w": Bomb(tmp_path / "made")}}
-        with pytest.raises(RejectedUpdate, match="is not a message"):
+        with pytest.raises(RejectedUpdate, match="not a message"):
             from_bytes(wrap(fields))
         assert not (tmp_path / "made").exists()
 
@@ -210,7 +210,7 @@ def test_a_checkpoint_of_another_run(run: Path, tiny_root: Path, tmp_path: Path,
     other = tmp_path / "other"
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, other, "rounds=1", "seed=7")]) == 0
     before = checkpoint_of(run).read_bytes()
-    wanted = "was made with another configuration"
+    wanted = "belongs to a run with another configuration"
     assert wanted in refused(capsys, "evaluate", f"run={run}", f"checkpoint={checkpoint_of(other)}")
     shutil.copyfile(checkpoint_of(other), run / "checkpoints" / "round-00002.ckpt")
     assert wanted in refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run, "rounds=3"))
@@ -248,7 +248,7 @@ def test_a_clients_file_of_another_client(run: Path, tiny_root: Path, capsys: py
     shutil.copyfile(other, one)
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0
     said = capsys.readouterr().err
-    assert f"client {support.TINY[0]} is left out: LostState" in said and "does not fit its data" in said
+    assert f"client {support.TINY[0]} is left out: LostState" in said and "does not fit this client's data" in said
 
 
 def test_models_of_another_network(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:

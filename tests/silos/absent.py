@@ -9,7 +9,7 @@ from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdat
 
 Missed = dict[str, list[tuple[str, int]]]
 """By client the kinds of jobs, `fit` or `evaluate`, and the rounds in which it did not answer."""
-LATE = "did not answer in time"
+LATE = "the silo did not answer in time"
 
 
 class AbsentEngine(SequentialEngine):

@@ -126,7 +126,7 @@ def test_an_answer_to_an_earlier_job_is_dropped(tmp_path: Path) -> None:
     party = joined(tmp_path, deadline=0.3)
     party.change = lambda header: replace(header, answers="0" * 64)
     outcome = party.round()["a"]
-    assert isinstance(outcome, ClientFailure) and outcome.reason == "did not answer in time"
+    assert isinstance(outcome, ClientFailure) and outcome.reason == "the silo did not answer in time"
 
 
 def test_a_late_silo_is_left_out_and_comes_back(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_late_silo_is_left_out_and_comes_back(tmp_path: Path) -> None:
     party.silent = True
     outcomes = party.round()
     assert isinstance(outcomes["b"], ClientUpdate)
-    assert outcomes["a"] == ClientFailure(1, "a", "did not answer in time", final=True)
+    assert outcomes["a"] == ClientFailure(1, "a", "the silo did not answer in time", final=True)
     party.silent = False
     assert isinstance(party.round(2)["a"], ClientUpdate)
 

@@ -180,7 +180,7 @@ def test_parties_join_leave_are_revoked_and_come_back(town: Town, tmp_path: Path
         B: [span(1, 3, before), span(6, None, after)],
         C: [span(2, 3, images(town.root, C))],
     }
-    assert summary["rejections"] == {B: {"has left": [3]}}
+    assert summary["rejections"] == {B: {"the silo has left": [3]}}
     assert town.metrics("members", "images") == {C: {2: images(town.root, C), 4: 0}, B: {4: 0, 6: after}}
     assert list(loop.context.clients) == [A, B]
     report = (town.run / "report.html").read_text()
@@ -225,12 +225,12 @@ def test_who_is_revoked_within_a_round_is_not_waited_for(town: Town) -> None:
         B: [1],
     }
     summary = json.loads((town.run / "summary.json").read_text())
-    assert summary["rejections"] == {B: {"was revoked": [2]}} and summary["members"][B][0]["last"] == 2
+    assert summary["rejections"] == {B: {"the silo was revoked": [2]}} and summary["members"][B][0]["last"] == 2
 
 
 def test_too_few_that_are_left_stop_the_run_which_goes_on_later(town: Town) -> None:
     town.events = {2: lambda: town.leave(B)}
-    with pytest.raises(FedReIDError, match=r"round 2: 1 of 2 clients sent a good update, min_clients=2"):
+    with pytest.raises(FedReIDError, match=r"round 2: 1 of 2 clients sent a valid update, but min_clients=2"):
         town.train("rounds=3", "min_clients=2")
     town.open(B)
     loop = town.train("rounds=3", "min_clients=2")
@@ -321,7 +321,7 @@ class Returning:
         """The head that a job of a round begins with."""
         assert self.service.session is not None
         worker = self.service.session.worker
-        return worker.kept(support.fit_job(round, A, worker.initial))["head"]
+        return worker.states.load(support.fit_job(round, A, worker.initial))["head"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where jobs run. The protocol is narrow, so that an engine over processes or machines fits behind it."""
+"""Protocol of an engine: where jobs run. It is small, so that an engine can use processes or machines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdat
 
 
 class Member(NamedTuple):
-    """A client as an engine knows it.
+    """Describes a client to the loop.
 
     Args:
-        images: declared number of training images.
-        tests: names of its test sets.
+        images: number of training images that the client has declared.
+        tests: names of the client's test sets.
     """
 
     images: int
@@ -21,22 +21,22 @@ class Member(NamedTuple):
 
 
 class Engine(Protocol):
-    """Takes jobs to clients and brings their answers back.
+    """Sends jobs to clients and yields their answers.
 
-    Answers may come in any order: the server puts them into the order of the jobs (`server.answers`).
+    Answers may arrive in any order; the server sorts them into the order of the jobs (`server.answers`).
 
-    An engine whose clients come and go has a method `members`, which returns a `Member` by client. The loop calls it
-    before every round: the clients that it names take part from this round on.
+    An engine whose clients join and leave has a method `members`, which returns a `Member` by client. The loop calls it
+    before every round. The returned clients take part from this round on.
     """
 
     def fit(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
-        """One outcome per job."""
+        """Yields one outcome per training job: an update or a failure."""
         ...
 
     def evaluate(self, jobs: Iterable[ClientJob]) -> Iterator[ClientUpdate | ClientFailure]:
-        """One outcome per job; an update without tensors, its scores under `test/`."""
+        """Yields one outcome per evaluation job; an update has no tensors, and its scores are metrics under `test/`."""
         ...
 
     def close(self) -> None:
-        """Ends what the engine has started, such as processes; called once, also after an error."""
+        """Stops what the engine has started, such as processes; called once, also after an error."""
         ...

@@ -1,4 +1,4 @@
-"""Features of batches by one network, as the server computes them, in this process or in another one."""
+"""Features of batches, computed by the server's network in this process or in another one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fedreid_pl.functional.randomness import seed_generators
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """What one network is run on.
+    """Weights and images of one forward pass.
 
     Args:
-        state: the network's weights.
-        batches: images `[B, 3, H, W]` uint8 each.
-        train: whether dropout and batch statistics are in use.
-        seeds: of every batch's random numbers; empty: they are left as they are.
-        what: for messages, such as "a forward pass of mini-viper".
+        state: weights of the network.
+        batches: images `[B, 3, H, W]` uint8, one tensor per batch.
+        train: whether the network is in train mode, with dropout and the statistics of the batch.
+        seeds: seed of the random numbers of every batch; an empty sequence leaves the generators unchanged.
+        what: description for messages, such as "a forward pass of mini-viper".
     """
 
     state: Mapping[str, Tensor]
@@ -33,7 +33,7 @@ class ForwardPass:
 
 @torch.no_grad()
 def features_of(network: nn.Module, task: ForwardPass) -> Tensor:
-    """Returns the features `[N, D]` of the batches of a task, in their order; the network keeps the task's weights."""
+    """Returns the features `[N, D]` of a task's batches in order; the network keeps the task's weights."""
     network.load_state_dict(task.state)
     network.train(task.train)
     found = []

@@ -1,4 +1,4 @@
-"""Memory of this process: its peak, and what the C library does with memory that was freed."""
+"""Measures the peak memory of this process, and controls what the C library does with freed memory."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import resource
 import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, malloc.h
-KEPT = 2**31 - 1  # bytes, the most that mallopt takes
-BLOCKS = (2**30, 2**25)  # bytes: 32 MiB is the most that older versions take
+KEPT = 2**31 - 1  # bytes, the largest value that mallopt accepts
+BLOCKS = (2**30, 2**25)  # bytes; 32 MiB is the largest value that older versions accept
 
 
 def keep_freed_memory() -> bool:
-    """Has glibc keep freed memory for the next batch in place of giving it back to the system.
+    """Makes glibc keep freed memory for the next batch instead of returning it to the system.
 
-    By default it returns large blocks at once, and the system clears every page of them anew when the next batch asks
-    for the same memory: with ResNet-50 on the CPU more than a million page faults a step, a third of its time. The
-    price is memory that stays with the process; docs/performance.md has both. Nothing is changed where the user has
-    set glibc's own variables (`MALLOC_..._`, `GLIBC_TUNABLES`), or where there is no glibc.
+    By default glibc returns large blocks immediately, and the system clears every page again when the next batch needs
+    the same memory. With ResNet-50 on the CPU this causes more than a million page faults per step, a third of the time
+    of a step. The price is memory that stays with the process; docs/performance.md has both figures. The function
+    changes nothing if the user has set glibc's own variables (`MALLOC_..._`, `GLIBC_TUNABLES`), or if the system has no
+    glibc.
 
     Returns:
-        Whether it was set.
+        Whether the setting was changed.
     """
     chosen = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if chosen or any(name.startswith("MALLOC_") for name in os.environ) or not sys.platform.startswith("linux"):
@@ -35,6 +36,6 @@ def keep_freed_memory() -> bool:
 
 
 def peak_memory() -> int:
-    """The largest resident size of this process so far, in bytes."""
+    """Returns the largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

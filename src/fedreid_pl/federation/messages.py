@@ -1,4 +1,4 @@
-"""What travels between server and client: tensors and plain values, nothing else."""
+"""Messages between server and client: they contain only tensors and plain values."""
 
 from __future__ import annotations
 
@@ -24,27 +24,30 @@ JOB_CONFIG: dict[str, type] = {
     "starts_from": int,
     "keeps": str,
 }
-"""Plain values that every job may carry, see `ClientJob`; callbacks declare theirs in `job_config`."""
+"""Name and type of the plain values that every job may contain, see `ClientJob`; callbacks declare more."""
 
 
 class RejectedUpdate(Exception):
-    """An update that may not touch the model; the message says why."""
+    """Raised for an update that must not change the model; the message states the reason."""
 
 
 class RejectedJob(Exception):
-    """A job that the client refuses to do; the message says why."""
+    """Raised for a job that the client refuses to run; the message states the reason."""
 
 
 @dataclass(frozen=True)
 class DeclaredTensor:
-    """What one tensor of a message has to look like.
+    """Declares name, shape, dtype and range of one tensor of a message.
 
     Args:
-        name: its name among the message's `extras`.
-        shape: its sizes; `None` in the first place leaves the number of rows free.
-        dtype: its type.
-        bound: greatest absolute value.
-        most_rows: greatest number of rows where that is free.
+        name: name of the tensor among the message's `extras`.
+        shape: sizes of the tensor; `None` in first place allows any number of rows.
+        dtype: dtype of the tensor.
+        bound: largest absolute value.
+        most_rows: largest number of rows if the number of rows is free.
+
+    Raises:
+        TypeError: if a size other than the first is `None`.
     """
 
     name: str
@@ -55,28 +58,35 @@ class DeclaredTensor:
 
     def __post_init__(self) -> None:
         if None in self.shape[1:]:
-            raise TypeError(f"'{self.name}' is declared with shape {self.shape}; only the first size may be free")
+            raise TypeError(
+                f"tensor '{self.name}' is declared with shape {self.shape}; only the first size may be None"
+            )
 
 
 @dataclass(frozen=True)
 class ClientJob:
-    """What the server sends to one client.
+    """A job that the server sends to one client.
 
     Args:
-        kind: `fit` (train, then send the exchanged entries back) or `evaluate` (score, send numbers only).
-        session: name of the run at the server; a run that is begun anew has another one.
+        kind: `fit` (train and return the exchanged entries) or `evaluate` (return scores only).
+        session: name of the run at the server; a run that starts again has a new session.
         round: number of the round, from 1; 0 is the evaluation before training.
-        attempt: grows whenever the server asks again or goes back to an earlier round, and never falls in a session.
-        client: name of the addressee.
-        backbone: the tensors of `exchanged`.
-        exchanged: names of the backbone's entries that travel in this job and in its answer.
-        config: plain values. Of the server itself: `evaluate` (a `fit` job: score the trained model too), `tests`
-            (test sets to score, separated by `/`; the client's own if it is missing), `unseen` (they belong to a place
-            that takes no part: what is personal to this client does not suit them), `inspect` (keep what is behind the
-            scores), `starts_from` (the client starts from the newest state that it kept in a round up to this one; what
-            it kept later belongs to rounds that the server lost) and `keeps` (rounds that the server can go back to,
-            separated by `/`; other states may be deleted). Callbacks add theirs.
+        attempt: number of the attempt, from 1. It increases when the server repeats a job or returns to an earlier
+            round, and never decreases within a session.
+        client: name of the client.
+        backbone: tensors of the entries in `exchanged`.
+        exchanged: names of the backbone's entries that this job and its answer contain.
+        config: plain values. The server itself sets `evaluate` (of a `fit` job: also evaluate the trained model),
+            `tests` (names of the test sets to evaluate, separated by `/`; without it, the client's own test sets),
+            `unseen` (the test sets belong to a place that does not take part, so the client must not use its personal
+            state), `inspect` (keep the details behind the scores), `starts_from` (the client starts from its newest
+            state of a round up to this one; its later states belong to rounds that the server has lost) and `keeps`
+            (rounds to which the server can return, separated by `/`; the client may delete other states). Callbacks add
+            further values.
         extras: further tensors that an algorithm exchanges, such as SCAFFOLD's control variates.
+
+    Raises:
+        TypeError: if a field has another type, or `exchanged` and `backbone` have different names.
     """
 
     kind: str
@@ -91,38 +101,41 @@ class ClientJob:
 
     def __post_init__(self) -> None:
         if self.kind not in ("fit", "evaluate"):
-            raise TypeError("a job is of kind 'fit' or 'evaluate'")
+            raise TypeError("the kind of a job must be 'fit' or 'evaluate'")
         _check_address(self.round, self.client)
         if type(self.session) is not str or type(self.attempt) is not int:
-            raise TypeError("a job is of a session, by name, and an attempt, by number")
-        _check_plain(self.config, (int, float, bool, str), "job config")
-        _check_tensors(self.backbone, "a backbone")
+            raise TypeError("the session of a job must be a string, and its attempt must be an integer")
+        _check_plain(self.config, (int, float, bool, str), "the job's value")
+        _check_tensors(self.backbone, "backbone")
         _check_tensors(self.extras, "extras")
         if type(self.exchanged) is not tuple or set(self.exchanged) != set(self.backbone):
-            raise TypeError("a job brings exactly the entries that it says are exchanged")
+            raise TypeError("the names in a job's 'exchanged' must be a tuple of exactly the names in its 'backbone'")
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors, the part that counts on the wire."""
+        """Size of the tensors in bytes, the part of a message that counts as traffic."""
         return state_bytes(self.backbone) + state_bytes(self.extras)
 
     def exchanging(self, backbone: State) -> ClientJob:
-        """Returns the job with these entries of the backbone as those that are exchanged."""
+        """Returns a copy of the job that exchanges exactly these entries of the backbone."""
         return replace(self, backbone=backbone, exchanged=tuple(backbone))
 
 
 @dataclass(frozen=True)
 class ClientUpdate:
-    """What the client sends back: its backbone, how many images it trained on, and plain numbers.
+    """An update that the client sends back: its backbone, its number of images, and plain numbers.
 
     Args:
-        round, client: of the job that it answers.
-        backbone: the entries that the job says are exchanged, after training. At the server they may lie on
-            the disk, so a tensor that is read twice is read twice.
-        num_samples: n_k, training images of the client.
-        metrics: numbers by name, e.g. `cosine_distance`, `train/loss`, `test/mini-viper/rank1`.
-        extras: the answer to the job's extras: tensors of the same names, shapes and dtypes, but for those that a
-            callback declares (`declared_answers`).
+        round, client: round and client of the job.
+        backbone: the exchanged entries of the job after training. At the server they may be stored on disk; every
+            access to a tensor then reads the tensor again.
+        num_samples: n_k, number of the client's training images.
+        metrics: numbers by name, such as `cosine_distance`, `train/loss`, `test/mini-viper/rank1`.
+        extras: answer to the job's extras: tensors of the same names, shapes and dtypes, except tensors that a callback
+            declares (`declared_answers`).
+
+    Raises:
+        TypeError: if a field has another type.
     """
 
     round: int
@@ -135,18 +148,18 @@ class ClientUpdate:
     def __post_init__(self) -> None:
         _check_address(self.round, self.client)
         if not isinstance(self.num_samples, int):
-            raise TypeError(f"num_samples is {type(self.num_samples).__name__}, not a number of images")
-        _check_plain(self.metrics, (int, float), "update metric")
-        _check_tensors(self.backbone, "a backbone")
+            raise TypeError(f"num_samples has type {type(self.num_samples).__name__}, expected an integer")
+        _check_plain(self.metrics, (int, float), "the update's metric")
+        _check_tensors(self.backbone, "backbone")
         _check_tensors(self.extras, "extras")
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors, the part that counts on the wire."""
+        """Size of the tensors in bytes, the part of a message that counts as traffic."""
         return state_bytes(self.backbone) + state_bytes(self.extras)
 
     def scores(self) -> Iterator[tuple[str, str, float]]:
-        """(test set, metric, value) of every number under `test/`."""
+        """Yields test set, metric and value of every number under `test/`."""
         for name, value in self.metrics.items():
             if name.startswith("test/"):
                 test, _, metric = name.removeprefix("test/").rpartition("/")
@@ -155,13 +168,13 @@ class ClientUpdate:
 
 @dataclass(frozen=True)
 class ClientFailure:
-    """In place of an update: this client could not finish its turn.
+    """Replaces the update of a client that could not finish its turn.
 
     Args:
-        round, client: of the job that it answers.
-        reason: the kind of failure, which the server may keep: nothing in it is the client's.
-        detail: the error in its own words, which may name files; for the screen where it happened, saved nowhere.
-        final: the same job would fail in the same way, there is no sense in asking again.
+        round, client: round and client of the job.
+        reason: type of the failure. The server may save it, because it contains no data of the client.
+        detail: message of the error, which may name files. It is printed where the error occurred and never saved.
+        final: whether the same job would fail again, so that the server does not repeat it.
     """
 
     round: int
@@ -172,22 +185,22 @@ class ClientFailure:
 
 
 def state_bytes(state: Mapping[str, Tensor]) -> int:
-    """Bytes of all tensors of a state dict."""
+    """Returns the size of all tensors of a state dict in bytes."""
     return sum(value.numel() * value.element_size() for value in state.values())
 
 
 def to_bytes(message: ClientJob | ClientUpdate) -> bytes:
-    """The message as bytes that `from_bytes` reads without running any code."""
+    """Returns the message as bytes; `from_bytes` reads them without running code from the message."""
     buffer = io.BytesIO()
     fields = {"message": type(message).__name__, **vars(message)}
-    for part in ("backbone", "extras"):  # cloned: a view would take all along
+    for part in ("backbone", "extras"):  # cloned, because torch.save stores the whole storage of a view
         fields[part] = {name: value.detach().clone() for name, value in fields[part].items()}
     torch.save(fields, buffer)
     return buffer.getvalue()
 
 
 def from_bytes(data: bytes) -> ClientJob | ClientUpdate:
-    """Reads a message back.
+    """Reads a message that `to_bytes` wrote.
 
     Raises:
         RejectedUpdate: if the bytes are not a message.
@@ -196,22 +209,28 @@ def from_bytes(data: bytes) -> ClientJob | ClientUpdate:
         fields = decode(data)
         kinds: dict[str, type[ClientJob | ClientUpdate]] = {"ClientJob": ClientJob, "ClientUpdate": ClientUpdate}
         return kinds[fields.pop("message")](**fields)
-    except Exception as error:  # whatever a hostile sender makes of the bytes
-        raise RejectedUpdate(f"is not a message ({type(error).__name__})") from error
+    except Exception as error:  # hostile bytes can raise any error
+        raise RejectedUpdate(f"the bytes are not a message of fedreid_pl ({type(error).__name__})") from error
 
 
 def _check_address(round: object, client: object) -> None:
     if type(round) is not int or type(client) is not str:
-        raise TypeError(f"a message is of a round and a client, not {type(round).__name__} and {type(client).__name__}")
+        raise TypeError(
+            "the round of a message must be an integer and its client a string, found "
+            f"{type(round).__name__} and {type(client).__name__}"
+        )
 
 
 def _check_plain(values: Mapping[str, object], kinds: tuple[type, ...], what: str) -> None:
     for name, value in values.items():
         if type(name) is not str or type(value) not in kinds:
-            raise TypeError(f"{what} '{name}' is {type(value).__name__}; messages carry plain values only")
+            raise TypeError(
+                f"{what} '{name}' has type {type(value).__name__}, expected "
+                f"{' or '.join(kind.__name__ for kind in kinds)}"
+            )
 
 
 def _check_tensors(state: Mapping[str, object], where: str) -> None:
     for name, value in state.items():
         if type(name) is not str or not isinstance(value, Tensor):
-            raise TypeError(f"'{name}' in {where} is {type(value).__name__}, not a tensor")
+            raise TypeError(f"'{name}' in the message's {where} has type {type(value).__name__}, expected a tensor")

@@ -1,4 +1,4 @@
-"""The precision that `trainer.precision=auto` stands for."""
+"""Chooses the precision for `trainer.precision=auto`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fedreid_pl.config import Config
 
 
 def resolve_precision(config: Config, recorded: str | None = None) -> Config:
-    """The configuration with a precision in place of `auto`, which is what a run's config.yaml records.
+    """Returns the configuration with a concrete precision instead of `auto`; a run's config.yaml records the result.
 
     Args:
-        config: of the run.
-        recorded: the precision that the run was begun with, if it was: it is kept, so that a resumed run ends with
-            the same bits on a machine with another default.
+        config: configuration of the run.
+        recorded: precision with which the run started, `None` for a new run. A resumed run keeps this precision, so
+            that it ends with the same bits on a machine with another default.
     """
     if config.trainer.precision != "auto":
         return config
@@ -24,10 +24,11 @@ def resolve_precision(config: Config, recorded: str | None = None) -> Config:
 
 
 def default_precision(accelerator: str) -> str:
-    """`bf16-mixed` where the device multiplies bfloat16 in hardware, `32-true` elsewhere.
+    """Returns `bf16-mixed` if the device multiplies bfloat16 in hardware, otherwise `32-true`.
 
-    These are NVIDIA's GPUs since Ampere, and processors with AVX-512's or AMX's bfloat16 instructions. Without them
-    bfloat16 is emulated and slower; 16-bit floats, which older GPUs have, need a loss scale and are left to the user.
+    NVIDIA GPUs since Ampere have this hardware, and processors with the bfloat16 instructions of AVX-512 or AMX. On
+    other devices bfloat16 is emulated and slower. The 16-bit floats of older GPUs need a loss scale; the user can
+    choose them.
     """
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -40,12 +41,13 @@ def default_precision(accelerator: str) -> str:
 
 
 def precision_warning(config: Config) -> str:
-    """One line where bfloat16 was asked for and the processor has no instructions for it; else nothing."""
+    """Returns a warning if the run uses bfloat16 on a processor without bfloat16 instructions, otherwise ""."""
     c = config.trainer
     on_processor = c.accelerator == "cpu" or (c.accelerator == "auto" and not torch.cuda.is_available())
     if c.precision != "bf16-mixed" or not on_processor or default_precision(c.accelerator) == "bf16-mixed":
         return ""
     return (
-        "trainer.precision=bf16-mixed: this processor has no bfloat16 instructions and emulates them: a training "
-        "step of ResNet-50 took 162 s instead of 9 s on such a processor. trainer.precision=auto chooses the fast one"
+        "trainer.precision=bf16-mixed: this processor has no bfloat16 instructions and emulates them. A training "
+        "step of ResNet-50 took 162 s instead of 9 s on such a processor. Set trainer.precision=auto to use the "
+        "faster precision"
     )

@@ -1,4 +1,4 @@
-"""Tensors as the bytes that they have in memory, and back with the same order of dimensions (channels-last)."""
+"""Converts tensors to their bytes in memory and back, with the same order of dimensions (such as channels-last)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class Layout(NamedTuple):
-    """How the bytes of a dense tensor are read.
+    """Describes how to read the bytes of a dense tensor.
 
     Args:
-        dtype: type of its numbers.
+        dtype: dtype of the tensor.
         shape: sizes, in the order of memory.
-        order: number of the dimension at each place of `shape`.
+        order: index of the dimension at each place of `shape`.
     """
 
     dtype: torch.dtype
@@ -23,7 +23,7 @@ class Layout(NamedTuple):
 
 
 def to_raw(value: Tensor) -> tuple[Layout, Tensor]:
-    """Returns the layout of a tensor on the CPU and its bytes `[bytes]` uint8, a view of the tensor where it is dense.
+    """Returns the layout and the bytes `[bytes]` uint8 of a CPU tensor; the bytes are a view of a dense tensor.
 
     >>> layout, flat = to_raw(torch.zeros(2, 3).t())
     >>> layout.shape, layout.order, flat.shape
@@ -37,7 +37,7 @@ def to_raw(value: Tensor) -> tuple[Layout, Tensor]:
 
 
 def from_raw(layout: Layout, flat: Tensor) -> Tensor:
-    """Returns the tensor that `to_raw` was given; it shares memory with `flat`."""
+    """Returns the tensor that `to_raw` received; it shares memory with `flat`."""
     back = sorted(range(len(layout.order)), key=layout.order.__getitem__)
     if not flat.numel():
         return torch.empty(layout.shape, dtype=layout.dtype).permute(back)

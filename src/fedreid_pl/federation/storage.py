@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and cannot run code when they are read."""
+"""Atomic files that cannot run code when they are read."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ from fedreid_pl.data.cache_folder import made_whole
 from fedreid_pl.errors import FedReIDError, printable
 
 FORMAT, VERSION = "fedreid_pl", 2
-"""Name and number of the format. The number rises when an older fedreid_pl could not go on from a file:
+"""Name and version of the format. The version increases when an older fedreid_pl cannot resume from a new file.
 
-1. the first; 2. the header names the version that wrote the file.
+Version 1 is the first; since version 2 the header names the version of fedreid_pl that wrote the file.
 """
 MOST_BYTES = 8 * 1024**3  # of one file
 MOST_PARTS = 1_000_000  # tensors, numbers and containers of one state
-LONGEST_HEADER = 4096  # bytes; what is longer is none
+LONGEST_HEADER = 4096  # bytes
 
 
 class DamagedFile(FedReIDError):
-    """A file that is truncated, altered, or not of this format."""
+    """Raised for a file that is truncated, changed, or not of this format."""
 
 
 class NewerFormat(FedReIDError):
-    """A file of a newer format; nothing of its run may be written over."""
+    """Raised for a file of a newer format; fedreid_pl then changes no file of the run."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file atomically: a reader, also after a kill or a power cut, finds the old or the new content.
+    """Writes a file atomically: a reader finds the old or the new content, even after a kill or a power cut.
 
     Raises:
-        FedReIDError: if the folder cannot be written to or the disk is full; the old content is intact.
+        FedReIDError: if the folder is not writable or the disk is full; the old content is intact.
     """
     try:
         with made_whole(path) as temporary, open(temporary, "wb") as file:
             file.write(data)
     except OSError as error:
         raise FedReIDError(
-            f"{path}: cannot be written ({error.strerror or error}); what was saved before is intact, "
-            "make room or choose another output_dir"
+            f"{path}: cannot be written ({error.strerror or error}); files that were saved earlier are intact. "
+            "Free disk space or choose another output_dir"
         ) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` for text in UTF-8."""
+    """Writes text in UTF-8 atomically, see `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def encode(state: dict[str, Any]) -> bytes:
-    """Returns tensors and plain values as the bytes that `decode` reads."""
-    import torch  # not above: text files are written where nothing else needs it, and it takes seconds to import
+    """Returns a state of tensors and plain values as bytes that `decode` reads."""
+    import torch  # imported here, because it takes seconds and programs that only write text do not need it
 
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -67,12 +67,16 @@ def encode(state: dict[str, Any]) -> bytes:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors and plain values with a version and a checksum; raises as `write_bytes`."""
+    """Writes tensors and plain values with a version and a checksum.
+
+    Raises:
+        FedReIDError: if the folder is not writable or the disk is full; the old content is intact.
+    """
     write_encoded(path, encode(state))
 
 
 def write_encoded(path: Path, data: bytes) -> None:
-    """`write_state` for a state that is encoded already."""
+    """Writes a state that `encode` has encoded, see `write_state`."""
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -84,14 +88,14 @@ def write_encoded(path: Path, data: bytes) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Reads what `write_state` wrote; tensors come to the CPU and nothing in the file is executed.
+    """Reads a state that `write_state` wrote; tensors are loaded to the CPU, and no code in the file runs.
 
-    Memory is bounded by the size of the file: the header is short, and the content is not compressed.
+    The size of the file limits the memory: the header is short, and the content is not compressed.
 
     Raises:
-        FedReIDError: if the file cannot be read.
-        NewerFormat: if a newer fedreid_pl wrote it.
-        DamagedFile: if it is truncated, altered, no regular file, too long, or of another format.
+        FedReIDError: if the file cannot be opened or read.
+        NewerFormat: if a newer version of fedreid_pl wrote the file.
+        DamagedFile: if the file is truncated, changed, too large, not a regular file, or of another format.
     """
     try:
         with _opened(path) as file:
@@ -100,21 +104,26 @@ def read_state(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FedReIDError(f"{path}: cannot be read ({error.strerror})") from error
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
-        raise DamagedFile(f"{path}: is damaged (checksum differs); use an earlier checkpoint")
+        raise DamagedFile(f"{path}: is damaged (its checksum differs); use an earlier checkpoint")
     try:
         state = decode(data)
-    except Exception as error:  # whatever its writer put there
-        raise DamagedFile(f"{path}: holds more than tensors and plain values ({type(error).__name__})") from error
+    except Exception as error:  # hostile content can raise any error
+        raise DamagedFile(
+            f"{path}: contains other objects than tensors and plain values ({type(error).__name__}); "
+            "use a file that fedreid_pl wrote"
+        ) from error
     if not isinstance(state, dict):
-        raise DamagedFile(f"{path}: holds {type(state).__name__} in place of a state")
+        raise DamagedFile(
+            f"{path}: contains a {type(state).__name__}, expected a dictionary; use a file that fedreid_pl wrote"
+        )
     return state
 
 
 def check_format(path: Path) -> None:
-    """Refuses a file of a newer format; only its header is read, and a file that is damaged passes.
+    """Checks that this version can read the format of a file. It reads only the header; a damaged file passes.
 
     Raises:
-        NewerFormat: naming the version that wrote it.
+        NewerFormat: if a newer version of fedreid_pl wrote the file; the message names the version.
     """
     try:
         with _opened(path) as file:
@@ -124,31 +133,31 @@ def check_format(path: Path) -> None:
 
 
 def decode(data: bytes) -> Any:
-    """Reads bytes of `torch.save`: tensors, on the CPU, and plain values; nothing in them is executed.
+    """Reads bytes of `torch.save`: tensors, loaded to the CPU, and plain values; no code in the bytes runs.
 
-    Memory is bounded by their length: archives with compressed or overlapping parts are refused before anything
-    is read.
+    The length of the bytes limits the memory: the function refuses archives with compressed or overlapping parts before
+    it reads them.
 
     Raises:
-        Exception: of any kind, if the bytes hold anything else.
+        Exception: of any type, if the bytes contain anything else.
     """
     import torch
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         parts = archive.infolist()
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-        raise ValueError("a compressed archive")
+        raise ValueError("the archive is compressed")
     if sum(part.file_size for part in parts) > len(data):
-        raise ValueError("an archive of overlapping parts")
+        raise ValueError("the parts of the archive overlap")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks on odd pickles before it refuses them
+        warnings.simplefilter("ignore")  # torch warns about unusual pickles before it refuses them
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     _check_sizes(state)
     return state
 
 
 def _check_sizes(state: Any) -> None:
-    """Refuses tensors that stand for more numbers than their file holds, and states of too many parts."""
+    """Raises for tensors with more numbers than their storage, and for states with too many parts."""
     import torch
 
     waiting, parts = [state], 0
@@ -156,12 +165,12 @@ def _check_sizes(state: Any) -> None:
         item = waiting.pop()
         parts += 1
         if parts > MOST_PARTS:
-            raise ValueError("a state of too many parts")
+            raise ValueError(f"the state has more than {MOST_PARTS:,} parts")
         if isinstance(item, torch.Tensor):
             if item.layout != torch.strided or item.is_meta:
-                raise ValueError("a tensor that is not dense")
+                raise ValueError("a tensor is not dense")
             if item.numel() * item.element_size() > item.untyped_storage().nbytes():
-                raise ValueError("a tensor that is larger than its storage")
+                raise ValueError("a tensor is larger than its storage")
         elif isinstance(item, dict):
             waiting += [*item, *item.values()]
         elif isinstance(item, list | tuple | set | frozenset):
@@ -169,7 +178,7 @@ def _check_sizes(state: Any) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Deletes what writers that were killed have left under `folder`; only for whom holds the run's lock."""
+    """Deletes temporary files of killed writers under `folder`. Only the owner of the run's lock may call it."""
     for path in folder.rglob(".*.tmp"):
         if not re.fullmatch(r"\..+\.\d+\.tmp", path.name):
             continue
@@ -178,18 +187,18 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """A regular file of bounded size; a pipe or a device is not waited for."""
+    """Opens a regular file of limited size; does not wait for pipes or devices."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
     file = open(number, "rb")  # noqa: SIM115 - the caller closes it
     state = os.fstat(number)
     if not stat.S_ISREG(state.st_mode) or state.st_size > MOST_BYTES:
         file.close()
-        raise DamagedFile(f"{path}: is no regular file, or has more than {MOST_BYTES:,} bytes")
+        raise DamagedFile(f"{path}: is not a regular file, or has more than {MOST_BYTES:,} bytes")
     return file
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[int, str]:
-    """Length and SHA-256 of the content."""
+    """Returns length in bytes and SHA-256 of the content."""
     try:
         header = json.loads(file.readline(LONGEST_HEADER))
         known = header["format"] == FORMAT
@@ -201,7 +210,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, str]:
     if version > VERSION:
         writer = printable(str(header.get("written_by", "a newer version")), 40)
         raise NewerFormat(
-            f"{path}: has format {version} and was written by fedreid_pl {writer}; this is {__version__}, which reads "
-            f"formats up to {VERSION}. Upgrade fedreid_pl; nothing was changed"
+            f"{path}: has format {version} and was written by fedreid_pl {writer}; this is fedreid_pl {__version__}, "
+            f"which reads formats up to {VERSION}. Upgrade fedreid_pl. No file was changed"
         )
     return size, digest

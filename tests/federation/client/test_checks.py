@@ -48,30 +48,33 @@ def configured(**config: Any) -> ClientJob:
 
 NAME = "0.weight"
 BAD: dict[str, tuple[ClientJob, str]] = {
-    "shape": (changed(NAME, torch.zeros(3, 4)), r"'0\.weight' has shape \(3, 4\), not \(4, 3\)"),
-    "dtype": (changed(NAME, STATE[NAME].double()), "is torch.float64, not torch.float32"),
-    "NaN": (changed(NAME, STATE[NAME] * math.nan), "holds NaN or infinite values"),
-    "too few": (GOOD.exchanging({NAME: STATE[NAME]}), "exchanges other entries than this client does"),
-    "none": (GOOD.exchanging({}), "exchanges other entries than this client does"),
-    "a head": (GOOD.exchanging({**STATE, "head.weight": torch.zeros(2)}), "exchanges other .*'head.weight'"),
+    "shape": (changed(NAME, torch.zeros(3, 4)), r"'0\.weight' has shape \(3, 4\), expected \(4, 3\)"),
+    "dtype": (changed(NAME, STATE[NAME].double()), "has dtype torch.float64, expected torch.float32"),
+    "NaN": (changed(NAME, STATE[NAME] * math.nan), "contains NaN or infinite values"),
+    "too few": (GOOD.exchanging({NAME: STATE[NAME]}), "server and this client exchange different entries"),
+    "none": (GOOD.exchanging({}), "server and this client exchange different entries"),
+    "a head": (GOOD.exchanging({**STATE, "head.weight": torch.zeros(2)}), "exchange different entries .*'head.weight'"),
     "evaluates a head": (
         support.evaluate_job(1, "a", {"head.weight": torch.zeros(2)}),
-        "'head.weight', which is not in this client's",
+        "'head.weight', which this client's backbone does not have",
     ),
-    "extras": (replace(GOOD, extras={"images": torch.zeros(2)}), "differ from those declared, e.g. 'images'"),
+    "extras": (replace(GOOD, extras={"images": torch.zeros(2)}), "tensor 'images' is not expected"),
     "extras' shape": (replace(GOOD, extras={f"scaffold.{NAME}": torch.zeros(2)}), "has shape"),
     "unknown key": (configured(lr=0.5), "'lr', which no callback of this client declares"),
-    "another type": (configured(probe_seed=0.5), "'probe_seed' is float, not int"),
-    "a flag": (configured(starts_from=True), "'starts_from' is bool, not int"),
+    "another type": (configured(probe_seed=0.5), "'probe_seed' has type float, expected int"),
+    "a flag": (configured(starts_from=True), "'starts_from' has type bool, expected int"),
     "the future": (configured(starts_from=7), "starts from round 7"),
     "before time": (configured(starts_from=-1), "starts from round -1"),
-    "rounds": (configured(keeps="4/../5"), "'keeps' is not a list of rounds"),
+    "rounds": (configured(keeps="4/../5"), "'keeps' is '4/../5', expected rounds separated by '/'"),
     "long": (configured(tests="x" * 200_000), "'tests' has 200000 characters"),
-    "round 0": (replace(GOOD, round=0), "is of round 0"),
-    "round": (replace(GOOD, round=10**9), "is of round 1000000000"),
+    "round 0": (replace(GOOD, round=0), "has round 0 and attempt 1"),
+    "round": (replace(GOOD, round=10**9), "has round 1000000000 and"),
     "attempt": (replace(GOOD, attempt=0), "attempt 0"),
-    "a replay": (replace(GOOD, round=5, config={}), "is of round 5, attempt 1: round 6, attempt 1 is answered"),
-    "session": (replace(GOOD, session="other"), "is of session 'other', this client is registered with 'session'"),
+    "a replay": (replace(GOOD, round=5, config={}), "of round 5, attempt 1 is out of date: .* round 6, attempt 1"),
+    "session": (
+        replace(GOOD, session="other"),
+        "belongs to session 'other', but this client has joined session 'session'",
+    ),
 }
 
 

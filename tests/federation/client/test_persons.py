@@ -58,7 +58,7 @@ def fit(worker: ClientWorker, round: int) -> dict[str, dict[str, Tensor]]:
 
 def started(worker: ClientWorker, round: int) -> dict[str, dict[str, Tensor]]:
     """What the client would start a round with."""
-    return worker.kept(support.fit_job(round, A, worker.initial))
+    return worker.states.load(support.fit_job(round, A, worker.initial))
 
 
 def test_known_persons_keep_their_rows_and_new_ones_begin_anew(root: Path, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_known_persons_keep_their_rows_and_new_ones_begin_anew(root: Path, tmp_p
     for path in pictures(root, old[-1]):
         path.unlink()  # a person who is gone
     worker = build(root, tmp_path / "kept")
-    fresh = worker._new_head(A).state_dict()
+    fresh = worker.states.new_head(A).state_dict()
     after = started(worker, 2)["head"]
     now = persons(root)
     assert new in now and old[-1] not in now
@@ -78,7 +78,7 @@ def test_known_persons_keep_their_rows_and_new_ones_begin_anew(root: Path, tmp_p
         source, place = (fresh, row) if person == new else (before["head"], old.index(person))
         for name in ("weight", "bias"):
             assert torch.equal(after[name][row], source[name][place]), person
-    assert worker.check_persons(A) == 1
+    assert worker.states.check_persons(A) == 1
     kept = fit(worker, 2)
     assert kept["head"]["weight"].shape[0] == len(now)
     assert int(kept["persons"][:, 1].max()) == len(now) - 1  # type: ignore[call-overload]
@@ -90,7 +90,7 @@ def test_more_pictures_of_the_same_persons_change_nothing(root: Path, tmp_path: 
     shutil.copyfile(pictures(root, person)[-1], pictures(root, person)[-1].with_name(f"{person}_c1s1_999999_01.jpg"))
     worker = build(root, tmp_path / "kept")
     support.assert_equal(dict(started(worker, 2)["head"]), dict(before["head"]))
-    assert worker.check_persons(A) == 0
+    assert worker.states.check_persons(A) == 0
     assert worker.datamodules[A].num_samples == len(list((root / A / "bounding_box_train").iterdir()))
 
 
@@ -146,7 +146,7 @@ def test_other_heads_and_momentum_follow(exp: str, root: Path, tmp_path: Path) -
     place = persons(root).index(f"{new:04d}")
     again = build(root, tmp_path / "kept", *words, exp=exp)
     job = support.fit_job(2, A, sent)
-    after = again.kept(job)
+    after = again.states.load(job)
     assert before is not None
     if exp == "ditto":
         own, mine = before["callbacks"]["ditto"]["head"]["weight"], after["callbacks"]["ditto"]["head"]["weight"]
@@ -167,7 +167,9 @@ def test_what_else_is_kept_for_every_person_is_refused(exp: str, part: str, root
     for path in pictures(root, persons(root)[-1]):
         path.unlink()
     again = build(root, tmp_path / "kept", exp=exp)
-    with pytest.raises(FedReIDError, match=rf"callbacks\.{exp}: keeps {part} for every person and cannot go on"):
+    with pytest.raises(
+        FedReIDError, match=rf"callbacks\.{exp}: the client's persons have changed, but the saved value {part}"
+    ):
         again.check_persons(A)
 
 
@@ -178,5 +180,5 @@ def test_marks_that_no_client_wrote_are_refused(marks: Any, root: Path, tmp_path
     worker = build(root, tmp_path / "kept")
     kept = fit(worker, 1)
     worker.store.save(A, 1, {**kept, "persons": marks})
-    with pytest.raises(LostState, match="table of marks"):
+    with pytest.raises(LostState, match="saved table of persons"):
         started(worker, 2)

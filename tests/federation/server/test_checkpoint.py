@@ -68,7 +68,7 @@ def test_latest_falls_back_past_damaged_ones(tmp_path: Path) -> None:
         assert len(problems) == 4 - left and str(checkpoints.path(4)) in problems[0]
     for round in (1, 2):
         checkpoints.path(round).write_bytes(b"")
-    with pytest.raises(DamagedFile, match=r"no checkpoint can be read.*resume=never"):
+    with pytest.raises(DamagedFile, match=r"no checkpoint is readable.*resume=never"):
         checkpoints.latest()
 
 
@@ -112,7 +112,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
         if same:
             assert theirs.latest()[0] is not None
         else:
-            with pytest.raises(ForeignCheckpoint, match=r"round-00001\.ckpt: was made with another configuration"):
+            with pytest.raises(
+                ForeignCheckpoint, match=r"round-00001\.ckpt: belongs to a run with another configuration"
+            ):
                 theirs.latest()
     assert Checkpoints(tmp_path).latest()[0] is not None, "who does not ask may read it"
 

@@ -300,7 +300,7 @@ def test_too_few_good_updates_stop_the_run_at_the_saved_round(tmp_path: Path) ->
     engine = FakeEngine()
     engine.wrong = {(2, client): DEFECTS["failure"] for client in "ac"}
     loop = make_loop(tmp_path, "min_clients=2", engine=engine)
-    with pytest.raises(FedReIDError, match=r"round 2: 1 of 3 clients.*min_clients=2; the last saved round is 1"):
+    with pytest.raises(FedReIDError, match=r"round 2: 1 of 3 clients.*min_clients=2\. The last saved round is 1"):
         loop.run()
     state, problems = loop.checkpoints.latest()
     assert state is not None and state["round"] == 1 and problems == []
@@ -314,8 +314,11 @@ def test_updates_that_nobody_asked_for_or_come_twice(tmp_path: Path) -> None:
     loop = make_loop(tmp_path, "rounds=1", engine=engine, observers=[watcher])
     loop.run()
     assert loop.context.weights == {"a": 0.25, "b": 0.75} and loop.context.rejected == {"a": 1, "stranger": 1, "c": 1}
-    assert ("warning", "round 1: client c is left out: did not answer") in watcher.log
-    assert sum("was not asked for, or is sent twice" in row[1] for row in watcher.log if row[0] == "warning") == 2
+    assert ("warning", "round 1: client c is left out: the client did not answer") in watcher.log
+    assert (
+        sum("the answer belongs to no job, or is a repetition" in row[1] for row in watcher.log if row[0] == "warning")
+        == 2
+    )
 
 
 def test_bytes_are_those_that_travelled(tmp_path: Path) -> None:

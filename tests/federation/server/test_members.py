@@ -146,7 +146,7 @@ def test_a_run_of_before_the_books_were_kept_had_its_clients_from_the_start(tmp_
 
 def test_too_few_members_stop_the_run_at_the_saved_round(tmp_path: Path) -> None:
     engine = Changing()
-    with pytest.raises(FedReIDError, match=r"round 3: 2 clients are left, min_clients=3; the last saved round is 2"):
+    with pytest.raises(FedReIDError, match=r"round 3: 2 clients remain, but min_clients=3\. The last saved round is 2"):
         loop = run(tmp_path, engine, callbacks={"sync": BackboneSync()})
         loop.context.config.min_clients = 2
         loop.context.round = 0
@@ -228,7 +228,7 @@ def test_the_rate_that_epsilon_is_computed_for_lasts() -> None:
 
 @pytest.mark.parametrize("events", [[], [[1]], [[1, -1]], [["1", 2]], [[1, 2, 3]], 7])
 def test_books_that_no_server_wrote_are_refused(events: Any) -> None:
-    assert problem_of({"round": 1, "members": {"a": events}}) == "'members'"
+    assert problem_of({"round": 1, "members": {"a": events}}) == "'members' is not valid"
     assert problem_of({"round": 1, "members": {"a": [[1, 10], [4, 0]]}}) is None
 
 

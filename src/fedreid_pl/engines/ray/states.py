@@ -41,12 +41,12 @@ class DriverStates:
             LostState: if the driver has to send the state and cannot load it.
         """
         if sent:
-            state = self._worker.kept(job)
+            state = self._worker.states.load(job)
             if not state:
                 return Start(None, None)
             turn = state.get("turn", {})
             return Start(turn.get("round", job.round - (job.kind == "fit")), from_bytes(encode(state)))
-        start = self._worker.drop_old(job)
+        start = self._worker.states.drop_old(job)
         return Start(self._files.newest_up_to(job.client, start), None)
 
     def keep(self, job: ClientJob, state: np.ndarray) -> None:

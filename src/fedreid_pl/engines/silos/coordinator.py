@@ -209,20 +209,24 @@ class SilosEngine(Exchange):
             header = self._header(job.kind, silos[job.client], job.round, job.attempt, job.config)
             most = MOST_SMALL if job.kind == "evaluate" else self._most(job)
             self._post(silos[job.client], header, job.backbone, job.extras, most).job = job
-        yield from (ClientFailure(job.round, job.client, "is not there any more", final=True) for job in gone)
+        yield from (
+            ClientFailure(job.round, job.client, "the silo left before it got the job", final=True) for job in gone
+        )
         for silo, waiting, opened in self._answers():
             assert waiting.job is not None
             yield self._outcome(silo, waiting.job, waiting.late, opened)
 
     def _outcome(self, silo: str, job: ClientJob, late: bool, opened: Opened | None) -> Outcome:
         if silo not in self.silos:
-            return ClientFailure(job.round, job.client, "was revoked", final=True)
+            return ClientFailure(job.round, job.client, "the silo was revoked", final=True)
         if opened is None:
-            return ClientFailure(job.round, job.client, "did not answer in time" if late else "BadPayload", final=late)
+            return ClientFailure(
+                job.round, job.client, "the silo did not answer in time" if late else "BadPayload", final=late
+            )
         if opened.header.kind == "left":
             self._joined.pop(silo, None)
             self.say(f"silo {silo} has left")
-            return ClientFailure(job.round, job.client, "has left", final=True)
+            return ClientFailure(job.round, job.client, "the silo has left", final=True)
         outcome = _outcome(job, opened)
         if isinstance(outcome, ClientFailure) and outcome.reason in REJOINS:
             self._joined.pop(silo, None)

@@ -23,11 +23,11 @@ FIELDS = ("time", "level", "event", "federation", "silo", "round", "attempt", "k
 """Fields of a line, in this order; those that an event does not have are left out."""
 LAST_ERROR = "last_error.txt"
 WORDS = {
-    "did not answer in time": "late",
-    "did not answer": "silent",
-    "has left": "left",
-    "was revoked": "revoked",
-    "is not there any more": "gone",
+    "the silo did not answer in time": "late",
+    "the client did not answer": "silent",
+    "the silo has left": "left",
+    "the silo was revoked": "revoked",
+    "the silo left before it got the job": "gone",
 }
 """The coordinator's own reasons, as words of the log."""
 Emit = Callable[..., None]

@@ -56,7 +56,7 @@ class Session:
         header = opened.header
         text, silos = str(header.values.get("config", "")), header.values.get("silos", 0)
         if experiment_digest(text) != header.experiment or type(silos) is not int or len(text) > 2**20:
-            raise RejectedJob("is an experiment of another number than its configuration has")
+            raise RejectedJob("the number of the experiment does not match its configuration")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.header, self.silos, self.say = folder, header, silos, say
         self.config: Config = silo_config(text, own, folder / "experiment.yaml")
@@ -81,7 +81,7 @@ class Session:
         except FileNotFoundError:
             return found
         if known != found:
-            raise RejectedJob("is another experiment than the one that this session began with")
+            raise RejectedJob("the experiment has another configuration than the one with which this session began")
         return found
 
     @property
@@ -110,7 +110,7 @@ class Session:
             Exception: any error of the worker.
         """
         if job.round > self.config.rounds:  # the policy has checked config.rounds
-            raise RejectedJob(f"is of round {job.round} of {self.config.rounds}")
+            raise RejectedJob(f"the job has round {job.round}, but the run has {self.config.rounds} rounds")
         if (problem := self._too_far(job, policy.largest_change)) is not None:
             raise RejectedJob(problem)
         update = self.worker.do(job)
@@ -128,9 +128,9 @@ class Session:
         worker, self.synthetic = parts.worker, parts.data.synthetic
         self.client = client_name(silo, worker.datamodules)
         if len(opened.extras):
-            raise RejectedJob("brings tensors beside the initial weights")
+            raise RejectedJob("the experiment contains other tensors than the initial weights")
         if (problem := misfit(opened.backbone, declared_like(worker.initial))) is not None:
-            raise RejectedJob(f"brings initial weights of another network: {problem}")
+            raise RejectedJob(f"the initial weights do not fit the network of this silo: {problem}")
         copy_state(opened.backbone, worker.backbone)
         worker.initial = {name: value.clone() for name, value in worker.backbone.state_dict().items()}
         worker.session, worker.look_at = self.header.session, None
@@ -143,7 +143,7 @@ class Session:
         """Checks the current pictures and persons against those that this session has trained on."""
         before = worker.store.newest(self.client)
         check_trained(self.folder / TRAINED, data, byte_keys(self.config.data, data.datasets), begun=before is not None)
-        if new := worker.check_persons(self.client):
+        if new := worker.states.check_persons(self.client):
             self.say(f"{new} persons are new since round {before}; the known ones keep their rows of the head")
         layouts = find_layouts()
         for table in data.datasets:  # lets the operator keep a drawn split when pictures are added
@@ -165,7 +165,7 @@ class Session:
                 size += float(torch.linalg.vector_norm(old.float())) ** 2
         if moved <= bound**2 * size or not size:
             return None
-        return f"moves the model by {math.sqrt(moved / size):.3g} times its norm, the policy allows {bound:g}"
+        return f"the job moves the model by {math.sqrt(moved / size):.3g} times its norm, the policy allows {bound:g} times"
 
     def _before(self) -> Mapping[str, Tensor]:
         """Returns the model of the last finished job, before the first job the initial model."""

@@ -1,4 +1,4 @@
-"""Lightning's epoch of training batches, without what a client's turn has no use for in each of them."""
+"""Lightning's loop over training batches, without the parts that a client's turn does not use."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ HOOKS = (
 
 
 class EpochLoop(_TrainingEpochLoop):
-    """Runs the batches of an epoch with the same hooks in the same order as Lightning's own loop, to the same bits.
+    """Runs the batches of an epoch with the same hooks, order and results (bit by bit) as Lightning's own loop.
 
-    Batches go through the hooks of the datamodule (of the module if there is none), the forward pass through strategy
-    and precision plug-in. Left out is what the Trainer of a turn is never asked for: validation and schedulers between
-    batches, accumulation and clipping of gradients, loggers, several loaders, skipping, the module's hooks around the
-    optimizer. Only hooks that somebody overrides are called. Under 16-mixed precision, where a loss scale comes
-    between gradients and step, both are Lightning's.
+    Batches pass through the hooks of the datamodule, or of the module if there is no datamodule. The forward pass uses
+    the Trainer's strategy and precision plug-in. The loop omits the features that the Trainer of a turn does not use:
+    validation and schedulers between batches, gradient accumulation and clipping, loggers, several loaders, skipped
+    batches, and the module's hooks around the optimizer. It calls only hooks that a callback or the module overrides.
+    Under 16-mixed precision, which scales the loss, Lightning itself runs the backward pass and the optimizer step.
     """
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
-        """Looks up once who has which hook."""
+        """Collects the overridden hooks once per run."""
         super().on_run_start(data_fetcher)
         trainer, module = self.trainer, self.trainer.lightning_module
         self._hooks: dict[str, list[Callable[..., Any]]] = {name: [] for name in HOOKS}
@@ -47,7 +47,7 @@ class EpochLoop(_TrainingEpochLoop):
         self._scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
-        """One batch."""
+        """Runs one batch."""
         progress, index = self.batch_progress, self.batch_idx + 1
         batch, _, _ = next(data_fetcher)
         progress.is_last_batch = data_fetcher.done
@@ -64,7 +64,7 @@ class EpochLoop(_TrainingEpochLoop):
         progress.increment_completed()
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
-        """After a batch."""
+        """Counts the batch as an optimizer step."""
         self._batches_that_stepped += 1
 
     def _on_device(self, batch: Any) -> Any:
@@ -75,7 +75,7 @@ class EpochLoop(_TrainingEpochLoop):
         return data.on_after_batch_transfer(batch, 0)
 
     def _step(self, batch: Any, index: int) -> Tensor:
-        """Forward and backward pass and the optimizer's step; returns the loss."""
+        """Runs the forward pass, the backward pass and the optimizer step; returns the loss, a detached scalar."""
         strategy, module = self.trainer.strategy, self.trainer.lightning_module
         progress = self.automatic_optimization.optim_progress.optimizer
         optimizer = strategy.optimizers[0]

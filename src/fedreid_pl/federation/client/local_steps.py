@@ -1,4 +1,4 @@
-"""The optimizer steps of a client's turn, as a client half sees them through Lightning's hooks."""
+"""Counts the optimizer steps of a client's turn through Lightning's hooks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from fedreid_pl.functional.local_steps import displacement
 
 
 def gradient_scale(trainer: pl.Trainer, optimizer: Optimizer) -> float:
-    """The factor that gradients carry in `on_before_optimizer_step`; what is added to them has to carry it too.
+    """Returns the factor by which gradients are scaled in `on_before_optimizer_step`.
 
-    It is one but for 16-mixed precision with an optimizer that divides by the loss scale inside its own step, as
-    fused SGD does: Lightning leaves those gradients scaled, all others it unscales before the hook.
+    A callback that adds a term to the gradients must multiply the term by this factor. The factor is 1, except under
+    16-mixed precision with an optimizer that divides by the loss scale inside its own step, such as fused SGD:
+    Lightning leaves these gradients scaled. It unscales all other gradients before the hook.
     """
     scaler = _scaler(trainer)
     inside = getattr(optimizer, "_step_supports_amp_scaling", False)
@@ -25,52 +26,59 @@ def gradient_scale(trainer: pl.Trainer, optimizer: Optimizer) -> float:
 
 
 def check_fresh_momentum(config: Config, callback: str) -> None:
-    """Refuses momentum that lasts over rounds, for a callback that counts steps from zero momentum.
+    """Checks that momentum starts at zero in every round, as a callback that counts local steps requires.
+
+    Args:
+        config: configuration of the run.
+        callback: name of the callback, for the message.
 
     Raises:
-        FedReIDError: with `optimizer_state=keep` and momentum.
+        FedReIDError: if `optimizer_state=keep` and the optimizer uses momentum.
     """
     if config.optimizer_state == "keep" and config.optim.momentum:
         raise FedReIDError(
-            f"optimizer_state=keep: callbacks.{callback} counts local steps that begin with zero momentum; "
+            f"optimizer_state=keep: callbacks.{callback} requires that momentum starts at zero in every round; "
             "set optimizer_state=reset or optim.momentum=0"
         )
 
 
 class LocalSteps:
-    """Records the learning rates of a turn's steps; one that 16-mixed precision skipped does not count.
+    """Records the learning rates of a turn's optimizer steps. Steps that 16-mixed precision skipped do not count.
 
-    `before_step` belongs into `on_before_optimizer_step`, `after_step` into `on_train_batch_end`.
+    Call `before_step` in `on_before_optimizer_step` and `after_step` in `on_train_batch_end`.
     """
 
     def __init__(self) -> None:
         self._groups: list[dict[str, Any]] = []
-        self._rates: list[list[float]] = []  # of each step, by parameter group
+        self._rates: list[list[float]] = []  # one list per step, with one rate per parameter group
         self._scale = 0.0
 
     def before_step(self, trainer: pl.Trainer, optimizer: Optimizer) -> None:
-        """A step is about to be taken with the rates that the optimizer has now."""
+        """Records the optimizer's current learning rates; call it before every step."""
         self._groups = optimizer.param_groups
         self._rates.append([float(group["lr"]) for group in self._groups])
         scaler = _scaler(trainer)
         self._scale = scaler.get_scale() if scaler is not None else 0.0
 
     def after_step(self, trainer: pl.Trainer) -> None:
-        """Takes the step back if the loss scale fell: its gradients were not finite, and nothing was moved."""
+        """Removes the step if the loss scale has fallen: its gradients were not finite, so the optimizer skipped it."""
         scaler = _scaler(trainer)
         if scaler is not None and self._rates and scaler.get_scale() < self._scale:
             self._rates.pop()
         self._scale = 0.0
 
     def of(self, parameter: Tensor) -> tuple[list[float], float, bool]:
-        """Learning rate of each step, the momentum and whether it is Nesterov's; no rates if no optimizer has it."""
+        """Returns the learning rates of all steps, the momentum, and whether the momentum is Nesterov's.
+
+        The list is empty if the optimizer does not update `parameter`.
+        """
         for number, group in enumerate(self._groups):
             if any(parameter is item for item in group["params"]):
                 return [rates[number] for rates in self._rates], float(group["momentum"]), bool(group["nesterov"])
         return [], 0.0, False
 
     def displacement(self, parameter: Tensor) -> float:
-        """How far the steps would have moved a parameter whose gradient is always one."""
+        """Returns how far the steps would have moved a parameter whose gradient is always one."""
         return displacement(*self.of(parameter))
 
 

@@ -1,8 +1,8 @@
-"""A head whose persons change: known persons keep their rows, new persons begin with fresh rows.
+"""Fits a head to changed persons: known persons keep their rows, new persons start with new rows.
 
-A client knows a person again by the pictures. Person numbers do not serve for this, as a reader may number persons in
-the order of their names. So a client keeps, beside its head, a table of marks: `[pictures, 2]` int64, one line for each
-training picture with its mark and the row of its person.
+A client recognises a person by the person's pictures. Person numbers are not reliable, because a reader may number
+persons in the order of their names. Next to its head, a client therefore saves a table of marks: `[pictures, 2]` int64,
+one row for each training picture, with the picture's mark and the row of its person in the head.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fedreid_pl.federation.callback import FederationCallback
 
 
 def mark_of(path: str) -> int:
-    """Returns a number that stands for a picture: 63 bits of the SHA-256 of its path.
+    """Returns a number that identifies a picture: 63 bits of the SHA-256 of its path.
 
     >>> 0 <= mark_of("bounding_box_train/0002_c1s1.jpg") < 2**63
     True
@@ -32,25 +32,25 @@ def mark_of(path: str) -> int:
 
 
 def person_marks(table: SampleTable, client: str = "") -> Tensor:
-    """Returns the table of marks of training pictures, `[pictures, 2]` int64: mark and row of the head.
+    """Returns the table of marks of training pictures, `[pictures, 2]` int64: mark, and row in the head.
 
     Args:
         table: training pictures of a client.
-        client: its name, a part of every mark: equal file names of two clients have different marks, so that the state
-            of another client is not taken for this one's.
+        client: name of the client, which is a part of every mark. Equal file names of two clients therefore have
+            different marks, and the state of another client is not mistaken for the state of this client.
     """
     lines = [[mark, row] for mark, row in zip(_marks(table, client), table.labels().tolist(), strict=True)]
     return torch.tensor(lines, dtype=torch.int64).reshape(-1, 2)
 
 
 def known_rows(before: Tensor, now: Tensor) -> list[int | None]:
-    """Returns for each row of the new head the row that the person had before, `None` for a new person.
+    """Returns for each row of the new head the person's row in the earlier head, `None` for a new person.
 
-    Where two persons have become one, or the reverse, the pair with the most pictures in common counts.
+    If two persons were merged or one person was split, the pair with the most common pictures counts.
 
     Args:
         before: table of marks of the earlier pictures.
-        now: table of marks of the pictures as they are now.
+        now: table of marks of the current pictures.
     """
     row_of = dict(before.tolist())
     shared = Counter((row, row_of[mark]) for mark, row in now.tolist() if mark in row_of)
@@ -62,20 +62,23 @@ def known_rows(before: Tensor, now: Tensor) -> list[int | None]:
 
 
 def check_marks(kept: Mapping[str, Any]) -> None:
-    """Refuses what a client kept if its table of marks is none, or is not of its head; earlier versions kept no table.
+    """Checks the table of marks in a client's saved state. States of earlier versions have no table and pass.
+
+    Args:
+        kept: content of the client's file.
 
     Raises:
-        ValueError: if that is so.
+        ValueError: if the table is malformed or does not fit the saved head.
     """
     if "persons" not in kept:
         return
     marks, head = kept["persons"], kept.get("head")
     if not (isinstance(marks, Tensor) and marks.dtype == torch.int64 and marks.dim() == 2 and marks.shape[1] == 2):
-        raise ValueError("what it kept of its persons is no table of marks")
+        raise ValueError("the saved table of persons is not an int64 tensor of shape [pictures, 2]")
     values = list(head.values()) if isinstance(head, Mapping) else []
     sizes = {len(value) if isinstance(value, Tensor) and value.dim() else 0 for value in values}
     if len(sizes) != 1 or not ((marks[:, 1] >= 0) & (marks[:, 1] < max(sizes))).all():
-        raise ValueError("its head does not fit its table of marks")
+        raise ValueError("the saved head does not fit the saved table of persons")
 
 
 def with_persons(
@@ -84,19 +87,19 @@ def with_persons(
     rows: Sequence[int | None],
     callbacks: Mapping[str, FederationCallback],
 ) -> dict[str, Any]:
-    """Returns what a client kept, with heads that fit its persons as they are now.
+    """Returns a client's saved state with heads that fit the client's current persons.
 
-    Rows of known persons are moved to their new places, those of new persons are the rows of `head`. The same is done
-    to what callbacks declare as `heads`. Momentum of heads and of second networks begins anew.
+    Rows of known persons move to their new places; new persons get the rows of `head`. The entries that callbacks
+    declare as `heads` change in the same way. The momentum of heads and of second networks restarts at zero.
 
     Args:
-        kept: the content of the client's file.
-        head: a fresh head for the persons as they are now.
-        rows: see `known_rows`.
+        kept: content of the client's file.
+        head: state dict of a new head for the current persons.
+        rows: earlier row of each person, see `known_rows`.
         callbacks: client halves by name.
 
     Raises:
-        FedReIDError: if a callback kept something for every person that cannot follow.
+        FedReIDError: if a callback saved a value for every person that cannot be fitted to other persons.
     """
     states: dict[str, Any] = {}
     for name, state in kept.get("callbacks", {}).items():
@@ -104,8 +107,8 @@ def with_persons(
         fixed = [part for part in (callback.per_person if callback else ()) if part in state]
         if fixed:
             raise FedReIDError(
-                f"callbacks.{name}: keeps {fixed[0]} for every person and cannot go on with other persons; put the "
-                "earlier pictures back, or take part in a new run"
+                f"callbacks.{name}: the client's persons have changed, but the saved value {fixed[0]} of every person "
+                "cannot be fitted to other persons; restore the earlier pictures, or take part in a new run"
             )
         heads = callback.heads if callback else ()
         states[name] = {part: _moved(own, head, rows) if part in heads else own for part, own in state.items()}
@@ -118,10 +121,10 @@ def with_persons(
 
 
 def _marks(table: SampleTable, client: str) -> list[int]:
-    """Marks of pictures by their paths in the dataset's folder, which may be moved as a whole."""
+    """Returns marks that depend on paths inside the dataset's folder, so that the folder can be moved as a whole."""
     if not table.paths or table.root != Path("/"):
         return [mark_of(f"{client}:{path}") for path in table.paths]
-    common = os.path.commonpath(table.paths)  # datasets that were put together have absolute paths
+    common = os.path.commonpath(table.paths)  # combined datasets have absolute paths
     return [mark_of(f"{client}:{os.path.relpath(path, common)}") for path in table.paths]
 
 

@@ -1,4 +1,4 @@
-"""Another model in the place of a client's backbone for the client's own evaluation."""
+"""Evaluates a client with another model in place of its backbone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class StandIn:
-    """Puts tensors into a network while a client evaluates itself, and afterwards the network's own ones back.
+    """Loads tensors into a network for a client's evaluation, and restores the network's own tensors afterwards.
 
-    `enter` belongs into `on_test_start`, `leave` into `on_test_end`.
+    Call `enter` in `on_test_start` and `leave` in `on_test_end`.
 
     >>> network, stand_in = nn.Linear(1, 1, bias=False), StandIn()
     >>> before = network.weight.item()
@@ -27,13 +27,13 @@ class StandIn:
         self._own: dict[str, Tensor] = {}
 
     def enter(self, network: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Copies a state, or a part of one, into the network."""
+        """Copies a state dict, or some of its entries, into the network."""
         held = network.state_dict()
         self._own = {name: held[name].clone() for name in state}
         _copy(state, held)
 
     def leave(self, network: nn.Module) -> None:
-        """Restores what `enter` replaced; without it nothing happens."""
+        """Restores the tensors that `enter` replaced; without an earlier `enter` it does nothing."""
         _copy(self._own, network.state_dict())
         self._own = {}
 

@@ -1,4 +1,4 @@
-"""What each client keeps between its turns, at the client, apart from the server's checkpoints."""
+"""Stores each client's own state between its turns, at the client and separate from the server's checkpoints."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ from fedreid_pl.federation.storage import DamagedFile, encode, read_state, write
 
 
 class LostState(FedReIDError):
-    """What a client kept cannot be read, and there is no earlier copy of it."""
+    """Raised if a client's saved state cannot be read and there is no usable earlier copy."""
 
 
 class KeptState(Protocol):
-    """Where the clients of one worker keep their state: heads, own parts of the backbone, the callbacks' state."""
+    """Interface of the store of a worker's client states: heads, own parts of the backbone, the callbacks' state."""
 
     def load(
         self, client: str, before: int, fitted: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     ) -> dict[str, Any] | None:
-        """The client's state after its last turn in a round below `before`, `None` if it had none.
+        """Returns the client's state after its last turn in a round below `before`, `None` if there is none.
 
         `fitted` returns the state to use, and raises a ValueError for a state that does not belong to the client.
         """
         ...
 
     def newest(self, client: str) -> int | None:
-        """The last round that the client has a state of, `None` if it has none."""
+        """Returns the last round for which there is a state of the client, `None` if there is none."""
         ...
 
     def save(self, client: str, round: int, state: dict[str, Any]) -> None:
-        """Keeps the client's state after its turn in `round`."""
+        """Saves the client's state after its turn in `round`."""
         ...
 
     def drop(self, client: str, after: int, keeps: Iterable[int]) -> None:
-        """Deletes states of rounds above `after`, and those that no resume from the rounds `keeps` would read."""
+        """Deletes states of rounds above `after`, and states that no resume from the rounds `keeps` would load."""
         ...
 
     def place(self, client: str) -> str:
-        """Where the client's state is, for a message to the user."""
+        """Returns where the client's state is stored, for messages to the user."""
         ...
 
 
 class ClientStore:
-    """One folder per client with one file per turn: head, own backbone if nothing is exchanged, callbacks' state.
+    """Stores one folder per client with one file per turn.
 
-    Files are named by round, so that a run resumed at round r reads what the client had after its last turn up
-    to r, whatever was written later and lost. Nothing is held in memory.
+    A file holds the client's head, the client's own backbone if nothing is exchanged, and the callbacks' state. The
+    round is part of the file name: a run that resumes at round r loads the state of the client's last turn up to r and
+    ignores later files. The store keeps nothing in memory.
 
     Args:
         folder: the run's `clients` folder.
-        writable: `False` on processes other than the first; they read what the first wrote.
-        tell: takes a line for the screen where the client is.
+        writable: `False` on processes other than the first, which read the files of the first process.
+        tell: function that prints a line at the client.
     """
 
     def __init__(self, folder: Path, writable: bool = True, tell: Callable[[str], None] | None = None) -> None:
@@ -65,19 +66,19 @@ class ClientStore:
     def load(
         self, client: str, before: int, fitted: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     ) -> dict[str, Any] | None:
-        """The client's state after its last turn in a round below `before`, `None` if it had none.
+        """Returns the client's state after its last turn in a round below `before`, `None` if there is none.
 
-        Where that file is damaged the file of an earlier turn is used, and `tell` names client and files.
+        If that file is damaged, the store uses the file of an earlier turn and calls `tell` with a warning.
 
         Args:
-            client: its name.
-            before: the round.
-            fitted: returns the state to use for a stored one; raises a ValueError that says why a state does not belong
-                to the client. `None`: every state is used as it is.
+            client: name of the client.
+            before: upper limit of the round, exclusive.
+            fitted: returns the state to use for a stored state, and raises a ValueError with the reason if the state
+                does not belong to the client. `None` uses every state unchanged.
 
         Raises:
-            LostState: if there are files and none can be used; a new state never takes their place.
-            NewerFormat: if a newer fedreid_pl wrote the file.
+            LostState: if there are files but none of them is usable. A new state never replaces them.
+            NewerFormat: if a newer version of fedreid_pl wrote the file.
         """
         problems: list[str] = []
         for number in reversed([number for number in self._rounds(client) if number < before]):
@@ -92,12 +93,12 @@ class ClientStore:
                 problems.append(f"{path}: {error}")
             else:
                 if problems:
-                    self._say(f"client {client}: {problems[0]}; what it kept in round {number} is used instead")
+                    self._say(f"client {client}: {problems[0]}; the state of round {number} is used instead")
                 return state
         if problems:
             raise LostState(
-                f"client {client}: {problems[0]}; there is no earlier file that can be used: put it back, or begin "
-                "anew with resume=never"
+                f"client {client}: {problems[0]}; no earlier file is usable either. Restore the file from a backup, or "
+                "start again with resume=never"
             )
         return None
 
@@ -107,11 +108,11 @@ class ClientStore:
             self.tell(f"warning: {text}")
 
     def newest(self, client: str) -> int | None:
-        """The last round that the client has a file of, `None` if it has none."""
+        """Returns the last round for which there is a file of the client, `None` if there is none."""
         return max(self._rounds(client), default=None)
 
     def drop(self, client: str, after: int, keeps: Iterable[int]) -> None:
-        """Deletes the client's files of rounds above `after`, and those that no resume from `keeps` would read."""
+        """Deletes the client's files of rounds above `after`, and files that a resume from `keeps` would not load."""
         if not self.writable:
             return
         for number in self._rounds(client):
@@ -121,7 +122,7 @@ class ClientStore:
             self.prune(client, kept | {after})
 
     def place(self, client: str) -> str:
-        """The client's folder."""
+        """Returns the client's folder."""
         return str(self.folder / client)
 
     def save(self, client: str, round: int, state: dict[str, Any]) -> None:
@@ -130,16 +131,16 @@ class ClientStore:
             self.save_encoded(client, round, encode(state))
 
     def save_encoded(self, client: str, round: int, data: bytes) -> None:
-        """`save` for a state that another process has encoded."""
+        """Writes a state that another process has encoded, see `save`."""
         if self.writable:
             write_encoded(self._path(client, round), data)
 
     def newest_up_to(self, client: str, round: int) -> int | None:
-        """The last round up to `round` that the client has a file of, `None` if it has none."""
+        """Returns the last round up to `round` for which there is a file of the client, `None` if there is none."""
         return max((number for number in self._rounds(client) if number <= round), default=None)
 
     def prune(self, client: str, checkpoints: Iterable[int]) -> None:
-        """Deletes the files that no resume from one of the given rounds would read."""
+        """Deletes the files that a resume from one of the given rounds would not load."""
         if not self.writable:
             return
         rounds = self._rounds(client)
@@ -149,7 +150,7 @@ class ClientStore:
                 self._path(client, number).unlink(missing_ok=True)
 
     def forget(self, after: int) -> None:
-        """Deletes every client's files of rounds above `after`, which a resumed run will write anew."""
+        """Deletes every client's files of rounds above `after`; a resumed run writes them again."""
         if not self.writable or not self.folder.is_dir():
             return
         for folder in self.folder.iterdir():
@@ -161,9 +162,9 @@ class ClientStore:
         return self._place(client) / f"round-{round:05d}.pt"
 
     def _place(self, client: str) -> Path:
-        """The client's folder; a name that leads elsewhere is refused."""
+        """Returns the client's folder; raises `OutsideFolder` for a name that leads out of the store."""
         if "/" in client or client in ("", ".", ".."):
-            raise OutsideFolder(f"{self.folder}: {printable(client)!r} is no name of a client")
+            raise OutsideFolder(f"{self.folder}: {printable(client)!r} is not a valid name of a client")
         return self.folder / client
 
     def _rounds(self, client: str) -> list[int]:

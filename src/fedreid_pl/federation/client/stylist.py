@@ -1,4 +1,4 @@
-"""What the DACS family has at a client: a learned transformation of images, and an expert that judges it."""
+"""Client side of the DACS methods: a learned transformation of images, and an expert model that judges it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ from fedreid_pl.models.embedder import embeddings_of
 from fedreid_pl.models.weights import copied, copy_state
 
 ExpertLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(embeddings `[B, D]`, features `[B, D]`, logits `[B, C]`) of the expert on the batch -> its loss."""
+"""Takes the expert's embeddings `[B, D]`, features `[B, D]` and logits `[B, C]`; returns the expert's loss."""
 
 
 class LearnedStyle(nn.Module):
-    """phi = (m, s), one number each for every pixel of every channel: `[3, H, W]`."""
+    """Holds phi = (m, s), the learned shift and scale of every pixel and channel, each `[3, H, W]` float32.
+
+    Args:
+        size: height and width of the images in pixels.
+        draws: generator of the initial values.
+    """
 
     def __init__(self, size: tuple[int, int], draws: torch.Generator) -> None:
         super().__init__()
@@ -34,14 +39,14 @@ class LearnedStyle(nn.Module):
 
 
 class Stylist:
-    """The expert l and the transformation phi of one client, over its turns, and the losses of transformed images.
+    """Holds one client's expert l and transformation phi, and computes the losses of transformed images.
 
     Args:
-        name: of the callback, for its random numbers and for messages.
-        weight, diversity, authenticity, first_round, style_statistics, least_probability: its options, see `DACS`.
+        name: name of the callback, for its random numbers and its messages.
+        weight, diversity, authenticity, first_round, style_statistics, least_probability: options, see `DACS`.
 
     Raises:
-        FedReIDError: for a value that an option cannot have.
+        FedReIDError: if the value of an option is not valid.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class Stylist:
         self.style: LearnedStyle | None = None
 
     def begin(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """In the callback's `setup`: makes the expert, and phi if it is trained in this turn, or takes them up."""
+        """Creates or restores the expert, and phi if this turn trains it. Call it in the callback's `setup`."""
         self.expert = pl_module.clone_backbone()
         if "expert" in self._kept:
             copy_state(self._kept["expert"], self.expert)
@@ -81,7 +86,7 @@ class Stylist:
             pl_module.attach(self.style)
 
     def expert_loss(self, pl_module: ReIDClient, batch: TrainBatch, loss: ExpertLoss) -> Tensor:
-        """The expert's loss on the batch; the head is the client's own, which it does not train."""
+        """Returns the expert's loss on the batch. The expert uses the client's head but does not train it."""
         assert self.expert is not None
         with undisturbed(pl_module.device):  # the federated model's dropout does not depend on the expert
             seed_generators(derive_seed(pl_module.seed, self.name, "expert", self._steps))
@@ -92,13 +97,13 @@ class Stylist:
     def style_losses(
         self, pl_module: ReIDClient, batch: TrainBatch, loss: Tensor, styled: Callable[[Tensor], None] | None = None
     ) -> Tensor:
-        """Returns `loss` plus the losses of x' and of phi; `loss` itself in turns that do not train phi.
+        """Returns `loss` plus the losses of x' and of phi; returns `loss` unchanged in turns that do not train phi.
 
         Args:
             pl_module: the client.
-            batch: the step's images and labels.
-            loss: of the step so far.
-            styled: takes the features `[B, D]` of x'; with it they are computed whatever `weight` is.
+            batch: images and labels of the step.
+            loss: the step's loss so far, a scalar.
+            styled: called with the features `[B, D]` of x'. If it is given, they are computed even with `weight=0`.
         """
         if self.style is None:
             return loss
@@ -109,24 +114,24 @@ class Stylist:
             if styled is not None:
                 styled(features)
         if self.diversity:
-            distance = self.style_distance(batch.images)  # reported with a plus sign; the gradient is L_div's
+            distance = self.style_distance(batch.images)  # the value is +distance, the gradient is that of L_div
             loss = loss + self.diversity * (2 * distance.detach() - distance)
         if self.authenticity:
             loss = loss + self.authenticity * self.authenticity_of(pl_module, batch.images, view)
         return loss
 
     def view(self, images: Tensor) -> Tensor:
-        """x', with gradients to phi."""
+        """Returns the transformed images x' `[B, 3, H, W]`, with gradients to phi."""
         assert self.style is not None
         return transform(images, self.style.shift, self.style.scale)
 
     def style_distance(self, images: Tensor) -> Tensor:
-        """How far phi is from the images' statistics, at least 0."""
+        """Returns the distance between phi and the images' statistics, a scalar of at least 0."""
         assert self.style is not None
         return style_distance(images, self.style.shift, self.style.scale, self.style_statistics)
 
     def authenticity_of(self, pl_module: ReIDClient, images: Tensor, view: Tensor) -> Tensor:
-        """L_au, whose gradient goes to phi alone: both models are frozen and in eval mode."""
+        """Returns L_au, a scalar whose gradient reaches only phi: both models are frozen and in eval mode."""
         assert self.expert is not None
         with torch.no_grad():
             own = _scores(pl_module.backbone, pl_module.head, images)
@@ -135,18 +140,18 @@ class Stylist:
         return authenticity_loss(own, ours, theirs, self.least_probability)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """The expert, and phi if there is one."""
+        """Returns the state of the expert, and of phi if it exists."""
         parts = {"expert": self.expert, "style": self.style}
         fresh = {part: copied(network.state_dict()) for part, network in parts.items() if network is not None}
         return {**self._kept, **fresh}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restores the state that `state_dict` returned."""
         self._kept = {part: state[part] for part in ("expert", "style") if part in state}
 
 
 def _frozen(network: nn.Module, inputs: Tensor) -> Tensor:
-    """The network's output, without gradients to its parameters."""
+    """Returns the network's output; no gradients reach the network's parameters."""
     tensors = {name: value.detach() for name, value in network.named_parameters()}
     return functional_call(network, tensors, (inputs,))
 

@@ -1,4 +1,4 @@
-"""A limit on the time that a client's turn may take."""
+"""Limits the duration of a client's turn."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-GRACE = 1.0  # seconds for a batch to end by itself before the alarm
-AGAIN = 10.0  # seconds until the alarm rings again, should the first have been swallowed
+GRACE = 1.0  # seconds that a batch has to finish before the alarm
+AGAIN = 10.0  # seconds until the next alarm, if other code has caught the first exception
 
 
 class TurnTimeout(Exception):
-    """A turn took too long."""
+    """Raised if a turn takes longer than its limit."""
 
 
 class TimeLimit(pl.Callback):
-    """Ends a turn that takes longer than `seconds`; a context manager around the turn and a callback inside it.
+    """Stops a turn that takes longer than `seconds`; a context manager around the turn and a callback inside it.
 
-    Two clocks watch. After every batch the time is looked at: a turn that is slow ends there. Where no batch comes
-    to its end an alarm (SIGALRM) rings a second or a tenth of the limit later and interrupts whatever Python does:
-    a sleep, a read, a wait for a loader's process. It cannot interrupt a call into native code that never comes
-    back, such as a stuck GPU kernel, and there is no alarm outside of the main thread or where the system has none.
+    Two clocks measure the turn. After every batch the callback compares the elapsed time with the limit. If a batch
+    does not finish, an alarm (SIGALRM) interrupts Python code such as a sleep, a read, or a wait for a process of the
+    data loader, one second or a tenth of the limit later, whichever is longer. The alarm cannot interrupt native code
+    that does not return, such as a stuck GPU kernel. It works only in the main thread of systems that have SIGALRM.
 
-    Which turns end in time depends on the machine, so a run in which the limit strikes is not repeatable bit by bit.
+    Which turns finish in time depends on the machine. A run in which a turn was stopped is therefore not reproducible
+    bit by bit.
 
     Args:
-        seconds: that a turn may take; `None`: as long as it likes.
+        seconds: longest duration of a turn in seconds; `None` sets no limit.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -55,11 +56,11 @@ class TimeLimit(pl.Callback):
         self._deadline, self._armed = None, False
 
     def on_train_batch_end(self, *parts: Any, **named: Any) -> None:
-        """Looks at the clock."""
+        """Raises `TurnTimeout` if the limit has passed."""
         self._look()
 
     def on_test_batch_end(self, *parts: Any, **named: Any) -> None:
-        """Looks at the clock."""
+        """Raises `TurnTimeout` if the limit has passed."""
         self._look()
 
     def _look(self) -> None:
@@ -67,7 +68,7 @@ class TimeLimit(pl.Callback):
             raise TurnTimeout(self._text())
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
-        raise TurnTimeout(self._text() + ", within a batch")
+        raise TurnTimeout(self._text() + "; it was stopped within a batch")
 
     def _text(self) -> str:
         return f"the turn takes longer than client_timeout={self.seconds:g} seconds"

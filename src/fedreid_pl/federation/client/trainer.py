@@ -1,4 +1,4 @@
-"""The Lightning Trainer of one client's turn, and the one launch that serves all of them."""
+"""Builds the Lightning Trainer of one client's turn, and launches the processes that all turns share."""
 
 from __future__ import annotations
 
@@ -33,12 +33,16 @@ from fedreid_pl.models.synchronized_norm import NormSync
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
-    """A Trainer that trains a turn, tests, and does nothing else: no logger, bar, checkpoint or banner.
+    """Returns a Trainer that trains and tests one turn, without logger, progress bar, checkpoints or banner.
 
-    A turn of `local_steps` is one epoch to it.
+    For the Trainer, a turn of `local_steps` is one epoch.
+
+    Args:
+        config: configuration of the run.
+        callbacks: Lightning callbacks of the turn.
 
     Raises:
-        FedReIDError: if the accelerator, the number of devices or the strategy cannot be had.
+        FedReIDError: if the accelerator, the number of devices or the strategy is not available.
     """
     c = resolve_precision(config).trainer
     try:
@@ -75,52 +79,64 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
 
 
 def launch(config: Config) -> pl.Trainer:
-    """Starts the other processes, if the strategy has any, and joins them into one group.
+    """Starts the strategy's other processes, if there are any, and joins them into one process group.
 
-    Every later Trainer of this process finds the group and starts nothing. Returns a Trainer whose strategy
-    tells rank and world size.
+    Later Trainers of this process use the group and start no processes.
+
+    Returns:
+        A Trainer whose strategy provides rank and world size.
     """
     keep_freed_memory()
     trainer = build_trainer(config)
     if trainer.strategy.launcher is not None:
-        os.environ[STARTED] = str(os.getpid())  # a variable of Lightning's alone may be left over from anything
+        os.environ[STARTED] = str(os.getpid())  # Lightning's own variables may be left over from another program
         trainer.strategy.launcher.launch(_nothing, trainer=trainer)
     trainer.strategy.setup_environment()
     return trainer
 
 
 def check_devices(config: Config) -> None:
-    """Refuses what cannot run, before anything is written.
+    """Checks devices, strategy, batch size and compiler before any file is written.
 
     Raises:
-        FedReIDError: for devices that are not there, or a strategy that hides the weights from the callbacks.
+        FedReIDError: if the devices or a compiler are missing, the batch is too small for the number of devices, or the
+            strategy does not keep a full copy of the weights on each device.
     """
     c = config.trainer
     available = torch.cuda.device_count()
     if c.accelerator in ("gpu", "cuda") and c.devices > available:
-        raise FedReIDError(f"trainer.devices={c.devices}: this machine has {available} GPUs")
+        raise FedReIDError(
+            f"trainer.devices={c.devices}: this machine has {available} GPUs; choose at most that number"
+        )
     if c.accelerator == "auto" and available and c.devices > available:
         raise FedReIDError(
-            f"trainer.devices={c.devices}: this machine has {available} GPUs; trainer.accelerator=cpu runs without"
+            f"trainer.devices={c.devices}: this machine has {available} GPUs; choose at most that number, or train on "
+            "the CPU with trainer.accelerator=cpu"
         )
     processors = os.cpu_count() or 1
     if c.devices > processors and (c.accelerator == "cpu" or (c.accelerator == "auto" and not available)):
-        raise FedReIDError(f"trainer.devices={c.devices}: this machine has {processors} processors")
+        raise FedReIDError(
+            f"trainer.devices={c.devices}: this machine has {processors} processors; choose at most that number"
+        )
     if config.batch_size < 2 * c.devices * c.num_nodes:
         raise FedReIDError(
-            f"batch_size={config.batch_size}: BatchNorm needs two images on each of {c.devices * c.num_nodes} devices"
+            f"batch_size={config.batch_size}: must be at least {2 * c.devices * c.num_nodes}, because BatchNorm needs "
+            f"two images on each of the {c.devices * c.num_nodes} devices"
         )
     if c.compile != "none":
         _check_compiler(c.compile, gpu=bool(available) and c.accelerator in ("auto", "gpu", "cuda"))
     if any(word in c.strategy for word in ("spawn", "fork", "notebook")):
-        raise FedReIDError(f"trainer.strategy={c.strategy}: starts processes anew for every client; use ddp")
+        raise FedReIDError(f"trainer.strategy={c.strategy}: would start new processes for every client; use ddp")
     trainer = build_trainer(config)
     if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-        raise FedReIDError(f"trainer.strategy={c.strategy}: keeps no whole copy of the weights on each device; use ddp")
+        raise FedReIDError(
+            f"trainer.strategy={c.strategy}: does not keep a full copy of the weights on each device, which callbacks "
+            "need; use ddp"
+        )
 
 
 def quiet() -> None:
-    """Silences Lightning's banners and hints, which would come once per client and round."""
+    """Silences Lightning's banners and hints, which would otherwise appear for every client and round."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning", "lightning.pytorch", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric|torch\.utils\.data|torchmetrics")
@@ -129,10 +145,14 @@ def quiet() -> None:
 
 def _check_compiler(mode: str, gpu: bool) -> None:
     if gpu and find_spec("triton") is None:
-        raise FedReIDError(f"trainer.compile={mode}: needs the package triton on a GPU; install it or set none")
+        raise FedReIDError(
+            f"trainer.compile={mode}: needs the package triton on a GPU; install triton or set trainer.compile=none"
+        )
     known = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
     if not gpu and not any(name and which(name) for name in known):
-        raise FedReIDError(f"trainer.compile={mode}: needs a C++ compiler such as g++; install one or set none")
+        raise FedReIDError(
+            f"trainer.compile={mode}: needs a C++ compiler such as g++; install one or set trainer.compile=none"
+        )
 
 
 def _strategy(config: Config) -> Any:

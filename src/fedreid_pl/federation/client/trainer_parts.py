@@ -1,7 +1,7 @@
-"""Parts of Lightning's Trainer that a turn does without, or with less: each costs time in every turn or batch.
+"""Faster replacements for parts of Lightning's Trainer that cost time in every turn or batch.
 
-Some hang on names that Lightning keeps to itself. Where a version of Lightning lacks one of them, Lightning's own part
-stays in its place, and a turn ends with the same bits (`tests/federation/client/test_private_names.py`).
+Some of them use private names of Lightning. If a version of Lightning lacks such a name, Lightning's own part is used,
+with equal results bit by bit (`tests/federation/client/test_private_names.py`).
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ LOOP_NAMES = (
     "on_run_start",
     "advance",
 )
-"""What `EpochLoop` uses of Lightning's loop."""
+"""Attributes of Lightning's loop that `EpochLoop` uses."""
 
 
 class OneProcessor(SingleDeviceStrategy):
-    """Lightning's strategy for a single device, without moving to the processor what never leaves it.
+    """Lightning's strategy for a single device, for the CPU; it never moves the network between devices.
 
-    To look through the network for that, at both ends of a turn, takes as long as a batch of a small network.
+    Lightning's own strategy searches the network for tensors to move at both ends of a turn. This search takes as long
+    as a batch of a small network.
     """
 
     def __init__(self) -> None:
         super().__init__(device="cpu")
 
     def model_to_device(self) -> None:
-        """It is there."""
+        """Does nothing: the network is always on the CPU."""
 
     def teardown(self) -> None:
-        """What Lightning does after `fit` and `test`, but for moving network and optimizers."""
+        """Does what Lightning does after `fit` and `test`, except moving the network and the optimizers."""
         self.precision_plugin.teardown()
         assert self.accelerator is not None
         self.accelerator.teardown()
@@ -53,23 +54,23 @@ class OneProcessor(SingleDeviceStrategy):
 
 
 class NoSignals:
-    """Leaves signals to the program that trains.
+    """Leaves the handling of signals to the program that trains.
 
-    Lightning's own handler of SIGTERM, which is set up and taken back in every turn, starts a broadcast in whatever
-    collective operation the process happens to be, and asks a scheduler to start a single turn again.
+    Lightning's own handler of SIGTERM, which every turn would install and remove, starts a broadcast in the middle of
+    any other collective operation, and asks a scheduler to restart a single turn.
     """
 
     received_sigterm = False
 
     def register_signal_handlers(self) -> None:
-        """Sets no handler."""
+        """Installs no handler."""
 
     def teardown(self) -> None:
-        """Restores nothing."""
+        """Removes no handler."""
 
 
 def use_no_signals(trainer: pl.Trainer) -> bool:
-    """Takes Lightning's signal handlers out of a Trainer; returns whether this version of Lightning allows it."""
+    """Removes Lightning's signal handlers from a Trainer; returns whether this version of Lightning supports it."""
     able = _has(trainer, "_signal_connector") and all(
         _has(trainer._signal_connector, name) for name in ("register_signal_handlers", "teardown", "received_sigterm")
     )
@@ -79,7 +80,7 @@ def use_no_signals(trainer: pl.Trainer) -> bool:
 
 
 def use_epoch_loop(trainer: pl.Trainer) -> bool:
-    """Gives a Trainer the lean `EpochLoop`; returns whether this version of Lightning has what the loop hangs on."""
+    """Gives a Trainer the faster `EpochLoop`; returns whether this version of Lightning supports it."""
     kind = _lean_loop()
     if kind is None or not _has(trainer, "_logger_connector") or not _has(trainer.fit_loop, "epoch_loop"):
         return False
@@ -103,18 +104,18 @@ def _has(owner: object, name: str) -> bool:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Lightning's own makes a generator for every hook, in testing for those of every batch."""
+    """Profiler that does nothing. Lightning's default profiler creates a generator for every hook of every batch."""
 
     nothing = nullcontext()
 
     def profile(self, action_name: str) -> AbstractContextManager:  # type: ignore[override]
-        """Measures nothing."""
+        """Returns an empty context manager."""
         return self.nothing
 
 
 @contextmanager
 def plugins_once() -> Iterator[None]:
-    """Lets Lightning look for plug-ins among the installed packages once, not for every turn: it takes milliseconds."""
+    """Makes Lightning search the installed packages for plug-ins only once, because each search takes milliseconds."""
     search = getattr(registry, "entry_points", None)
     if search is not None:
         registry.entry_points = _entry_points  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Answers in the order of the jobs, whatever the order in which an engine brings them."""
+"""Puts answers into the order of the jobs, independent of the order in which an engine yields them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def in_job_order(
     jobs: Iterable[ClientJob],
     take: Callable[[ClientJob | None, Outcome], Taken],
 ) -> Iterator[tuple[ClientJob, Taken | None]]:
-    """Yields (job, what `take` made of its answer) in the order in which the jobs were sent.
+    """Yields each job with the result of `take` for its answer, in the order in which the jobs were sent.
 
-    An answer is given to `take` when it arrives and held back until the jobs before it are answered; an engine that
-    does one job after the other therefore waits for nothing. What equal runs record is equal on every engine.
+    `take` receives an answer as soon as it arrives. The result waits until the answers to all earlier jobs have
+    arrived; an engine that runs one job after another therefore never waits. Equal runs record equal results on every
+    engine.
 
     Args:
-        ask: `fit` or `evaluate` of an engine; it may draw jobs as it goes.
-        jobs: at most one for a client.
-        take: checks an answer; its job is `None` for an answer that nobody asked for, or that comes twice, and what
-            it makes of that is dropped.
+        ask: `fit` or `evaluate` of an engine; it may draw jobs from its argument one by one.
+        jobs: jobs, at most one per client.
+        take: checks an answer. Its job is `None` for an unexpected or repeated answer; the result is then ignored.
 
     Yields:
-        `(job, None)` for a job without an answer.
+        Job and result; `(job, None)` for a job without an answer.
     """
     waiting: deque[ClientJob] = deque()
     unanswered: dict[str, ClientJob] = {}

@@ -1,4 +1,4 @@
-"""The session of a run and the number of the attempt, saved before jobs go out."""
+"""Saves the session of a run and the number of the attempt before jobs are sent."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ NAME = "attempt.json"
 
 
 class Attempts:
-    """Gives every job a number that never falls, also when the server is killed and goes back.
+    """Gives every job an attempt number that never decreases, even if a killed server returns to an earlier round.
 
-    A round that is repeated after a kill has the attempt that it had before: its jobs are the same, and an answer to
-    the earlier one is an answer to it. A round that is asked again, or to which the server goes back although it has
-    begun a later one, gets the next attempt.
+    If the server repeats a round after a kill, the attempt stays the same: the jobs are equal, and an answer to the
+    earlier job also answers the repeated job. The attempt increases if the server asks clients of a round again, or
+    returns to a round although a later round has started.
 
     Args:
-        folder: where the file `attempt.json` is kept; `None`: in memory only.
+        folder: folder of the file `attempt.json`; `None` keeps the numbers in memory only.
         writable: `False` on processes other than the first.
 
     Attributes:
-        session: sixteen hexadecimal digits that are drawn when a run is begun; they change no number of the run.
+        session: sixteen hexadecimal digits, drawn when a run starts. They do not influence any result of the run.
     """
 
     def __init__(self, folder: Path | None = None, writable: bool = True) -> None:
@@ -34,15 +34,15 @@ class Attempts:
             self.session, self.round, self.attempt = known
 
     def keep(self) -> None:
-        """Saves the session before anybody else is told of it."""
+        """Saves the session before the server sends it to anyone."""
         self._set(self.round, self.attempt)
 
     def begin(self, round: int) -> int:
-        """Saves that a round begins; returns its attempt."""
+        """Saves that a round starts; returns its attempt."""
         return self._set(round, self.attempt + (round < self.round))
 
     def again(self) -> int:
-        """Saves that clients of the round are asked once more; returns the attempt of these jobs."""
+        """Saves that the server asks clients of the round again; returns the attempt of these jobs."""
         return self._set(self.round, self.attempt + 1)
 
     def _set(self, round: int, attempt: int) -> int:
@@ -52,7 +52,7 @@ class Attempts:
         return attempt
 
     def _read(self) -> tuple[str, int, int] | None:
-        """What the file says, `None` if there is no file that can be read: the run goes on as a new session."""
+        """Returns session, round and attempt of the file; `None`, and thus a new session, if it cannot be read."""
         if self.path is None:
             return None
         try:

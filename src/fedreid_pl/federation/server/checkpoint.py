@@ -1,4 +1,4 @@
-"""The server's checkpoints: one atomic file per round, the last two and the best are kept."""
+"""The server's checkpoints: one atomic file per round; the newest two and the best are kept."""
 
 from __future__ import annotations
 
@@ -22,84 +22,99 @@ PARTS = {
     "costs": dict,
     "callbacks": dict,
 }
-"""What every checkpoint of the server holds."""
+"""Name and type of the parts that every checkpoint of the server contains."""
 
 RELEASE = "release.pt"
 """The file of `Checkpoints.save_release`."""
 
 
 def read_checkpoint(path: Path, lineage: str | None = None) -> dict[str, Any]:
-    """A checkpoint of the server.
+    """Reads and checks a checkpoint of the server.
 
     Args:
-        path: the file.
-        lineage: of the run that it is wanted for, see `config.lineage`; `None`: any.
+        path: file of the checkpoint.
+        lineage: lineage of the run that will use the checkpoint, see `config.lineage`; `None` accepts every run.
 
     Raises:
-        FedReIDError: if it cannot be read, or belongs to a run of another configuration.
-        DamagedFile: if it is damaged, or holds something else.
+        FedReIDError: if the file cannot be read.
+        ForeignCheckpoint: if the checkpoint belongs to a run with another configuration.
+        DamagedFile: if the file is damaged or is not a checkpoint of a server.
     """
     state = read_state(path)
     for name, kind in PARTS.items():
         if type(state.get(name)) is not kind:
-            raise DamagedFile(f"{path}: is not a checkpoint of a server ('{name}' is missing or not a {kind.__name__})")
+            raise DamagedFile(
+                f"{path}: is not a checkpoint of a server ('{name}' is missing or is not a {kind.__name__})"
+            )
     if problem := problem_of(state):
         raise DamagedFile(f"{path}: is not a checkpoint of a server ({problem})")
     if lineage is not None and state.get("lineage", lineage) != lineage:
         raise ForeignCheckpoint(
-            f"{path}: was made with another configuration than the run it is wanted for; give the run's own file"
+            f"{path}: belongs to a run with another configuration; use a checkpoint of the run itself"
         )
     return state
 
 
 def check_models(models: Mapping[str, Any], like: Mapping[str, Tensor]) -> None:
-    """Holds the models of a checkpoint against the network that they are for.
+    """Checks that the models of a checkpoint fit a network.
+
+    Args:
+        models: state dicts by name of the model.
+        like: state dict of the network.
 
     Raises:
-        FedReIDError: if a tensor is missing, is one too many, or has another shape or dtype.
+        FedReIDError: if a model misses a tensor, has an additional tensor, or has a tensor of another shape or dtype.
     """
     wanted = {name: (value.shape, value.dtype) for name, value in like.items()}
     for model, state in models.items():
         tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
         if not tensors or {name: (value.shape, value.dtype) for name, value in state.items()} != wanted:
-            raise FedReIDError(f"the checkpoint's {model} model does not fit the network; use the run's own checkpoint")
+            raise FedReIDError(
+                f"the checkpoint's {model} model does not fit the network of this run; use a checkpoint of this run"
+            )
 
 
 class ForeignCheckpoint(FedReIDError):
-    """A checkpoint of another configuration."""
+    """Raised for a checkpoint of a run with another configuration."""
 
 
 class Checkpoints:
-    """Files `round-00007.ckpt` in one folder.
+    """Manages the files `round-00007.ckpt` in one folder.
 
     Args:
         folder: the run's `checkpoints` folder.
         writable: `False` on processes other than the first.
-        keep: how many of the latest are kept beside the best.
-        lineage: of the run; checkpoints of another one are refused, see `config.lineage`. `None`: none is.
+        keep: number of newest checkpoints that are kept in addition to the best.
+        lineage: lineage of the run, see `config.lineage`. Checkpoints of another lineage are refused; `None` accepts
+            all.
     """
 
     def __init__(self, folder: Path, writable: bool = True, keep: int = 2, lineage: str | None = None) -> None:
         self.folder, self.writable, self.keep, self.lineage = folder, writable, keep, lineage
 
     def rounds(self) -> list[int]:
-        """Rounds that have a checkpoint, ascending."""
+        """Returns the rounds that have a checkpoint, ascending."""
         names = self.folder.iterdir() if self.folder.is_dir() else ()
         matches = (re.fullmatch(r"round-(\d+)\.ckpt", item.name) for item in names)
         return sorted(int(match[1]) for match in matches if match)
 
     def path(self, round: int) -> Path:
-        """File of a round's checkpoint."""
+        """Returns the file of a round's checkpoint."""
         return self.folder / f"round-{round:05d}.ckpt"
 
     def save(self, round: int, state: dict[str, Any], best: int | None) -> list[int]:
-        """Writes a round's checkpoint, then deletes those that are neither recent nor `best`.
+        """Writes a round's checkpoint, then deletes checkpoints that are neither among the newest nor `best`.
+
+        Args:
+            round: round of the checkpoint.
+            state: tensors and plain values.
+            best: the best round so far, `None` without an evaluation.
 
         Returns:
-            The rounds that are kept.
+            The rounds whose checkpoints are kept.
 
         Raises:
-            FedReIDError: if it cannot be written; earlier checkpoints are intact.
+            FedReIDError: if the file cannot be written; earlier checkpoints are intact.
         """
         if not self.writable:
             return []
@@ -112,19 +127,21 @@ class Checkpoints:
         return kept
 
     def save_release(self, round: int, state: dict[str, Any]) -> None:
-        """Writes what has to be on the disk before the round's models leave the server, in place of the last one.
+        """Writes the state that must be on disk before the round's models leave the server; replaces the last file.
 
         Raises:
-            FedReIDError: if it cannot be written.
+            FedReIDError: if the file cannot be written.
         """
         if self.writable:
             write_state(self.folder / RELEASE, {"round": round, "callbacks": state, "lineage": self.lineage or ""})
 
     def release(self) -> tuple[int, dict[str, Any]]:
-        """What `save_release` wrote last and its round; of a run of another configuration, or of none, `(0, {})`.
+        """Returns round and state of the last `save_release`.
+
+        The result is `(0, {})` if there is no file, or if the file belongs to a run with another configuration.
 
         Raises:
-            FedReIDError: if it cannot be read, so that it is not known what was released.
+            FedReIDError: if the file cannot be read, so that the released models are unknown.
         """
         path = self.folder / RELEASE
         if not path.exists():
@@ -136,16 +153,17 @@ class Checkpoints:
                 raise KeyError
         except (DamagedFile, KeyError) as error:
             raise FedReIDError(
-                f"{path}: is damaged, so that it is not known which models were released; start anew with resume=never"
+                f"{path}: is damaged, so it is unknown which models have left the server; restore the file from a "
+                "backup, or start again with resume=never"
             ) from error
         return (round, callbacks) if lineage == (self.lineage or "") else (0, {})
 
     def latest(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest checkpoint that can be read, and what was wrong with newer ones.
+        """Returns the newest readable checkpoint, and one message for each newer checkpoint that is not usable.
 
         Raises:
-            DamagedFile: if there are checkpoints and none can be read.
-            ForeignCheckpoint: if the newest that can be read belongs to another configuration.
+            DamagedFile: if there are checkpoints but none of them is readable.
+            ForeignCheckpoint: if the newest readable checkpoint belongs to a run with another configuration.
         """
         problems: list[str] = []
         rounds = self.rounds()
@@ -154,15 +172,20 @@ class Checkpoints:
                 state = read_checkpoint(self.path(number), self.lineage)
                 if state["round"] == number:
                     return state, problems
-                problems.append(f"{self.path(number)}: is of round {state['round']}")
+                problems.append(
+                    f"{self.path(number)}: contains round {state['round']}, which differs from its file name"
+                )
             except DamagedFile as error:
                 problems.append(str(error))
         if rounds:
-            raise DamagedFile(f"{self.folder}: no checkpoint can be read ({problems[0]}); start anew with resume=never")
+            raise DamagedFile(
+                f"{self.folder}: no checkpoint is readable ({problems[0]}); restore a checkpoint from a backup, or "
+                "start again with resume=never"
+            )
         return None, problems
 
     def forget(self, after: int) -> None:
-        """Deletes checkpoints of rounds above `after`, which a resumed run will write anew."""
+        """Deletes checkpoints of rounds above `after`; a resumed run writes them again."""
         if self.writable:
             for number in self.rounds():
                 if number > after:

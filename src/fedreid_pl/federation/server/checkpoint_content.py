@@ -1,4 +1,4 @@
-"""What a checkpoint of the server may hold, checked before anything of it is used."""
+"""Checks the content of a server's checkpoint before any part of it is used."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Check = Callable[[Any], bool]
 
 
 def problem_of(state: Mapping[str, Any]) -> str | None:
-    """The first part of a checkpoint that is not what the server writes, `None` if all is as it should be.
+    """Returns the first part of a checkpoint that the server cannot have written, `None` if all parts are valid.
 
     >>> problem_of({"round": -1}), problem_of({"round": 3, "assignment": {"a": "global"}})
-    ("'round'", None)
+    ("'round' is not valid", None)
     """
     for name, check in CONTENT.items():
         if name in state and not check(state[name]):
-            return f"'{name}'"
+            return f"'{name}' is not valid"
     for name, columns in (("history", state.get("history")), ("costs", (state.get("costs") or {}).get("timings"))):
         if columns is not None:
             try:
@@ -80,4 +80,4 @@ CONTENT: dict[str, Check] = {
     "lineage": _is_name,
     "threads": _is_count,
 }
-"""By part what its value has to keep to; parts that are not listed are not used."""
+"""Check of each part's value; the server does not use parts that are not listed."""

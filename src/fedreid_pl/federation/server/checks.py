@@ -1,4 +1,4 @@
-"""What an update has to keep to before it may touch the model."""
+"""Checks an update before it changes the model."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ def check_update(
     tests: Collection[str] | None = None,
     answers: Sequence[DeclaredTensor] = (),
 ) -> None:
-    """Holds an update against the job it answers before it may touch the model.
+    """Checks an update against its job before the update changes the model.
 
-    Its tensors must have the names, shapes and dtypes, and so the bytes, of those that the job sent, or those of
-    their declaration.
+    The update's tensors must have the names, shapes and dtypes of the job's tensors, or of their declarations.
 
     Args:
-        update: what came back.
-        job: what was sent.
-        declared: training images that the client registered with, the most that it may count.
-        tests: names of the client's test sets, the only ones that it may report scores of; `None`: any.
-        answers: tensors of `extras` that callbacks declare, in place of those that were sent.
+        update: received update.
+        job: job that the update answers.
+        declared: number of training images that the client has registered, the largest `num_samples` that it may
+            report; `None` sets no limit.
+        tests: names of the client's test sets, the only ones whose scores it may report; `None` accepts every name.
+        answers: tensors of `extras` that callbacks declare; they replace the declarations made from the job.
 
     Raises:
-        RejectedUpdate: saying what is wrong.
+        RejectedUpdate: if the update is not valid; the message states the reason.
     """
     _check_address(update, job)
     most = 2**53 - 1 if declared is None else declared
     if isinstance(update.num_samples, bool) or not 1 <= update.num_samples <= most:
-        registered = "" if declared is None else f", it registered with {declared}"
-        raise RejectedUpdate(f"claims {short(update.num_samples)} training images{registered}")
+        registered = "" if declared is None else f"; it has registered {declared}"
+        raise RejectedUpdate(f"the client reports {short(update.num_samples)} training images{registered}")
     for reason in (
         misfit(update.backbone, declared_like({name: job.backbone[name] for name in job.exchanged})),
         misfit(update.extras, {**declared_like(job.extras), **{tensor.name: tensor for tensor in answers}}),
@@ -50,10 +50,10 @@ def check_update(
 
 
 def check_scores(update: ClientUpdate, job: ClientJob) -> None:
-    """Holds the answer to a job that only evaluates against it; its tensors and sample count are not looked at.
+    """Checks the answer to an evaluation job; the server ignores its tensors and its number of images.
 
     Raises:
-        RejectedUpdate: saying what is wrong.
+        RejectedUpdate: if the answer is not valid; the message states the reason.
     """
     _check_address(update, job)
     tests = job.config.get("tests")
@@ -63,27 +63,30 @@ def check_scores(update: ClientUpdate, job: ClientJob) -> None:
 def _check_address(update: ClientUpdate, job: ClientJob) -> None:
     if (update.round, update.client) != (job.round, job.client):
         raise RejectedUpdate(
-            f"answers round {short(update.round)} of {short(update.client)}, not round {job.round} of {job.client}"
+            f"the update answers a job of round {short(update.round)} for client {short(update.client)}, expected "
+            f"round {job.round} and client {job.client}"
         )
 
 
 def _check_metrics(update: ClientUpdate, tests: Collection[str] | None) -> None:
     if len(update.metrics) > MOST_METRICS:
-        raise RejectedUpdate(f"brings {len(update.metrics)} metrics, more than {MOST_METRICS}")
+        raise RejectedUpdate(f"the update contains {len(update.metrics)} metrics, the maximum is {MOST_METRICS}")
     for name, number in update.metrics.items():
         if len(name) > LONGEST_NAME:
-            raise RejectedUpdate(f"has a metric with a name of {len(name)} characters")
-        if not name.isprintable():  # it goes into metrics.csv, loggers and reports
-            raise RejectedUpdate(f"has a metric '{short(name)}' whose name has characters that cannot be printed")
+            raise RejectedUpdate(f"the name of a metric has {len(name)} characters, the maximum is {LONGEST_NAME}")
+        if not name.isprintable():  # the name is written to metrics.csv, loggers and reports
+            raise RejectedUpdate(f"the name of metric '{short(name)}' contains characters that cannot be printed")
         if not abs(number) <= sys.float_info.max:
-            raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}")
+            raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}, expected a finite number")
         section, _, metric = name.partition("/")
         if (section == "test" and metric.rpartition("/")[2] in SCORES) or name == "train/accuracy":
             if not -ROUNDING <= number <= 1 + ROUNDING:
-                raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}, not from 0 to 1")
+                raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}, expected a value from 0 to 1")
         elif section in ("test", "train", "cost") and number < 0:  # counts and losses
-            raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}, below 0")
+            raise RejectedUpdate(f"metric '{short(name)}' is {short(number)}, expected a value of at least 0")
     if tests is not None:
         for test, _, _ in update.scores():
             if test not in tests:
-                raise RejectedUpdate(f"reports scores of the test set '{short(test)}', which it was not given")
+                raise RejectedUpdate(
+                    f"the update contains scores of test set '{short(test)}', which the job did not include"
+                )

@@ -1,4 +1,4 @@
-"""One round's updates: jobs go out, answers are checked, and clients without a good one are asked again."""
+"""Collects one round's updates: sends jobs, checks answers, and asks clients without a valid answer again."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from fedreid_pl.federation.server.inbox import UpdateInbox
 from fedreid_pl.functional.batch_norm_drift import batch_norm_drift
 
 Answer = ClientUpdate | ClientFailure | RejectedUpdate
-"""An update that passed the check, or why there is none."""
+"""An update that passed the check, or the reason why the client has no valid update."""
 
 
 class Collection:
-    """The updates of the round that `context` is in.
+    """Collects the updates of the current round of `context`.
 
     Args:
-        context: its `selected` clients are asked.
-        engine: where the jobs run.
+        context: its `selected` clients get a job.
+        engine: engine that runs the jobs.
         callbacks: server halves by name.
-        inbox: where updates wait.
+        inbox: stores the updates until aggregation.
         attempts: numbers the jobs.
-        evaluated: whether clients evaluate their trained models as well.
+        evaluated: whether clients also evaluate their trained models.
 
     Attributes:
-        drifts: by client how far its BatchNorm's statistics are from those it was sent.
+        drifts: by client, the distance between the BatchNorm statistics that it returned and those that it received.
     """
 
     def __init__(
@@ -51,10 +51,11 @@ class Collection:
         self._final: set[str] = set()
 
     def updates(self) -> list[ClientUpdate]:
-        """Asks every selected client, those that failed up to `client_retries` times more.
+        """Sends a job to every selected client, and up to `client_retries` further jobs to clients that failed.
 
-        What is refused is named on the screen and counted by client and reason. The sizes of what travelled are
-        recorded. The order is that of selection, whatever the order of arrival, so that equal runs write equal files.
+        The method prints a warning for every rejected answer, counts it by client and reason, and records the size of
+        the traffic. The updates are in the order of selection, independent of the order of arrival, so that equal runs
+        write equal files.
         """
         context, selected = self.context, self.context.selected
         context.attempt = self.attempts.begin(context.round)
@@ -63,7 +64,7 @@ class Collection:
             if number:
                 context.attempt = self.attempts.again()
                 for client in asked:
-                    context.warn(f"client {client} is asked once more")
+                    context.warn(f"client {client} gets the job again")
             self._ask(asked)
             asked = [name for name in selected if name not in self._updates and name not in self._final]
             if not asked:
@@ -94,12 +95,12 @@ class Collection:
             self._decide(job, answer)
 
     def _check(self, job: ClientJob | None, outcome: Outcome) -> Answer:
-        """What becomes of an answer, as far as it can be told before those of the clients before it are there."""
+        """Checks an answer as far as possible before the answers to earlier jobs have arrived."""
         context, client = self.context, outcome.client
         if isinstance(outcome, ClientUpdate):
             self._sizes[client] = self._sizes.get(client, 0) + outcome.nbytes
         if job is None:
-            context.reject(client, "was not asked for, or is sent twice")
+            context.reject(client, "the answer belongs to no job, or is a repetition")
             return RejectedUpdate()
         context.answered(client)
         if isinstance(outcome, ClientFailure):
@@ -118,10 +119,10 @@ class Collection:
         ]
 
     def _decide(self, job: ClientJob, answer: Answer | None) -> None:
-        """An answer becomes one of the updates or is refused."""
+        """Adds a valid answer to the updates, or rejects the answer."""
         context, client = self.context, job.client
         if answer is None:
-            context.reject(client, "did not answer")
+            context.reject(client, "the client did not answer")
         elif isinstance(answer, ClientFailure):
             self._final |= {client} if answer.final else set()
             context.reject(client, answer.reason, answer.detail)

@@ -1,4 +1,4 @@
-"""What the parts of the server share about the round: the view of a run that callbacks and observers get."""
+"""State of the run that the parts of the server share; callbacks and observers receive it as `federation`."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from fedreid_pl.federation.server.network import ServerNetwork
 
 
 class RoundContext:
-    """A run as its round sees it; callbacks and observers know it as `federation`.
+    """The run as its current round sees it; callbacks and observers receive it as `federation`.
 
-    It holds values and runs nothing: the loop, the engine, the checkpoints and the callbacks are not reached from it.
+    It stores values and runs nothing. It gives no access to the loop, the engine, the checkpoints or the callbacks.
 
     Args:
-        config: the experiment.
-        clients: declared number of training images by client, of those that are members now; its order is the order
-            of every table.
+        config: configuration of the run.
+        clients: declared number of training images by client, for all current members; its order is the order of every
+            table.
         tests: names of the test sets of every client.
-        initial_backbone: state dict that every run with this seed starts from.
-        buffer_names: its entries that are not parameters.
+        initial_backbone: state dict from which every run with this seed starts.
+        buffer_names: names of its entries that are not parameters.
         server: the server's network and its unlabelled images.
-        unseen: names of the test sets that no client has.
+        unseen: names of the test sets that belong to no client.
 
     Attributes:
-        round: the round being done, or the last one done.
+        round: the current round, or the last finished round.
         selected: clients of the round.
-        models: state dicts that the server holds, `{"global": ...}`, one per cluster, or none.
-        exchanged: names of a model's entries that travel between server and clients; `None`: all of them.
-        assignment: name of the model that a client works with, where it is not `"global"`.
+        models: state dicts of the server's models: `{"global": ...}`, one per cluster, or empty.
+        exchanged: names of a model's entries that server and clients exchange; `None` stands for all entries.
+        assignment: name of the model that a client uses, for clients that do not use `"global"`.
         weights: aggregation weights of the last round.
-        turns: the last round in which each client answered, which is the state that it starts from next.
-        algorithms: what the callbacks tell about themselves (`summary`), by name.
-        running, done: clients at work, and how many have answered, of those asked since the last pass over clients.
-        asked: how many are asked in this pass.
-        session, attempt: of the jobs that go out, see `ClientJob`.
-        ledger: history, costs, warnings and refusals.
+        turns: the last round in which each client answered; its next turn starts from the state of that round.
+        algorithms: values that the callbacks report (`summary`), by name of the callback.
+        running, done: clients that are working, and number of clients that have answered in the current pass.
+        asked: number of clients that get a job in the current pass.
+        session, attempt: session and attempt of the jobs, see `ClientJob`.
+        ledger: history, costs, warnings and rejected answers.
         on_progress: called when `running` or `done` changes.
     """
 
@@ -81,43 +81,43 @@ class RoundContext:
         """The server's network and its public images.
 
         Raises:
-            RuntimeError: if the run was made without one.
+            RuntimeError: if the run has no network at the server.
         """
         if self._server is None:
-            raise RuntimeError("this federation has no network at the server")
+            raise RuntimeError("this run has no network at the server; create RoundContext with a ServerNetwork")
         return self._server
 
     @property
     def history(self) -> History:
-        """Everything measured."""
+        """All recorded numbers of the run."""
         return self.ledger.history
 
     @property
     def costs(self) -> Costs:
-        """Seconds, bytes and memory."""
+        """Seconds, bytes and memory of the run."""
         return self.ledger.costs
 
     @property
     def rejected(self) -> dict[str, int]:
-        """How many answers of each client were left out."""
+        """Number of rejected answers by client."""
         return self.ledger.rejected
 
     @property
     def rejections(self) -> dict[str, dict[str, list[int]]]:
-        """The rounds in which a client's answers were left out, by client and reason."""
+        """Rounds of the rejected answers, by client and reason."""
         return self.ledger.rejections
 
     def set_members(self, members: Mapping[str, Member]) -> None:
-        """Sets who is a member from this round on, in the engine's order, as a resumed run finds it."""
+        """Sets the members from this round on, in the engine's order, which a resumed run repeats."""
         self.clients = {client: member.images for client, member in members.items()}
         self.tests = {client: member.tests for client, member in members.items()}
 
     def note_members(self) -> dict[str, int]:
-        """Writes into the books who is a member in this round.
+        """Records the members of this round.
 
         Returns:
-            Training images by client that has joined, has others than before, or (zero) is no longer there; nothing in
-            a run's first round, whose clients are there from the start.
+            Number of training images of each client that has joined, has left (zero), or has another number than
+            before. The result is empty in a run's first round.
         """
         first = not len(self.ledger.members)
         changes = self.ledger.members.note(self.round, self.clients)
@@ -128,11 +128,11 @@ class RoundContext:
         return changes
 
     def model_of(self, client: str) -> str:
-        """Name of the model that a client works with."""
+        """Returns the name of the model that a client uses."""
         return self.assignment.get(client, "global")
 
     def travelling(self, model: State) -> State:
-        """The entries of a model that are exchanged with clients."""
+        """Returns the entries of a model that server and clients exchange."""
         if self.exchanged is None:
             return model
         return {name: value for name, value in model.items() if name in self.exchanged}
@@ -142,41 +142,41 @@ class RoundContext:
         self.history.add(self.round, section, name, metric, value)
 
     def warn(self, text: str) -> None:
-        """Prints and logs a warning with the number of the round in front."""
+        """Prints and logs a warning that starts with the number of the round."""
         self.ledger.tell(f"round {self.round}: {text}")
 
     def reject(self, client: str, reason: str, detail: str = "") -> None:
-        """Leaves out what a client sent: warns, and counts it for the summary.
+        """Rejects an answer of a client: prints a warning, and counts the rejection for the summary.
 
         Args:
-            client: whose answer it is.
-            reason: what is kept in the checkpoint and the summary.
-            detail: more, for the screen alone.
+            client: client that sent the answer.
+            reason: reason, saved in the checkpoint and the summary.
+            detail: further text, which is only printed.
         """
         self.ledger.reject(self.round, client, reason)
         self.warn(f"client {printable(client)} is left out: {reason}{f': {detail}' if detail else ''}")
 
     def count(self, direction: str, client: str, size: int) -> None:
-        """Adds bytes that travelled `"down"` to a client or `"up"` from it."""
+        """Adds bytes that were sent `"down"` to a client or `"up"` from it."""
         if direction == "down":
             self.costs.bytes_down += size
         else:
             self.costs.bytes_up += size
         self.record("cost", printable(client), f"bytes_{direction}", size)
 
-    # progress of a pass over clients
+    # progress of a pass: one job for each of several clients
 
     def begin_pass(self, asked: int) -> None:
-        """Starts counting for a pass over `asked` clients."""
+        """Resets the progress for a pass over `asked` clients."""
         self.running, self.done, self.asked = {}, 0, asked
 
     def started(self, client: str) -> None:
-        """A client is at work."""
+        """Notes that a client has started its job."""
         self.running[client] = None
         self.on_progress()
 
     def answered(self, client: str) -> None:
-        """A client has answered, with an update or a failure."""
+        """Notes that a client has answered with an update or a failure."""
         self.running.pop(client, None)
         self.done += 1
         self.on_progress()

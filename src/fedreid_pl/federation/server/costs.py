@@ -1,4 +1,4 @@
-"""What a run costs: seconds by phase, bytes by direction, peak memory."""
+"""Measures the costs of a run: seconds by phase, bytes by direction, peak memory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PHASES = ("fit", "aggregate", "evaluate", "checkpoint")
 
 
 class Costs:
-    """Sums over the run, carried over a resume.
+    """Sums of the run's costs; they continue after a resume.
 
     Attributes:
-        timings: what each round took, in section `system`: `NAME/seconds` of every phase, of `other` and of `total`,
-            and peak memory. Apart from the run's history, because clock and machine decide them: two runs of the
-            same configuration are equal in everything but these.
+        timings: costs of each round in section `system`: `NAME/seconds` of every phase, of `other` and of `total`, and
+            peak memory. They are separate from the run's history because they depend on clock and machine: two runs
+            with the same configuration differ only in these numbers.
     """
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class Costs:
         self._mark = time.perf_counter()
 
     def measure(self, name: str, metric: str, value: float) -> None:
-        """Adds what an engine has measured in this round, such as the seconds of another process.
+        """Adds a measurement of an engine to the current round, such as the seconds of another process.
 
-        Seconds are added up, of all else the largest counts. `metric` ends in `seconds` or `bytes`.
+        Seconds are summed; of other values the maximum counts. `metric` ends in `seconds` or `bytes`.
         """
         before = self._measured.get((name, metric), 0.0)
         self._measured[name, metric] = before + value if metric.endswith("seconds") else max(before, value)
@@ -45,12 +45,12 @@ class Costs:
 
     @property
     def peak_memory(self) -> int:
-        """The largest resident size of this process and of those that an engine has measured, in bytes."""
+        """Largest resident size in bytes of this process and of the processes that an engine has measured."""
         return max(peak_memory(), self._peak)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds the time of the block to a phase."""
+        """Adds the duration of the block to a phase."""
         start = time.perf_counter()
         try:
             yield
@@ -64,15 +64,15 @@ class Costs:
         self._mark = now
 
     def restart(self) -> None:
-        """The run's clock starts now."""
+        """Restarts the clock of the run now."""
         self._mark = time.perf_counter()
 
     def close_round(self, round: int) -> None:
-        """Adds to `timings` what was spent since the round before was closed.
+        """Adds the costs since the end of the previous round to `timings`.
 
-        A round is closed just before its checkpoint is written, so that the checkpoint holds it. Writing the
-        checkpoint and whatever observers do then is time of the next round; that of the last round is in the run's
-        sums only.
+        A round ends just before its checkpoint is written, so that the checkpoint contains its costs. The time to write
+        the checkpoint and the time of observers after it count for the next round. For the last round, only the run's
+        sums contain this time.
         """
         self.tick()
         spent = {name: value - self._closed[name] for name, value in self.seconds.items()}
@@ -90,14 +90,14 @@ class Costs:
         self._measured = {}
 
     def by_phase(self) -> dict[str, float]:
-        """Seconds by phase; `other` is what no phase took."""
+        """Returns seconds by phase; `other` is the time outside of all phases."""
         known = sum(self.seconds[name] for name in PHASES)
         seconds = {**{name: self.seconds[name] for name in PHASES}, "other": max(self.seconds["total"] - known, 0.0)}
         seconds["total"] = self.seconds["total"]
         return {name: round(value, 3) for name, value in seconds.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Returns plain values for a checkpoint."""
         self.tick()
         return {
             "seconds": dict(self.seconds),
@@ -108,7 +108,7 @@ class Costs:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the sums of a checkpoint; one that has no timings of rounds begins them with the next round."""
+        """Restores the sums of a checkpoint. If the checkpoint has no timings, they start with the next round."""
         self.seconds |= state["seconds"]
         self.bytes_down, self.bytes_up = state["bytes_down"], state["bytes_up"]
         self._closed = {**self.seconds, **state.get("closed", {})}

@@ -1,4 +1,4 @@
-"""Where scores go: the models of the server on every test set once, the local models as their updates bring them."""
+"""Evaluates the server's models once on every test set, and records the scores that updates contain."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fedreid_pl.federation.server.context import RoundContext
 
 
 def evaluate_models(context: RoundContext, engine: Engine) -> None:
-    """Every model the server holds, on the test sets of the clients that work with it, each set once.
+    """Evaluates each of the server's models on the test sets of the clients that use it, each test set once per model.
 
-    A test set that clients with different models share gets the mean over these clients. Scores are recorded in the
-    order of models and clients, whatever the order in which the engine brings them.
+    If clients with different models share a test set, the mean over these clients is recorded. Scores are recorded in
+    the order of models and clients, independent of the order in which the engine yields them.
     """
     scores: dict[tuple[str, str], list[tuple[int, float]]] = {}  # (test set, metric): (clients, value) by model
     with context.costs.phase("evaluate"):
@@ -42,7 +42,7 @@ def evaluate_models(context: RoundContext, engine: Engine) -> None:
 
 
 def evaluate_own(context: RoundContext, engine: Engine) -> None:
-    """Every client's own model, as the client kept it, on the client's test sets."""
+    """Evaluates every client's own saved model on the client's test sets."""
     tests = {client: context.tests[client] for client in context.clients if context.tests[client]}
     jobs = [evaluation_job(context, client, {}, names) for client, names in tests.items()]
     with context.costs.phase("evaluate"):
@@ -51,11 +51,11 @@ def evaluate_own(context: RoundContext, engine: Engine) -> None:
 
 
 def evaluate_unseen(context: RoundContext, engine: Engine) -> None:
-    """Scores on the test sets that no client has: of every model, and the mean over models weighed by their clients.
+    """Evaluates the models on test sets that belong to no client, and records the mean over models.
 
-    The server's model goes to one of its clients, whose process reads the test set. Where a part of the backbone stays
-    at the clients, or the server has no model, each client's model is scored: a place that takes no part has none of
-    its own.
+    The mean weights each model by its number of clients. One client of each model gets the job, because its process
+    reads the test set. If a part of the backbone stays at the clients, or the server has no model, each client's model
+    is evaluated instead, because a place that takes no part has no model of its own.
     """
     if not context.unseen or (context.round == 0 and not context.models):
         return
@@ -71,7 +71,7 @@ def evaluate_unseen(context: RoundContext, engine: Engine) -> None:
             shares[client] = (model, float(len(clients))) if whole else (client, 1.0)
     scores: dict[tuple[str, str], list[tuple[str, float, float]]] = {}
     with context.costs.phase("evaluate"):
-        for update in _answers(context, engine, jobs, f"{', '.join(context.unseen)}, which is left out"):
+        for update in _answers(context, engine, jobs, f"{', '.join(context.unseen)}, which no client trains on"):
             for test, metric, value in update.scores():
                 scores.setdefault((test, metric), []).append((*shares[update.client], value))
     for (test, metric), found in scores.items():
@@ -82,7 +82,7 @@ def evaluate_unseen(context: RoundContext, engine: Engine) -> None:
 
 
 def evaluation_job(context: RoundContext, client: str, backbone: State, tests: Iterable[str]) -> ClientJob:
-    """The job to score these entries of a backbone, and the client's own for the rest, on some of its test sets."""
+    """Returns the job to evaluate entries of a backbone, and the client's own other entries, on some test sets."""
     config = {
         "tests": "/".join(tests),
         "inspect": context.round == context.inspected,
@@ -93,10 +93,10 @@ def evaluation_job(context: RoundContext, client: str, backbone: State, tests: I
 
 
 def record_local(context: RoundContext, update: ClientUpdate) -> None:
-    """The training statistics and the local model's scores that an update brings."""
+    """Records the training statistics and the local model's scores of an update."""
     for name, value in update.metrics.items():
         section, _, metric = name.partition("/")
-        if section == "train" or name == "cost/cloned_bytes":  # the other costs are counted by the server
+        if section == "train" or name == "cost/cloned_bytes":  # the server itself counts the other costs
             context.record(section, update.client, metric, value)
     tests = [test for test in context.tests[update.client] if not test.startswith(VALIDATION)]
     for test, metric, value in update.scores():
@@ -105,7 +105,7 @@ def record_local(context: RoundContext, update: ClientUpdate) -> None:
 
 
 def _answers(context: RoundContext, engine: Engine, jobs: list[ClientJob], what: str) -> Iterator[ClientUpdate]:
-    """The good answers in the order of the jobs; a warning for every other."""
+    """Yields the valid answers in the order of the jobs; warns about every other answer."""
 
     def take(job: ClientJob | None, outcome: Outcome) -> ClientUpdate | RejectedUpdate:
         try:
@@ -124,14 +124,14 @@ def _answers(context: RoundContext, engine: Engine, jobs: list[ClientJob], what:
         if isinstance(answer, ClientUpdate):
             yield answer
         else:
-            context.warn(str(answer or f"client {job.client} could not evaluate {what}: did not answer"))
+            context.warn(str(answer or f"client {job.client} could not evaluate {what}: the client did not answer"))
 
 
 def _checked(outcome: Outcome, job: ClientJob | None) -> ClientUpdate:
     if isinstance(outcome, ClientFailure):
         raise RejectedUpdate(f"{outcome.reason}{f': {outcome.detail}' if outcome.detail else ''}")
     if job is None:
-        raise RejectedUpdate("was not asked for, or is sent twice")
+        raise RejectedUpdate("the answer belongs to no job, or is a repetition")
     check_scores(outcome, job)
     return outcome
 

@@ -1,4 +1,4 @@
-"""Everything a run measured, and its summary."""
+"""Stores every number that a run measures, and summarises them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ METRICS = (
     *("rank1", "rank5", "rank10", "mAP", "mAP_trapezoid", "mINP"),
     *("single_shot_rank1", "single_shot_rank5", "single_shot_rank10"),
 )
-"""What the summary holds of a test set, where it was measured."""
+"""Metrics of a test set in the summary; metrics that were not measured are missing."""
 
 TESTS, VALIDATIONS = ("global", "local"), ("val_global", "val_local")
-"""Sections of scores: of the server's models and of the clients' own, on test sets and on validation sets."""
+"""Sections of scores of the server's models and of the clients' models, on test sets and on validation sets."""
 
 UNSEEN = ("unseen", "unseen_models")
-"""Sections of scores on datasets that no client has: of the global model, else the mean over the models, and of each
-model where there are several, by `TEST by MODEL`. No round is chosen by them."""
+"""Sections of scores on datasets that no client has.
+
+`unseen` has the scores of the global model, or the mean over the models if there are several. `unseen_models` then has
+the scores of each model under the name `TEST by MODEL`. The best round does not depend on them.
+"""
 
 SCORED = (*TESTS, *VALIDATIONS, *UNSEEN)
 """All sections whose values are scores."""
-
 
 MOST_ROWS, MOST_NAMES, MOST_ROUNDS = 2_000_000, 20_000, 10_000_000
 LONGEST = 200  # characters of a name
@@ -35,10 +37,15 @@ ROUNDING = 1e-6
 
 
 class Record(NamedTuple):
-    """One number: `section` is global, local, val_global, val_local, unseen, unseen_models, weights, train, members,
-    privacy or cost.
+    """One number of a run.
 
-    `name` is a test set, client or phase; of a validation set, without `val:`.
+    Args:
+        round: round of the measurement; 0 is the evaluation before training.
+        section: `global`, `local`, `val_global`, `val_local`, `unseen`, `unseen_models`, `weights`, `train`, `members`,
+            `privacy`, `cost` or `system`.
+        name: name of a test set, client or phase; names of validation sets have no `val:`.
+        metric: name of the metric.
+        value: the number.
     """
 
     round: int
@@ -49,7 +56,11 @@ class Record(NamedTuple):
 
 
 class History:
-    """Records in the order they were made; the source of metrics.csv, the summary and every logger."""
+    """Records in the order of their creation; metrics.csv, the summary and every logger are made from them.
+
+    Args:
+        records: initial records.
+    """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._take(records)
@@ -69,13 +80,13 @@ class History:
         self._rounds.setdefault(round, []).append(record)
 
     def series(self, section: str, name: str, metric: str) -> dict[int, float]:
-        """Values by round."""
+        """Returns the values of a metric by round."""
         return dict(self._series.get((section, metric), {}).get(name, {}))
 
     def mean_series(self, section: str, metric: str) -> dict[int, float]:
-        """Mean over the test sets by round, for rounds in which all test sets of the section were evaluated.
+        """Returns the mean over the test sets by round, for rounds with a value for every test set of the section.
 
-        Test sets of clients that have left the run do not count, also in the rounds before.
+        Test sets of clients that have left the run do not count, not even in earlier rounds.
         """
         gone = {name for name, values in self._series.get(("members", "images"), {}).items() if not _last(values)}
         curves = [curve for name, curve in self._series.get((section, metric), {}).items() if name not in gone]
@@ -85,15 +96,15 @@ class History:
         return {round: fmean(curve[round] for curve in curves) for round in sorted(complete)}
 
     def names(self, section: str, metric: str = "rank1") -> list[str]:
-        """Names that have values of a metric in a section, in order of appearance."""
+        """Returns the names with values of a metric in a section, in order of appearance."""
         return list(self._series.get((section, metric), {}))
 
     def of_round(self, round: int) -> list[Record]:
-        """The records of one round."""
+        """Returns the records of one round."""
         return list(self._rounds.get(round, []))
 
     def to_csv(self) -> str:
-        """`round,section,name,metric,value` with a header; values print so that they read back equal."""
+        """Returns the records as CSV with the header `round,section,name,metric,value`; values keep full precision."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(Record._fields)
@@ -102,10 +113,10 @@ class History:
 
     @classmethod
     def from_csv(cls, text: str) -> History:
-        """Reads what `to_csv` wrote.
+        """Reads text that `to_csv` wrote.
 
         Raises:
-            ValueError: if it is something else.
+            ValueError: if the text has another format; the message names the row.
 
         >>> History.from_csv(History([Record(1, "global", "mini-viper", "rank1", 0.25)]).to_csv()).records
         [Record(round=1, section='global', name='mini-viper', metric='rank1', value=0.25)]
@@ -119,41 +130,41 @@ class History:
             raise ValueError(f"line {rows.line_num}: {error}") from error
 
     def state_dict(self) -> dict[str, list]:
-        """Columns, as a checkpoint keeps them."""
+        """Returns the columns of the records for a checkpoint."""
         return {name: [getattr(record, name) for record in self.records] for name in Record._fields}
 
     def load_state_dict(self, state: dict[str, list]) -> None:
         """Restores the columns of a checkpoint.
 
         Raises:
-            ValueError: if they are no columns of a history.
+            ValueError: if the columns are not those of a history.
         """
         try:
             columns = [state[name] for name in Record._fields]
         except (KeyError, TypeError) as error:
             raise ValueError("a column is missing") from error
         if not all(type(column) is list for column in columns) or len(set(map(len, columns))) != 1:
-            raise ValueError("the columns are no lists of one length")
+            raise ValueError("the columns are not lists of equal length")
         self._take(checked_records(zip(*columns, strict=True)))
 
 
 def checked_records(rows: Iterable[Sequence[Any]]) -> Iterator[Record]:
-    """Rows of a file or a checkpoint as records, each held against its type and bounds.
+    """Yields rows of a file or a checkpoint as records, after a check of types and ranges.
 
     Raises:
-        ValueError: naming the row and what is wrong with it.
+        ValueError: if a row is not valid; the message names the row and the reason.
     """
     seen: dict[str, set[str]] = {}
     words: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         if len(row) != len(Record._fields) or number > MOST_ROWS:
             raise ValueError(
-                f"row {number}: " + ("more rows than are read" if number > MOST_ROWS else "not five values")
+                f"row {number}: " + (f"more than {MOST_ROWS:,} rows" if number > MOST_ROWS else "expected five values")
             )
         for text in row[1:4]:
             if text not in words:
                 if type(text) is not str or not 0 < len(text) <= LONGEST or visible(text) != text:
-                    raise ValueError(f"row {number}: {text!r} is no name")
+                    raise ValueError(f"row {number}: {text!r} is not a valid name")
                 words[text] = text
         names = seen.setdefault(words[row[1]], set())
         names.add(words[row[2]])
@@ -162,9 +173,9 @@ def checked_records(rows: Iterable[Sequence[Any]]) -> Iterator[Record]:
         try:
             round, value = int(row[0]), float(row[4])
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"row {number}: {row[0]!r} and {row[4]!r} are no round and number") from None
+            raise ValueError(f"row {number}: expected a round and a number, found {row[0]!r} and {row[4]!r}") from None
         if not 0 <= round <= MOST_ROUNDS or not _is_possible(row[1], row[3], value):
-            raise ValueError(f"row {number}: round {round}, {row[1]} {row[3]} {value:g} is out of bounds")
+            raise ValueError(f"row {number}: round {round}, {row[1]} {row[3]} {value:g} is outside the valid range")
         yield Record(round, words[row[1]], words[row[2]], words[row[3]], value)
 
 
@@ -181,9 +192,9 @@ def _last(values: dict[int, float]) -> float:
 
 
 def summarize(history: History, section: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Last, best, best-three mean and fluctuation of every test set of a section of scores, and their mean.
+    """Returns last, best, mean of the best three, and fluctuation of every test set of a section, and of their mean.
 
-    The evaluation before training (round 0) is reported as `untrained` and takes no part in the rest.
+    The evaluation before training (round 0) is reported as `untrained` and does not count for the other numbers.
 
     Returns:
         `{test set or "mean": {"rank1" | "mAP" | ...: {"last", "best", "best3", "fluctuation", "untrained"}}}`.
@@ -198,10 +209,11 @@ def summarize(history: History, section: str) -> dict[str, dict[str, dict[str, f
 
 
 def best_round(history: History) -> tuple[int | None, str]:
-    """The round with the highest mean Rank-1, and what it was chosen by: `"validation"` or `"test"`.
+    """Returns the round with the highest mean Rank-1 and the basis of the choice, `"validation"` or `"test"`.
 
-    By the validation sets, if there are any; of the server's models, else of the local ones; of equal rounds, the last.
-    The evaluation before training is none of them.
+    The validation sets decide, if there are any. The server's models decide; without them, the local models. Of rounds
+    with equal scores the last is chosen. The evaluation before training does not count. The round is `None` without
+    scores.
     """
     for sections, by in ((VALIDATIONS, "validation"), (TESTS, "test")):
         for section in sections:
@@ -214,10 +226,10 @@ def best_round(history: History) -> tuple[int | None, str]:
 
 
 def statistics(series: dict[int, float]) -> dict[str, float]:
-    """Summary numbers of one curve over rounds.
+    """Returns the summary numbers of one curve over rounds.
 
-    `best3` is the paper's mean of the three best evaluations (of fewer, if there are fewer). `fluctuation` is the
-    mean absolute change between consecutive evaluations over the second half of the run's evaluations.
+    `best3` is the paper's mean of the three best evaluations, or of all if there are fewer. `fluctuation` is the mean
+    absolute change between consecutive evaluations over the second half of the run's evaluations.
 
     >>> statistics({0: 0.1, 10: 0.5, 20: 0.3, 30: 0.7, 40: 0.6})["fluctuation"]
     0.1

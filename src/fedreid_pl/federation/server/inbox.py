@@ -1,4 +1,4 @@
-"""Where the tensors of a round's updates wait for the aggregation: in memory if they are small, else on the disk."""
+"""Stores the tensors of a round's updates until aggregation: small updates in memory, others on disk."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from fedreid_pl.federation.messages import ClientUpdate
 from fedreid_pl.federation.raw import Layout, from_raw, to_raw
 
 IN_MEMORY = 2**27
-"""Bytes of a round's updates that are kept in memory, 128 MiB; what comes after them goes to the disk."""
+"""Bytes of a round's updates that stay in memory, 128 MiB; further updates are written to disk."""
 
 
 class UpdateInbox:
-    """Keeps updates so that a round takes the memory of two backbones, however many clients take part in it.
+    """Stores updates so that a round needs the memory of two backbones, independent of the number of clients.
 
-    An update's tensors are written to a file and read back one at a time, whenever a callback asks for one, so that
-    an average holds the sum and one tensor. Callbacks see no difference. The file has no name: it is gone with the
-    process that made it, however that ends.
+    The tensors of an update are written to a file and read one at a time when a callback accesses them. An average thus
+    holds the sum and one tensor in memory. Callbacks see no difference. The file has no name, so the system deletes it
+    when the process ends, even after a kill.
 
     Args:
-        folder: on the disk to write to; `None`: everything stays in memory.
-        in_memory: bytes of a round's updates that are not worth a file.
+        folder: folder of the file; `None` keeps all updates in memory.
+        in_memory: bytes of a round's updates that stay in memory.
     """
 
     def __init__(self, folder: Path | None = None, in_memory: int = IN_MEMORY) -> None:
@@ -38,15 +38,15 @@ class UpdateInbox:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets the updates of a round; a tensor that somebody still holds stays valid."""
+        """Removes the updates of a round; tensors that other code still uses stay valid."""
         self._file: IO[bytes] | None = None
         self._held = 0
 
     def keep(self, update: ClientUpdate) -> ClientUpdate:
-        """The update, its tensors on the disk if those before it fill the memory that is allowed.
+        """Returns the update; its tensors are on disk if the earlier updates have filled the allowed memory.
 
         Raises:
-            FedReIDError: if the disk is full or cannot be written to.
+            FedReIDError: if the disk is full or the folder is not writable.
         """
         size = update.nbytes
         if self.folder is None or self._held + size <= self.in_memory:
@@ -64,26 +64,26 @@ class UpdateInbox:
         except OSError as error:
             raise FedReIDError(
                 f"{self.folder}: {size / 2**20:.0f} MiB of an update cannot be written ({error.strerror or error}); "
-                "what was saved before is intact, make room or choose another output_dir"
+                "files that were saved earlier are intact. Free disk space or choose another output_dir"
             ) from error
 
 
 class _Place(NamedTuple):
-    """Where a tensor is in the file, and how its bytes are read."""
+    """Offset of a tensor in the file, and the layout of its bytes."""
 
     offset: int
     layout: Layout
 
 
 class StoredState(Mapping[str, Tensor]):
-    """A state dict appended to an open file; every access maps one tensor into memory anew, for as long as it is held.
+    """A state dict in an open file; every access maps one tensor into memory, where it stays as long as it is used.
 
-    Values, dtypes, shapes and the order in memory (channels-last) are those of the state that was written. What is
-    read may be changed in place: it is a private copy of the pages that are written to.
+    Values, dtypes, shapes and the order in memory (channels-last) equal those of the written state. A tensor may be
+    changed in place; the change is private and does not reach the file.
 
     Args:
         state: dense tensors on the CPU.
-        file: unbuffered, open for reading and writing.
+        file: unbuffered file, open for reading and writing.
 
     >>> with tempfile.TemporaryFile(buffering=0) as file:
     ...     StoredState({"w": torch.tensor([1.0, 2.0])}, file)["w"]
@@ -114,6 +114,6 @@ def _append(value: Tensor, file: IO[bytes]) -> _Place:
     offset = -(-file.seek(0, 2) // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
     file.seek(offset)
     rest = memoryview(flat.numpy())  # type: ignore[arg-type]
-    while len(rest):  # a raw file may take a part only
+    while len(rest):  # an unbuffered write may write only a part
         rest = rest[file.write(rest) :]
     return _Place(offset, layout)

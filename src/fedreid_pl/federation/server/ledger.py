@@ -1,4 +1,4 @@
-"""What a run has come to so far: numbers, costs, warnings and refused answers."""
+"""Results of a run so far: numbers, costs, warnings and rejected answers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Listener = Callable[[str], None]
 
 
 class Ledger:
-    """The books of a run; everything that is printed, logged or saved about it is read from here.
+    """Collects everything that is printed, logged or saved about a run.
 
     Attributes:
-        history: everything measured.
+        history: all recorded numbers.
         costs: seconds, bytes and memory.
-        members: who took part when.
-        rejected: how many answers of each client were left out.
-        rejections: the rounds in which that happened, by client and reason.
-        listeners: functions that get the text of every warning.
+        members: the rounds in which each client was a member.
+        rejected: number of rejected answers by client.
+        rejections: rounds of the rejected answers, by client and reason.
+        listeners: functions that are called with the text of every warning.
     """
 
     def __init__(self) -> None:
@@ -34,18 +34,18 @@ class Ledger:
         self.listeners: list[Listener] = []
 
     def tell(self, text: str) -> None:
-        """Hands a warning to every listener."""
+        """Passes a warning to every listener."""
         for listener in self.listeners:
             listener(text)
 
     def reject(self, round: int, client: str, reason: str) -> None:
-        """Counts an answer that is left out."""
+        """Counts a rejected answer."""
         client = printable(client)
         self.rejected[client] = self.rejected.get(client, 0) + 1
         self.rejections.setdefault(client, {}).setdefault(reason, []).append(round)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Returns plain values for a checkpoint."""
         return {
             "rejected": dict(self.rejected),
             "rejections": {client: dict(reasons) for client, reasons in self.rejections.items()},
@@ -55,7 +55,7 @@ class Ledger:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
+        """Restores the values that `state_dict` returned."""
         self.rejected = dict(state["rejected"])
         self.rejections = {client: dict(reasons) for client, reasons in state.get("rejections", {}).items()}
         self.history.load_state_dict(state["history"])

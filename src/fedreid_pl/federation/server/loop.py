@@ -1,4 +1,4 @@
-"""The rounds: select, distribute, train, collect, weigh, aggregate, evaluate, save. No algorithm is named here."""
+"""Runs the rounds: select, distribute, train, collect, weight, aggregate, evaluate, save. It names no algorithm."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from fedreid_pl.functional.aggregation import normalize_within
 
 
 class FederationLoop:
-    """Drives the rounds of an experiment.
+    """Runs the rounds of an experiment.
 
-    What a client keeps is not reached from here: the loop's jobs say what a client starts from and may delete.
+    The loop has no access to clients' saved states. Its jobs state which state a client starts from and may delete.
 
     Args:
-        context: what callbacks and observers see as `federation`.
-        engine: where jobs run; whoever made it closes it.
+        context: state of the run that callbacks and observers receive as `federation`.
+        engine: engine that runs the jobs; the caller closes it.
         callbacks: server halves by name.
-        checkpoints: where the server keeps its state.
-        observers: screen, files, wandb; none on processes other than the first.
-        inbox: where updates wait until all are in; `None`: in memory.
-        attempts: numbers the jobs; `None`: a session that is not saved.
+        checkpoints: stores the server's state.
+        observers: terminal, files, wandb; empty on processes other than the first.
+        inbox: stores updates until aggregation; `None` stores them in memory.
+        attempts: numbers the jobs; `None` uses a session that is not saved.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FederationLoop:
             callback.on_federation_start(context)
 
     def announce(self, job: ClientJob) -> None:
-        """Tells the observers that a client is about to do a job; engines call it."""
+        """Tells the observers that a client starts a job; engines call it."""
         self.context.started(job.client)
         for observer in self.observers:
             observer.on_client(self.context, job.kind, job)
@@ -77,10 +77,10 @@ class FederationLoop:
     # the rounds
 
     def run(self) -> None:
-        """All rounds that are not done yet.
+        """Runs all remaining rounds.
 
         Raises:
-            FedReIDError: if fewer than `min_clients` good updates came in, or a checkpoint cannot be written.
+            FedReIDError: if fewer than `min_clients` clients sent a valid update, or a checkpoint cannot be written.
         """
         context = self.context
         context.costs.restart()
@@ -102,7 +102,7 @@ class FederationLoop:
             observer.on_end(context)
 
     def run_round(self) -> None:
-        """The round whose number is in the context."""
+        """Runs the round whose number is in the context."""
         context, config = self.context, self.context.config
         self._change_members()
         evaluated = context.round % config.evaluate_every == 0 or context.round == context.rounds
@@ -113,8 +113,9 @@ class FederationLoop:
             updates = self._collect(evaluated)
         if len(updates) < config.min_clients:
             raise FedReIDError(
-                f"round {context.round}: {len(updates)} of {len(context.selected)} clients sent a good update, "
-                f"min_clients={config.min_clients}; the last saved round is {context.round - 1}"
+                f"round {context.round}: {len(updates)} of {len(context.selected)} clients sent a valid update, but "
+                f"min_clients={config.min_clients}. The last saved round is {context.round - 1}; the warnings above "
+                "state what each client lacked"
             )
         with context.costs.phase("aggregate"):
             self._aggregate(updates)
@@ -135,10 +136,10 @@ class FederationLoop:
             observer.on_round_end(context, context.history.of_round(context.round))
 
     def _change_members(self) -> None:
-        """Asks the engine who is there, if its clients come and go, and tells the callbacks who is new or gone.
+        """Updates the members if the engine's clients join and leave, and informs the callbacks of changes.
 
         Raises:
-            FedReIDError: if fewer than `min_clients` are left.
+            FedReIDError: if fewer than `min_clients` members remain.
         """
         context, least = self.context, self.context.config.min_clients
         if (members := getattr(self.engine, "members", None)) is not None:
@@ -148,8 +149,8 @@ class FederationLoop:
                 callback.on_members_change(context, changes)
         if len(context.clients) < least:
             raise FedReIDError(
-                f"round {context.round}: {len(context.clients)} clients are left, min_clients={least}; the last saved "
-                f"round is {context.round - 1}, and the same command goes on once there are more"
+                f"round {context.round}: {len(context.clients)} clients remain, but min_clients={least}. The last "
+                f"saved round is {context.round - 1}; run the same command again when more clients are available"
             )
 
     def _summarize(self) -> None:
@@ -158,7 +159,7 @@ class FederationLoop:
         }
 
     def _save_release(self) -> None:
-        """Before anybody is sent the new models."""
+        """Saves the callbacks' release state before the new models are sent to anyone."""
         states = {name: state for name, callback in self.callbacks.items() if (state := callback.release_state())}
         if states:
             self.checkpoints.save_release(self.context.round, states)
@@ -188,7 +189,7 @@ class FederationLoop:
         sizes = {update.client: update.num_samples for update in updates}
         context.weights, empty = normalize_within(weights, models_of, sizes)
         for model in empty:
-            context.warn(f"every weight of the {model} model is zero; it is averaged by number of images")
+            context.warn(f"all clients of the {model} model have weight zero; they are weighted by number of images")
         for client, weight in context.weights.items():
             context.record("weights", client, "weight", weight)
         models: dict[str, State] = {}
@@ -199,23 +200,23 @@ class FederationLoop:
             callback.on_aggregation_end(context, updates)
 
     def evaluate_models(self) -> None:
-        """Every model the server holds, see `evaluation.evaluate_models`, and what is unseen."""
+        """Evaluates all models of the server, see `evaluation.evaluate_models`, also on unseen test sets."""
         evaluate_models(self.context, self.engine)
         evaluate_unseen(self.context, self.engine)
 
     def evaluate_own(self) -> None:
-        """Every client's own model, see `evaluation.evaluate_own`, and what is unseen."""
+        """Evaluates every client's own model, see `evaluation.evaluate_own`, also on unseen test sets."""
         evaluate_own(self.context, self.engine)
         evaluate_unseen(self.context, self.engine)
 
     # checkpoints
 
     def best_round(self) -> int | None:
-        """The evaluated round that is best by the validation sets, or without any by the test sets."""
+        """Returns the best evaluated round by the validation sets; without validation sets, by the test sets."""
         return best_round(self.context.history)[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the server needs to go on after this round; tensors and plain values."""
+        """Returns everything that the server needs to resume after this round: tensors and plain values."""
         context = self.context
         return {
             "round": context.round,
@@ -229,20 +230,20 @@ class FederationLoop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes back to the end of the round that `state` was taken in; later checkpoints are deleted.
+        """Restores the end of the round in which `state` was saved, and deletes later checkpoints.
 
         Raises:
-            FedReIDError: if its models are not of this network; nothing is changed.
+            FedReIDError: if the models in `state` do not fit the network; nothing is changed.
         """
         context = self.context
         check_models(state["models"], context.initial_backbone)
         context.round = state["round"]
         context.models = {name: dict(model) for name, model in state["models"].items()}
         context.assignment, context.weights = dict(state["assignment"]), dict(state.get("weights", {}))
-        # without a note of a client's last turn, the newest state up to this round is what it starts from
+        # without a record of its last turn, a client starts from its newest state up to this round
         context.turns = dict(state.get("turns", dict.fromkeys(context.clients, context.round)))
         context.ledger.load_state_dict(state)
-        if not len(context.ledger.members):  # a checkpoint of before they were noted, when nobody came or went
+        if not len(context.ledger.members):  # old checkpoints have no members; no client joined or left then
             context.ledger.members.note(1, context.clients)
         for name, callback in self.callbacks.items():
             callback.load_state_dict(state["callbacks"].get(name, {}))
@@ -254,7 +255,7 @@ class FederationLoop:
         self._set_keeps()
 
     def _set_keeps(self) -> None:
-        """The rounds that the server may go back to, by rule: the same after a resume, whatever files are there."""
+        """Sets the rounds to which the server can return; they depend only on the round, not on existing files."""
         round, best = self.context.round, self.best_round()
         latest = range(max(round - self.checkpoints.keep, 0) + 1, round + 1)
         self.context.keeps = "/".join(str(number) for number in sorted({*latest, best or round}))

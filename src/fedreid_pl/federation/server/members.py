@@ -1,4 +1,4 @@
-"""Who takes part in a run: clients that were there from the start, that join, leave and come back."""
+"""Records which clients are members of a run in which rounds: clients may join, leave and return."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 Events = dict[str, list[list[int]]]
-"""By client: `[round, images]`, from this round on the client has so many training images; none: it is not there."""
+"""By client, pairs `[round, images]`: the client's number of training images from this round on; 0 if it has left."""
 
 
 class Span(NamedTuple):
     """Rounds in which a client was a member.
 
     Args:
-        first, last: rounds; `last` is `None` for a client that is still there.
-        images: its training images in these rounds.
+        first, last: first and last round; `last` is `None` for a current member.
+        images: number of the client's training images in these rounds.
     """
 
     first: int
@@ -23,7 +23,7 @@ class Span(NamedTuple):
 
 
 class Members:
-    """The book of who was a member when.
+    """Records the rounds in which each client is a member.
 
     >>> members = Members()
     >>> members.note(1, {"a": 10, "b": 20}), members.note(4, {"a": 10, "c": 5}), members.note(6, {"a": 12, "b": 20})
@@ -39,22 +39,22 @@ class Members:
         return iter(self._events)
 
     def __len__(self) -> int:
-        """How many clients were members at some time."""
+        """Returns the number of clients that are or were members."""
         return len(self._events)
 
     def present(self) -> dict[str, int]:
-        """Training images by client, of those that are members now."""
+        """Returns the number of training images of each current member."""
         return {client: events[-1][1] for client, events in self._events.items() if events[-1][1]}
 
     def note(self, round: int, clients: Mapping[str, int]) -> dict[str, int]:
-        """Writes down who is a member from a round on.
+        """Records the members from a round on.
 
         Args:
             round: the round.
-            clients: training images by client.
+            clients: number of training images by client.
 
         Returns:
-            What is new: training images by client, zero for one that is no longer there.
+            The changes: number of training images by client, zero for a client that has left.
         """
         now = self.present()
         changes = {client: clients.get(client, 0) for client in now if clients.get(client, 0) != now[client]}
@@ -64,19 +64,19 @@ class Members:
         return changes
 
     def spans(self, client: str) -> list[Span]:
-        """The rounds in which a client was a member, in order."""
+        """Returns the rounds in which a client was a member, in order."""
         events = self._events.get(client, [])
         ends: list[int | None] = [round - 1 for round, _ in events[1:]]
         return [Span(round, end, images) for (round, images), end in zip(events, [*ends, None], strict=False) if images]
 
     def summary(self) -> dict[str, list[dict[str, int | None]]]:
-        """Plain values for summary.json: the spans of every client."""
+        """Returns the spans of every client as plain values for summary.json."""
         return {client: [span._asdict() for span in self.spans(client)] for client in self._events}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Returns plain values for a checkpoint."""
         return {client: [list(event) for event in events] for client, events in self._events.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
+        """Restores the values that `state_dict` returned."""
         self._events = {client: [list(event) for event in events] for client, events in state.items()}

@@ -1,4 +1,4 @@
-"""What the server computes with: a network of its own and unlabelled public images."""
+"""The server's own network and its unlabelled public images."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from fedreid_pl.models.weights import copied
 
 
 class ServerNetwork:
-    """Networks that the server may load a client's or its own backbone into, and the images to run them on.
+    """Provides networks into which the server can load a backbone, and images to run them on.
 
-    Networks are made at the first use and kept; an algorithm that only averages needs none.
+    A network is created at its first use and then reused. Algorithms that only average need no network.
 
     Args:
         make: builds a backbone.
         public: the server's unlabelled images, or `None`.
-        device: where networks and images go.
+        device: device of networks and images.
 
     Attributes:
-        elsewhere: does forward passes in other processes, with the same bits; `None`: this process does them.
+        elsewhere: runs forward passes in other processes, with equal results bit by bit; `None` uses this process.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ServerNetwork:
         self._networks: list[nn.Module] = []
 
     def network(self, index: int = 0) -> nn.Module:
-        """Network number `index`, in eval mode, with whatever weights it was left with."""
+        """Returns network number `index` in eval mode, with the weights of its last use."""
         while len(self._networks) <= index:
             network = self.make().to(self.device)
             network.zero_grad(set_to_none=True)
@@ -47,7 +47,7 @@ class ServerNetwork:
         return self._networks[index].eval()
 
     def features(self, tasks: Iterable[ForwardPass]) -> Iterator[Tensor]:
-        """Yields the features of every task in its turn, by a network of this process or where an engine has slots."""
+        """Yields the features of each task in order, computed in this process or in an engine's slots."""
         if self.elsewhere is not None:
             yield from self.elsewhere(list(tasks))
             return
@@ -55,19 +55,21 @@ class ServerNetwork:
             yield features_of(self.network(1), task)
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """The public images in row order, normalised, on the device; a last batch of one joins the one before.
+        """Yields the public images in row order, normalised, on the device, `[B, 3, H, W]`.
+
+        If the last batch has a single image, the image joins the batch before it.
 
         Raises:
-            RuntimeError: if there is no public set.
+            RuntimeError: if the server has no public images.
         """
         if self.public is None:
-            raise RuntimeError("this federation has no public images")
+            raise RuntimeError("this run has no public images; set data.public or create ServerNetwork with images")
         bounds = list(range(0, max(len(self.public) - 1, 1), size))
         for start, end in zip(bounds, [*bounds[1:], len(self.public)], strict=True):
             yield normalize(self.public.read(range(start, end)).to(self.device))
 
     def agree(self, state: Mapping[str, Tensor]) -> State:
-        """The first process's copy of `state`, on the CPU, in every process: equal bits whatever the devices."""
+        """Returns the first process's copy of `state` on the CPU in every process, so that all have equal bits."""
         result = copied(state)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             for name, value in result.items():

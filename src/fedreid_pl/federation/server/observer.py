@@ -1,4 +1,4 @@
-"""Those who watch a run and never change it: the screen, files, wandb."""
+"""Interface of observers, which watch a run and never change it: the terminal, files, wandb."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class Observer:
     """Hooks with empty bodies; only the first process has observers."""
 
     def on_start(self, federation: RoundContext) -> None:
-        """Before the first round of this launch; `federation.round` rounds are already done."""
+        """Called before the first round of this launch; `federation.round` is the last finished round."""
 
     def on_client(self, federation: RoundContext, phase: str, job: ClientJob) -> None:
-        """A client is about to `fit` or `evaluate`."""
+        """Called before a client starts a job; `phase` is `fit` or `evaluate`."""
 
     def on_progress(self, federation: RoundContext) -> None:
-        """A client has begun or answered; `federation.running` and `federation.done` say where the pass is."""
+        """Called when a client has started or answered, see `federation.running` and `federation.done`."""
 
     def on_warning(self, federation: RoundContext, text: str) -> None:
-        """Something was left out or done in another way than asked."""
+        """Called with a warning: something was left out, or done differently from the configuration."""
 
     def on_checkpoint(self, federation: RoundContext) -> None:
-        """A round is about to be saved: what is written here is there whenever the round's checkpoint is."""
+        """Called before a round is saved: files that an observer writes here exist whenever the checkpoint exists."""
 
     def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
-        """A round is done and saved; `records` are its numbers."""
+        """Called after a round is finished and saved; `records` are the numbers of the round."""
 
     def on_end(self, federation: RoundContext) -> None:
-        """All rounds are done, or the run was interrupted after `federation.round`."""
+        """Called after the last round, or after an interrupt; `federation.round` is the last round."""

@@ -1,4 +1,4 @@
-"""Which clients take part in a round."""
+"""Selects the clients of a round."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from fedreid_pl.functional.randomness import generator
 
 
 def check_selection(config: Config, clients: int) -> None:
-    """Holds `clients_per_round` and `min_clients` against the number of clients.
+    """Checks `clients_per_round` and `min_clients` against the number of clients.
 
     Raises:
-        FedReIDError: if a round could never have that many.
+        FedReIDError: if a round can never have that many clients.
     """
     if config.clients_per_round is not None and config.clients_per_round > clients:
-        raise FedReIDError(f"clients_per_round={config.clients_per_round}: there are {clients} clients")
+        raise FedReIDError(
+            f"clients_per_round={config.clients_per_round}: there are {clients} clients; choose at most that number"
+        )
     present = config.clients_per_round or clients
     if config.min_clients > present:
-        raise FedReIDError(f"min_clients={config.min_clients}: only {present} clients take part in a round")
+        raise FedReIDError(
+            f"min_clients={config.min_clients}: only {present} clients take part in a round; choose at most that number"
+        )
 
 
 def select_clients(clients: Sequence[str], count: int | None, seed: int, round: int) -> list[str]:
-    """`count` of the clients without replacement, all of them for `None`, in the order of `clients`.
+    """Draws `count` clients without replacement, in the order of `clients`; `None` selects all clients.
 
-    The draw depends on (seed, round) alone.
+    The draw depends only on seed and round.
 
     >>> select_clients(["a", "b", "c"], 2, seed=0, round=1) == select_clients(["a", "b", "c"], 2, seed=0, round=1)
     True
