@@ -165,7 +165,8 @@ class Session:
                 size += float(torch.linalg.vector_norm(old.float())) ** 2
         if moved <= bound**2 * size or not size:
             return None
-        return f"the job moves the model by {math.sqrt(moved / size):.3g} times its norm, the policy allows {bound:g} times"
+        factor = math.sqrt(moved / size)
+        return f"the job moves the model by {factor:.3g} times its norm, but the policy allows at most {bound:g} times"
 
     def _before(self) -> Mapping[str, Tensor]:
         """Returns the model of the last finished job, before the first job the initial model."""
