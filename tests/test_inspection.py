@@ -218,7 +218,7 @@ HEAD = '"round": 1, "images": false, "embedding": null'
 def test_what_is_no_inspection_is_refused(tmp_path: Path, text: str) -> None:
     assert read_inspection(tmp_path) is None
     (tmp_path / "inspection.json").write_text(text)
-    with pytest.raises(FedReIDError, match=r"inspection\.json: is not as a run writes it"):
+    with pytest.raises(FedReIDError, match=r"inspection\.json: has another format than a run writes"):
         read_inspection(tmp_path)
 
 

@@ -150,8 +150,8 @@ def test_all_is_well(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert row(out, "CUHK02") == ["CUHK02", "ok", "3", "2", "3", "0", "0", "0", "0"]
     assert row(out, "Market-1501", 1)[:5] == ["Market-1501", "client", "Market-1501-v15.09.15", "market1501", "8"]
     assert row(out, "CUHK02", 1)[:6] == ["CUHK02", "public", "set", "cuhk02", "market1501", "3"]
-    assert out.splitlines()[0] == str(root) and "in brackets: Table 1" in out
-    assert out.splitlines()[-1] == "data=market_layout: 3 of 3 datasets are there and readable, 19 images"
+    assert out.splitlines()[0] == str(root) and "In brackets: the number in the paper's Table 1" in out
+    assert out.splitlines()[-1] == "data=market_layout: all 3 datasets are present and readable, 19 images"
 
     saved = json.loads((tmp_path / "new" / "check.json").read_text())
     assert saved["ok"] is True and saved["problem"] is None and saved["root"] == str(root)
@@ -205,7 +205,7 @@ def test_unreadable_images_are_named(root: Path, tmp_path: Path, capsys: pytest.
     words = ["data.datasets=[mine=mine]", "data.public=CUHK02", f"json={tmp_path / 'check.json'}"]
     code, out, err = run(capsys, root, *words)
     assert code == 2
-    assert err == "error: data=market_layout: 2 of 2 datasets cannot be used: mine, CUHK02\n"
+    assert err == "error: data=market_layout: 2 of 2 datasets are not usable: mine, CUHK02\n"
     assert row(out, "mine")[1:3] == ["2", "unreadable"] and row(out, "CUHK02")[1:3] == ["1", "unreadable"]
     for path in (whole, root / "mine" / FILES[3], root / "cuhk02" / FILES[2]):
         assert f"{path}: not a readable image" in out
@@ -220,7 +220,7 @@ def test_many_unreadable_images_are_summed_up(root: Path, tmp_path: Path, capsys
         path.write_bytes(b"no")
     code, out, _ = run(capsys, root, "data.datasets=[mine=mine]", f"json={tmp_path / 'check.json'}")
     assert code == 2 and out.count("not a readable image") == 10
-    assert "mine: 200 unreadable images, 10 of them named; json=FILE names all" in out
+    assert "mine: 200 images are unreadable, 10 of them are listed here; json=FILE lists all" in out
     unreadable = json.loads((tmp_path / "check.json").read_text())["datasets"][0]["unreadable"]
     assert [item["path"] for item in unreadable] == [str(root / "mine" / name) for name in names]
 
@@ -229,7 +229,7 @@ def test_one_missing_dataset_does_not_hide_the_others(root: Path, capsys: pytest
     (root / "MSMT17_V1.zip").write_bytes(b"")
     (root / "mine" / FILES[3]).rename(root / "mine" / "query" / "somebody.jpg")
     code, out, err = run(capsys, root, "data.datasets=[MSMT17,mine=mine,Market-1501]")
-    assert code == 2 and err.endswith("2 of 3 datasets cannot be used: MSMT17, mine\n")
+    assert code == 2 and err.endswith("2 of 3 datasets are not usable: MSMT17, mine\n")
     assert row(out, "MSMT17")[1:3] == ["missing", "-"] and "MSMT17_V1.zip is not unpacked" in out
     assert (
         row(out, "mine")[1:4] == ["not", "readable", "-"]

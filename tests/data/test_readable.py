@@ -73,7 +73,7 @@ def test_a_run_without_them(root: Path, tmp_path: Path, capsys: pytest.CaptureFi
         folder = tmp_path / cache
         assert main(["train", "exp=fedpav", *words, f"data.cache={cache}", f"output_dir={folder}"]) == 0
         said = capsys.readouterr().err
-        assert f"{NAME}: 3 unreadable images are left out, such as " in said
+        assert f"{NAME}: 3 unreadable images are skipped, such as " in said
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["left_out_images"] == {NAME: 3}
         count = len(list((root / NAME / "bounding_box_train").iterdir()))

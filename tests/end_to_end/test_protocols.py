@@ -52,7 +52,10 @@ def test_the_best_round_is_chosen_by_validation(
     words = ["data.val_ids=0.4", "data.single_shot=3", "rounds=3"]
     summary = train(tiny_root, tmp_path, "fedpav", *words)
     printed = capsys.readouterr()
-    assert f"no validation set, for want of persons seen by two cameras: {support.TINY[2]}" in printed.err
+    assert (
+        f"have no validation set, because no training persons are left that two cameras show: {support.TINY[2]}"
+        in printed.err
+    )
     assert "val" not in printed.out.replace(str(tmp_path), "")
     assert set(summary["val_global"]) == set(summary["val_local"]) == {*SEEN, "mean"}
     assert set(summary["global"]) == set(summary["local"]) == {*support.TINY, "mean"}

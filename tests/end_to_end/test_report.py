@@ -176,7 +176,7 @@ def test_without_matplotlib_figures_cost_one_line(
         (["report", "RUN", "RUN2", "report.images=true"], "applies to a single run only"),
         (["report", "RUN", "data=fedreidbench"], "data.root"),
         (["report", "RUN", "out=RUN/config.yaml/x.html"], "cannot be written"),
-        (["report", "BROKEN"], "metrics.csv: is not as a run writes it"),
+        (["report", "BROKEN"], "metrics.csv: has another format than a run writes"),
         (["figure", "RUN", "columns=3"], "columns=3: must be 1 or 2"),
         (["figure", "RUN", "rounds=3"], "rounds=3: unknown word"),
     ],

@@ -108,4 +108,4 @@ def test_a_plain_file_gets_whole_lines(tiny_root: Path, tmp_path: Path) -> None:
 def test_what_the_code_does_otherwise_is_told_in_sentences(tiny_root: Path, tmp_path: Path) -> None:
     screen, _ = in_terminal(40, tmp_path, *words(tiny_root, "fidelity=code", "logger=csv", "rounds=1"))
     assert [line for line in screen.wrapped if not PATHS.search(line) and " " in line.strip()] == []
-    assert "the run follows the published code:" in screen.lines
+    assert "settings in which the run follows the" in screen.lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -178,7 +179,7 @@ def test_open_set_and_reranked_scores_stand_apart(tmp_path: Path) -> None:
     open_set = next(rows for rows in page.tables if "false alarms" in rows[0])
     assert open_set[0] == ["model", "test set", "TPR, FPR 1 %", "DIR, FAR 1 %", "false alarms"]
     assert open_set[1] == ["global model", TESTS[0], "50.0", "25.0", "3.0"]
-    assert "Threshold of the global model: 0.6250, 1.0 % false alarms in 40 searches" in text
+    assert "The threshold of the global model is 0.6250." in text and "1.0 % false alarms in 40 searches" in text
     reranked = next(rows for rows in page.tables if "re-ranked mAP" in rows[0])
     assert [row[2] for row in reranked[1:]] == ["90.0", "80.0"]
     assert not any("90.0" in row for rows in page.tables if rows is not reranked for row in rows)
@@ -186,11 +187,29 @@ def test_open_set_and_reranked_scores_stand_apart(tmp_path: Path) -> None:
     assert "re-ranked" not in plain and "Persons who are not" not in plain
 
 
+def test_participation_names_single_rounds_and_ranges(tmp_path: Path) -> None:
+    folder = single(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    once, early, late = ({"first": first, "last": last, "images": 20} for first, last in ((3, None), (1, 2), (4, None)))
+    summary["members"] = {TESTS[0]: [once], TESTS[1]: [early, late], "never": []}
+    summary["rejections"] = {TESTS[0]: {"RuntimeError": [3]}, "never": {"RuntimeError": [2]}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    page = Page(report_of_run(folder).to_html())
+    header, *rows = next(rows for rows in page.tables if "took part in" in rows[0])
+    assert header == ["client", "member in", "training images", "took part in", "left out in"]
+    assert rows == [
+        [TESTS[0], "round 3 (still a member)", "20", "round 3", "-"],
+        [TESTS[1], "rounds 1 to 2", "20", "rounds 1 to 2", "-"],
+        ["", "from round 4 (still a member)", "20", "-", "-"],
+        ["never", "-", "0", "-", "-"],
+    ]
+
+
 @pytest.mark.parametrize(("word", "shown"), [("report.images=false", "false"), ("report.images=true", "true")])
 def test_a_run_that_was_not_looked_into_says_how_to(tmp_path: Path, word: str, shown: str) -> None:
     folder = single(tmp_path / "run", word)
     text = report_of_run(folder).to_html()
-    assert f"computed from the last checkpoint by: fedreid-pl report RUN_FOLDER report.images={shown}" in text
+    assert f"computes them from the last checkpoint: fedreid-pl report RUN_FOLDER report.images={shown}" in text
     assert str(folder) not in text
 
 
@@ -203,7 +222,7 @@ def test_synthetic_data_are_called_so(tmp_path: Path, words: list[str], flagged:
 def test_an_unfinished_run_is_called_so(tmp_path: Path) -> None:
     history = history_of(2, TESTS, score)
     text = report_of_run(write_run(tmp_path / "run", ["exp=fedpav", "rounds=5"], history, TESTS)).to_html()
-    assert "Not complete: fedpav, seed 0" in text
+    assert "Incomplete run: fedpav, seed 0" in text
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_copied_run_that_trains_on_says_so(tiny_root: Path, tmp_path: Path, ca
     assert main(["train", *words, "rounds=2", f"output_dir={tmp_path / 'copy'}"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     own = run_identity(tmp_path / "copy").id
-    assert "this folder is a copy of another run's" in said and own in said and own != first
+    assert "this run folder is a copy of another one" in said and own in said and own != first
     runs = {path.name.rpartition("-")[2] for path in (tmp_path / "copy" / "wandb").glob("offline-run-*")}
     assert runs == {own}
     assert {path.name.rpartition("-")[2] for path in (tmp_path / "run" / "wandb").glob("offline-run-*")} == {first}

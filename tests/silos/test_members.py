@@ -184,7 +184,8 @@ def test_parties_join_leave_are_revoked_and_come_back(town: Town, tmp_path: Path
     assert town.metrics("members", "images") == {C: {2: images(town.root, C), 4: 0}, B: {4: 0, 6: after}}
     assert list(loop.context.clients) == [A, B]
     report = (town.run / "report.html").read_text()
-    assert "Who took part when" in report and "1 to 3" in report and "6 to 6 (still a member)" in report
+    assert "Participation of the clients" in report
+    assert "rounds 1 to 3" in report and "round 6 (still a member)" in report
     scores = town.metrics("global", "rank1")
     assert {name: sorted(series) for name, series in scores.items()} == {A: [0, 2, 4, 6], B: [0, 2, 6], C: [2]}
     assert summary["global"]["mean"]["rank1"]["last"] == pytest.approx((scores[A][6] + scores[B][6]) / 2)

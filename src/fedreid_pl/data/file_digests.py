@@ -57,7 +57,7 @@ def file_digests(files: Sequence[str], cache: Path, progress: Progress | None = 
 
 
 def _say(progress: Progress, count: int, done: int) -> None:
-    progress(f"{done:,} of {count:,} files compared")
+    progress(f"{done:,} of {count:,} files checked for duplicates")
 
 
 def _digest(file: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A workspace of wandb that compares the algorithms of a project, built with wandb's own library."""
+"""Builds a wandb workspace that compares the algorithms of a project, with wandb's own library."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AXIS = "round"
 
 
 class Names(NamedTuple):
-    """Test sets of the global and of the local models, and clients, in the order of the panels."""
+    """Test sets of the global models and of the local models, and clients, in the order of the panels."""
 
     tests: list[str]
     local: list[str]
@@ -29,10 +29,10 @@ class Names(NamedTuple):
 
 
 def names_of_run(folder: Path) -> Names:
-    """The names in a run's metrics.csv.
+    """Returns the names in a run's metrics.csv.
 
     Raises:
-        FedReIDError: if there is none, or it is not as a run writes it.
+        FedReIDError: if there is no metrics.csv, or it has another format.
     """
     history = read_history(folder, Config())
     found = {section: history.names(section) for section in TESTS}
@@ -40,24 +40,29 @@ def names_of_run(folder: Path) -> Names:
 
 
 def names_of_data(config: Config) -> Names:
-    """The names that a configuration fixes: one client per dataset.
+    """Returns the names that follow from a configuration: one client per dataset.
 
     Raises:
-        FedReIDError: if only a run can tell them.
+        FedReIDError: if the names do not follow from the configuration but only from a run.
     """
     if config.data.scenario != "by_dataset" or not config.data.datasets:
         raise FedReIDError(
-            f"dashboard: data={config.data.name} does not name its clients; give a run of it, run=FOLDER"
+            f"dashboard: the clients of data={config.data.name} are known only after a run; give a run with run=FOLDER"
         )
     names = dataset_names(config.data.datasets)
     return Names(names, names, names)
 
 
 def build_workspace(names: Names, project: str, entity: str, title: str) -> Any:
-    """A `wandb_workspaces.workspaces.Workspace`: runs grouped by experiment, mean and deviation over seeds.
+    """Returns a `wandb_workspaces.workspaces.Workspace` with runs grouped by experiment, mean and deviation over seeds.
+
+    Args:
+        names: test sets and clients.
+        project, entity: project and owner of the workspace in wandb.
+        title: name of the workspace.
 
     Raises:
-        FedReIDError: if the library is not installed.
+        FedReIDError: if wandb's library for workspaces is not installed.
     """
     ws, wr = _library()
 
@@ -128,7 +133,7 @@ def build_workspace(names: Names, project: str, entity: str, title: str) -> Any:
 
 
 def write_workspace(workspace: Any, path: Path) -> None:
-    """Writes the definition as wandb's server would get it, as JSON.
+    """Writes the definition of the workspace as JSON, in the form that wandb's server receives.
 
     Raises:
         FedReIDError: if the file cannot be written.
@@ -139,19 +144,19 @@ def write_workspace(workspace: Any, path: Path) -> None:
 
 
 def save_workspace(workspace: Any) -> str:
-    """Saves the workspace with the account that is logged in, and returns its address.
+    """Saves the workspace with the wandb account that is logged in; returns its address.
 
     Raises:
-        FedReIDError: if that fails, with the server's reason.
+        FedReIDError: if saving fails; the message has the server's reason.
     """
     os.environ["WANDB_SILENT"] = "true"
     try:
         return str(workspace.save().url)
-    except Exception as error:  # whatever the library makes of a refusal or of no network
+    except Exception as error:  # the library raises many types for a refusal or a missing network
         reason = clip(" ".join(str(error).split()), 200) or type(error).__name__
         raise FedReIDError(
-            f"dashboard: {workspace.entity}/{workspace.project} could not be saved ({reason}); "
-            "out=FILE.json writes it to a file"
+            f"dashboard: the workspace of {workspace.entity}/{workspace.project} could not be saved ({reason}); "
+            "add out=FILE.json to write it to a file instead"
         ) from error
 
 
@@ -160,7 +165,9 @@ def _library() -> tuple[Any, Any]:
         from wandb_workspaces import workspaces
         from wandb_workspaces.reports import v2
     except ImportError as error:
-        raise FedReIDError("dashboard: install wandb's library with `pip install 'fedreid-pl[dashboard]'`") from error
+        raise FedReIDError(
+            "dashboard: needs wandb's library for workspaces; install it with `pip install 'fedreid-pl[dashboard]'`"
+        ) from error
     return workspaces, v2
 
 

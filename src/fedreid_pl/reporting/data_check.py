@@ -1,4 +1,4 @@
-"""The result of `fedreid-pl data check` as text."""
+"""Formats the result of `fedreid-pl data check` as text."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ USES = {"client": "client", "unseen": "left out", "public": "public set", "none"
 
 
 def check_text(check: DataCheck) -> str:
-    """Counts, places, how persons and cameras were found, what is worth knowing, and what is wrong."""
+    """Returns tables of counts and folders, how persons and cameras were found, notes, and problems to solve."""
     parts = [f"{check.root}{' (synthetic)' if check.synthetic else ''}", _counts(check), _places(check)]
     found = [f"{dataset.name}: {dataset.found}" for dataset in check.datasets if dataset.found]
     notes = [line for dataset in check.datasets for line in _notes(dataset)] + check.remarks
     wrong = [line for dataset in check.datasets for line in _wrong(dataset)]
     wrong += [check.problem] if check.problem else []
     parts += _list("How persons and cameras were found", found)
-    parts += _list("What is worth knowing", list(dict.fromkeys(notes)))
-    parts += _list("What is wrong, and what to do", wrong)
+    parts += _list("Notes", list(dict.fromkeys(notes)))
+    parts += _list("Problems, and what to do", wrong)
     return "\n\n".join(parts)
 
 
@@ -32,19 +32,19 @@ def _list(heading: str, lines: Sequence[str]) -> list[str]:
 
 
 def verdict(check: DataCheck) -> str:
-    """One line about the whole: what is there, or what is not."""
+    """Returns one line that states whether the datasets are usable."""
     needed = [dataset for dataset in check.datasets if dataset.use != "none"]
     if check.ok:
         images = sum(dataset.images for dataset in needed)
-        return f"data={check.data}: {len(needed)} of {len(needed)} datasets are there and readable, {images:,} images"
+        return f"data={check.data}: all {len(needed)} datasets are present and readable, {images:,} images"
     if check.faulty:
         names = ", ".join(dataset.name for dataset in check.faulty)
-        return f"data={check.data}: {len(check.faulty)} of {len(needed)} datasets cannot be used: {names}"
+        return f"data={check.data}: {len(check.faulty)} of {len(needed)} datasets are not usable: {names}"
     return f"data={check.data}: the datasets cannot be used together: {check.problem}"
 
 
 def state(dataset: DatasetCheck) -> str:
-    """In a few words: how the dataset is."""
+    """Returns the state of a dataset in a few words."""
     if dataset.folder is None:
         return "missing"
     if dataset.problem:
@@ -52,8 +52,8 @@ def state(dataset: DatasetCheck) -> str:
     if dataset.unreadable:
         return f"{len(dataset.unreadable):,} {'left out' if dataset.skipped else 'unreadable'}"
     if dataset.differences:
-        return "not as Table 1"
-    return "as Table 1" if dataset.table1 else "ok"
+        return "differs from Table 1"
+    return "equals Table 1" if dataset.table1 else "ok"
 
 
 def _counts(check: DataCheck) -> str:
@@ -63,7 +63,7 @@ def _counts(check: DataCheck) -> str:
         rows.append([dataset.name, state(dataset), *cells])
     table = text_table(["dataset", "state", "cameras", *HEADER], rows, left=2)
     differs = any(dataset.table1 not in (None, dataset.counts()) for dataset in check.datasets)
-    return table + ("\n\nin brackets: Table 1 of the paper, where it has another number" if differs else "")
+    return table + ("\n\nIn brackets: the number in the paper's Table 1, if it differs." if differs else "")
 
 
 def _cells(counts: Counts | None, table1: Counts | None) -> list[str]:
@@ -92,7 +92,7 @@ def _named(dataset: DatasetCheck, text: str) -> str:
 
 
 def _notes(dataset: DatasetCheck) -> list[str]:
-    explained = [line for line in dataset.differences if line.endswith(")")]  # the others stand in the table
+    explained = [line for line in dataset.differences if line.endswith(")")]  # the table shows the others
     return [f"{dataset.name}: {line}" for line in (*explained, *dataset.notes)]
 
 
@@ -101,7 +101,11 @@ def _wrong(dataset: DatasetCheck) -> list[str]:
     lines += [f"{dataset.name}: {path}: {reason}" for path, reason in dataset.unreadable[:SHOWN]]
     if len(dataset.unreadable) > SHOWN:
         total = len(dataset.unreadable)
-        lines.append(f"{dataset.name}: {total:,} unreadable images, {SHOWN} of them named; json=FILE names all")
+        lines.append(
+            f"{dataset.name}: {total:,} images are unreadable, {SHOWN} of them are listed here; json=FILE lists all"
+        )
     if dataset.unreadable:
-        lines.append(f"{dataset.name}: replace or remove such files; data.on_bad_image=skip trains without them")
+        lines.append(
+            f"{dataset.name}: replace or remove the unreadable files, or train without them (data.on_bad_image=skip)"
+        )
     return lines

@@ -1,4 +1,4 @@
-"""Text in Markdown and in CSV files: one layer each, through which every value goes."""
+"""Escapes text for Markdown and CSV files; every value passes through these functions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from fedreid_pl.errors import visible
 
 FORMULA = tuple("=+-@\t\r\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}")
-"""How a cell begins that a spreadsheet would compute."""
+"""First characters of cells that a spreadsheet would compute."""
 _MARKS = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 _START = re.compile(r"^(\s*)([#>+=-]|\d+[.)])")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def markdown(text: str) -> str:
-    r"""Text that Markdown shows as it is: no markup, no HTML, no link.
+    r"""Returns text that Markdown shows unchanged: without markup, HTML or links.
 
     >>> markdown("fedpav_rw"), markdown("<b>|[x](http://a)")
     ('fedpav_rw', '&lt;b&gt;\\|\\[x\\](http&#58;//a)')
@@ -30,7 +30,7 @@ def markdown(text: str) -> str:
 
 
 def harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet computes: text that would be a formula begins with an apostrophe; numbers stay.
+    """Returns a cell that spreadsheets do not compute: text that looks like a formula gets an apostrophe in front.
 
     >>> harmless("=1+1"), harmless("fedpav"), harmless("-0.5"), harmless(-0.5)
     ("'=1+1", 'fedpav', '-0.5', -0.5)
@@ -42,7 +42,7 @@ def harmless(cell: Any) -> Any:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """The content of a CSV file whose cells are `harmless`."""
+    """Returns the content of a CSV file; all cells are made `harmless`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([harmless(cell) for cell in header])

@@ -1,11 +1,11 @@
-"""inspection.json: what the test sets of a run look like behind their scores, for the report and for loggers.
+"""inspection.json: details behind the scores of a run's test sets, for the report and for loggers.
 
     {"version": 1, "round": 30, "images": true,
      "tests": {TEST: {"model": "global" or a client's name,
                       "cmc": [share of queries with a match up to rank 1, 2, ... 50],
                       "cmcs": {MODEL: the same for every model that was tested},
                       "persons": {MODEL: {"queries": [by person], "rank1": [...], "mAP": [...]}},
-                      "open_set": {MODEL: {"tpr@fpr=0.01", "dir@far=0.01", "queries", ..., null where unknown}},
+                      "open_set": {MODEL: {"tpr@fpr=0.01", "dir@far=0.01", "queries", ..., null if unknown}},
                       "reranked": {MODEL: {"rank1", "rank5", "rank10", "mAP"}}, only with report.rerank,
                       "ranked": [{"query": {"identity", "camera", "image"}, "hardest": bool, "average_precision",
                                   "gallery": [{"identity", "camera", "score", "correct", "image"}, ... up to ten]}],
@@ -14,8 +14,8 @@
      "embedding": {"method", "model", "explained": {"before", "after"},
                    "points": [{"test", "identity", "camera", "before": [x, y], "after": [x, y]}]} or null}
 
-Images are paths in the run's folder. Without `images` there is nothing in it that belongs to a single image: `ranked`
-and `confusions` are empty and `embedding` is null. A negative identity in a gallery is a distractor. Files of earlier
+Images are paths in the run's folder. If `images` is false, the file contains no data of single images: `ranked` and
+`confusions` are empty and `embedding` is null. A negative identity in a gallery is a distractor. Files of earlier
 versions have no `persons`, `open_set`, `reranked` and `thresholds`. Persons are in ascending order of identity; their
 identities are not saved.
 """
@@ -46,7 +46,7 @@ Place = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
 class Threshold(TypedDict):
-    """The cosine similarity above which a search reports a person as found, and what it was chosen by."""
+    """Cosine similarity above which a search reports a person as found, and the data that determined it."""
 
     value: Number
     far: Share
@@ -64,14 +64,14 @@ class Query(TypedDict):
 
 
 class Found(Query):
-    """An image of the gallery."""
+    """An image of the gallery, with its score and whether it shows the query's person."""
 
     score: Number
     correct: bool
 
 
 class Ranked(TypedDict):
-    """A query and what was found for it."""
+    """A query and the gallery images that the model ranks first."""
 
     query: Query
     hardest: bool
@@ -80,7 +80,7 @@ class Ranked(TypedDict):
 
 
 class Confusion(TypedDict):
-    """Two persons that were taken for each other."""
+    """A pair of persons that the model confuses, and the number of queries."""
 
     identity: Whole
     mistaken_for: Whole
@@ -96,7 +96,7 @@ class Persons(TypedDict):
 
 
 class Tested(TypedDict):
-    """What is there of every test set."""
+    """Details of one test set."""
 
     model: Name
     cmc: Curve
@@ -109,7 +109,7 @@ class Tested(TypedDict):
 
 
 class Point(TypedDict):
-    """One query in the view of features."""
+    """One query in the plot of features."""
 
     test: Name
     identity: Whole
@@ -119,14 +119,14 @@ class Point(TypedDict):
 
 
 class Explained(TypedDict):
-    """Shares of the variance."""
+    """Share of the variance that the plot of features shows, before and after training."""
 
     before: Share | None
     after: Share | None
 
 
 class Embedding(TypedDict):
-    """The view of features."""
+    """The plot of features."""
 
     method: Literal["PCA", "t-SNE"]
     model: Name
@@ -135,7 +135,7 @@ class Embedding(TypedDict):
 
 
 class Inspection(TypedDict):
-    """The whole file."""
+    """Content of the file."""
 
     version: Literal[1]
     round: Count
@@ -149,15 +149,15 @@ _INSPECTION: TypeAdapter[Inspection] = TypeAdapter(Inspection)
 
 
 def shows_images(config: Config) -> bool:
-    """Whether the run may write what belongs to single images: `report.images`, by default for synthetic data only."""
+    """Returns whether the run may write data of single images: `report.images`, by default only for synthetic data."""
     return config.data.synthetic if config.report.images is None else config.report.images
 
 
 def read_inspection(folder: Path) -> dict[str, Any] | None:
-    """The inspection of a run, `None` if there is none.
+    """Reads the inspection of a run; returns `None` if there is no file.
 
     Raises:
-        FedReIDError: if there is one that is not as a run of this version writes it.
+        FedReIDError: if the file has another format than this version writes.
     """
     found: dict[str, Any] | None = read_typed(folder, NAME, _INSPECTION, MOST)
     for name, test in (found or {"tests": {}})["tests"].items():
@@ -169,23 +169,28 @@ def read_inspection(folder: Path) -> dict[str, Any] | None:
 
 
 def read_thresholds(folder: Path, round: int) -> dict[str, dict[str, Any]]:
-    """Returns the thresholds of a run's models after a round, by model; empty if none was calibrated then.
+    """Returns the thresholds of a run's models by model; empty if the round calibrated none.
 
     Raises:
-        FedReIDError: as `read_inspection`.
+        FedReIDError: if the file has another format than this version writes.
     """
     found = read_inspection(folder) or {}
     return found.get("thresholds", {}) if found.get("round") == round else {}
 
 
 def without_images(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy with nothing that belongs to a single image."""
+    """Returns a copy without data of single images."""
     tests = {name: {**test, "ranked": [], "confusions": []} for name, test in content["tests"].items()}
     return {**content, "images": False, "tests": tests, "embedding": None}
 
 
 def write_inspection(folder: Path, content: Mapping[str, Any], images: Mapping[str, bytes]) -> None:
-    """Writes the images (by their name in `images/`), in place of those that were there, then inspection.json.
+    """Writes the images and inspection.json; replaces earlier images.
+
+    Args:
+        folder: folder of the run.
+        content: content of inspection.json.
+        images: JPEG files by their name in `images/`.
 
     Raises:
         FedReIDError: if the folder cannot be written.

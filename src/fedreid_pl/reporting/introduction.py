@@ -1,4 +1,4 @@
-"""What is said when a run begins."""
+"""Prints the introduction of a run."""
 
 from __future__ import annotations
 
@@ -8,30 +8,38 @@ from pathlib import Path
 
 from fedreid_pl.config import Config, departures
 from fedreid_pl.data.federated import FederatedData
+from fedreid_pl.data.layouts import find_layouts
 from fedreid_pl.functional.schedule import frozen_share, run_factors
 from fedreid_pl.reporting.tables import text_table
 from fedreid_pl.reporting.terminal import columns, fill, say
 
 
 def introduce(config: Config, data: FederatedData, folder: Path) -> None:
-    """Says what is trained and where, what is odd about the data, and where the run departs from the paper."""
+    """Prints what the run trains and where, remarks on the data, and settings that differ from the paper."""
     say(_introduction(config, data, folder))
     for name, bad in data.left_out.items():
-        say(f"{name}: {len(bad):,} unreadable images are left out, such as {bad[0].path} ({bad[0].reason})")
+        say(f"{name}: {len(bad):,} unreadable images are skipped, such as {bad[0].path} ({bad[0].reason})")
     for table in data.datasets:
         if table.inventory is not None and (counted := table.inventory.counted()):
-            say(f"{table.name}: skipped on purpose: {counted}")
+            say(f"{table.name}: files skipped on purpose: {counted}")
+    layouts = find_layouts()
+    drawn = [table for table in data.datasets if table.layout in layouts and layouts[table.layout].drawn]
+    notes = tuple(note for table in drawn for note in table.remarks)  # a drawn split is described, nothing is wrong
     for remark in data.remarks:
-        say(f"warning: {remark}")
+        say(remark if notes and remark.endswith(notes) else f"warning: {remark}")
     if data.unvalidated:
-        say(f"no validation set, for want of persons seen by two cameras: {', '.join(data.unvalidated)}")
+        say(
+            "these clients have no validation set, because no training persons are left that two cameras show: "
+            f"{', '.join(data.unvalidated)}"
+        )
     if data.unseen:
-        say(f"left out, to be tested on as unseen: {', '.join(data.unseen)}")
+        say(f"data.leave_out: no client trains on {', '.join(data.unseen)}; the models are tested there")
     share = frozen_share(run_factors(config.optim, config.rounds, config.epochs_per_round))
     if share > 0.25:
         say(
-            f"warning: optim.schedule={config.optim.schedule}: the learning rates of {share:.0%} of the rounds are "
-            "below 1e-3 of the configured ones, where training hardly moves weights; optim.schedule=constant avoids it"
+            f"warning: optim.schedule={config.optim.schedule}: in {share:.0%} of the rounds the learning rates are "
+            "below 1e-3 of the configured values, so training hardly changes the weights; set optim.schedule=constant "
+            "to avoid this"
         )
     idle = [name for name, client in data.clients.items() if len(client.train) < config.batch_size]
     if idle and config.data.incomplete_batches == "skip":
@@ -44,6 +52,7 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
 
 
 def _introduction(config: Config, data: FederatedData, folder: Path) -> str:
+    """Returns one line: experiment, number of clients, images and rounds, seed, folder."""
     images = sum(len(client.train) for client in data.clients.values())
     kind = ", synthetic data" if config.data.synthetic else ""
     return (
@@ -53,10 +62,11 @@ def _introduction(config: Config, data: FederatedData, folder: Path) -> str:
 
 
 def _say_departures(rows: Sequence[tuple[str, ...]]) -> None:
-    """A table, or sentences where that is too wide."""
+    """Prints the departures from the paper as a table, or as sentences if the terminal is too narrow."""
     width = columns(sys.stderr)
-    text = text_table(["where the run follows the published code", "is", "paper", "meaning"], rows, left=4)
+    text = text_table(["setting of the published code", "value", "paper", "meaning"], rows, left=4)
     if width is not None and max(map(len, text.splitlines())) > width:
-        lines = [f"{name} is {value} (paper: {paper}): {meaning}" for name, value, paper, meaning in rows]
-        text = "\n".join(fill(line, width) for line in ["the run follows the published code:", *lines])
+        lines = [f"{name}={value} (paper: {paper}): {meaning}" for name, value, paper, meaning in rows]
+        heading = "settings in which the run follows the published code instead of the paper:"
+        text = "\n".join(fill(line, width) for line in [heading, *lines])
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Rounds into a Lightning logger; nothing that goes wrong with it stops a run."""
+"""Sends rounds to a Lightning logger; an error of the logger never stops a run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fedreid_pl.reporting.numbers import round_numbers
 class LoggerObserver(Observer):
     """Sends every round's numbers to a Lightning logger as `section/name/metric`, with the round as the step.
 
-    A run that is resumed sends the rounds before it again, from the histories in the checkpoint, so that the
-    logger's copy is complete whatever it lost when the run was killed. A logger that fails is given up with one
-    line; metrics.csv and timings.csv hold the same numbers.
+    A resumed run sends the earlier rounds again from the histories in the checkpoint, so that the logger has all rounds
+    even if it lost some when the run was killed. If the logger raises an error, the observer prints one warning and
+    stops using the logger; metrics.csv and timings.csv contain the same numbers.
 
     Args:
-        name: what `logger=` says.
-        make: makes the Lightning logger when the run starts.
+        name: name of the logger in messages, the value of `logger=`.
+        make: creates the Lightning logger when the run starts.
 
     Attributes:
-        url: the run's page on a server, if it has one.
+        url: address of the run's page on a server, `None` without one.
     """
 
     url: str | None = None
@@ -35,18 +35,21 @@ class LoggerObserver(Observer):
         self.logger: Any = None
 
     def on_start(self, federation: RoundContext) -> None:
-        """Makes the logger and sends what is known already."""
+        """Creates the logger and sends the finished rounds."""
         try:
             self.logger = self.make()
-        except Exception as error:  # a logger is never worth a run
-            tell(federation, f"logging goes on without {self.name} ({reason_of(error)})")
+        except Exception as error:  # an error of a logger must not stop the run
+            tell(
+                federation,
+                f"logger={self.name} could not be started ({reason_of(error)}); metrics.csv contains all numbers",
+            )
             return
         for round in range(federation.round + 1):
             self._send(federation, round)
 
     def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
-        """Sends a round."""
-        if federation.round == 1:  # what was evaluated before training
+        """Sends the numbers of a round."""
+        if federation.round == 1:  # the evaluation before training
             self._send(federation, 0)
         self._send(federation, federation.round)
 
@@ -65,14 +68,17 @@ class LoggerObserver(Observer):
             action()
         except Exception as error:
             self.logger = None
-            tell(federation, f"{self.name} logging stopped ({reason_of(error)}); metrics.csv goes on")
+            tell(
+                federation,
+                f"logging to {self.name} stopped after an error ({reason_of(error)}); metrics.csv contains all numbers",
+            )
 
 
 def tell(federation: RoundContext, text: str) -> None:
-    """Warns on the screen, whatever round it is."""
+    """Prints a warning without the number of a round."""
     federation.ledger.tell(text)
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in one short line."""
+    """Returns the message of an error as one short line."""
     return " ".join(str(error).split())[:200] or type(error).__name__

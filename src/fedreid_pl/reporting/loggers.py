@@ -1,4 +1,4 @@
-"""Which logger a run has: wandb or TensorBoard, behind Lightning's loggers."""
+"""Chooses the logger of a run: wandb or TensorBoard, through Lightning's loggers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fedreid_pl.reporting.wandb_run import WandbObserver
 
 
 def make_observer(config: Config, folder: Path) -> Observer | None:
-    """The observer that `config.logger` asks for; `None` for `csv` and `none`, as metrics.csv is always written.
+    """Returns the observer for `config.logger`; `None` for `csv` and `none`, because every run writes metrics.csv.
 
     Raises:
-        FedReIDError: if TensorBoard is asked for and not installed.
+        FedReIDError: if the logger is TensorBoard and TensorBoard is not installed.
     """
     if config.logger == "wandb" and os.environ.get("WANDB_MODE") != "disabled":
         return WandbObserver(config, folder)
@@ -28,12 +28,13 @@ def make_observer(config: Config, folder: Path) -> Observer | None:
             TensorBoardLogger(folder, name="")
         except ModuleNotFoundError as error:
             raise FedReIDError(
-                "logger=tensorboard: install it with `pip install tensorboard`, or set logger=csv"
+                "logger=tensorboard: TensorBoard is not installed; install it with `pip install tensorboard`, or set "
+                "logger=csv"
             ) from error
         return LoggerObserver("tensorboard", lambda: _start_tensorboard(folder))
     return None
 
 
 def _start_tensorboard(folder: Path) -> Logger:
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # the history is sent whole
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # all rounds are sent again
     return TensorBoardLogger(folder, name="tensorboard", version="")

@@ -1,25 +1,26 @@
-"""Every number of a round under the name that wandb and TensorBoard show it by."""
+"""Names and values of a round's numbers for wandb and TensorBoard."""
 
 from __future__ import annotations
 
 from fedreid_pl.federation.server.history import TESTS, UNSEEN, VALIDATIONS, History
 
 SCORES = ("rank1", "rank5", "rank10", "mAP", "mINP")
-"""Metrics whose mean over the test sets is logged too."""
+"""Metrics whose mean over the test sets is also logged."""
 
 
 def round_numbers(history: History, timings: History, round: int) -> dict[str, float]:
-    """`section/name/metric` and value of everything that was measured in a round, and what follows from it.
+    """Returns all numbers of a round, and numbers derived from them, by `section/name/metric`.
 
-    What follows: the mean over all test sets of a section (`global/mean/rank1`, ...), and the bytes that have
-    travelled so far, both directions together (`cost/total/bytes`), an axis to compare algorithms on.
+    Derived numbers are the mean over all test sets of a section (`global/mean/rank1`, ...) and the bytes in both
+    directions up to this round (`cost/total/bytes`), a common axis for algorithms.
 
     Args:
-        history: the run's, the content of metrics.csv.
+        history: history of the run, the content of metrics.csv.
         timings: seconds and memory of the rounds, the content of timings.csv.
+        round: the round.
 
     Returns:
-        Nothing if nothing was measured.
+        Values by name; empty if nothing was measured.
 
     >>> history = History()
     >>> for name, value in {"a": 0.5, "b": 1.0}.items():

@@ -1,4 +1,4 @@
-"""The paper's figures, to be printed beside those of a run on the same datasets.
+"""Published figures of the paper, printed next to the figures of a run on the same datasets.
 
 Zhuang et al., "Optimizing Performance of Federated Person Re-identification: Benchmarking and Analysis", ACM TOMM
 19(1s), 2023 (arXiv 2205.12144), Tables 2 to 5. Rank-1 and mAP in percent, the mean of the three best evaluations.
@@ -19,10 +19,10 @@ PATTERNS = {
     "3DPeS": r"3dpes",
     "iLIDS": r"(qmul)?ilids",
 }
-"""The nine datasets of Table 1 by their short names, and the names of folders that stand for them.
+"""The nine datasets of Table 1 by short name, with patterns of their folder names.
 
-A pattern is held against the whole name, without its punctuation and in lower case: DukeMTMC-VideoReID, PRID 450S and
-iLIDS-VID are other datasets.
+A pattern must match the whole name in lower case without punctuation: DukeMTMC-VideoReID, PRID 450S and iLIDS-VID are
+other datasets.
 """
 
 NINE = tuple(PATTERNS)
@@ -63,7 +63,7 @@ TABLE5: dict[str, dict[str, float]] = {
 
 
 def paper_name(test: str) -> str | None:
-    """The paper's short name of a test set, `None` for one that is not among its nine.
+    """Returns the paper's short name of a test set, `None` if the test set is not among the paper's nine datasets.
 
     >>> paper_name("Market-1501-v15.09.15"), paper_name("i-LIDS"), paper_name("iLIDS-VID")
     ('Market', 'iLIDS', None)
@@ -73,7 +73,7 @@ def paper_name(test: str) -> str | None:
 
 
 def paper_figure(row: tuple[float, ...], test: str) -> float | None:
-    """The figure of a test set in a row of Table 3 or 4.
+    """Returns the figure of a test set in a row of Table 3 or 4, `None` for an unknown test set.
 
     >>> paper_figure(TABLE4["CC"], "VIPeR"), paper_figure(TABLE4["CC"], "mine")
     (4.1, None)

@@ -1,8 +1,8 @@
-"""Published figures of federated domain generalisation and of clients by camera, printed beside a run's.
+"""Published figures of federated domain generalisation and of clients by camera, printed next to the figures of a run.
 
 Leave one domain out over MSMT17, CUHK02, CUHK03 (old protocol) and Market-1501: Yang et al. (DACS), AAAI 2024, Table 1,
-ResNet-50. The checkpoints behind these figures are the best on the target's own test set. Rows marked `second hand`
-were read in other people's notes on a paper, not in the paper.
+ResNet-50. The authors chose the checkpoints by the target's own test set. Rows marked `second hand` come from other
+people's notes on a paper, not from the paper itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fedreid_pl.data.catalogue import plain
 
 
 class Published(NamedTuple):
-    """A row: mAP and Rank-1 of each unseen target, in percent."""
+    """A row of a published table: mAP and Rank-1 of each unseen target, in percent."""
 
     label: str
     targets: dict[str, tuple[float, float]]
@@ -39,7 +39,7 @@ LEFT_OUT = (
     _row("DACS + SNR", 37.7, 65.9, 11.6, 29.4, 33.6, 37.5),
     _row("SSCU (second hand)", 39.5, 66.4, 11.9, 32.3, 32.8, 34.1),
 )
-"""By mAP and Rank-1 of Market-1501, MSMT17 and CUHK03."""
+"""mAP and Rank-1 of Market-1501, MSMT17 and CUHK03, one row per method."""
 
 BY_CAMERA: dict[str, dict[str, tuple[float, float]]] = {
     "Market-1501": {
@@ -57,14 +57,14 @@ BY_CAMERA: dict[str, dict[str, tuple[float, float]]] = {
         "PEFL": (14.5, 32.7),
     },
 }
-"""Each camera a client (Oh et al., PEFL, CVPR 2026), second hand: mAP and Rank-1 by dataset and method."""
+"""mAP and Rank-1 by dataset and method, with one client per camera (Oh et al., PEFL, CVPR 2026), second hand."""
 
 WANTED = {"rounds": 40, "local_steps": 200, "batch_size": 64, "data.instances": 4, "model.name": "resnet50"}
 SETS = ("MSMT17", "CUHK02", "CUHK03", "Market-1501")
 
 
 def left_out_name(test: str) -> str | None:
-    """The published name of an unseen test set, `None` for one without figures.
+    """Returns the published name of an unseen test set, `None` if there are no published figures.
 
     >>> left_out_name("Market-1501-v15.09.15"), left_out_name("CUHK03"), left_out_name("CUHK03-NP")
     ('Market-1501', 'CUHK03', None)
@@ -75,11 +75,11 @@ def left_out_name(test: str) -> str | None:
 
 
 def departures_from_paper(config: Config, clients: dict[str, int], target: str) -> list[str]:
-    """In what a run differs from the published setting, one word each; empty for that setting.
+    """Returns the differences between a run and the published setting, one short text each.
 
     Args:
-        config: of the run.
-        clients: training images by client.
+        config: configuration of the run.
+        clients: number of training images by client.
         target: the unseen test set.
 
     >>> departures_from_paper(Config(), {"mine": 10}, "Market-1501")[0]
@@ -97,5 +97,5 @@ def departures_from_paper(config: Config, clients: dict[str, int], target: str) 
     if names != expected:
         found.append(f"clients {', '.join(clients)}")
     if left_out_name(target) == "CUHK03":
-        found.append("query and gallery of CUHK03 (the papers query the last image of each camera alone)")
+        found.append("query and gallery of CUHK03 (in the papers only the last image of each camera is a query)")
     return found

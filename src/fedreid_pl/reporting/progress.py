@@ -1,4 +1,4 @@
-"""What a person sees in the terminal while a run goes on."""
+"""Prints the progress of a run to the terminal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fedreid_pl.reporting.terminal import columns, fill, first_that_fits, is_liv
 
 
 class ProgressLine(Observer):
-    """One line per round; in a terminal the line shows the client in training while the round lasts.
+    """Prints one line per round; in a terminal the current line shows the client that is training.
 
-    Where several clients are at work at once it counts them: "2 running, 3 of 9 done". A narrow terminal gets shorter
-    wordings of the same: no line is broken.
+    If several clients work at the same time, the line shows their number: "2 running, 3 of 9 done". A narrow terminal
+    gets shorter texts, so that no line is broken.
 
     Args:
-        stream: where to, stderr by default; a file, a pipe or a dumb terminal gets finished lines only.
+        stream: output stream, by default stderr; a file, a pipe or a dumb terminal gets finished lines only.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -34,23 +34,23 @@ class ProgressLine(Observer):
         self._several = False
 
     def on_start(self, federation: RoundContext) -> None:
-        """Starts the clock that the time left is estimated from."""
+        """Starts the clock for the estimate of the remaining time."""
         self._started = self._ended = time.monotonic()
         self._first = federation.round
 
     def on_client(self, federation: RoundContext, phase: str, job: ClientJob) -> None:
-        """Shows who is at work, in a terminal only."""
+        """Shows the client that is working, only in a terminal."""
         self._phase, self._client = phase, job.client
         self._show(federation)
 
     def on_progress(self, federation: RoundContext) -> None:
-        """Shows how many are at work where several are."""
+        """Shows how many clients are working, if there are several."""
         if self._several:
             self._show(federation)
 
     def _show(self, federation: RoundContext) -> None:
         running, done, asked = len(federation.running), federation.done, federation.asked
-        self._several = running > 1 or (self._several and done > 0)  # until the next jobs go out
+        self._several = running > 1 or (self._several and done > 0)  # until the next pass starts
         if not self.live:
             return
         head = self._head(federation)
@@ -60,12 +60,12 @@ class ProgressLine(Observer):
             variants = [f"{head}  {verb}: {place}", f"{head}  {place}", f"{head.split()[-1]} {done}/{asked}"]
         elif self._phase == "fit":
             variants = self._training(federation, head)
-        else:  # the means are not complete yet
+        else:  # the mean scores of this round are not complete yet
             variants = [f"{head}  evaluating {self._client}", f"{head}  {self._client}"]
         self._over(variants)
 
     def _training(self, federation: RoundContext, head: str) -> list[str]:
-        """Wordings for one client in training, from long to short."""
+        """Returns the line for one client in training in several lengths, from long to short."""
         client, place = self._client, f"{federation.selected.index(self._client) + 1}/{len(federation.selected)}"
         long, short, shortest = self._scores(federation)
         seconds = self._seconds_left(federation, federation.round - 1)
@@ -79,11 +79,11 @@ class ProgressLine(Observer):
         ]
 
     def on_warning(self, federation: RoundContext, text: str) -> None:
-        """A line of its own, or several in a narrow terminal."""
+        """Prints a warning; in a narrow terminal the warning takes several lines."""
         self._line([fill(f"warning: {text}", columns(self.stream))])
 
     def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
-        """The round's line: loss, Rank-1 where it was evaluated (else the last one), time left."""
+        """Prints the line of a round: loss, Rank-1 of this or the last evaluation, remaining time."""
         losses = [record.value for record in records if record.section == "train" and record.metric == "loss"]
         loss = f"  loss {sum(losses) / len(losses):.3f}" if losses else ""
         self._ended = time.monotonic()
@@ -109,7 +109,7 @@ class ProgressLine(Observer):
         return f"round {federation.round:>{len(str(federation.rounds))}}/{federation.rounds}"
 
     def _scores(self, federation: RoundContext) -> tuple[str, str, str]:
-        """Mean Rank-1 of the last evaluation, in three lengths."""
+        """Returns the mean Rank-1 of the last evaluation in three lengths."""
         parts, when = {}, 0
         for section in ("global", "local"):
             series = federation.history.mean_series(section, "rank1")
@@ -122,7 +122,7 @@ class ProgressLine(Observer):
         return f"  mean Rank-1 (round {when}): {named}", f"  Rank-1 {named}", f" R1 {next(iter(parts.values()))}"
 
     def _over(self, variants: Sequence[str]) -> None:
-        """A line that the next one is written over; the last column stays free, where a cursor may wrap."""
+        """Writes a line that the next line overwrites; keeps the last column free, where a cursor may wrap."""
         width = columns(self.stream)
         self._write("\r\x1b[K" + first_that_fits(variants, None if width is None else width - 1))
 
@@ -136,5 +136,5 @@ class ProgressLine(Observer):
 
 
 def _brief(left: str) -> str:
-    """Its first number and unit."""
+    """Returns the first number and unit of a duration."""
     return " ".join(left.split()[:2])

@@ -1,4 +1,4 @@
-"""A query and the gallery images that a model ranks first, side by side in one picture."""
+"""Draws a query and the gallery images that a model ranks first as one picture."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ RIGHT, WRONG, PLAIN = (0, 158, 115), (213, 50, 40), (120, 120, 120)
 
 
 def ranked_strip(query: Image.Image, gallery: Sequence[tuple[Image.Image, bool]]) -> Image.Image:
-    """The query in a grey frame, then the gallery images in the order of their rank.
+    """Returns one picture: the query in a grey frame, then the gallery images in the order of their rank.
 
-    A right one has a green frame; a wrong one has a red frame and a cross in its lower left corner,
-    so that the two are told apart without colours.
+    A correct image has a green frame. A wrong image has a red frame and a cross in its lower left corner, so that the
+    two can be distinguished without colours.
 
     Args:
-        query: any size and mode.
-        gallery: images and whether they show the query's person.
+        query: image of any size and mode.
+        gallery: images, and whether each shows the query's person.
 
     Returns:
-        RGB, `HEIGHT` pixels high inside the frames; widths keep each image's aspect ratio.
+        RGB image, `HEIGHT` pixels high inside the frames; widths keep each image's aspect ratio.
 
     >>> strip = ranked_strip(Image.new("RGB", (32, 64)), [(Image.new("L", (64, 128)), True)])
     >>> strip.size, strip.getpixel((0, 0)), strip.getpixel((strip.width - 1, 0))

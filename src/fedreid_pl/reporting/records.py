@@ -1,4 +1,4 @@
-"""Finished or unfinished runs as their folders have them, grouped into experiments over seeds."""
+"""Reads finished and unfinished runs from their folders, and groups them into experiments over seeds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from fedreid_pl.reporting.summary_file import read_summary
 class RunRecord:
     """One run.
 
-    Attributes:
-        history: its metrics.csv.
-        summary: its summary.json; empty if there is none yet.
-        inspection: its inspection.json, `None` if there is none.
-        timings: its timings.csv; empty if there is none.
+    Args:
+        folder: folder of the run.
+        config: configuration of the run.
+        history: content of metrics.csv.
+        summary: content of summary.json; empty if there is no file yet.
+        inspection: content of inspection.json, `None` if there is no file.
+        timings: content of timings.csv; empty if there is no file.
     """
 
     folder: Path
@@ -35,17 +37,17 @@ class RunRecord:
 
     @property
     def draw(self) -> tuple[int, int]:
-        """Seed and split: what runs of different experiments share if they are a pair."""
+        """Seed and split. Runs of different experiments with equal values form a pair."""
         return self.config.seed, self.config.data.split
 
     @property
     def section(self) -> str:
-        """Where the scores of its main models are: `global` if the server has one, else `local`."""
+        """Section with the scores of the main models: `global` if the server has a model, otherwise `local`."""
         return "global" if self.history.names("global") else "local"
 
     @property
     def rounds(self) -> int:
-        """The last round that something is known of."""
+        """The last round with a record."""
         return max((record.round for record in self.history.records), default=0)
 
     @property
@@ -55,14 +57,14 @@ class RunRecord:
 
 
 Experiments = dict[str, list[RunRecord]]
-"""Runs that differ in the seed alone, by the experiment's label."""
+"""Runs that differ only in the seed, by label of the experiment."""
 
 
 def read_run(folder: Path) -> RunRecord:
-    """The run in a folder; what belongs to single images only if its configuration shows images.
+    """Reads the run in a folder, with data of single images only if its configuration shows images.
 
     Raises:
-        FedReIDError: if there is no run or its files cannot be read.
+        FedReIDError: if there is no run, or its files cannot be read.
     """
     if not (folder / "config.yaml").is_file():
         raise FedReIDError(f"{folder}: holds no run (no config.yaml)")
@@ -75,7 +77,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def read_standalone(run: RunRecord) -> RunRecord | None:
-    """The `local` run beside a federated one that differs in nothing but the algorithm."""
+    """Returns the `local` run next to a federated run that differs only in the algorithm, `None` if there is none."""
     if run.config.role != "federated":
         return None
     folder = standalone_folder(run.config, run.folder)
@@ -86,10 +88,10 @@ def read_standalone(run: RunRecord) -> RunRecord | None:
 
 
 def group_runs(runs: Iterable[RunRecord]) -> Experiments:
-    """Runs by experiment: its name, with the keys in which it differs from others of the same name.
+    """Groups runs by experiment: its name, and the keys in which it differs from other experiments of the same name.
 
     Raises:
-        FedReIDError: if two runs are equal, the seed included.
+        FedReIDError: if two runs are equal including the seed.
     """
     variants: dict[str, list[list[RunRecord]]] = {}
     for run in runs:
@@ -102,7 +104,7 @@ def group_runs(runs: Iterable[RunRecord]) -> Experiments:
         if twin:
             raise FedReIDError(
                 f"{run.folder} and {twin[0].folder} are the same run ({run.config.name}, seed {run.config.seed}); "
-                "leave one out, equal runs say nothing about deviation"
+                "give only one of them, because equal runs would make the deviation over seeds too small"
             )
         same[0].append(run)
     return {
@@ -122,7 +124,7 @@ def _labels(name: str, configs: Sequence[Config]) -> list[str]:
 
 
 def value_of(config: Config, key: str) -> Any:
-    """The value of a dotted key; `-` if it is not there."""
+    """Returns the value of a dotted key, `-` if there is no such key."""
     value: Any = asdict(config)
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:

@@ -1,4 +1,4 @@
-"""The files of a run: config.yaml, metrics.csv, timings.csv, summary.json, and who may write them."""
+"""Writes and reads the files of a run: config.yaml, metrics.csv, timings.csv, summary.json, and its lock."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.summary_file import ROOT, read_summary
 
 METRICS, TIMINGS = "metrics.csv", "timings.csv"
-MOST = 256 * 1024 * 1024  # bytes of such a file that are read
+MOST = 256 * 1024 * 1024  # largest size in bytes
 
 
 class RunFiles(Observer):
     """Writes metrics.csv and timings.csv after every round, summary.json after every evaluation, each atomically.
 
     Args:
-        folder: the run's folder.
-        data: what the run reads.
-        start: name and hash of the pretrained weights that the run begins with, see `fedreid_pl.start`.
+        folder: folder of the run.
+        data: data of the run.
+        start: name and hash of the pretrained weights from which the run starts, see `fedreid_pl.start`.
     """
 
     def __init__(self, folder: Path, data: FederatedData | None = None, start: Mapping[str, str] | None = None) -> None:
         self.folder, self.data, self.start = folder, data, start
 
     def on_start(self, federation: RoundContext) -> None:
-        """After a resume, drops what was written past the checkpoint."""
+        """Removes rows of rounds after the checkpoint, if the run is resumed."""
         self._write(federation, summary=False)
 
     def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
-        """Keeps the files as new as the checkpoint."""
+        """Writes the files, so that they contain the rounds of the checkpoint."""
         self._write(federation, summary=any(record.metric == "rank1" for record in records))
 
     def on_end(self, federation: RoundContext) -> None:
-        """The final summary."""
+        """Writes the final summary."""
         self._write(federation, summary=True)
 
     def _write(self, federation: RoundContext, summary: bool) -> None:
@@ -76,9 +76,9 @@ class RunFiles(Observer):
 
 
 def build_summary(federation: RoundContext, data: FederatedData | None = None) -> dict[str, Any]:
-    """What summary.json holds: scores, weights, costs, versions and how to repeat the run.
+    """Returns the content of summary.json: scores, weights, costs, versions, and how to repeat the run.
 
-    Only `costs.seconds` and `costs.peak_memory_bytes` differ between two runs of the same configuration.
+    Two runs with the same configuration differ only in `costs.seconds` and `costs.peak_memory_bytes`.
     """
     config, costs = federation.config, federation.costs
     best, best_by = best_round(federation.history)
@@ -117,12 +117,13 @@ def build_summary(federation: RoundContext, data: FederatedData | None = None) -
 
 
 def setting(config: Config) -> str:
-    """A fingerprint of all but the algorithm and the devices: runs that share it can be compared.
+    """Returns a fingerprint of the configuration without the algorithm and the devices.
 
-    Whether clients keep the optimizer's state over rounds belongs to the algorithm: standalone training does.
+    Runs with equal values can be compared. Whether clients keep the optimizer's state over rounds counts as a part of
+    the algorithm, because standalone training keeps it.
     """
     scenario = "by_dataset" if config.data.scenario == "merged" else config.data.scenario
-    # a standalone client is the same whoever else takes part
+    # a standalone client does not depend on the other clients
     clients = "all" if config.role == "federated" else config.data.clients
     data = replace(config.data, scenario=scenario, public=None, overlap="auto", clients=clients)
     return fingerprint(
@@ -143,7 +144,7 @@ def setting(config: Config) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Returns the versions of the packages that influence the results."""
     modules = (torch, torchvision, pytorch_lightning, torchmetrics, omegaconf, wandb, numpy)
     return {
         "fedreid_pl": fedreid_pl.__version__,
@@ -159,11 +160,18 @@ def write_splits(
     overlaps: Iterable[Overlap] = (),
     unread_folders: Iterable[str] = (),
 ) -> None:
-    """Keeps what was read of every dataset in the run's splits.json, and every drawn split in `splits/NAME.csv`.
+    """Writes digests of the data that were read to splits.json, and every drawn split to `splits/NAME.csv`.
 
-    The entry `data.root` names the folders that were not read and the pictures and persons that are in two places.
+    The entry `data.root` of splits.json lists folders that were not read, and pictures and persons that appear in two
+    places. If a file of `splits` is copied into the dataset's folder as `samples.csv`, other programs can use the same
+    split.
 
-    Such a file, laid into the dataset's folder as `samples.csv`, gives the same split to any program.
+    Args:
+        folder: folder of the run.
+        digests: by dataset, what was read of it.
+        datasets: sample tables of the datasets.
+        overlaps: pictures and persons that appear in two places.
+        unread_folders: folders below `data.root` that were not read.
     """
     together = {"overlaps": [item.as_dict() for item in overlaps], "unread_folders": list(unread_folders)}
     write_text(folder / "splits.json", json.dumps({**digests, ROOT: together}, indent=2) + "\n")
@@ -174,12 +182,12 @@ def write_splits(
 
 
 def read_history(folder: Path, config: Config) -> History:
-    """A run's metrics.csv.
+    """Reads a run's metrics.csv.
 
-    In a merged run over one dataset the local scores, which go by the client's name, get the test set's.
+    In a merged run over one dataset, local scores have the name of the client; they get the name of the test set.
 
     Raises:
-        FedReIDError: if it is not there, or not as a run writes it.
+        FedReIDError: if there is no such file, or it has another format.
     """
     history = _read_csv(folder, METRICS)
     datasets = config.data.datasets
@@ -190,10 +198,10 @@ def read_history(folder: Path, config: Config) -> History:
 
 
 def read_timings(folder: Path) -> History:
-    """A run's timings.csv, seconds and memory of its rounds; nothing if there is no such file.
+    """Reads a run's timings.csv, seconds and memory of its rounds; empty if there is no such file.
 
     Raises:
-        FedReIDError: if it is not as a run writes it.
+        FedReIDError: if the file has another format.
     """
     return _read_csv(folder, TIMINGS) if (folder / TIMINGS).is_file() else History()
 
@@ -203,22 +211,27 @@ def _read_csv(folder: Path, name: str) -> History:
         text = read_text_inside(folder, name, MOST)
     except OSError as error:
         raise FedReIDError(
-            f"{folder / name}: cannot be read ({error.strerror or error}); train the run again"
+            f"{folder / name}: cannot be read ({error.strerror or error}); restore the file or train the run again"
         ) from error
     try:
         return History.from_csv(text)
     except ValueError as error:
-        raise FedReIDError(f"{folder / name}: is not as a run writes it ({printable(str(error), 160)})") from error
+        raise FedReIDError(
+            f"{folder / name}: has another format than a run writes ({printable(str(error), 160)}); restore the file "
+            "or train the run again"
+        ) from error
 
 
 def standalone_folder(config: Config, folder: Path) -> Path | None:
-    """A complete `local` run beside this one that differs in nothing but the algorithm."""
+    """Returns the folder of a complete `local` run next to this run that differs only in the algorithm, or `None`."""
     place = folder.parent.parent
-    for name in sorted(glob("*/*/summary.json", root_dir=place)):  # pathlib's raises where a folder goes meanwhile
+    for name in sorted(
+        glob("*/*/summary.json", root_dir=place)
+    ):  # pathlib's glob raises if a folder disappears meanwhile
         candidate = place / Path(name).parent
         try:
             found = read_summary(candidate)
-        except FedReIDError:  # of a neighbour: whoever reads that run is told
+        except FedReIDError:  # the file of another run; reading that run reports the error
             continue
         wanted = {"name": "local", "setting": setting(config), "complete": True}
         if found and all(found.get(key) == value for key, value in wanted.items()):
@@ -227,26 +240,28 @@ def standalone_folder(config: Config, folder: Path) -> Path | None:
 
 
 def find_standalone(config: Config, folder: Path) -> dict[str, Any] | None:
-    """Summary of such a run."""
+    """Returns the summary of the run that `standalone_folder` finds, or `None`."""
     found = standalone_folder(config, folder)
     return read_summary(found) if found else None
 
 
 class RunLock:
-    """Keeps two processes from writing one run folder; released when the process ends, however it ends.
+    """Prevents two processes from writing to one run folder; the system releases the lock when the process ends.
 
     Raises:
-        FedReIDError: if another process holds it.
+        FedReIDError: if another process holds the lock, or the folder is not writable.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never what a link names
+            flags = (
+                os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )  # never opens the target of a link
             self._file = os.fdopen(os.open(folder / ".lock", flags, 0o644), "r+b")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FedReIDError(
-                f"{folder}: another process is writing this run; wait for it or choose another output_dir"
+                f"{folder}: another process is writing to this run; wait until it ends or choose another output_dir"
             ) from error
         except OSError as error:
             raise FedReIDError(f"{folder}: cannot be written ({error.strerror}); choose another output_dir") from error

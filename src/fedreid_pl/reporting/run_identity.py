@@ -1,4 +1,4 @@
-"""Which wandb run a folder logs to: the folder's own, so that a copy of the folder never writes into the original's."""
+"""Assigns a wandb run to a run folder, so that a copy of the folder never logs to the original's wandb run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ CONTENT = re.compile(r"([A-Za-z0-9]{1,64})(?: ([0-9a-f]{32}) ([0-9a-f]{32}))?\s*
 
 
 class RunIdentity(NamedTuple):
-    """The id of a wandb run, and whether it was drawn now because the folder is a copy."""
+    """Id of a wandb run, and whether the id is new because the folder is a copy."""
 
     id: str
     copied: bool = False
 
 
 def run_identity(folder: Path) -> RunIdentity:
-    """The id in the folder; a new one if the folder is new, begun anew, or a copy.
+    """Returns the id in the folder; draws a new id if the folder is new, starts again, or is a copy.
 
-    Beside the id stand two digests: of the folder's number in its file system, which a renamed or moved folder keeps,
-    and of machine and path, which a restored one has. A copy has neither. No name can be read from the digests.
+    The file also holds two digests: one of the folder's inode, which does not change if the folder is renamed or moved,
+    and one of machine and path, which do not change if the folder is restored. In a copy both differ. The digests
+    reveal no names.
 
     Raises:
         FedReIDError: if the folder cannot be written.
@@ -60,7 +61,7 @@ def _write(folder: Path, run_id: str) -> None:
 
 
 def _marks(folder: Path, run_id: str) -> tuple[str, str]:
-    """Digests of the folder's number in its file system, and of machine and path."""
+    """Returns digests of the folder's inode, and of machine and path."""
     place = folder.resolve()
     texts = (str(place.stat().st_ino), f"{platform.node()}\0{place}")
     number, path = (

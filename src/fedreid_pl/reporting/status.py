@@ -1,4 +1,4 @@
-"""A line that says what is going on, and durations in words. Imports no torch, so that it can speak at once."""
+"""Prints the current activity in one line, and formats durations. Imports no torch, so that it can print at once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ EVERY = 10.0  # seconds between two lines in a file
 
 
 class Status:
-    """Calls with a short text come often; a terminal shows the newest, a file gets one every ten seconds.
+    """Prints short texts that may change often: a terminal shows the newest, a file gets one every ten seconds.
 
     Args:
-        stream: where to, stderr by default.
-        after: seconds before a file gets its first line; what is done by then leaves none.
+        stream: output stream, by default stderr.
+        after: seconds before a file gets its first line; shorter activities leave no line.
     """
 
     def __init__(self, stream: TextIO | None = None, after: float = 0.0) -> None:
@@ -26,6 +26,7 @@ class Status:
         self._said = time.monotonic() + after - EVERY if after else -math.inf
 
     def __call__(self, text: str) -> None:
+        """Shows the text."""
         now = time.monotonic()
         if self.live:
             self.stream.write(f"\r\x1b[K{clip(text, (columns(self.stream) or 80) - 1)}")
@@ -35,14 +36,14 @@ class Status:
         self.stream.flush()
 
     def done(self) -> None:
-        """Clears the line that was shown last."""
+        """Clears the last text in a terminal."""
         if self.live:
             self.stream.write("\r\x1b[K")
             self.stream.flush()
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds as people write them.
+    """Returns a duration in hours, minutes and seconds.
 
     >>> duration(42), duration(150), duration(7380)
     ('42 s', '2 min 30 s', '2 h 3 min')

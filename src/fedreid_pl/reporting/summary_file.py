@@ -1,4 +1,4 @@
-"""summary.json and splits.json as later runs and readers elsewhere take them: the types of what is used."""
+"""Types of summary.json and splits.json; readers check the files against them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing_extensions import TypedDict
 from fedreid_pl.reporting.typed_json import Amount, Count, Digest, Name, Number, Share, read_typed
 
 ROOT = "data.root"
-"""The entry of splits.json about all datasets together; no dataset is called so."""
+"""Entry of splits.json about all datasets together; no dataset has this name."""
 SUMMARY, SPLITS = "summary.json", "splits.json"
 MOST = 32 * 1024 * 1024  # bytes
 PER_CLIENT = Field(max_length=100_000)
 SCORES = Annotated[dict[Name, dict[Name, dict[Name, Share]]], Field(max_length=2_000)]
-"""Statistic by metric by test set."""
+"""Scores by test set, metric and statistic."""
 
 
 class Costs(TypedDict, total=False):
@@ -30,21 +30,21 @@ class Costs(TypedDict, total=False):
 
 
 class Start(TypedDict):
-    """The pretrained weights that a run began with."""
+    """The pretrained weights from which a run started."""
 
     name: Name
     sha256: Digest
 
 
 class Span(TypedDict):
-    """Rounds in which a client was a member; `last` is null for one that is still there."""
+    """Rounds in which a client was a member; `last` is null for a current member."""
 
     first: Count
     last: Count | None
     images: Count
 
 
-Sections = TypedDict(  # `global` is no name of a field in a class
+Sections = TypedDict(  # `global` cannot be a field of a class
     "Sections",
     {
         "global": SCORES,
@@ -59,7 +59,7 @@ Sections = TypedDict(  # `global` is no name of a field in a class
 
 
 class Summary(Sections, total=False):
-    """What is read of summary.json; other keys are left out."""
+    """The keys of summary.json that are read; other keys are ignored."""
 
     name: Name
     data: Name
@@ -82,7 +82,7 @@ class Summary(Sections, total=False):
 
 
 class Split(TypedDict, total=False):
-    """What was read of one dataset."""
+    """What a run read of one dataset."""
 
     layout: Name
     train: Count
@@ -96,20 +96,20 @@ _SPLITS: TypeAdapter[dict[str, Split]] = TypeAdapter(Annotated[dict[Name, Split]
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run, `None` if there is none.
+    """Reads the summary of a run; returns `None` if there is no file.
 
     Raises:
-        FedReIDError: if there is one that is not as a run writes it.
+        FedReIDError: if the file has another format than a run writes.
     """
     found: dict[str, Any] | None = read_typed(folder, SUMMARY, _SUMMARY, MOST)
     return found
 
 
 def read_splits(folder: Path) -> dict[str, dict[str, Any]]:
-    """What a run read of every dataset; nothing if there is no such file.
+    """Reads what a run read of every dataset; empty if there is no file.
 
     Raises:
-        FedReIDError: if there is one that is not as a run writes it.
+        FedReIDError: if the file has another format than a run writes.
     """
     found: dict[str, dict[str, Any]] | None = read_typed(folder, SPLITS, _SPLITS, MOST)
     return {name: entry for name, entry in (found or {}).items() if name != ROOT}

@@ -1,4 +1,4 @@
-"""Tables in plain text."""
+"""Formats tables in plain text."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ OPEN_SET = {
     "false_alarms": "false alarms",
     "identified": "identified",
 }
-"""Columns of open-set measures; the last two are at the calibrated threshold."""
+"""Columns of open-set measures; the last two use the calibrated threshold."""
 
 RERANKED = {"reranked_rank1": "re-ranked R1", "reranked_mAP": "re-ranked mAP"}
-"""Columns after k-reciprocal re-ranking, which stand apart from the scores without."""
+"""Columns of scores after k-reciprocal re-ranking, separate from the scores without re-ranking."""
 
-SHORTEST = 8  # columns that are left of a name on a narrow terminal
+SHORTEST = 8  # shortest width of a name on a narrow terminal
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, width: int | None = None) -> str:
-    """Columns aligned by spaces, the first `left` to the left and the others to the right, a rule below the header.
+    """Returns a table with aligned columns, the first `left` to the left and the others to the right.
 
-    A table that is wider than `width` columns of a terminal is printed as several below each other, each with the
-    first `left` columns; where not even one more column fits beside them, the texts of the first are shortened.
+    A table wider than `width` is split into several tables below each other, each with the first `left` columns. If not
+    even one further column fits, the texts of the first column are shortened.
+
+    Args:
+        header: heading of each column.
+        rows: cells of each row.
+        left: number of columns that name the row.
+        width: columns of the terminal; `None` sets no limit.
 
     >>> print(text_table(["client", "Rank-1"], [["viper", "41.5"]]))
     client  Rank-1
@@ -65,7 +71,7 @@ def _block(table: Sequence[Sequence[str]], widths: Sequence[int], block: Sequenc
 
 
 def percent(value: float | None) -> str:
-    """A share of one in percent with one decimal, `-` for a missing one.
+    """Returns a share in percent with one decimal, `-` for `None`.
 
     >>> percent(0.4152), percent(None)
     ('41.5', '-')
@@ -74,7 +80,7 @@ def percent(value: float | None) -> str:
 
 
 class TransferScores(NamedTuple):
-    """What one model scores on one test set: by metric the values of every split, shares of one."""
+    """Scores of one model on one test set: by metric the values of every split, from 0 to 1."""
 
     model: str
     test: str
@@ -82,9 +88,9 @@ class TransferScores(NamedTuple):
 
 
 def transfer_table(scores: Sequence[TransferScores], width: int | None = None) -> str:
-    """Scores of models on sets that none of them was trained for, in percent.
+    """Returns scores of models on test sets for which they were not trained, in percent.
 
-    With several splits a cell is the mean over them and their sample standard deviation. `width` as in `text_table`.
+    With several splits, a cell has their mean and sample standard deviation. `width` is the width of the terminal.
 
     >>> print(transfer_table([TransferScores("global", "GRID", {"rank1": [0.2, 0.3], "mAP": [0.25, 0.25]})]))
     model   test set      Rank-1         mAP
@@ -101,7 +107,7 @@ def transfer_table(scores: Sequence[TransferScores], width: int | None = None) -
 
 
 def open_set_table(scores: Sequence[TransferScores], width: int | None = None) -> str:
-    """Returns what models do when the person may be absent from the gallery, in percent.
+    """Returns the open-set measures of models, in percent: the person of a query may be absent from the gallery.
 
     >>> print(open_set_table([TransferScores("global", "GRID", {"tpr@fpr=0.01": [0.5], "dir@far=0.01": [0.25]})]))
     model   test set  TPR, FPR 1 %  DIR, FAR 1 %
@@ -130,11 +136,11 @@ def result_table(
 ) -> str:
     """Returns the final table of a run: Rank-1 and mAP of the last round by test set, in percent.
 
-    Single-shot and re-ranked scores stand in columns of their own, where they were measured.
+    Single-shot and re-ranked scores have their own columns, if they were measured.
 
     Args:
         summary: content of the run's summary.json.
-        standalone: that of a `local` run on the same data, to print the difference of local models to it.
+        standalone: summary of a `local` run on the same data; the table then shows the difference of the local models.
         width: columns of the terminal, see `text_table`.
         reranked: scores after re-ranking, `reranked_rank1` and `reranked_mAP`, by model and test set.
     """
@@ -177,15 +183,15 @@ def result_table(
 
 
 UNSEEN = (
-    "Unseen: no client trains on these datasets, and nothing of them reaches validation, BatchNorm or the public set; "
-    "no round is chosen by them."
+    "Unseen: no client trains on these datasets. Validation, BatchNorm statistics and the public set use none of their "
+    "images, and they do not influence the choice of the best round."
 )
 
 
 def unseen_table(summary: Mapping[str, Any], width: int | None = None) -> str:
-    """Returns Rank-1 and mAP of the last round on the datasets of `data.leave_out`, empty without any.
+    """Returns Rank-1 and mAP of the last round on the datasets of `data.leave_out`; empty without such datasets.
 
-    Where a run has several models a row is their mean, and those of the models follow.
+    If a run has several models, a row has their mean; the rows of the single models follow.
 
     Args:
         summary: content of the run's summary.json.
@@ -201,7 +207,7 @@ def unseen_table(summary: Mapping[str, Any], width: int | None = None) -> str:
 
 
 def unseen_scores(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows of a summary's unseen test sets: each set, their mean if there are several, then each model on each."""
+    """Yields the rows of a summary's unseen test sets: each set, their mean if there are several, then each model."""
     found, models = (summary.get(section) or {} for section in ("unseen", "unseen_models"))
     several = len(found) > 2
     yield from ((name, scores) for name, scores in found.items() if name != "mean" or several)
@@ -209,7 +215,7 @@ def unseen_scores(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str
 
 
 def _with_reranked(summary: Mapping[str, Any], reranked: Sequence[TransferScores]) -> dict[str, Any]:
-    """A copy of a summary with re-ranked scores among those of the test sets, and their mean."""
+    """Returns a copy of a summary with re-ranked scores of the test sets and their mean."""
     result = dict(summary)
     for section in ("global", "local"):
         group = {name: dict(scores) for name, scores in (summary.get(section) or {}).items()}
@@ -217,7 +223,7 @@ def _with_reranked(summary: Mapping[str, Any], reranked: Sequence[TransferScores
         for row in reranked:
             if (row.model == "global") != (section == "global"):
                 continue
-            name = row.test if row.test in group else row.model  # local scores may go by the client
+            name = row.test if row.test in group else row.model  # local scores may have the client's name
             for metric in RERANKED:
                 if metric in row.metrics and name in group:
                     group[name][metric] = {"last": row.metrics[metric][0]}

@@ -1,4 +1,4 @@
-"""How wide a terminal is, and text that fits it. Imports no torch, so that it can speak at once."""
+"""Measures the width of a terminal, and fits text into it. Imports no torch, so that it can print at once."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TextIO
 
 from fedreid_pl.errors import visible
 
-DEFAULT = 80  # columns, of a terminal that does not know
+DEFAULT = 80  # columns of a terminal of unknown width
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether a line on the stream can be written over: a terminal that understands control characters."""
+    """Returns whether a line on the stream can be overwritten: a terminal that supports control characters."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def columns(stream: TextIO) -> int | None:
-    """Width of the terminal behind a stream, `None` for a file or a pipe, where lines may be of any length."""
+    """Returns the width of the terminal behind a stream, `None` for a file or a pipe, whose lines have no limit."""
     if not stream.isatty():
         return None
     try:
@@ -30,7 +30,7 @@ def columns(stream: TextIO) -> int | None:
 
 
 def width_of(text: str) -> int:
-    """Columns that a text takes: wide characters two, combining ones none.
+    """Returns the number of columns of a text: wide characters take two, combining characters none.
 
     >>> width_of("camera"), width_of("摄像头"), width_of("e\\u0301")
     (6, 6, 1)
@@ -41,7 +41,7 @@ def width_of(text: str) -> int:
 
 
 def clip(text: str, width: int) -> str:
-    """The text, or its beginning and an ellipsis if it is wider than `width` columns.
+    """Returns the text, or its beginning and an ellipsis if the text is wider than `width` columns.
 
     >>> clip("mini-market1501", 20), clip("mini-market1501", 8)
     ('mini-market1501', 'mini-ma…')
@@ -54,7 +54,7 @@ def clip(text: str, width: int) -> str:
 
 
 def first_that_fits(variants: Sequence[str], width: int | None) -> str:
-    """The first of several wordings that fits into `width` columns; if none does, the last one, clipped.
+    """Returns the first of several texts that fits into `width` columns; if none fits, the last one, clipped.
 
     >>> first_that_fits(["round 3 of 30", "3 of 30", "3"], 8)
     '3 of 30'
@@ -65,7 +65,7 @@ def first_that_fits(variants: Sequence[str], width: int | None) -> str:
 
 
 def fill(text: str, width: int | None) -> str:
-    """Prose with lines of at most `width` columns; a word that is longer, such as a path, is not broken.
+    """Breaks prose into lines of at most `width` columns; longer words, such as paths, are not broken.
 
     >>> fill("warning: client viper is left out", 20).splitlines()
     ['warning: client', 'viper is left out']
@@ -81,13 +81,13 @@ _muted = False
 
 
 def mute(muted: bool = True) -> None:
-    """Has `say` print nothing, for services whose log is of another form."""
+    """Turns the output of `say` off or on, for services that write another form of log."""
     global _muted
     _muted = muted
 
 
 def say(text: str) -> None:
-    """A line on stderr, as wide as the terminal is."""
+    """Prints a line to stderr, fitted to the width of the terminal."""
     if _muted:
         return
     print(fill(text, columns(sys.stderr)), file=sys.stderr, flush=True)

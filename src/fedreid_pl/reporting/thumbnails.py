@@ -1,4 +1,4 @@
-"""Pictures that a run's folder names: looked up inside it, decoded, made small and encoded anew."""
+"""Reads pictures of a run's folder safely: only inside the folder, decoded, made small and encoded again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fedreid_pl.errors import FedReIDError
 MOST_BYTES = 1024 * 1024
 MOST_PIXELS = 1024 * 1024
 SIDE = 256
-"""Pixels of the longer side that a picture keeps."""
+"""Largest width or height of a thumbnail in pixels."""
 
 
 def open_thumbnail(folder: Path, name: str) -> Image.Image | None:
-    """The picture as RGB, at most `SIDE` pixels on a side; `None` if it is not there or no JPEG picture.
+    """Returns the picture as RGB with at most `SIDE` pixels on a side, `None` if it is missing or not a JPEG picture.
 
-    Only the decoder of JPEG is used, on at most a megabyte and a million pixels; links out of the folder are not
+    Only the JPEG decoder is used, for at most a megabyte and a million pixels. Links out of the folder are not
     followed.
     """
     try:
@@ -35,12 +35,12 @@ def open_thumbnail(folder: Path, name: str) -> Image.Image | None:
     except (FedReIDError, OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
         return None
     picture.thumbnail((SIDE, SIDE))
-    picture.info.clear()  # a comment or a profile would be written again
+    picture.info.clear()  # otherwise comments and profiles would be saved again
     return picture
 
 
 def thumbnail(folder: Path, name: str) -> bytes:
-    """The picture encoded anew as JPEG, without anything that stood beside its pixels; an empty one if it is none."""
+    """Returns the picture as a new JPEG file without metadata, `b""` if there is no valid picture."""
     picture = open_thumbnail(folder, name)
     if picture is None:
         return b""
@@ -50,5 +50,5 @@ def thumbnail(folder: Path, name: str) -> bytes:
 
 
 def data_address(jpeg: bytes) -> str:
-    """The address of a picture that lies in the page itself."""
+    """Returns the address of a picture that is embedded in the page."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

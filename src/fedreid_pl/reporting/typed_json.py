@@ -1,4 +1,4 @@
-"""JSON files of a run's folder, held against a type before anything in them is used."""
+"""Reads JSON files of a run's folder and checks them against a type before they are used."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fedreid_pl.bounded import inside, read_bounded
 from fedreid_pl.errors import FedReIDError, printable, visible
 
 LONGEST = 200
-"""Characters of a name."""
+"""Largest number of characters of a name."""
 
 
 def _shown(text: str) -> str:
     if visible(text) != text:
-        raise ValueError("holds control characters")
+        raise ValueError("contains control characters")
     return text
 
 
@@ -30,16 +30,17 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
 
 
 def read_typed(folder: Path, name: str, kind: TypeAdapter[Any], most: int) -> Any:
-    """The content of a JSON file in `folder`, `None` if there is no such file. Keys that the type has not are dropped.
+    """Returns the content of a JSON file, `None` if there is no such file; keys that are not in the type are removed.
 
     Args:
-        folder: the run's.
-        name: of the file in it.
-        kind: the type that the content must have: no other types, no NaN, no infinite numbers.
-        most: bytes that are read.
+        folder: folder of the run.
+        name: name of the file.
+        kind: type of the content. Values are not converted, and NaN and infinite numbers are refused.
+        most: largest size of the file in bytes.
 
     Raises:
-        FedReIDError: naming the file and the first place in it that is not as it should be.
+        FedReIDError: if the file cannot be read or is not valid; the message names the file and the first invalid
+            place.
     """
     path = folder / name
     try:
@@ -54,4 +55,7 @@ def read_typed(folder: Path, name: str, kind: TypeAdapter[Any], most: int) -> An
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(printable(str(part), 40) for part in first["loc"][:6])
         reason = printable(str(first["msg"]), 120)
-        raise FedReIDError(f"{path}: is not as a run writes it ({f'{place}: ' * bool(place)}{reason})") from error
+        raise FedReIDError(
+            f"{path}: has another format than a run writes ({f'{place}: ' * bool(place)}{reason}); restore the file "
+            "that fedreid-pl wrote"
+        ) from error

@@ -1,4 +1,4 @@
-"""What charts show: plain numbers from runs, over seeds; the report and the figures for papers draw the same."""
+"""Computes the numbers behind charts from runs over seeds; the report and the figures for papers share them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 from fedreid_pl.reporting.records import Experiments, RunRecord
 
 MEAN = "mean"
-"""Name of the mean over the test sets."""
+"""Name of the panel with the mean over the test sets."""
 
 DISTANCES = {
     "cosine_distance": "distances with moving statistics",
     "cosine_distance_fixed": "distances with fixed statistics",
 }
-"""The cosine distances that a run records, and what their panels are called."""
+"""Cosine distances that a run records, and the names of their panels."""
 
 
 class Curve(NamedTuple):
-    """A mean over seeds along x, and the sample standard deviation where there are several."""
+    """A mean over seeds along x, and the sample standard deviation if there are several seeds."""
 
     x: list[float]
     y: list[float]
@@ -27,7 +27,7 @@ class Curve(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Models that are drawn as one line: those of a section (`global` or `local`) of runs that differ in the seed."""
+    """Models that share one line in a chart: a section (`global` or `local`) of runs that differ only in the seed."""
 
     label: str
     runs: list[RunRecord]
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A mean over so many seeds and its sample standard deviation."""
+    """A mean over `seeds` seeds and its sample standard deviation."""
 
     value: float
     deviation: float | None = None
@@ -43,11 +43,11 @@ class Bar(NamedTuple):
 
 
 Panels = dict[str, dict[str, Curve]]
-"""Curves by panel (test set or experiment) and label."""
+"""Curves by panel (a test set or an experiment) and label."""
 
 
 def lines_of(experiments: Experiments, standalone: RunRecord | None = None) -> list[Line]:
-    """One line per experiment; for a single run its global models, its local models, and standalone training."""
+    """Returns one line per experiment; for a single run: global models, local models, and standalone training."""
     if len(experiments) > 1:
         return [Line(label, runs, runs[0].section) for label, runs in experiments.items()]
     ((label, runs),) = experiments.items()
@@ -60,12 +60,15 @@ def lines_of(experiments: Experiments, standalone: RunRecord | None = None) -> l
 
 
 def test_sets(lines: Sequence[Line]) -> list[str]:
-    """Names of all test sets, in order of evaluation."""
+    """Returns the names of all test sets, in order of evaluation."""
     return list(dict.fromkeys(name for line in lines for run in line.runs for name in run.history.names(line.section)))
 
 
 def accuracy_curves(lines: Sequence[Line], metric: str = "rank1") -> Panels:
-    """A metric in percent over rounds, by test set; their mean is the last panel if all lines have the same several."""
+    """Returns a metric in percent over rounds, by test set.
+
+    If there are several test sets and all lines have the same ones, the last panel is their mean.
+    """
     tests = test_sets(lines)
     own = {tuple(sorted(names)) for line in lines if (names := test_sets([line]))}
     panels: Panels = {}
@@ -83,7 +86,7 @@ def accuracy_curves(lines: Sequence[Line], metric: str = "rank1") -> Panels:
 
 
 def weight_curves(experiments: Experiments) -> Panels:
-    """Aggregation weights over rounds by experiment and client; a client that did not take part has 0."""
+    """Returns aggregation weights over rounds by experiment and client; clients that took no part have weight 0."""
     panels: Panels = {}
     for label, runs in experiments.items():
         clients = list(dict.fromkeys(name for run in runs for name in run.history.names("weights", "weight")))
@@ -97,9 +100,10 @@ def weight_curves(experiments: Experiments) -> Panels:
 
 
 def distance_curves(experiments: Experiments) -> Panels:
-    """Shares of the cosine distances over rounds and clients, by experiment and what is measured.
+    """Returns each client's share of the cosine distances over rounds, by experiment and kind of distance.
 
-    With moving statistics (the paper's definition) and with BatchNorm's statistics fixed, where runs recorded both.
+    The kinds are distances with moving statistics (the paper's definition) and distances with fixed BatchNorm
+    statistics, for runs that recorded both.
     """
     panels: Panels = {}
     for label, runs in experiments.items():
@@ -115,7 +119,7 @@ def distance_curves(experiments: Experiments) -> Panels:
 
 
 def _shares(series: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
-    """Every value divided by the sum over the clients of its round; a client that did not take part has 0."""
+    """Divides every value by the sum over the clients of its round; a client that did not take part has share 0."""
     totals: dict[int, float] = {}
     for one in series.values():
         for round, value in one.items():
@@ -125,7 +129,7 @@ def _shares(series: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, fl
 
 
 def cmc_curves(lines: Sequence[Line]) -> Panels:
-    """Share of queries in percent with a match up to each rank, by test set, where an inspection knows it."""
+    """Returns the share of queries in percent with a match up to each rank, by test set, if it was inspected."""
     panels: Panels = {}
     for test in dict.fromkeys(name for line in lines for run in line.runs for name in _inspected(run)):
         for line in lines:
@@ -136,11 +140,11 @@ def cmc_curves(lines: Sequence[Line]) -> Panels:
 
 
 def inspected_numbers(lines: Sequence[Line], part: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Returns numbers of inspections by test set, label and name: means over runs, and over clients' own models.
+    """Returns numbers of inspections by test set, label and name: means over runs, and over the clients' own models.
 
     Args:
         lines: models by label.
-        part: of an inspection's test set: `open_set` or `reranked`.
+        part: part of a test set's inspection: `open_set` or `reranked`.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for test in dict.fromkeys(name for line in lines for run in line.runs for name in _inspected(run)):
@@ -161,9 +165,9 @@ def inspected_numbers(lines: Sequence[Line], part: str) -> dict[str, dict[str, d
 
 
 def gaps(experiments: Experiments, standalone: RunRecord | None = None) -> dict[str, dict[str, dict[str, Bar]]]:
-    """Rank-1 in percent of the last evaluation by federated experiment, test set and kind of model.
+    """Returns Rank-1 in percent of the last evaluation by federated experiment, test set and kind of model.
 
-    Kinds are `global`, `local` and, where there is such a run, `standalone`.
+    Kinds are `global`, `local` and, if there is a standalone run, `standalone`.
     """
     alone = [run for runs in experiments.values() for run in runs if run.config.role == "standalone"]
     alone = alone or ([standalone] if standalone else [])
@@ -182,8 +186,10 @@ def gaps(experiments: Experiments, standalone: RunRecord | None = None) -> dict[
 
 
 def sweeps(experiments: Experiments) -> dict[str, dict[str, dict[str, Bar]]]:
-    """Rank-1 in percent by experiment's name, test set and setting, of experiments with several batch sizes or
-    numbers of local epochs (the paper's Fig. 2)."""
+    """Returns Rank-1 in percent by experiment, test set and setting, for sweeps as in the paper's Fig. 2.
+
+    A sweep is an experiment that was run with several batch sizes or numbers of local epochs.
+    """
     by_name: dict[str, dict[tuple[int, int], list[RunRecord]]] = {}
     for runs in experiments.values():
         config = runs[0].config
@@ -208,7 +214,7 @@ def _setting_text(setting: tuple[int, int], all_settings: Sequence[tuple[int, in
 
 
 def costs(experiments: Experiments, value: Callable[[Mapping], Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Means over seeds of what `value` takes from `costs` of summary.json, by experiment."""
+    """Returns means over seeds, by experiment, of the numbers that `value` takes from `costs` of summary.json."""
     table: dict[str, dict[str, float]] = {}
     for label, runs in experiments.items():
         known = [value(run.summary["costs"]) for run in runs if "costs" in run.summary]
@@ -254,7 +260,7 @@ def _cmc(run: RunRecord, section: str, test: str) -> list[float] | None:
 
 
 def unseen_bars(experiments: Experiments) -> list[tuple[str, str, Bar | None, Bar | None]]:
-    """(experiment, test set, Rank-1, mAP) in percent of the last evaluation, of the datasets that runs left out."""
+    """Returns experiment, test set, Rank-1 and mAP in percent of the last evaluation, for `data.leave_out`."""
     rows = []
     for label, runs in experiments.items():
         for section in ("unseen", "unseen_models"):

@@ -1,4 +1,4 @@
-"""What belongs to a whole run in wandb: tables, ranked lists as pictures, the best checkpoint."""
+"""Data of a whole run for wandb: tables, ranked lists as pictures, the best checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATISTICS = ("untrained", "last", "best", "best3", "fluctuation")
 
 
 def last_media(federation: RoundContext, folder: Path) -> dict[str, Any]:
-    """Tables of scores and weights; pictures and confusions if the configuration lets them leave the machine."""
+    """Returns tables of scores and weights, and pictures and confusions if the configuration allows sending them."""
     history, config = federation.history, federation.config
     media: dict[str, Any] = {"tables/scores": score_table(history)}
     weights = weight_table(history)
@@ -42,12 +42,12 @@ def last_media(federation: RoundContext, folder: Path) -> dict[str, Any]:
 
 
 def sends_images(config: Config) -> bool:
-    """Whether pictures may be sent: `wandb.images`, by default those of synthetic data only."""
+    """Returns whether pictures may be sent: `wandb.images`, by default only those of synthetic data."""
     return config.data.synthetic if config.wandb.images is None else config.wandb.images
 
 
 def score_table(history: History) -> wandb.Table:
-    """One row per section, test set (and their mean) and metric, with the statistics of summary.json."""
+    """Returns a table with one row per section, test set (or mean) and metric, with the statistics of summary.json."""
     rows = [
         [section, test, metric, *(numbers.get(name) for name in STATISTICS)]
         for section in SCORED
@@ -58,7 +58,7 @@ def score_table(history: History) -> wandb.Table:
 
 
 def weight_table(history: History) -> wandb.Table:
-    """One row per round and client that took part: its weight, and distance and cluster where there are any."""
+    """Returns a table with one row per round and client: weight, and distance and cluster if they were measured."""
     cells = {
         (record.round, record.name, record.metric): record.value
         for record in history.records
@@ -72,7 +72,7 @@ def weight_table(history: History) -> wandb.Table:
 
 
 def run_summary(federation: RoundContext) -> dict[str, Any]:
-    """The run's headline, as columns of a project's table of runs."""
+    """Returns the main results of the run, as columns of wandb's table of runs."""
     best, best_by = best_round(federation.history)
     values: dict[str, Any] = {"best_round": best, "best_by": best_by}
     for section in TESTS:
@@ -83,7 +83,7 @@ def run_summary(federation: RoundContext) -> dict[str, Any]:
 
 
 def log_artifact(run: Any, federation: RoundContext, folder: Path) -> None:
-    """Sends the best round's checkpoint, without any evaluation the last one: the server's models, never a head."""
+    """Uploads the checkpoint of the best round, or of the last round without an evaluation; it contains no heads."""
     chosen, _ = best_round(federation.history)
     number = federation.round if chosen is None else chosen
     config = federation.config

@@ -1,4 +1,4 @@
-"""Names that wandb takes, checked before anything is trained. Imports no wandb."""
+"""Checks names for wandb before training starts. Imports no wandb."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ FORBIDDEN, LONGEST = "/\\#?%:", 128
 
 
 def project_name(config: Config) -> str:
-    """The project that a run of this configuration goes to: one per data configuration unless a name is set."""
+    """Returns the wandb project of a run: by default one project per data configuration."""
     return config.wandb.project or os.environ.get("WANDB_PROJECT") or f"fedreid_pl-{config.data.name}"
 
 
 def check_wandb_names(config: Config) -> None:
-    """Refuses a project or an owner that wandb would refuse when the run starts.
+    """Checks that wandb accepts the names of project and owner.
 
     Raises:
-        FedReIDError: naming the key or the variable, and the character.
+        FedReIDError: if a name is not valid; the message names the key or the variable, and the character.
     """
     if config.logger != "wandb" or os.environ.get("WANDB_MODE") == "disabled":
         return
@@ -31,7 +31,10 @@ def check_wandb_names(config: Config) -> None:
         if wrong := [mark for mark in name if mark in FORBIDDEN]:
             hint = f"; write wandb.entity={name.split('/')[0]} wandb.project=..." if wrong[0] == "/" else ""
             raise FedReIDError(
-                f"{key}={printable(name)}: wandb takes no '{wrong[0]}' in a name{hint}, or set logger=csv"
+                f"{key}={printable(name)}: wandb does not allow '{wrong[0]}' in a name"
+                f"{hint or '; choose another name'}, or set logger=csv"
             )
         if len(name) > LONGEST:
-            raise FedReIDError(f"{key}={printable(name)}: wandb takes at most {LONGEST} characters")
+            raise FedReIDError(
+                f"{key}={printable(name)}: the name has {len(name)} characters, wandb allows at most {LONGEST}"
+            )

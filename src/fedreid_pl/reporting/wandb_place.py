@@ -1,4 +1,4 @@
-"""Where wandb keeps its files: beside the run when there is no home, and whether an offline run is whole."""
+"""Places wandb's files next to the run if there is no home folder, and checks that an offline run is complete."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from wandb.proto import wandb_internal_pb2
 
-BLOCK, HEADER = 32768, 7  # bytes, of LevelDB's log format
-WHOLE, LAST = 1, 4  # kinds of pieces that end a record
+BLOCK, HEADER = 32768, 7  # bytes; sizes in LevelDB's log format
+WHOLE, LAST = 1, 4  # types of fragments that end a record
 
 
 @contextmanager
 def wandb_surroundings(folder: Path) -> Iterator[None]:
-    """Lets wandb's service start where the home cannot be written or is not known, and without reports of its own.
+    """Lets wandb's service start if the home folder is unknown or not writable, and turns off wandb's error reports.
 
-    Its log, cache and staged files then go into the run's `wandb` folder. wandb does not report errors and usage
-    to its makers unless `WANDB_ERROR_REPORTING` says so.
+    In that case the service's log, cache and staged files are written to the run's `wandb` folder. wandb sends no
+    reports of errors and usage to its makers, unless `WANDB_ERROR_REPORTING` is set.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     borrowed = {}
@@ -28,7 +28,7 @@ def wandb_surroundings(folder: Path) -> Iterator[None]:
         os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
         os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))
         os.environ.setdefault("WANDB_CONFIG_DIR", str(folder / "wandb" / "config"))
-        borrowed = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME")}  # the service's log; not ours to keep
+        borrowed = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME")}  # needed for the service's log; restored below
         os.environ["XDG_CACHE_HOME"] = str(folder / "wandb" / "cache")
     try:
         yield
@@ -41,7 +41,7 @@ def wandb_surroundings(folder: Path) -> Iterator[None]:
 
 
 def becomes_whole(run_file: Path, seconds: float = 10.0) -> bool:
-    """Whether the file is whole, at once or within so many seconds: the service writes it out after the run's end."""
+    """Returns whether the file is complete now or within `seconds`: the service writes it after the end of the run."""
     limit = time.monotonic() + seconds
     while not is_whole(run_file):
         if time.monotonic() > limit:
@@ -51,9 +51,9 @@ def becomes_whole(run_file: Path, seconds: float = 10.0) -> bool:
 
 
 def is_whole(run_file: Path) -> bool:
-    """Whether the file of an offline run ends as a finished run's does.
+    """Returns whether the file of an offline run ends with the record of a finished run.
 
-    wandb's service says nothing when it cannot write, as on a full disk; the file then ends early.
+    wandb's service reports no error if it cannot write, as on a full disk; the file then ends early.
     """
     try:
         content = run_file.read_bytes()
@@ -61,7 +61,7 @@ def is_whole(run_file: Path) -> bool:
         return False
     place, record, last = HEADER, b"", b""
     while place + HEADER <= len(content):
-        if BLOCK - place % BLOCK < HEADER:  # no room for a header: the block is padded
+        if BLOCK - place % BLOCK < HEADER:  # the rest of the block is too short for a header and is padded
             place += BLOCK - place % BLOCK
             continue
         size, kind = struct.unpack("<HB", content[place + 4 : place + HEADER])
@@ -74,7 +74,7 @@ def is_whole(run_file: Path) -> bool:
     parsed = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
     try:
         parsed.ParseFromString(last)
-    except Exception:  # protobuf's DecodeError, or what a damaged length makes of it
+    except Exception:  # protobuf's DecodeError, or another error after a damaged length
         return False
     return parsed.WhichOneof("record_type") == "exit"
 

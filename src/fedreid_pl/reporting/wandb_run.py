@@ -1,4 +1,4 @@
-"""A run in wandb: offline unless somebody is logged in, one per folder, `round` on every axis."""
+"""Logs a run to wandb: offline without a login, one wandb run per folder, `round` as the axis of every chart."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ SECTIONS = (*SCORED, "weights", "train", "cost", "system")
 
 
 class RoundLogger(WandbLogger):
-    """Lightning's logger with the round as wandb's own step.
+    """Lightning's wandb logger with the round as wandb's step.
 
-    wandb takes a step once. Every round is committed when it is sent, so that a kill loses none that was saved,
-    but for the last one, which waits for the media at the end of the run.
+    wandb accepts a step only once. Every round is committed when it is sent, so that a kill loses no saved round. Only
+    the last round stays open until the media at the end of the run are added.
 
     Args:
-        run: the run.
+        run: wandb run.
         last: number of the last round.
 
     Attributes:
-        first: the first round that wandb has not; above 0 if a server knows the run from before.
+        first: the first round that wandb does not have; above 0 if a server knows the run from an earlier start.
     """
 
     def __init__(self, run: Any, last: int) -> None:
@@ -48,18 +48,18 @@ class RoundLogger(WandbLogger):
         self.first, self.last = run.step, last
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Sends a round, unless wandb has it."""
+        """Sends a round, unless wandb already has it."""
         assert step is not None
         if step >= self.first:
             self.experiment.log({"round": step, **metrics}, step=step, commit=step < self.last)
 
 
 class WandbObserver(LoggerObserver):
-    """Everything about a run in wandb: its numbers by round and, at the end, tables, pictures and the checkpoint.
+    """Logs a run to wandb: numbers by round and, at the end, tables, pictures and the checkpoint.
 
     Args:
-        config: the experiment.
-        folder: the run's folder; wandb's files are in `wandb/` there.
+        config: configuration of the run.
+        folder: folder of the run; wandb's files are in `wandb/` there.
     """
 
     def __init__(self, config: Config, folder: Path) -> None:
@@ -69,7 +69,7 @@ class WandbObserver(LoggerObserver):
         self._notes: list[str] = []
 
     def on_start(self, federation: RoundContext) -> None:
-        """Starts the run and sends what is known already; an offline run of before is then superfluous."""
+        """Starts the wandb run and sends the finished rounds; then deletes offline runs of earlier starts."""
         before = sorted(self.folder.glob("wandb/offline-run-*"))
         with wandb_surroundings(self.folder):
             super().on_start(federation)
@@ -84,7 +84,7 @@ class WandbObserver(LoggerObserver):
                     shutil.rmtree(old, ignore_errors=True)
 
     def on_end(self, federation: RoundContext) -> None:
-        """Sends what belongs to the whole run, and waits for the upload as long as `WANDB_FINISH_TIMEOUT` says."""
+        """Sends tables, pictures and the checkpoint, and waits up to `WANDB_FINISH_TIMEOUT` seconds for the upload."""
         run = self._run
         if run is None:
             return
@@ -93,14 +93,19 @@ class WandbObserver(LoggerObserver):
         try:
             run.finish()
         except Exception as error:
-            tell(federation, f"wandb: the upload did not end ({reason_of(error)}); `wandb sync` sends what is left")
-            with suppress(Exception):  # nothing is left to do at the end of the process, which would fail aloud
+            tell(
+                federation,
+                f"wandb: the upload did not finish ({reason_of(error)}); run `wandb sync` on the run's wandb folder to "
+                "upload the rest",
+            )
+            with suppress(Exception):  # otherwise wandb would print errors at the end of the process
                 wandb.teardown(exit_code=1)
         file = Path(run.settings.sync_file)
         if run.settings.mode == "offline" and not becomes_whole(file):
             tell(
                 federation,
-                f"wandb: {file} is cut off, is the disk full? metrics.csv is complete, the same command writes it anew",
+                f"wandb: {file} is incomplete, the disk may be full. metrics.csv is complete; free disk space and run "
+                "the same command again to write the file",
             )
 
     def _send_whole(self, federation: RoundContext, run: Any) -> None:
@@ -112,9 +117,9 @@ class WandbObserver(LoggerObserver):
             media = last_media(federation, self.folder)
             run.log({**last, **media}, step=federation.round, commit=True)
             if self.config.wandb.images and not any(name.startswith("ranked/") for name in media):
-                tell(federation, "wandb.images=true: the run wrote no ranked lists with pictures to send")
-        except Exception as error:  # the numbers are more than the pictures
-            tell(federation, f"wandb: not all tables and pictures are logged ({reason_of(error)})")
+                tell(federation, "wandb.images=true: no pictures were sent, because this run has no ranked lists")
+        except Exception as error:  # the numbers are logged even without the pictures
+            tell(federation, f"wandb: some tables or pictures could not be logged ({reason_of(error)})")
             self._guard(federation, lambda: run.log(last, step=federation.round, commit=True))
 
     def _start(self, config: Config, folder: Path) -> WandbLogger:
@@ -122,17 +127,19 @@ class WandbObserver(LoggerObserver):
         identity = run_identity(folder)
         if identity.copied:
             self._notes.append(
-                f"this folder is a copy of another run's: it logs to a wandb run of its own ({identity.id}), the "
-                "original's stays as it is"
+                f"this run folder is a copy of another one, so it logs to a new wandb run ({identity.id}); the "
+                "original wandb run does not change"
             )
         if online:
             before = set(folder.glob("wandb/run-*"))
             try:
                 return RoundLogger(_init(config, folder, identity, offline=False), config.rounds)
-            except Exception as error:  # a wrong key or no network: keep it on disk
-                self._notes.append(f"wandb cannot be reached ({reason_of(error)}); the run is kept offline")
+            except Exception as error:  # a wrong key or no network: log to the disk
+                self._notes.append(
+                    f"wandb cannot be reached ({reason_of(error)}); the run is logged offline to {folder / 'wandb'}"
+                )
                 with suppress(Exception):
-                    wandb.teardown()  # the attempt still holds the run's id
+                    wandb.teardown()  # the failed start still uses the run's id
                 for leftover in set(folder.glob("wandb/run-*")) - before:
                     shutil.rmtree(leftover, ignore_errors=True)
         return RoundLogger(_init(config, folder, identity, offline=True), config.rounds)
@@ -140,12 +147,15 @@ class WandbObserver(LoggerObserver):
     def _wants_online(self) -> bool:
         mode, known = os.environ.get("WANDB_MODE"), logged_in()
         if mode == "online" and not known:  # wandb would ask for a key, and wait
-            self._notes.append("WANDB_MODE=online, but nobody is logged in to wandb; the run is kept offline")
+            self._notes.append(
+                "WANDB_MODE=online: there is no wandb login on this machine, so the run is logged offline to "
+                f"{self.folder / 'wandb'}; run `wandb login`, or set WANDB_API_KEY, before the next start"
+            )
         return known and mode in (None, "", "online")
 
 
 def logged_in() -> bool:
-    """Whether there is a key for wandb's server, in the environment or in `.netrc`; nothing is asked or sent."""
+    """Returns whether the environment or `.netrc` has a key for wandb's server. Asks and sends nothing."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(wandb.setup().settings.base_url).hostname
@@ -158,17 +168,19 @@ def logged_in() -> bool:
 
 
 def default_entity() -> str:
-    """Who owns what the account that is logged in saves without naming an owner.
+    """Returns the default owner of the wandb account that is logged in.
 
     Raises:
-        FedReIDError: if the server does not say.
+        FedReIDError: if the server cannot be reached or names no owner.
     """
     try:
         entity = wandb.Api(timeout=20).default_entity
     except Exception as error:
-        raise FedReIDError(f"wandb cannot be reached ({reason_of(error)}); try again, or name wandb.entity") from error
+        raise FedReIDError(
+            f"wandb cannot be reached ({reason_of(error)}); try again, or set wandb.entity=NAME"
+        ) from error
     if not entity:
-        raise FedReIDError("wandb names no owner of this account; set wandb.entity=NAME")
+        raise FedReIDError("wandb.entity: this wandb account has no default owner; set wandb.entity=NAME")
     return str(entity)
 
 
@@ -187,8 +199,8 @@ def _init(config: Config, folder: Path, identity: RunIdentity, offline: bool) ->
         settings=wandb.Settings(
             silent=True,
             console="off",
-            x_disable_meta=True,  # host, user, command line
-            init_timeout=_seconds("WANDB_INIT_TIMEOUT", 30),  # until the offline run takes the online one's place
+            x_disable_meta=True,  # sends no host, user or command line
+            init_timeout=_seconds("WANDB_INIT_TIMEOUT", 30),  # after this time the run is logged offline
             finish_timeout=_seconds("WANDB_FINISH_TIMEOUT", 120),
             finish_timeout_raises=True,
         ),

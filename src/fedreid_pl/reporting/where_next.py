@@ -1,4 +1,4 @@
-"""Where to look when a run is done: its files, and the commands that show more."""
+"""Lists the files of a finished run, and the commands that show more."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from fedreid_pl.reporting.terminal import width_of
 
 
 def where_next(config: Config, folder: Path, url: str | None = None) -> list[tuple[str, str]]:
-    """What there is to look at, and where or by which command; nothing that is not there is named.
+    """Returns pairs of a name and a file, address or command; only things that exist.
 
     Args:
-        url: the run's page, if it was sent to a wandb server.
+        config: configuration of the run.
+        folder: folder of the run.
+        url: page of the run on a wandb server, if it was sent there.
     """
     quoted = shlex.quote(str(folder))
     rows = [("curves", f"{folder / 'metrics.csv'}"), ("all numbers", f"{folder / 'summary.json'}")]
@@ -34,7 +36,7 @@ def where_next(config: Config, folder: Path, url: str | None = None) -> list[tup
 
 
 def where_next_text(rows: Sequence[tuple[str, str]], width: int | None = None) -> str:
-    """One line each, or two where a terminal of `width` columns has no room; paths and commands are never broken.
+    """Returns one line per pair, or two lines if the terminal is too narrow; paths and commands are never broken.
 
     >>> print(where_next_text([("report", "runs/a/report.html"), ("upload", "wandb sync runs/a")]))
     report  runs/a/report.html

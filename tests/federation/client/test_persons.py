@@ -170,7 +170,7 @@ def test_what_else_is_kept_for_every_person_is_refused(exp: str, part: str, root
     with pytest.raises(
         FedReIDError, match=rf"callbacks\.{exp}: the client's persons have changed, but the saved value {part}"
     ):
-        again.check_persons(A)
+        again.states.check_persons(A)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdat
 from fedreid_pl.federation.server.checkpoint import Checkpoints
 from fedreid_pl.federation.server.checkpoint_content import problem_of
 from fedreid_pl.federation.server.members import Members
-from fedreid_pl.reporting.html.sections.members import as_ranges
+from fedreid_pl.reporting.html.sections.members import rounds_text
 from fedreid_pl.reporting.run_folder import build_summary
 
 SIZES = {"a": 10, "b": 30, "c": 60, "d": 5}
@@ -237,4 +237,4 @@ def test_spans_and_ranges() -> None:
     for round, clients in {1: {"a": 1}, 2: {}, 3: {"a": 1}, 4: {"a": 2}}.items():
         members.note(round, clients)
     assert members.spans("a") == [(1, 1, 1), (3, 3, 1), (4, None, 2)] and members.spans("b") == []
-    assert as_ranges([]) == "-" and as_ranges([3]) == "3" and as_ranges([4, 1, 2]) == "1 to 2, 4"
+    assert [rounds_text(rounds) for rounds in ([], [3], [4, 1, 2])] == ["-", "round 3", "rounds 1 to 2, 4"]

@@ -1,1 +1,1 @@
-"""Figures for papers with matplotlib, which is imported only when one is drawn."""
+"""Figures for papers with matplotlib; matplotlib is imported only when a figure is drawn."""

@@ -1,4 +1,4 @@
-"""The figures: accuracy and CMC curves, sweeps, weights, the gap between models."""
+"""Draws the figures for papers: accuracy and CMC curves, sweeps, weights, the gap between models."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from fedreid_pl.reporting.views import (
 )
 
 Draw = Callable[[Any, Any], None]
-"""Fills one matplotlib axes with the content of one panel."""
+"""Draws the content of one panel into matplotlib axes."""
 
 Drawing = tuple[str, Any]
-"""Name of the file, without ending, and the matplotlib figure."""
+"""Name of the file without suffix, and the matplotlib figure."""
 
 
 def all_figures(figure: Any, experiments: Experiments, standalone: RunRecord | None, columns: int) -> list[Drawing]:
-    """Every figure that the runs allow, `columns` wide.
+    """Returns every figure for which the runs have data.
 
     Args:
-        figure: `matplotlib.figure`.
-        standalone: of a single run, the `local` run to compare it with.
-        columns: 1 or 2.
+        figure: module `matplotlib.figure`.
+        experiments: runs by experiment.
+        standalone: the `local` run for comparison, if there is a single run.
+        columns: width of the figures in columns of a paper, 1 or 2.
     """
     lines = lines_of(experiments, standalone)
     order = [line.label for line in lines]
@@ -64,7 +65,7 @@ def all_figures(figure: Any, experiments: Experiments, standalone: RunRecord | N
     present = {kind for tests in found.values() for row in tests.values() for kind in row}
     kinds = [kind for kind in ("global", "local", "standalone") if kind in present]
     tall = 0.45 + 0.17 * max(map(len, found.values()), default=0)
-    alike = len({tuple(rows) for rows in found.values()}) == 1  # one list of test sets serves all panels of a row
+    alike = len({tuple(rows) for rows in found.values()}) == 1  # all panels of a row share the list of test sets
     add("gap", found, partial(_rows, kinds=kinds), kinds, tall, shared=alike)
     for name, tests in sweeps(experiments).items():
         settings = list(dict.fromkeys(setting for bars in tests.values() for setting in bars))
@@ -82,7 +83,7 @@ def _grid(
     synthetic: bool,
     shared: bool,
 ) -> Any:
-    """Panels side by side, one legend above them; below, that the data are synthetic if they are."""
+    """Returns a figure of panels with one legend above, and a note below if the data are synthetic."""
     across = min(len(panels), {1: 2, 2: 5 if len(panels) > 8 else 4}[columns])
     rows = -(-len(panels) // across)
     legend_columns = 3 if columns == 1 else 6

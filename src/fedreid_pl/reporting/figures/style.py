@@ -1,4 +1,4 @@
-"""What all figures share: sizes in a paper, colours, marks, and how they are saved."""
+"""Sizes, colours and marks of all figures, and how figures are saved."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from fedreid_pl.errors import FedReIDError
 
 COLUMNS = {1: 3.5, 2: 7.16}
-"""Width in inches of one and of two columns in a two-column paper (IEEE; ACM's are within a twentieth of it)."""
+"""Width in inches of one and of two columns in a two-column paper (IEEE; ACM's widths differ by less than 5 %)."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#7A52A3")
-"""Okabe and Ito's, which people with colour-blindness tell apart, and two that make nine."""
+"""The colours of Okabe and Ito, which colour-blind people can distinguish, and two further colours."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -37,17 +37,17 @@ _SETTINGS: Any = {
     "grid.linewidth": 0.4,
     "grid.color": "#d8d8d8",
     "hatch.linewidth": 0.4,
-    "pdf.fonttype": 42,  # letters stay letters, as publishers ask for
+    "pdf.fonttype": 42,  # text stays text, as publishers require
     "savefig.dpi": 300,
     "figure.constrained_layout.use": True,
 }
 
 
 def check_matplotlib() -> None:
-    """Refuses to go on without matplotlib.
+    """Checks that matplotlib is installed.
 
     Raises:
-        FedReIDError: if it is not installed.
+        FedReIDError: if matplotlib is not installed.
     """
     try:
         import matplotlib  # noqa: F401
@@ -59,7 +59,7 @@ def check_matplotlib() -> None:
 
 @contextmanager
 def drawing() -> Iterator[Any]:
-    """`matplotlib.figure` with the settings of a paper; no window and no state of pyplot."""
+    """Yields the module `matplotlib.figure` with the settings for papers; does not use pyplot and opens no window."""
     import matplotlib
     from matplotlib import figure
 
@@ -68,7 +68,14 @@ def drawing() -> Iterator[Any]:
 
 
 def save(drawn: Any, path: Path) -> list[Path]:
-    """Writes `path` with the endings .png and .pdf; the same numbers give the same bytes.
+    """Writes a figure as .png and .pdf; equal numbers give equal bytes.
+
+    Args:
+        drawn: matplotlib figure.
+        path: path without suffix.
+
+    Returns:
+        The paths of both files.
 
     Raises:
         FedReIDError: if a file cannot be written.

@@ -1,1 +1,1 @@
-"""report.html: one file without scripts or requests; charts are SVG, and every chart has a table."""
+"""Writes report.html: one file without scripts or requests. Charts are SVG, and every chart has a table."""

@@ -1,4 +1,4 @@
-"""Bars over settings, rows of points per test set, and rows of stacked amounts."""
+"""Bar charts: bars over settings, rows of points per test set, and rows of stacked amounts."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from fedreid_pl.reporting.html.svg import (
 from fedreid_pl.reporting.views import Bar
 
 ROW = 24.0
-LABELS = 134.0  # width of the names at the left of rows
+LABELS = 134.0  # width of the names to the left of rows
 
 
 def bar_chart(bars: Mapping[str, Bar], order: Sequence[str], y_name: str, title: str) -> Markup:
-    """Upright bars from zero, each with its value and, over several seeds, a whisker of one standard deviation."""
+    """Returns vertical bars from zero with their values; several seeds add a whisker of one standard deviation."""
     highest = max(bar.value + (bar.deviation or 0) for bar in bars.values())
     y_ticks = ticks(0, max(highest, 1e-9), 5)
     y = Scale(0, y_ticks[-1], HEIGHT - BOTTOM, TOP + 10)
@@ -65,7 +65,7 @@ def bar_chart(bars: Mapping[str, Bar], order: Sequence[str], y_name: str, title:
 def row_chart(
     rows: Mapping[str, Mapping[str, Bar]], order: Sequence[str], x_name: str, title: str, x_ticks: Sequence[float]
 ) -> Markup:
-    """One row per test set with a mark for each kind of model, joined by a line; all panels share the ticks."""
+    """Returns one row per test set with a mark for each kind of model, joined by a line; all panels share the ticks."""
     height = TOP + ROW * len(rows) + BOTTOM
     x = Scale(x_ticks[0], x_ticks[-1], LABELS, WIDTH - RIGHT - 6)
     parts = [
@@ -87,7 +87,7 @@ def row_chart(
 
 
 def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], x_name: str, title: str) -> Markup:
-    """One row per experiment whose parts lie end to end, each with its number where it fits."""
+    """Returns one row per experiment with stacked parts; each part shows its number if there is room."""
     height = TOP + 26 * len(rows) + BOTTOM
     longest = max(sum(parts.values()) for parts in rows.values())
     x_ticks = ticks(0, longest or 1.0, 4)
@@ -125,7 +125,7 @@ def amount_chart(rows: Mapping[str, Mapping[str, float]], order: Sequence[str], 
 
 
 def upright_grid(x: Scale, x_ticks: Sequence[float], top: float, bottom: float) -> Markup:
-    """Upright lines at the ticks, with their labels below."""
+    """Returns vertical lines at the ticks, with their labels below."""
     places = [number(x(tick)) for tick in x_ticks]
     lines = [element("line", x1=at, x2=at, y1=number(top), y2=number(bottom)) for at in places]
     labels = [text(x(tick), bottom + 14, tick_text(tick), "middle", "tick") for tick in x_ticks]

@@ -1,4 +1,4 @@
-"""Elements of the page: tables, figures with their legend and table, sections."""
+"""Elements of the page: tables, figures with legend and table, sections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.reporting.html.svg import swatch
 
 @dataclass
 class Sheet:
-    """A table: a caption, headings, and rows of text, the first `left` columns of which name the row.
+    """A table with a caption, headings, and rows of text; the first `left` columns name the row.
 
     >>> str(Sheet("Rank-1", ["client", "last"], [["mini-viper", "41.5"]]).to_html()).partition("<tbody>")[2]
     '<tr><th scope="row">mini-viper</th><td>41.5</td></tr></tbody></table></div>'
@@ -26,7 +26,7 @@ class Sheet:
     notes: Sequence[str] = field(default_factory=list)
 
     def to_html(self, caption: bool = True) -> Markup:
-        """A table in a box that scrolls sideways where the screen is narrow, by keyboard as well."""
+        """Returns the table in a box that scrolls sideways on a narrow screen, also by keyboard."""
         kinds = ["name"] * self.left + [None] * len(self.header)
         columns = zip(self.header, kinds, strict=False)
         head = [element("th", name, scope="col", class_=kind) for name, kind in columns]
@@ -43,24 +43,24 @@ class Sheet:
 
 @dataclass
 class Section:
-    """A part of the page with a heading that the contents link to; one without a body is left out."""
+    """A part of the page with a heading and an entry in the contents; a section without a body is not shown."""
 
     key: str
     title: str
     body: Markup
 
     def to_html(self) -> Markup:
-        """The section's element."""
+        """Returns the element of the section."""
         return element("section", element("h2", self.title), self.body, id=self.key)
 
 
 def paragraph(text: str, kind: str = "") -> Markup:
-    """A paragraph of plain text."""
+    """Returns a paragraph of plain text."""
     return element("p", text, class_=kind or None)
 
 
 def legend(labels: Iterable[str], kind: str = "line", shown: Container[str] | None = None) -> Markup:
-    """What colour, dash, mark or number stand for; `shown`: those of the labels that are in the charts."""
+    """Returns a legend of colours, dashes, marks or numbers; `shown` limits it to labels that the charts contain."""
     items = [
         element("li", swatch(index, kind), element("span", label))
         for index, label in enumerate(labels)
@@ -70,16 +70,16 @@ def legend(labels: Iterable[str], kind: str = "line", shown: Container[str] | No
 
 
 def panels(charts: Mapping[str, Markup]) -> Markup:
-    """Charts side by side as far as there is room, each below its name."""
+    """Returns charts side by side, as many as there is room for, each below its name."""
     figures = [element("figure", element("figcaption", name), chart) for name, chart in charts.items()]
     return element("div", *figures, class_="panels")
 
 
 def folded(summary: str, body: Markup, kind: str = "", opened: bool = False) -> Markup:
-    """A part that is opened and closed by a click or the keyboard."""
+    """Returns a part that a click or the keyboard opens and closes."""
     return element("details", element("summary", summary), body, class_=kind or None, open=opened)
 
 
 def data_table(sheet: Sheet) -> Markup:
-    """The numbers of a chart, folded."""
+    """Returns the numbers of a chart as a collapsed table."""
     return folded(f"Table: {sheet.title}", sheet.to_html(caption=False), "data")

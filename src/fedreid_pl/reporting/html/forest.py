@@ -1,4 +1,4 @@
-"""A forest plot: one row per experiment, its difference to a baseline as a mark on its interval."""
+"""Forest plot: one row per experiment, with the mean difference to a baseline as a mark on its interval."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fedreid_pl.reporting.html.svg import (
 )
 
 VERDICTS = ("better", "worse", "cannot tell")
-"""Each has the mark of its place in this list."""
+"""Verdicts; the place in this list selects the mark."""
 
 
 class Interval(NamedTuple):
-    """A mean difference with the ends of its interval, `None` for a single seed, and what can be said of it."""
+    """A mean difference, the ends of its interval (`None` for a single seed), and its verdict."""
 
     mean: float
     low: float | None
@@ -37,7 +37,7 @@ class Interval(NamedTuple):
 
     @property
     def spoken(self) -> str:
-        """The numbers and the verdict.
+        """Numbers and verdict as text.
 
         >>> Interval(1.0, -0.5, 2.5, "cannot tell").spoken
         '+1.0 (-0.5 to +2.5), cannot tell'
@@ -47,12 +47,12 @@ class Interval(NamedTuple):
 
 
 def forest_chart(rows: Mapping[str, Interval], x_name: str, title: str) -> Markup:
-    """One row per experiment: a whisker over the interval, a mark at the mean, and a line at zero through all rows.
+    """Returns one row per experiment: a line over the interval, a mark at the mean, and a vertical line at zero.
 
     Args:
-        rows: by experiment, at least one.
-        x_name: of the axis, with its unit.
-        title: of the chart, for a screen reader.
+        rows: intervals by experiment, at least one.
+        x_name: name of the axis with its unit.
+        title: title of the chart, for screen readers.
     """
     ends = [value for row in rows.values() for value in (row.mean, row.low, row.high) if value is not None]
     x_ticks = ticks(min(0.0, *ends), max(0.0, *ends), 5)

@@ -1,4 +1,4 @@
-"""Curves over rounds or ranks, and weights stacked over rounds."""
+"""Line charts over rounds or ranks, and weights stacked over rounds."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ from fedreid_pl.reporting.html.svg import (
 )
 from fedreid_pl.reporting.views import Curve
 
-MARKS = 8  # marks on a long curve; a short one has one at every point
+MARKS = 8  # marks on a long curve; a short curve has a mark at every point
 SHORT = 24
-LAYER = 13.0  # height from which a layer has room for its number
+LAYER = 13.0  # smallest height of a layer that has room for its number
 
 
 def line_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_name: str, title: str) -> Markup:
-    """Curves with a band of one standard deviation where several seeds give one.
+    """Returns curves, with a band of one standard deviation if there are several seeds.
 
     Args:
-        curves: by label.
-        order: all labels of the figure; a label's place in it decides on colour, dash and mark.
-        title: what the panel shows, for the text alternative.
+        curves: curves by label.
+        order: all labels of the figure; the place of a label determines colour, dash and mark.
+        x_name, y_name: names of the axes.
+        title: content of the panel, for the text alternative.
     """
     every_x = [value for curve in curves.values() for value in curve.x]
     lows, highs = [], []
@@ -74,13 +75,13 @@ def line_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_nam
 
 
 def stack_chart(curves: Mapping[str, Curve], order: list[str], x_name: str, y_name: str, title: str) -> Markup:
-    """Shares on top of each other, the first at the bottom; a layer carries its number where it is thickest."""
+    """Returns stacked shares, the first at the bottom; a layer shows its number where the layer is thickest."""
     xs = next(iter(curves.values())).x
     total = [sum(curve.y[index] for curve in curves.values()) for index in range(len(xs))]
     y_ticks = ticks(0, max(total), 4)
     x = Scale(xs[0] - (len(xs) == 1), xs[-1] + (len(xs) == 1), LEFT, WIDTH - RIGHT)
     y = Scale(0, y_ticks[-1], HEIGHT - BOTTOM, TOP)
-    if len(xs) == 1:  # one round is drawn as wide as two
+    if len(xs) == 1:  # a single round fills the whole width
         across, places = [x.start, x.end], [0, 0]
     else:
         across, places = [x(value) for value in xs], list(range(len(xs)))
@@ -117,7 +118,7 @@ def _marked(points: int, series: int) -> list[int]:
 
 
 def _spoken(curves: Mapping[str, Curve], x_name: str) -> str:
-    """The ends of every curve in words."""
+    """Returns the first and last value of every curve as text."""
     parts = []
     for label, curve in curves.items():
         parts.append(

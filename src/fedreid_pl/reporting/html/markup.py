@@ -1,8 +1,8 @@
-"""The one layer that writes markup: an element is built from a name, attributes and children, never from a string.
+"""The only module that writes markup: it builds an element from name, attributes and children, never from a string.
 
-`element` escapes every attribute and every child that is not an element itself, so a name or a number from a run's
-files can only become text. Names of elements and attributes come from fixed lists in which nothing runs and nothing
-is loaded: no script, no frame, no form, no event handler; a link leads inside the page, a picture lies in it.
+`element` escapes every attribute and every child that is not an element itself, so names and numbers from a run's
+files can only become text. The names of elements and attributes come from fixed lists that allow no code and no
+requests: no script, frame, form or event handler. A link leads inside the page, and a picture is embedded in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ELEMENTS = """
 ELEMENTS = frozenset(_ELEMENTS.split())
 VOID = frozenset(("br", "img"))
 DRAWN = frozenset(("line", "path", "circle", "polygon", "rect"))
-"""Elements of a chart that close themselves where they hold nothing."""
+"""Elements of a chart that are self-closing if they are empty."""
 _ATTRIBUTES = """
     alt aria-hidden aria-label class cx cy d height href id open points r role scope src stroke-dasharray tabindex
     text-anchor title transform viewBox width x x1 x2 xmlns y y1 y2
@@ -34,21 +34,22 @@ LINK = re.compile(r"#[\w-]+")
 
 
 def element(name: str, *children: Any, **attributes: Any) -> Markup:
-    """An element. A trailing underscore of an attribute's name is dropped, others become hyphens.
+    """Returns an element. A trailing underscore of an attribute's name is removed, other underscores become hyphens.
 
     Args:
         name: one of `ELEMENTS`.
-        children: elements, which stay; everything else is text. `None` and `False` are left out.
-        attributes: one of `ATTRIBUTES` each. `None` and `False` leave the attribute out, `True` sets it bare.
+        children: elements, which are not escaped; everything else is text. `None` and `False` are omitted.
+        attributes: values by name, one of `ATTRIBUTES` each. `None` and `False` omit the attribute, `True` sets it
+            without a value.
 
     Raises:
-        ValueError: for another element or attribute, a link out of the page, or a picture that is not in it.
+        ValueError: for another element or attribute, a link out of the page, or a picture that is not embedded.
 
     >>> print(element("p", "a < b ", element("b", 3), class_="note"))
     <p class="note">a &lt; b <b>3</b></p>
     """
     if name not in ELEMENTS:
-        raise ValueError(f"<{name}> is no element of a report")
+        raise ValueError(f"<{name}> is not an allowed element of a report")
     inside = joined(children)
     start = f"<{name}{''.join(_attribute(key, value) for key, value in attributes.items())}"
     if name in VOID:
@@ -59,7 +60,7 @@ def element(name: str, *children: Any, **attributes: Any) -> Markup:
 
 
 def joined(parts: Iterable[Any]) -> Markup:
-    """Elements and texts after each other; texts are escaped.
+    """Returns elements and texts one after another; texts are escaped.
 
     >>> print(joined(["<", element("br"), None]))
     &lt;<br>
@@ -68,7 +69,7 @@ def joined(parts: Iterable[Any]) -> Markup:
 
 
 def document(title: str, policy: str, style: str, body: Markup) -> str:
-    """The whole file: the head is fixed, `policy` and `style` are the program's own texts."""
+    """Returns the whole file; `policy` and `style` are fixed texts of the program."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -85,13 +86,13 @@ def _safe(value: Any) -> str:
 def _attribute(key: str, value: Any) -> str:
     name = key.removesuffix("_").replace("_", "-") if key != "viewBox" else key
     if name not in ATTRIBUTES:
-        raise ValueError(f"{name} is no attribute of a report")
+        raise ValueError(f"{name} is not an allowed attribute of a report")
     if value is None or value is False:
         return ""
     if value is True:
         return f" {name}"
     if name == "src" and not SOURCE.fullmatch(str(value)):
-        raise ValueError("a picture has to lie in the page")
+        raise ValueError("a picture of a report must be embedded as data:image/jpeg")
     if name == "href" and not LINK.fullmatch(str(value)):
-        raise ValueError("a link has to lead inside the page")
+        raise ValueError("a link of a report must lead inside the page (#NAME)")
     return f' {name}="{_safe(str(value))}"'

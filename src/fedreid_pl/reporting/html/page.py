@@ -1,4 +1,4 @@
-"""The frame of the page: one file that asks no network for anything."""
+"""Frame of the page: one file without network requests."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from fedreid_pl.reporting.html.markup import document, element, joined
 from fedreid_pl.reporting.html.style import STYLE
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""What a browser may load: nothing but the images and the style inside the file; no script runs.
+"""Lets a browser load only the images and the style inside the file; no script runs.
 
-It is the second line of defence: `markup.element` writes nothing that could run or load.
+This is a second protection: `markup.element` already writes nothing that could run or load.
 """
 
 
 def page(title: str, head: Markup, sections: Iterable[Section]) -> str:
-    """The whole document.
+    """Returns the whole document.
 
     Args:
-        title: plain text.
-        head: elements below the title, before the contents.
-        sections: those without a body are left out.
+        title: title in plain text.
+        head: elements between the title and the contents.
+        sections: sections; those without a body are not shown.
     """
     shown = [section for section in sections if section.body]
     links = [element("li", element("a", section.title, href=f"#{section.key}")) for section in shown]

@@ -1,4 +1,4 @@
-"""The report of a run or of several: what stands where, and the file it is written to."""
+"""The report of one or several runs: the order of its sections, and its file."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ NAME = "report.html"
 
 @dataclass
 class Report:
-    """What a report is made of.
+    """Content of a report.
 
-    Attributes:
-        experiments: the runs.
-        standalone: of a single run, the `local` run to compare it with.
-        tables: of a comparison, the tables that tables.csv holds, the most important first.
-        missing: names of runs that should be there.
-        statistic: which evaluation the tables quote, in words.
-        forests: by title of a table of differences, by measure and experiment, what the forest plots show.
+    Args:
+        experiments: runs by experiment.
+        standalone: the `local` run for comparison, if there is a single run.
+        tables: tables of a comparison as in tables.csv, the most important first.
+        missing: names of runs that are planned but not found.
+        statistic: name of the evaluation whose scores the tables show.
+        forests: intervals of the forest plots, by title of a table of differences, measure and experiment.
     """
 
     experiments: Experiments
@@ -65,11 +65,11 @@ class Report:
 
     @property
     def synthetic(self) -> bool:
-        """Whether drawn pictures are among the data."""
+        """Whether some of the data are synthetic."""
         return any(run.config.data.synthetic for run in self.runs)
 
     def to_html(self) -> str:
-        """The document."""
+        """Returns the document."""
         e, alone = self.experiments, self.standalone
         sections = [
             Section("results", "Results", headline.body(e, alone, self.tables)),
@@ -82,7 +82,7 @@ class Report:
             Section("cmc", "CMC curves", curves.body(e, alone)),
             Section("open-set", "Persons who are not in the gallery", open_set.body(e, alone)),
             Section("reranking", "After re-ranking", open_set.reranking(e, alone)),
-            Section("members", "Who took part when", members.body(e)),
+            Section("members", "Participation of the clients", members.body(e)),
             Section("cost", "Cost", cost.body(e)),
             Section("slots", "Clients in parallel", slots.body(e)),
             Section("ranked", "Ranked lists", ranked.body(e)),
@@ -99,11 +99,13 @@ class Report:
         return f"{len(self.experiments)} experiment{'s' * (len(self.experiments) > 1)} on {data}"
 
     def _head(self) -> Markup:
-        flags = [element("span", "Synthetic data: drawn pictures, nobody's photograph", class_="flag")] * self.synthetic
+        flags = [
+            element("span", "Synthetic data: a program drew the pictures, no person was photographed", class_="flag")
+        ] * self.synthetic
         late = [f"{run.config.name}, seed {run.config.seed}" for run in self.runs if not run.complete]
         for name in late[:5]:
-            flags.append(element("span", f"Not complete: {name}", class_="flag warn"))
-        flags += [element("span", f"Missing: {name}", class_="flag warn") for name in self.missing]
+            flags.append(element("span", f"Incomplete run: {name}", class_="flag warn"))
+        flags += [element("span", f"Missing run: {name}", class_="flag warn") for name in self.missing]
         return joined([element("p", *flags), element("p", self._lead(), class_="lead")])
 
     def _lead(self) -> str:
@@ -116,11 +118,11 @@ class Report:
             splits = {run.config.data.split for run in self.runs}
             over = ["seeds"] * (len(seeds) > 1) + ["splits"] * (len(splits) > 1)
             parts.append(f"mean and sample standard deviation over {' and '.join(over)}")
-        return f"{', '.join(parts)}; {self.statistic}. Written by fedreid_pl {fedreid_pl.__version__}."
+        return f"{', '.join(parts)}. Scores: {self.statistic}. Written by fedreid_pl {fedreid_pl.__version__}."
 
 
 def write_report(report: Report, path: Path) -> Path:
-    """Writes a report atomically.
+    """Writes a report atomically; returns its path.
 
     Raises:
         FedReIDError: if the file cannot be written.
@@ -130,17 +132,17 @@ def write_report(report: Report, path: Path) -> Path:
 
 
 def report_of_run(folder: Path) -> Report:
-    """The report of one run, beside the standalone run that it can be compared with.
+    """Returns the report of one run, together with the standalone run next to it.
 
     Raises:
-        FedReIDError: if the folder holds no run that can be read.
+        FedReIDError: if the folder contains no readable run.
     """
     run = read_run(folder)
     return Report(group_runs([run]), read_standalone(run))
 
 
 class ReportFile(Observer):
-    """Writes report.html when a run ends; a failure is said and is no end of the run."""
+    """Writes report.html when a run ends; an error is printed as a warning and does not stop the run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -151,7 +153,7 @@ class ReportFile(Observer):
             write_report(report_of_run(self.folder), self.folder / NAME)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
-            federation.warn(f"no {NAME} was written ({reason}); fedreid-pl report {self.folder} makes it again")
+            federation.warn(f"{NAME} was not written ({reason}); run fedreid-pl report {self.folder} to write it")
 
 
 def _range(values: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Points in a plane."""
+"""Scatter plot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIDE, EDGE = 360.0, 12.0
 
 
 class Point(NamedTuple):
-    """A place, and the group of which it is one (points of a group are joined)."""
+    """A point and its group; a line joins the points of a group."""
 
     x: float
     y: float
@@ -22,12 +22,12 @@ class Point(NamedTuple):
 
 
 def scatter_chart(points: Mapping[str, Sequence[Point]], order: Sequence[str], title: str) -> Markup:
-    """Marks by series; thin lines join the points of a group in their order. Both axes have the same unit.
+    """Returns marks by series; thin lines join the points of a group in their order. Both axes have the same unit.
 
     Args:
-        points: by series.
-        order: of all series; decides on colour and shape.
-        title: the text alternative.
+        points: points by series.
+        order: all series; the place of a series determines colour and shape.
+        title: text alternative.
     """
     every = [point for row in points.values() for point in row]
     xs, ys = [point.x for point in every], [point.y for point in every]

@@ -1,7 +1,7 @@
-"""The page's style: one column on a phone, charts side by side on a wide screen, light and dark, for print as well.
+"""Style of the page: one column on a phone, charts side by side on a wide screen, light and dark, also for print.
 
-The colours of series are those of Okabe and Ito, which people with colour-blindness tell apart; for thin lines on
-white the light ones among them are darkened, on a dark ground the dark ones are lightened.
+The series have the colours of Okabe and Ito, which colour-blind people can distinguish. Light colours are darker on
+a white background, and dark colours are lighter on a dark background, so that thin lines stay visible.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parts of every chart: scales, ticks, axes, marks. Colours come from the page's style by class."""
+"""Parts of all charts: scales, ticks, axes, marks. The page's style sets the colours by class."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fedreid_pl.reporting.html.markup import element, joined
 WIDTH, HEIGHT = 360.0, 228.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 10.0, 10.0, 38.0
 SERIES = 9
-"""Colours, dashes and shapes that the style knows; a tenth series looks like the first and has another number."""
+"""Number of colours, dashes and shapes; a tenth series looks like the first but has another number."""
 
-OUTLINES: dict[int, list[tuple[float, float]]] = {  # of the marks; the first is a circle
+OUTLINES: dict[int, list[tuple[float, float]]] = {  # outlines of the marks; mark 0 is a circle
     1: [(-1, -1), (1, -1), (1, 1), (-1, 1)],  # square
     2: [(0, -1.2), (1.1, 0.9), (-1.1, 0.9)],  # triangle
     3: [(0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)],  # diamond
@@ -35,7 +35,7 @@ DASHES = ("", "7 3", "2 3", "8 3 2 3", "4 2", "12 3", "1 2", "6 2 1 2 1 2", "3 5
 
 
 class Scale(NamedTuple):
-    """Linear: `low..high` of the data onto `start..end` of the picture."""
+    """Linear scale that maps `low..high` of the data to `start..end` of the picture."""
 
     low: float
     high: float
@@ -43,7 +43,7 @@ class Scale(NamedTuple):
     end: float
 
     def __call__(self, value: float) -> float:
-        """The place of a value.
+        """Returns the coordinate of a value.
 
         >>> Scale(0, 10, 100, 0)(2.5)
         75.0
@@ -53,7 +53,9 @@ class Scale(NamedTuple):
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten apart) from at or below `low` to at or above `high`.
+    """Returns about `count` round numbers from at most `low` to at least `high`, for the ticks of an axis.
+
+    Their distance is 1, 2 or 5 times a power of ten.
 
     >>> ticks(3, 97), ticks(0, 0.4)
     ([0.0, 20.0, 40.0, 60.0, 80.0, 100.0], [0.0, 0.1, 0.2, 0.3, 0.4])
@@ -68,7 +70,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A coordinate with at most one decimal.
+    """Returns a coordinate with at most one decimal.
 
     >>> number(12.0), number(3.14159)
     ('12', '3.1')
@@ -77,7 +79,7 @@ def number(value: float) -> str:
 
 
 def tick_text(value: float) -> str:
-    """A tick's label.
+    """Returns the label of a tick.
 
     >>> tick_text(20.0), tick_text(0.25), tick_text(1200000.0)
     ('20', '0.25', '1.2e+06')
@@ -86,17 +88,17 @@ def tick_text(value: float) -> str:
 
 
 def points_of(x: Sequence[float], y: Sequence[float]) -> str:
-    """A path through points."""
+    """Returns an SVG path through points."""
     return "M" + "L".join(f"{number(a)},{number(b)}" for a, b in zip(x, y, strict=True))
 
 
 def text(x: float, y: float, content: str, anchor: str = "start", kind: str = "") -> Markup:
-    """A line of text; `kind` is a class."""
+    """Returns a line of text; `kind` is its class."""
     return element("text", content, x=number(x), y=number(y), text_anchor=anchor, class_=kind or None)
 
 
 def shorten(content: str, width: float, size: float = 7.2) -> str:
-    """As much of a label's beginning and end as fits `width`, by the mean width of a letter.
+    """Returns a label that fits `width`, by the mean width of a letter; a long label loses its middle.
 
     >>> shorten("mini-market1501-cam4", 116), shorten("mini-viper", 116)
     ('mini-mar…01-cam4', 'mini-viper')
@@ -107,7 +109,7 @@ def shorten(content: str, width: float, size: float = 7.2) -> str:
 
 
 def axes(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str) -> Markup:
-    """Grid, tick labels and names of both axes."""
+    """Returns grid, tick labels and names of both axes."""
     heights = [number(y(value)) for value in y_ticks]
     lines = [element("line", x1=number(x.start), x2=number(x.end), y1=at, y2=at) for at in heights]
     parts = [element("g", *lines, class_="grid")]
@@ -123,7 +125,7 @@ def axes(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float],
 
 
 def marker(x: float, y: float, series: int, size: float = 3.6, title: str = "") -> Markup:
-    """A mark whose shape and colour stand for a series."""
+    """Returns a mark whose shape and colour stand for a series."""
     a, b, s = x, y, size
     shape = series % SERIES
     inside = element("title", title) if title else None
@@ -134,13 +136,13 @@ def marker(x: float, y: float, series: int, size: float = 3.6, title: str = "") 
 
 
 def picture(body: Markup, label: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
-    """The chart as an element that is one image to a screen reader, with `label` as its text."""
+    """Returns the chart as one element; screen readers read `label` as its text."""
     box = f"0 0 {number(width)} {number(height)}"
     return element("svg", body, role="img", aria_label=label, viewBox=box, xmlns="http://www.w3.org/2000/svg")
 
 
 def swatch(series: int, kind: str = "line") -> Markup:
-    """A series for a legend: its `line` with the mark, the `mark` alone, or the `fill` with its number."""
+    """Returns the sample of a series in a legend: its `line` with mark, its `mark`, or its `fill` with number."""
     shape = series % SERIES
     if kind == "mark":
         return _swatch(16, marker(8, 8, series, 4.6))

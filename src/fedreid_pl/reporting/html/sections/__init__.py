@@ -1,1 +1,1 @@
-"""The parts of a report, each a function from runs to the HTML of its section; empty where nothing is known."""
+"""Sections of a report: each is a function from runs to HTML, empty if the runs lack the data."""

@@ -1,4 +1,4 @@
-"""What runs have cost: time by phase and what was sent."""
+"""Section: cost of runs, as time by phase and traffic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PHASES = ("fit", "aggregate", "evaluate", "checkpoint", "other")
 
 
 def body(experiments: Experiments) -> Markup:
-    """Seconds by phase and megabytes by direction, one row per experiment."""
+    """Returns seconds by phase and megabytes by direction, one row per experiment."""
     seconds = costs(experiments, lambda cost: {phase: cost["seconds"].get(phase, 0.0) for phase in PHASES})
     sent = costs(experiments, _megabytes)
     if not seconds:
@@ -27,7 +27,7 @@ def body(experiments: Experiments) -> Markup:
         directions = ("to the clients", "to the server")
         chart = amount_chart(sent, directions, "megabytes", "sent over the run")
         charts["Communication"] = chart + legend(directions, "fill")
-    header = ["experiment", *(f"{phase} s" for phase in PHASES), "total s", "MB down", "MB up", "peak memory MB"]
+    header = ["experiment", *(f"{phase} (s)" for phase in PHASES), "total (s)", "down (MB)", "up (MB)", "memory (MB)"]
     rows = [
         [
             label,
@@ -40,8 +40,9 @@ def body(experiments: Experiments) -> Markup:
     ]
     sheet = Sheet("Time, communication, memory", header, rows)
     said = (
-        "Over the whole run, means over seeds; times were taken beside whatever else was running. A megabyte is 10⁶ "
-        "bytes."
+        "Cost of the whole run, as a mean over seeds. Other programs on the same machine may have made the run slower. "
+        "Down: from the server to the clients. Up: from the clients to the server. Memory: largest use of memory. "
+        "1 MB is 10⁶ bytes."
     )
     return paragraph(said) + panels(charts) + data_table(sheet)
 

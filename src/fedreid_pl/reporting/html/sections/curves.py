@@ -1,4 +1,4 @@
-"""CMC curves by test set."""
+"""Section: CMC curves by test set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.reporting.views import cmc_curves, lines_of
 
 
 def body(experiments: Experiments, standalone: RunRecord | None) -> Markup:
-    """One panel per test set, of the runs that have an inspection.json."""
+    """Returns one panel per test set, for runs with an inspection.json."""
     lines = lines_of(experiments, standalone)
     runs = [run for line in lines for run in line.runs]
     found = cmc_curves(lines)
@@ -24,13 +24,16 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> Markup:
         more = f" and {len(lacking) - 1} more" * (len(lacking) > 1)
         command = f"fedreid-pl report RUN_FOLDER report.images={str(shows_images(run.config)).lower()}"
         name = f"{run.config.name}, seed {run.config.seed}{more}"
-        hint = paragraph(f"Not known of {name}; computed from the last checkpoint by: {command}", "note")
+        hint = paragraph(
+            f"There are no CMC curves for {name}. This command computes them from the last checkpoint: {command}",
+            "note",
+        )
     if not found:
         return hint
     order = [line.label for line in lines]
     charts = {test: line_chart(curves, order, "rank", "matched (%)", test) for test, curves in found.items()}
     sheet = curve_sheet("Queries matched (%) up to a rank", found, order, "test set", "rank")
-    said = "Share of queries with an image of the same person, by another camera, among the first ranks; last round."
+    said = "Share of queries with at least one correct gallery image up to each rank, in the last round."
     return (
         paragraph(said)
         + legend(order, shown={label for curves in found.values() for label in curves})

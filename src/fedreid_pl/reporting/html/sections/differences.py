@@ -1,4 +1,4 @@
-"""Forest plots of the differences to the baseline; their table is among those of the comparison."""
+"""Section: forest plots of the differences to the baseline; the tables of the comparison have the numbers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from fedreid_pl.reporting.html.markup import joined
 
 
 def body(forests: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> Markup:
-    """For every table of differences its panels, one per measure; empty without any table."""
+    """Returns the panels of every table of differences, one per measure; empty without such tables."""
     found = {title: measures for title, measures in forests.items() if measures}
     if not found:
         return Markup()
     said = (
-        "Mean paired difference over seeds with its 95 % bootstrap interval. 'Cannot tell': the interval holds zero, "
-        "or Holm's correction over the experiments takes the finding back. A fluctuation is better if it is smaller."
+        "Each mark is a mean paired difference to the baseline, and the line is its 95 % bootstrap interval. 'Cannot "
+        "tell' means that the interval contains zero, or that the difference is not significant after Holm's "
+        "correction over the experiments. For fluctuation, smaller is better."
     )
     parts = [paragraph(said), legend(VERDICTS, "mark")]
     for title, measures in found.items():

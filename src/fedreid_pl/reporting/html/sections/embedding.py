@@ -1,4 +1,4 @@
-"""Query features in two dimensions, before and after federation."""
+"""Section: query features in two dimensions, before and after federation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STAGES = {"before": "before: the initial network", "after": "after the last roun
 
 
 def body(experiments: Experiments) -> Markup:
-    """Both pictures for the first run of every experiment that has them."""
+    """Returns both plots for the first run of every experiment that has them."""
     parts = []
     for label, runs in experiments.items():
         found = next((run.inspection["embedding"] for run in runs if run.inspection), None)
@@ -42,12 +42,12 @@ def _experiment(label: str, found: dict[str, Any]) -> Markup:
     header = ["test set", "identity", "camera", "before x", "before y", "after x", "after y"]
     whose = "the server's model" if found["model"] == "global" else "each client's own model"
     said = (
-        f"{found['method']} of the features of {len(found['points'])} queries, by {whose}; colour and shape stand for "
-        "the test set, thin lines join images of one person."
+        f"{found['method']} of the features of {len(found['points'])} queries, computed with {whose}. Colour and shape "
+        "show the test set; thin lines connect images of the same person."
     )
     if found["method"] == "PCA":
         shares = ", ".join(f"{stage} {100 * found['explained'][stage]:.0f} %" for stage in STAGES)
-        said += f" Variance in the plane: {shares}."
+        said += f" Share of the variance that the plots show: {shares}."
     heading = element("h3", label) if label else Markup()
-    sheet = Sheet(f"Places of the queries{' of ' + label if label else ''}", header, rows, left=3)
+    sheet = Sheet(f"Coordinates of the queries{' of ' + label if label else ''}", header, rows, left=3)
     return heading + paragraph(said) + legend(order, "mark") + panels(charts) + data_table(sheet)

@@ -1,4 +1,4 @@
-"""The first table, with differences to standalone training, and the tables of a comparison."""
+"""Section: the first table, with differences to standalone training, and the tables of a comparison."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from fedreid_pl.reporting.tables import percent
 
 MINUS = "\N{MINUS SIGN}"
 HEADLINE = 2
-"""How many tables of a comparison stand at the top."""
+"""Number of a comparison's tables at the top of the page."""
 
 
 def body(experiments: Experiments, standalone: RunRecord | None, tables: Sequence[Sheet]) -> Markup:
-    """Of a comparison its first tables, of a single run its own table."""
+    """Returns the first tables of a comparison, or the table of a single run."""
     if tables:
         return joined(table.to_html() for table in tables[:HEADLINE])
     ((_, runs),) = list(experiments.items())[:1]
     if not any(runs[0].summary.get(section) for section in ("global", "local")):
-        return paragraph("Nothing has been evaluated yet.")
+        return paragraph("The run has no evaluation yet.")
     return _facts(runs[0], standalone) + run_sheet(runs[0], standalone).to_html()
 
 
 def further(tables: Sequence[Sheet]) -> Markup:
-    """The other tables of a comparison."""
+    """Returns the remaining tables of a comparison."""
     return joined(table.to_html() for table in tables[HEADLINE:])
 
 
 def run_sheet(run: RunRecord, standalone: RunRecord | None) -> Sheet:
-    """Rank-1 and mAP of a run's last round by test set, in percent, and its differences to standalone in points."""
+    """Returns Rank-1 and mAP of a run's last round by test set in percent, and differences to standalone in points."""
     sections = [section for section in ("global", "local") if run.summary.get(section)]
     names = {"global": "global", "local": {"federated": "local"}.get(run.config.role, run.config.role)}
     header = ["test set"]
@@ -52,10 +52,14 @@ def run_sheet(run: RunRecord, standalone: RunRecord | None) -> Sheet:
             row += [percent(alone), *(_less(_last(run.summary, s, test, "rank1"), alone) for s in sections)]
         rows.append(row)
     notes = [
-        "R1: Rank-1, share of queries whose best-ranked image of another camera shows the same person. In percent."
+        "R1: Rank-1, the share of queries whose first gallery image shows the same person. mAP: mean average "
+        "precision. Gallery images of the query's person by the query's own camera do not count. In percent."
     ]
     if standalone:
-        notes.append("Differences in points of Rank-1 to standalone training with the same data, rounds and seed.")
+        notes.append(
+            "Standalone: each client trained alone, with the same data, rounds and seed. Differences are in points of "
+            "Rank-1."
+        )
     return Sheet("Last round, by test set", header, rows, notes=notes)
 
 
@@ -67,11 +71,11 @@ def _facts(run: RunRecord, standalone: RunRecord | None) -> Markup:
             facts[f"Rank-1, {name}"] = f"{percent(value)} %"
             alone = _last(standalone.summary, "local", "mean", "rank1") if standalone else None
             if alone is not None:
-                facts[f"{name} {MINUS} standalone, points"] = _less(value, alone)
+                facts[f"{name} {MINUS} standalone (points)"] = _less(value, alone)
     if (best := run.summary.get("best_round")) is not None:
-        facts[f"best round, by {run.summary.get('best_by', 'test')} data"] = str(best)
+        facts[f"best round (chosen by {run.summary.get('best_by', 'test')} data)"] = str(best)
     items = [element("div", element("dt", name), element("dd", value)) for name, value in facts.items()]
-    note = paragraph("Means over the test sets, last round.", "note") if facts else None
+    note = paragraph("The scores are means over the test sets in the last round.", "note") if facts else None
     return joined([element("dl", *items, class_="facts"), note])
 
 

@@ -1,4 +1,4 @@
-"""How far the global model, the local models and standalone training lie apart at every client."""
+"""Section: the gap between global model, local models and standalone training at every client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("global", "local", "standalone")
 
 
 def body(experiments: Experiments, standalone: RunRecord | None) -> Markup:
-    """One panel per federated experiment."""
+    """Returns one panel per federated experiment."""
     found = gaps(experiments, standalone)
     if not found:
         return Markup()
@@ -29,7 +29,8 @@ def body(experiments: Experiments, standalone: RunRecord | None) -> Markup:
         for test, row in rows.items()
     ]
     sheet = Sheet("Rank-1 (%) of the last evaluation", ["experiment", "test set", *kinds], lines, left=2)
-    said = "Rank-1 of the last evaluation. Local: each client's model right after its own training."
+    said = "Rank-1 of the last evaluation. Global: the server's model. Local: each client's model directly after the "
+    said += "client's own training in that round."
     if "standalone" in kinds:
-        said += " Standalone: trained without federation, with the same seeds and splits."
+        said += " Standalone: models that each client trained alone, with the same seeds and splits."
     return paragraph(said) + legend(kinds, "mark") + panels(charts) + data_table(sheet)

@@ -1,4 +1,4 @@
-"""Who took part when."""
+"""Section: the rounds in which each client was a member, took part, or was left out."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fedreid_pl.reporting.records import Experiments, RunRecord
 
 
 def body(experiments: Experiments) -> Markup:
-    """A table per run whose clients came and went, and of every run over silos."""
-    runs = [(label, run) for label, group in experiments.items() for run in group if _is_told(run)]
+    """Returns a table per run whose clients joined or left, and of every run with silos."""
+    runs = [(label, run) for label, group in experiments.items() for run in group if _is_shown(run)]
     if not runs:
         return Markup()
     said = "A client is a member from the round in which it joins until it leaves. It takes part in a round if its "
-    said += "update enters the average."
+    said += "update is used for the average. It is left out if it failed, or if its update was not valid."
     sheets = [_sheet(f"{label}, seed {run.config.seed}", run).to_html(caption=len(runs) > 1) for label, run in runs]
     return joined([paragraph(said), *sheets])
 
 
-def _is_told(run: RunRecord) -> bool:
+def _is_shown(run: RunRecord) -> bool:
     members = run.summary.get("members", {})
     changed = any([(span["first"], span["last"]) for span in spans] != [(1, None)] for spans in members.values())
     return bool(members) and (changed or run.config.engine.name == "silos")
@@ -41,21 +41,26 @@ def _sheet(title: str, run: RunRecord) -> Sheet:
             rows.append(
                 [
                     client if not number else "",
-                    f"{span['first']} to {last}" + (" (still a member)" if span["last"] is None else ""),
+                    _membership(own, still=span["last"] is None),
                     f"{span['images']:,}",
-                    as_ranges(took_part.intersection(own)),
-                    as_ranges(missed.intersection(own)),
+                    rounds_text(took_part.intersection(own)),
+                    rounds_text(missed.intersection(own)),
                 ]
             )
-    header = ["client", "member in rounds", "training images", "took part in", "left out in"]
+    header = ["client", "member in", "training images", "took part in", "left out in"]
     return Sheet(title, header, rows, left=2)
 
 
-def as_ranges(numbers: Collection[int]) -> str:
-    """Returns numbers as ranges.
+def _membership(rounds: range, still: bool) -> str:
+    text = rounds_text(set(rounds) - {0}) if rounds else f"from round {rounds.start}"
+    return f"{text} (still a member)" if still else text
 
-    >>> as_ranges({1, 2, 3, 7, 9, 10})
-    '1 to 3, 7, 9 to 10'
+
+def rounds_text(numbers: Collection[int]) -> str:
+    """Returns rounds as text with ranges, `-` for no round.
+
+    >>> rounds_text({1, 2, 3, 7, 9, 10}), rounds_text({6}), rounds_text([])
+    ('rounds 1 to 3, 7, 9 to 10', 'round 6', '-')
     """
     parts: list[list[int]] = []
     for number in sorted(numbers):
@@ -63,7 +68,9 @@ def as_ranges(numbers: Collection[int]) -> str:
             parts[-1][1:] = [number]
         else:
             parts.append([number])
-    return ", ".join(_range(part) for part in parts) or "-"
+    if not parts:
+        return "-"
+    return f"round{'s' * (len(numbers) > 1)} " + ", ".join(_range(part) for part in parts)
 
 
 def _range(part: Iterable[int]) -> str:

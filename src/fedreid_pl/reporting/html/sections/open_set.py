@@ -1,4 +1,4 @@
-"""Whether models notice that a person is not in the gallery, and what re-ranking adds."""
+"""Section: open-set measures, for persons who are not in the gallery, and scores after re-ranking."""
 
 from __future__ import annotations
 
@@ -17,31 +17,35 @@ RERANKED = {"rank1": "re-ranked R1", "rank5": "re-ranked R5", "rank10": "re-rank
 
 
 def body(experiments: Experiments, standalone: RunRecord | None) -> Markup:
-    """Open-set measures by test set and model, of the runs that have them in inspection.json."""
+    """Returns open-set measures by test set and model, for runs that have them in inspection.json."""
     lines = lines_of(experiments, standalone)
     found = inspected_numbers(lines, "open_set")
     if not found:
         return Markup()
     columns = {name: title for name, title in OPEN_SET.items() if _has(found, name)}
     notes = [
-        "TPR: accepted pairs of one person, where the share FPR of the pairs of two persons is accepted.",
-        "DIR: queries whose person is found and named, where the share FAR of absent persons is reported as found; "
-        "every query plays an absent person once. With fewer than 1 / FAR queries no false alarm is allowed.",
+        "TPR (true positive rate): share of the pairs of images of one person that are accepted, if the share FPR of "
+        "the pairs of two different persons is accepted.",
+        "DIR (detection and identification rate): share of the queries whose person is reported as found and named "
+        "correctly, if the share FAR of the searches for absent persons reports a person as found. For FAR, every "
+        "query is searched once in a gallery without its person. With fewer than 1 / FAR queries, no false alarm is "
+        "allowed.",
         *_thresholds(lines),
     ]
     header = ["model", "test set", *columns.values()]
     sheet = Sheet("Open-set measures (%) of the last round", header, _rows(found, columns), left=2, notes=notes)
-    return paragraph("Is the person in the gallery at all? In percent; last round.") + sheet.to_html()
+    said = "These measures show whether a model notices that a query's person is not in the gallery. In percent."
+    return paragraph(said) + sheet.to_html()
 
 
 def reranking(experiments: Experiments, standalone: RunRecord | None) -> Markup:
-    """Scores after k-reciprocal re-ranking by test set and model, of the runs that have them in inspection.json."""
+    """Returns scores after k-reciprocal re-ranking by test set and model, for runs whose inspection.json has them."""
     found = inspected_numbers(lines_of(experiments, standalone), "reranked")
     if not found:
         return Markup()
     said = (
-        "Scores after k-reciprocal re-ranking (Zhong et al., CVPR 2017), which compares the gallery images and the "
-        "queries with each other as well. No other table or chart of this page holds re-ranked scores."
+        "Scores after k-reciprocal re-ranking (Zhong et al., CVPR 2017), which also compares the gallery images with "
+        "each other and the queries with each other. All other tables and charts of this page are without re-ranking."
     )
     header = ["model", "test set", *RERANKED.values()]
     sheet = Sheet("Re-ranked scores (%) of the last round", header, _rows(found, RERANKED), left=2)
@@ -63,7 +67,7 @@ def _has(found: Numbers, name: str) -> bool:
 
 
 def _thresholds(lines: Sequence[Line]) -> list[str]:
-    """Says which thresholds were calibrated, and what the last two columns are."""
+    """Returns notes on the calibrated thresholds and on the last two columns."""
     runs = list({run.folder: run for line in lines for run in line.runs if line.section == "global"}.values())
     said = []
     for run in runs:
@@ -71,13 +75,14 @@ def _thresholds(lines: Sequence[Line]) -> list[str]:
         if entry:
             name = f" of {run.config.name}, seed {run.config.seed}" if len(runs) > 1 else ""
             said.append(
-                f"Threshold of the global model{name}: {entry['value']:.4f}, {percent(entry['far'])} % false alarms in "
-                f"{entry['queries']} searches for validation persons, at most {entry['persons']} of them in a gallery."
+                f"The threshold of the global model{name} is {entry['value']:.4f}. It was calibrated with validation "
+                f"persons: {percent(entry['far'])} % false alarms in {entry['queries']} searches, with at most "
+                f"{entry['persons']} persons in a gallery."
             )
     if not said:
-        return ["No threshold was calibrated: data.val_ids=0.1 in training holds out validation persons for it."]
+        return ["No threshold was calibrated. Calibration needs validation persons: train with data.val_ids=0.1."]
     meaning = (
-        "False alarms: absent persons reported as found. Identified: present persons found and named. Both at the "
-        "threshold that validation persons gave."
+        "False alarms: share of searches for absent persons that report a person as found. Identified: share of "
+        "present persons that are reported as found and named correctly. Both use the calibrated threshold."
     )
     return [meaning, *said]

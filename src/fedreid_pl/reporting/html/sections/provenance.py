@@ -1,4 +1,4 @@
-"""How to make the same again: commands, configurations, versions. No file or folder of the machine is named."""
+"""Section: how to repeat the runs, with commands, configurations and versions. It names no file of this machine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fedreid_pl.reporting.records import Experiments, RunRecord
 
 
 def body(experiments: Experiments) -> Markup:
-    """The command, the configuration and the versions of every experiment."""
+    """Returns command, configuration and versions of every experiment."""
     parts = [
         paragraph(
-            "Each command computes the same numbers on the same data, machine and number of threads. Words in capitals "
-            "stand for files and folders."
+            "On the same data, machine and number of threads, each command computes the same numbers again. Replace "
+            "words in capitals by your own files and folders."
         )
     ]
     for label, runs in experiments.items():
@@ -35,7 +35,7 @@ def _experiment(label: str, runs: list[RunRecord]) -> list[Markup]:
     others = [str(run.config.seed) for run in runs[1:]]
     also = f" (and seed={', '.join(others)})" if others else ""
     text = yaml.safe_dump(shared_config(config), sort_keys=False, allow_unicode=True)
-    rows = [[str(run.config.seed), str(run.rounds), "complete" if run.complete else "not complete"] for run in runs]
+    rows = [[str(run.config.seed), str(run.rounds), "complete" if run.complete else "incomplete"] for run in runs]
     sheet = Sheet(f"Runs of {label}", ["seed", "rounds", "state"], rows)
     return [
         element("h3", label + also),

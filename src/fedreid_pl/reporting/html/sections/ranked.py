@@ -1,4 +1,4 @@
-"""Ranked lists: what a model finds for single queries, and whom it mistakes for whom."""
+"""Section: ranked lists, with the results of a model for single queries, and the persons that it confuses."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from fedreid_pl.reporting.records import Experiments, RunRecord
 from fedreid_pl.reporting.thumbnails import data_address, thumbnail
 
 SHARED = 2
-"""Queries per test set that a comparison shows, each with the list of every experiment."""
+"""Number of queries per test set in a comparison; each query has a list per experiment."""
 
 Entry = Mapping[str, Any]
 
 
 def body(experiments: Experiments) -> Markup:
-    """The lists of a run; of several experiments the same queries under each other, from the first run of each."""
+    """Returns the lists of a run, or of several experiments the lists for the same queries from their first runs."""
     first = {label: runs[0] for label, runs in experiments.items()}
     looked = {label: run for label, run in first.items() if run.inspection}
     known = {label: run for label, run in looked.items() if any(entry["ranked"] for entry in _tests(run).values())}
     if not known:
         return _withheld(first) if looked else Markup()
     said = (
-        "Query, then the first ten gallery images; those of its person seen by its own camera are left out, as in the "
-        "scores. ✓ and a full green frame: the same person. ✗ and a broken red frame: another one. "
-        "cam: camera. AP: average precision of the query."
+        "Each row shows a query and the first ten gallery images. Images of the query's person by the query's own "
+        "camera are skipped, as in the scores. ✓ and a solid green frame: the same person. ✗ and a dashed red frame: "
+        "another person. cam: camera. AP: average precision of the query."
     )
-    said += "" if any(run.config.data.synthetic for run in known.values()) else " These are pictures of real persons."
+    said += "" if any(run.config.data.synthetic for run in known.values()) else " The pictures show real persons."
     if len(experiments) > 1:
         return paragraph(said) + _shared(known)
     (run,) = known.values()
@@ -46,20 +46,23 @@ def _tests(run: RunRecord) -> Mapping[str, Entry]:
 
 def _withheld(runs: Mapping[str, RunRecord]) -> Markup:
     run = next(iter(runs.values()))
-    why = "they were not written" if shows_images(run.config) else "report.images is off, as it is for real pictures"
+    why = "the run did not save them" if shows_images(run.config) else "report.images is off, the default for real data"
     return paragraph(
-        f"Left out: {why}. Ranked lists, identities and features of single images are written with report.images=true."
+        f"This page has no ranked lists, identities or features of single images: {why}. To add them, run "
+        "fedreid-pl report RUN_FOLDER report.images=true."
     )
 
 
 def _test(run: RunRecord, test: str, entry: Entry, opened: bool) -> Markup:
     whose = "the server's model" if entry["model"] == "global" else f"the model of {entry['model']}"
-    lists = [_list(run.folder, item, "hardest" if item["hardest"] else "drawn") for item in entry["ranked"]]
+    lists = [
+        _list(run.folder, item, "hardest query" if item["hardest"] else "random query") for item in entry["ranked"]
+    ]
     return folded(f"{test}, {whose}", joined([*lists, _confusions(test, entry)]), "lists", opened)
 
 
 def _shared(runs: Mapping[str, RunRecord]) -> Markup:
-    """Queries that were drawn in all runs, below each other."""
+    """Returns the lists for queries that all runs have, below each other."""
     parts: list[Markup] = []
     tests = dict.fromkeys(test for run in runs.values() for test in _tests(run))
     for test in tests:
@@ -113,9 +116,9 @@ def _confusions(test: str, entry: Entry) -> Markup:
     if not rows:
         return Markup()
     sheet = Sheet(
-        f"Who is mistaken for whom on {test}",
+        f"Most frequent confusions on {test}",
         ["identity of the query", "identity ranked first", "queries"],
         rows,
-        notes=["The ten most frequent pairs among the queries whose first rank is wrong."],
+        notes=["The ten most frequent pairs among the queries with a wrong image at rank 1."],
     )
     return data_table(sheet)

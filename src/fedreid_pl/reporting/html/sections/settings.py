@@ -1,4 +1,4 @@
-"""Sweeps of the batch size and of local epochs: the paper's Fig. 2."""
+"""Section: sweeps of the batch size and of local epochs, as in the paper's Fig. 2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedreid_pl.reporting.views import Bar, sweeps
 
 
 def body(experiments: Experiments) -> Markup:
-    """Bars by test set, for every experiment that was run with several batch sizes or numbers of local epochs."""
+    """Returns bars by test set, for every experiment with several batch sizes or numbers of local epochs."""
     found = sweeps(experiments)
     parts, rows = [], []
     for name, tests in found.items():
@@ -25,12 +25,12 @@ def body(experiments: Experiments) -> Markup:
     if not parts:
         return Markup()
     sheet = Sheet("Rank-1 (%) by setting", ["experiment", "test set", "setting", "Rank-1"], rows, left=3)
-    said = "Rank-1 of the last evaluation; B: images per step, E: epochs per round. Whiskers: one standard deviation."
+    said = "Rank-1 of the last evaluation. B: images per step. E: epochs per round. Whiskers: one standard deviation."
     return paragraph(said) + joined(parts) + data_table(sheet)
 
 
 def cell(bar: Bar | None) -> str:
-    """A bar's number in a table."""
+    """Returns the number of a bar for a table, `-` for `None`."""
     if bar is None:
         return "-"
     return f"{bar.value:.1f}" + ("" if bar.deviation is None else f" ± {bar.deviation:.1f}")

@@ -1,4 +1,4 @@
-"""How well the slots of an engine over several processes were used."""
+"""Section: use of the slots of an engine with several processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUSY, LONGEST, PEAK = "busy_seconds", "longest_fit_seconds", "peak_memory_bytes"
 
 
 def body(experiments: Experiments) -> Markup:
-    """Seconds by pass against their bound, and the busy share of every slot, of runs that have timings of slots."""
+    """Returns seconds by pass with their lower bound, and the busy share of every slot, for runs with several slots."""
     runs = [(label, run) for label, group in experiments.items() for run in group if _sum(run.timings, "slots")]
     if not runs:
         return Markup()
@@ -24,15 +24,18 @@ def body(experiments: Experiments) -> Markup:
     passes = [[name(label, run), *row] for label, run in runs for row in _passes(run)]
     slots = [[name(label, run), *row] for label, run in runs for row in _slots(run)]
     said = (
-        "Clients trained and were evaluated in parallel. No slots can take less than the bound: the larger of sum / "
-        "slots and the longest client, summed over rounds."
+        "Clients trained and were evaluated in parallel, in several slots (processes). The bound is the shortest time "
+        "that is possible: in each round, the larger of the sum of the clients' times divided by the number of slots "
+        "and the time of the longest client; summed over rounds."
     )
-    header = ["run", "pass", "sum of clients s", "took s", "bound s", "times faster than one slot", "at most"]
-    note = "At most: the times faster that any number of slots could be, bounded by the longest client."
+    header = ["run", "pass", "sum of clients (s)", "duration (s)", "bound (s)", "speed-up", "largest speed-up"]
+    note = (
+        "Speed-up: compared with one slot. Largest speed-up: with any number of slots, limited by the longest client."
+    )
     first = Sheet(
         "Seconds by pass", header, passes, left=2, notes=[note, *filter(None, map(_longest, (r for _, r in runs)))]
     )
-    second = Sheet("Slots", ["run", "slot", "busy s", "busy share", "peak memory MB"], slots, left=2)
+    second = Sheet("Slots", ["run", "slot", "busy (s)", "busy share", "peak memory (MB)"], slots, left=2)
     return joined([paragraph(said), first.to_html(), second.to_html()])
 
 
@@ -66,7 +69,7 @@ def _slots(run: RunRecord) -> list[list[str]]:
 
 
 def _longest(run: RunRecord) -> str | None:
-    """Which client was the longest, most often."""
+    """Returns a note on the client that was most often the longest, `None` without timings."""
     rounds: Counter[str] = Counter()
     for client in _names(run.timings, LONGEST):
         rounds[client] += len(run.timings.series("system", client, LONGEST))
@@ -75,8 +78,8 @@ def _longest(run: RunRecord) -> str | None:
     client, count = rounds.most_common(1)[0]
     share = _sum(run.timings, client, LONGEST) / _sum(run.timings, "slots", "fit_sum_seconds")
     return (
-        f"{run.config.name}, seed {run.config.seed}: the longest client was {client}, in {count} of "
-        f"{sum(rounds.values())} rounds, with {100 * share:.0f} % of all training."
+        f"{run.config.name}, seed {run.config.seed}: client {client} took longest in {count} of "
+        f"{sum(rounds.values())} rounds; these turns are {100 * share:.0f} % of the training time of all clients."
     )
 
 

@@ -1,4 +1,4 @@
-"""Scores on the datasets of `data.leave_out`, which no client has."""
+"""Section: scores on the datasets of `data.leave_out`, which no client has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedreid_pl.reporting.views import Line, accuracy_curves, unseen_bars
 
 
 def body(experiments: Experiments) -> Markup:
-    """Rank-1 over rounds, one panel per unseen test set, and Rank-1 and mAP of the last evaluation."""
+    """Returns Rank-1 over rounds, one panel per unseen test set, and Rank-1 and mAP of the last evaluation."""
     lines = [Line(label, runs, "unseen") for label, runs in experiments.items() if runs[0].history.names("unseen")]
     found = accuracy_curves(lines)
     if not found:
@@ -22,6 +22,9 @@ def body(experiments: Experiments) -> Markup:
     order = [line.label for line in lines]
     charts = {test: line_chart(curves, order, "round", "Rank-1 (%)", test) for test, curves in found.items()}
     rows = [[label, name, cell(rank1), cell(mean)] for label, name, rank1, mean in unseen_bars(experiments)]
-    notes = [UNSEEN, "TEST by MODEL is one model of a run that has several; the row of TEST is then their mean."]
+    notes = [
+        UNSEEN,
+        "If a run has several models, the row TEST has their mean, and TEST by MODEL has one model's scores.",
+    ]
     sheet = Sheet("Last round, unseen datasets (%)", ["experiment", "test set", "R1", "mAP"], rows, 2, notes)
     return joined([sheet.to_html(), legend(order), paragraph("Rank-1 at every evaluation."), panels(charts)])
