@@ -23,9 +23,9 @@ FORMAT, VERSION = "fedreid_pl", 2
 
 Version 1 is the first; since version 2 the header names the version of fedreid_pl that wrote the file.
 """
-MOST_BYTES = 8 * 1024**3  # of one file
-MOST_PARTS = 1_000_000  # tensors, numbers and containers of one state
-LONGEST_HEADER = 4096  # bytes
+MOST_BYTES = 8 * 1024**3  # largest size of a file
+MOST_PARTS = 1_000_000  # largest number of tensors, numbers and containers in a state
+LONGEST_HEADER = 4096  # largest size of a header in bytes
 
 
 class DamagedFile(FedReIDError):

@@ -36,10 +36,11 @@ def verdict(check: DataCheck) -> str:
     needed = [dataset for dataset in check.datasets if dataset.use != "none"]
     if check.ok:
         images = sum(dataset.images for dataset in needed)
-        return f"data={check.data}: all {len(needed)} datasets are present and readable, {images:,} images"
+        which = "the dataset is" if len(needed) == 1 else f"all {len(needed)} datasets are"
+        return f"data={check.data}: {which} present and readable, {images:,} images"
     if check.faulty:
         names = ", ".join(dataset.name for dataset in check.faulty)
-        return f"data={check.data}: {len(check.faulty)} of {len(needed)} datasets are not usable: {names}"
+        return f"data={check.data}: of {len(needed)} datasets, {len(check.faulty)} cannot be used: {names}"
     return f"data={check.data}: the datasets cannot be used together: {check.problem}"
 
 

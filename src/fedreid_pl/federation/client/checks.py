@@ -12,8 +12,8 @@ from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.messages import JOB_CONFIG, ClientJob, RejectedJob
 from fedreid_pl.federation.tensor_checks import declared_like, misfit, short
 
-MOST_ROUNDS = 10**6  # and attempts
-LONGEST_VALUE = 100_000  # characters
+MOST_ROUNDS = 10**6  # largest round and largest attempt
+LONGEST_VALUE = 100_000  # largest number of characters
 
 
 def check_job(

@@ -31,7 +31,7 @@ SCORED = (*TESTS, *VALIDATIONS, *UNSEEN)
 """All sections whose values are scores."""
 
 MOST_ROWS, MOST_NAMES, MOST_ROUNDS = 2_000_000, 20_000, 10_000_000
-LONGEST = 200  # characters of a name
+LONGEST = 200  # largest number of characters of a name
 LARGEST = 1e18
 ROUNDING = 1e-6
 

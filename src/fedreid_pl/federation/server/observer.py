@@ -33,4 +33,4 @@ class Observer:
         """Called after a round is finished and saved; `records` are the numbers of the round."""
 
     def on_end(self, federation: RoundContext) -> None:
-        """Called after the last round, or after an interrupt; `federation.round` is the last round."""
+        """Called after the last round, or after an interrupt; `federation.round` is the last finished round."""
