@@ -183,7 +183,7 @@ def test_a_hostile_experiment_is_refused_and_the_run_goes_on(name: str, place: s
     assert answer is not None
     nothing_left(coordinator.opened(answer))
     said = json.loads(service.audit.path.read_text().splitlines()[-1])["reason"]
-    assert named in said or (session == SESSION and "another experiment" in said), said
+    assert named in said or (session == SESSION and "another configuration" in said), said
     assert folders(service) == before and kept(service) == states, "no folder is left, no head is touched"
     answer = service.answer(coordinator.payload("fit", 2, coordinator.initial))
     assert answer is not None and coordinator.opened(answer).header.kind == "update"

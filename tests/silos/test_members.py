@@ -393,4 +393,4 @@ def test_an_algorithm_that_cannot_follow_persons_refuses_them(tiny_root: Path, t
     more(returning.root, A)
     returning.come_back()
     assert returning.send(returning.coordinator.experiment()).header.values == {"reason": "FedReIDError"}
-    assert "callbacks.fedbabu: keeps drawn for every person and cannot go on with other persons" in returning.lines[-1]
+    assert "callbacks.fedbabu: the client's persons have changed, but the saved value drawn" in returning.lines[-1]
