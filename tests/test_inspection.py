@@ -194,7 +194,7 @@ def test_a_report_that_cannot_be_written_costs_a_warning(
     (tmp_path / "run" / "report.html" / "in the way").mkdir(parents=True)
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path / "run", "rounds=1")]) == 0
     said = capsys.readouterr().err
-    assert "no report.html was written" in said and "fedreid-pl report" in said
+    assert "report.html was not written" in said and "fedreid-pl report" in said
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["complete"]
 
 
