@@ -1,4 +1,4 @@
-"""Federated algorithms, one file each; the file's name is its key under `callbacks` in a configuration.
+"""Federated algorithms, one file each; the file name is the algorithm's key under `callbacks` in a configuration.
 
 Other installed packages add callbacks by entry points of the group `fedreid_pl.callbacks`.
 """
@@ -20,18 +20,20 @@ from fedreid_pl.installed import check_not_shipped, installed_names, load_instal
 
 
 def known_callbacks() -> list[str]:
-    """Returns the names of the shipped algorithms, sorted; `installed.installed_names` has those of other packages."""
+    """Returns the names of the shipped algorithms, sorted; `installed_names` returns those of other packages."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def find_callback(name: str) -> type[FederationCallback]:
-    """Returns the `FederationCallback` class of a name.
+    """Returns the `FederationCallback` class with a name.
 
-    It is the one that `fedreid_pl/callbacks/<name>.py` defines, or the one that an installed package adds by an entry
-    point of the group `fedreid_pl.callbacks`.
+    `fedreid_pl/callbacks/<name>.py` defines the class, or an installed package adds it by an entry point of the group
+    `fedreid_pl.callbacks`.
 
     Raises:
-        FedReIDError: if there is neither, or an installed package adds a name that is shipped, or no callback class.
+        FedReIDError: if there is no such callback, if an installed package uses the name of a shipped callback, or if
+            the entry point is not a subclass of `FederationCallback`.
+        TypeError: if the class declares an unknown capability.
     """
     if name in known_callbacks():
         check_not_shipped("callbacks", name)
@@ -50,7 +52,9 @@ def _shipped(name: str) -> type[FederationCallback]:
         if inspect.isclass(item) and issubclass(item, FederationCallback) and item.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise TypeError(f"{module.__file__}: has to define exactly one FederationCallback, found {len(classes)}")
+        raise TypeError(
+            f"{module.__file__}: must define exactly one subclass of FederationCallback, found {len(classes)}"
+        )
     return classes[0]
 
 
@@ -62,8 +66,8 @@ def _installed(name: str) -> type[FederationCallback]:
         raise FedReIDError(f"callbacks.{name}: no such callback{nearest(name, known)}") from None
     if not (inspect.isclass(kind) and issubclass(kind, FederationCallback)):
         raise FedReIDError(
-            f"callbacks.{name}: the entry point of an installed package names {kind!r}, which is no class derived from "
-            "FederationCallback"
+            f"callbacks.{name}: the entry point of an installed package refers to {kind!r}, which is not a subclass of "
+            "FederationCallback; fix or uninstall this package"
         )
     return kind
 
@@ -71,33 +75,32 @@ def _installed(name: str) -> type[FederationCallback]:
 def callback_factory(
     specs: Mapping[str, Any], engine: str = "sequential", provides: Collection[str] = SEQUENTIAL
 ) -> Callable[[], dict[str, FederationCallback]]:
-    """Returns a function that makes the callbacks of a configuration anew at every call, in the configuration's order.
+    """Returns a function that creates new callbacks from a configuration at every call, in the configuration's order.
 
-    Options are held against the signature of the class: names, types (a `Literal` lists the choices).
+    Names and types of options are checked against the signature of the class; a `Literal` lists the possible values.
 
     Args:
-        specs: options of every callback by name.
+        specs: options of each callback, by callback name.
         engine: name of the engine that runs the clients, for messages.
         provides: capabilities of this engine.
 
     Raises:
-        FedReIDError: for an unknown callback, an unknown option, a value of the wrong type, or callbacks that do
-            not combine.
+        FedReIDError: if a callback or an option is unknown, a value is invalid, or the callbacks cannot be combined.
     """
     parts = [(name, find_callback(name)) for name in specs]
     _check(dict(parts), engine, provides)
     options = {name: _options(name, kind, specs[name]) for name, kind in parts}
     make = lambda: {name: kind(**options[name]) for name, kind in parts}  # noqa: E731
-    made = make()  # a constructor may refuse a value: now rather than in the first round
-    _check(made, engine, provides)  # an option may need more than the class does
+    made = make()  # constructors check values: errors appear now and not in the first round
+    _check(made, engine, provides)  # an option may need capabilities that the class does not need
     return make
 
 
 def callbacks_of(config: Config) -> Callable[[], dict[str, FederationCallback]]:
-    """Returns `callback_factory` for the algorithms and the engine of a configuration.
+    """Returns `callback_factory` for the callbacks and the engine of a configuration.
 
     Raises:
-        FedReIDError: as `callback_factory`, and for an algorithm that the engine cannot run.
+        FedReIDError: as in `callback_factory`, and if the engine does not provide a capability that a callback needs.
     """
     engine = config.engine.name
     return callback_factory(config.callbacks, engine, SEQUENTIAL if engine == "sequential" else ())
@@ -113,7 +116,7 @@ def _check(parts: Mapping[str, Part], engine: str, provides: Collection[str]) ->
 
 def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
-        raise FedReIDError(f"callbacks.{name}={given}: expected options, such as callbacks.{name}.KEY=VALUE")
+        raise FedReIDError(f"callbacks.{name}={given}: expected options; write callbacks.{name}.KEY=VALUE")
     signature = inspect.signature(kind.__init__)
     hints = get_type_hints(kind.__init__)
     wanted = {key: item for key, item in list(signature.parameters.items())[1:] if item.kind is not item.VAR_KEYWORD}
@@ -122,7 +125,7 @@ def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str,
     options: dict[str, Any] = {}
     for key, value in given.items():
         if key not in wanted:
-            hint = nearest(str(key), list(wanted)) if wanted else "; it has no options"
+            hint = nearest(str(key), list(wanted)) if wanted else "; this callback has no options"
             raise FedReIDError(f"callbacks.{name}.{key}: no such option{hint}")
         try:
             options[str(key)] = fitting(value, hints[key])

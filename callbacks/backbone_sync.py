@@ -1,7 +1,7 @@
-"""Federated partial averaging (FedPav): the backbone is exchanged and averaged, the head stays.
+"""Federated partial averaging (FedPav): server and clients exchange the backbone; every client keeps its head.
 
-Zhuang et al., "Performance Optimization for Federated Person Re-identification via Benchmark Analysis",
-ACM MM 2020, Algorithm 1. BatchNorm that stays at the client: Li et al., "FedBN", ICLR 2021.
+Zhuang et al., "Performance Optimization for Federated Person Re-identification via Benchmark Analysis", ACM MM 2020,
+Algorithm 1. With `batch_norm=local`: Li et al., "FedBN", ICLR 2021.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ EVERYTHING, NOTHING = list(ALL), list[str]()
 
 
 class BackboneSync(FederationCallback):
-    """Sends each client its model, takes the trained backbones back, and averages them by number of images.
+    """Sends every client its model, receives the trained backbones, and averages them by number of images.
 
     Args:
-        batch_norm: what becomes of BatchNorm. `average`: running statistics are averaged like parameters
-            (counters become the maximum). `first`: they are those of the first client of an order drawn anew
-            each round, which is what the published code does. `recalibrate`: averaged, then estimated anew on
-            the public set. `local` (FedBN): BatchNorm's parameters and statistics never leave their client,
-            which is evaluated with its own.
-        exchange: patterns of the backbone's entries that travel, such as `trunk.*`; by default all of them. A group
-            (`stem`, `stage1`, `stage2`, ..., `last_stage`, `neck`) is the same part of every backbone:
-            `[last_stage, neck]` is LG-FedAvg.
-        keep: patterns or groups of entries that stay at their client, whatever `exchange` says: `[last_stage, neck]`
-            is FedPer. The classifier is no part of the backbone and never travels.
+        batch_norm: what happens to BatchNorm. `average`: running statistics are averaged like parameters, and counters
+            become the maximum over the clients. `first`: running statistics are those of one client, drawn anew in
+            every round, as in the published code. `recalibrate`: running statistics are averaged and then estimated
+            again on the public set. `local` (FedBN): parameters and statistics of BatchNorm never leave a client, and
+            every client is evaluated with its own.
+        exchange: patterns of the backbone's entries that are exchanged, such as `trunk.*`. The default exchanges all
+            entries. A group name (`stem`, `stage1`, `stage2`, ..., `last_stage`, `neck`) is the same part of every
+            backbone: `[last_stage, neck]` is LG-FedAvg.
+        keep: patterns or groups of entries that stay at the client; they take precedence over `exchange`. `[last_stage,
+            neck]` is FedPer. The classifier is not part of the backbone and is never exchanged.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = (
@@ -62,36 +62,38 @@ class BackboneSync(FederationCallback):
             title="FedPav",
             paper="Zhuang et al., ACM MM 2020, Algorithm 1",
             purpose="federation",
-            does="averages the clients' backbones by their numbers of images; each client has a head of its own",
-            verified="the average against a second writing, one client against plain SGD to the bit; the paper's data "
-            "are not public in full, so its figures stand beside a run's where the datasets are there",
+            does="averages the clients' backbones, weighted by number of images; every client has its own head",
+            verified="the average is compared with an independent implementation; training of one client equals plain "
+            "SGD bit for bit; part of the paper's data is not public, so the paper's figures are only shown next to a "
+            "run on the same datasets",
         ),
         "fedbn": Method(
             title="FedBN",
             paper="Li et al., ICLR 2021",
             purpose="personal models",
-            does="keeps BatchNorm, its parameters and statistics, at the clients; an unseen place has none",
+            does="keeps the parameters and statistics of BatchNorm at the clients; no BatchNorm is available for an "
+            "unseen place",
             exchanged="the backbone without BatchNorm",
             stays="the head; BatchNorm",
-            verified="no entry of BatchNorm is in any message, and each client's own lasts",
+            verified="no message contains an entry of BatchNorm; every client keeps its own entries over the rounds",
         ),
         "fedper": Method(
             title="FedPer",
             paper="Arivazhagan et al., 2019",
             purpose="personal models",
-            does="keeps the last stage and the neck at the clients; an unseen place has none",
+            does="keeps the last stage and the neck at the clients; neither is available for an unseen place",
             exchanged="the stem and the stages below the last one",
             stays="the head; the last stage; the neck",
-            verified="which entries travel and that those which stay are averaged nowhere",
+            verified="messages contain only the exchanged entries, and the server never averages the other entries",
         ),
         "lg_fedavg": Method(
             title="LG-FedAvg",
             paper="Liang et al., 2020",
             purpose="personal models",
-            does="keeps the stem and the lower stages at the clients; an unseen place has none",
+            does="keeps the stem and the lower stages at the clients; neither is available for an unseen place",
             exchanged="the last stage and the neck",
             stays="the head; the stem; the stages below the last one",
-            verified="which entries travel and that those which stay are averaged nowhere",
+            verified="messages contain only the exchanged entries, and the server never averages the other entries",
         ),
     }
 
@@ -108,15 +110,19 @@ class BackboneSync(FederationCallback):
         self._names: frozenset[str] | None = None
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """`recalibrate` needs public images, and every pattern has to match something."""
+        """Checks that `recalibrate` has public images, and that every pattern matches an entry of the backbone.
+
+        Raises:
+            FedReIDError: if one of these conditions does not hold.
+        """
         if self.batch_norm == "recalibrate" and data.public is None:
-            raise FedReIDError("callbacks.backbone_sync.batch_norm=recalibrate: needs a public set; set data.public")
+            raise FedReIDError("callbacks.backbone_sync.batch_norm=recalibrate: needs public images; set data.public")
         if not self._whole:
             size = (config.data.height, config.data.width)
             self.exchanged(build_backbone(replace(config.model, weights="none"), config.seed, size=size))
 
     def exchanged(self, network: nn.Module) -> frozenset[str]:
-        """Names of the entries that travel."""
+        """Returns the names of the exchanged entries."""
         if self._names is None:
             self._names = exchanged_names(network, self.exchange, self.keep, norms=self.batch_norm != "local")
         return self._names
@@ -124,25 +130,25 @@ class BackboneSync(FederationCallback):
     # server half
 
     def on_federation_start(self, federation: RoundContext) -> None:
-        """The initial backbone becomes the global model."""
+        """Makes the initial backbone the global model."""
         federation.models["global"] = federation.initial_backbone
         if not self._whole:
             federation.exchanged = self.exchanged(federation.server.network())
         trunk = [name for name in federation.initial_backbone if name.startswith("trunk.")]
         if self.batch_norm != "average" and trunk and not any(name.endswith("running_mean") for name in trunk):
             federation.warn(
-                f"the trunk has no BatchNorm: callbacks.backbone_sync.batch_norm={self.batch_norm} concerns the "
-                "BatchNorm of the neck alone"
+                f"callbacks.backbone_sync.batch_norm={self.batch_norm}: the trunk has no BatchNorm; the option only "
+                "affects the BatchNorm of the neck"
             )
 
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
-        """Every client gets the model it is assigned to, the global one unless a callback says otherwise."""
+        """Adds the client's model to its job: the global model, or the model that another callback has assigned."""
         return job.exchanging(federation.travelling(federation.models[federation.model_of(job.client)]))
 
     def on_aggregation_start(
         self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
-        """p_k = n_k / sum n."""
+        """Sets the weights `p_k = n_k / sum n`."""
         weights |= normalize_weights({update.client: update.num_samples for update in updates}) or {}
 
     def aggregate(
@@ -152,7 +158,7 @@ class BackboneSync(FederationCallback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """w = sum_k p_k w_k over the clients that share a model."""
+        """Returns `w = sum_k p_k w_k` for every model, over the clients that share it."""
         members: dict[str, list[ClientUpdate]] = {}
         for update in updates:
             members.setdefault(federation.model_of(update.client), []).append(update)
@@ -163,11 +169,11 @@ class BackboneSync(FederationCallback):
                 source = group[int(torch.randint(len(group), (), generator=draws))].client
             states = ((update.client, update.backbone) for update in group)
             average = weighted_average(states, weights, federation.buffer_names, source)
-            models[model] = {**federation.initial_backbone, **average}  # what is kept stays as it was
+            models[model] = {**federation.initial_backbone, **average}  # entries that stay at clients do not change
         return models
 
     def on_aggregation_end(self, federation: RoundContext, updates: Sequence[ClientUpdate]) -> None:
-        """Under `recalibrate`, new running statistics for every model."""
+        """With `recalibrate`, estimates new running statistics for every model."""
         if self.batch_norm != "recalibrate":
             return
         server = federation.server
@@ -180,33 +186,33 @@ class BackboneSync(FederationCallback):
     # client half
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The lent backbone becomes the model that the server sent."""
+        """Loads the received model into the client's backbone."""
         self._load(pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A job that only evaluates starts here; after training the local model is left as it is."""
+        """Loads the received model if the job only evaluates; after training, the trained model stays in place."""
         if pl_module.job.kind == "evaluate":
             self._load(pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The entries that travel go into the update, the others stay."""
+        """Writes the exchanged entries to the update and keeps the others for the client."""
         copies = copied(pl_module.backbone.state_dict())
         sent = frozenset(pl_module.job.exchanged)
         self._own = {name: value for name, value in copies.items() if name not in sent}
         pl_module.outbox.backbone = {name: value for name, value in copies.items() if name in sent}
 
     def client_state_dict(self) -> dict[str, Any]:
-        """The entries that stay at the client."""
+        """Returns the entries that stay at the client."""
         return {"own": self._own} if self._own else {}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restores the entries that stay at the client."""
         self._own = state["own"]
 
     def _load(self, pl_module: pl.LightningModule) -> None:
         job = pl_module.job
         state = job.backbone
-        if not self._whole:  # before its first turn, a client has the initial values of what it keeps
+        if not self._whole:  # in its first turn a client uses the initial values of the entries it keeps
             own = {name: value for name, value in self._own.items() if name in self._kept(pl_module.backbone)}
             state = {**pl_module.backbone.state_dict(), **state, **own}
         copy_state(state, pl_module.backbone)

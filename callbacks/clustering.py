@@ -1,7 +1,7 @@
-"""Client clustering (CC): clients whose models see the public images alike share a model.
+"""Client clustering (CC): clients whose models give similar features to public images share a model.
 
-Zhuang et al., ACM TOMM 19(1s), 2023, Section 5.1 and Algorithm 2; the clustering is one step of FINCH (Sarfraz et
-al., CVPR 2019).
+Zhuang et al., ACM TOMM 19(1s), 2023, Section 5.1 and Algorithm 2. The clustering is one step of FINCH (Sarfraz et al.,
+CVPR 2019).
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ if TYPE_CHECKING:
 
 
 class Clustering(FederationCallback):
-    """Groups the clients of a round by the mean feature that their models give one batch of public images.
+    """Clusters the clients of a round by the mean feature that each client's model gives to a batch of public images.
 
-    Each cluster has a model of its own, averaged by `backbone_sync` over its members of the round, whose weights
-    add up to one; they start their next round from it. Clients that did not take part keep the model they had.
-    A model is named after the first client, in the order of the configuration, that works with it
-    (`cluster-CLIENT`). Before the first round all are at `global`, the initial backbone. A client that joins later
-    begins with the model that most clients work with.
+    Every cluster has its own model. `backbone_sync` averages it over those members of the cluster that took part in the
+    round, with weights that add up to one. The members start their next round from this model. A client that did not
+    take part keeps its model. A model is named `cluster-CLIENT` after its first client in the order of the
+    configuration. Before the first round, all clients use `global`, the initial backbone. A client that joins later
+    starts with the model that most clients use.
 
-    There is no state to restore: assignment and models are in the loop's, the batch depends on the run's seed.
+    This callback saves no state: the federation loop saves assignment and models, and the batch depends only on the
+    run's seed.
 
     Args:
-        images: public images in the batch, drawn once per run; all of them if there are fewer.
+        images: number of public images in the batch, which is drawn once for the run. If there are fewer public images,
+            all are used.
     """
 
     removes: ClassVar[tuple[Capability, ...]] = ("one_global_model",)
@@ -51,10 +53,11 @@ class Clustering(FederationCallback):
             title="Client clustering (CC)",
             paper="Zhuang et al., ACM TOMM 19(1s), 2023, Algorithm 2; FINCH, Sarfraz et al., CVPR 2019",
             purpose="federation",
-            does="gives each group of clients whose models see the public images alike a model of its own",
+            does="clusters clients whose models give similar features to public images; every cluster has its own "
+            "model",
             needs=("a public set of unlabelled images at the server",),
-            verified="the clusters against the graph of the paper and the authors' package of FINCH; published figures "
-            "not reproduced",
+            verified="the clusters are compared with those of the paper's graph and of the authors' FINCH package; "
+            "published figures are not reproduced",
         ),
     }
 
@@ -66,17 +69,24 @@ class Clustering(FederationCallback):
         self._kept: dict[str, str] = {}
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """There must be public images, and clients that send whole backbones."""
+        """Checks that there are public images, and that clients send whole backbones.
+
+        Raises:
+            FedReIDError: if one of these conditions does not hold.
+        """
         if data.public is None:
-            raise FedReIDError("callbacks.clustering: needs a public set; set data.public")
+            raise FedReIDError("callbacks.clustering: needs public images; set data.public")
         if not exchanges_all(config.callbacks.get("backbone_sync", {})):
             raise FedReIDError(
-                "callbacks.backbone_sync.batch_norm=local: clustering runs the clients' models at the server, "
-                "which needs their BatchNorm; choose average, first or recalibrate"
+                "callbacks.clustering: the server runs the clients' models and needs whole backbones; set "
+                "callbacks.backbone_sync.batch_norm to average, first or recalibrate, and leave exchange and keep unset"
             )
 
     def on_members_change(self, federation: RoundContext, changes: Mapping[str, int]) -> None:
-        """A client without a model that is still there gets the one that most others have; of several, the first."""
+        """Assigns clients without a model to the model that most clients use.
+
+        If several models are used equally often, the first one in the order of the clients is chosen.
+        """
         members = Counter(name for name in map(federation.model_of, federation.clients) if name in federation.models)
         largest = max(members, key=members.__getitem__, default=next(iter(federation.models), "global"))
         for client in federation.clients:
@@ -86,13 +96,13 @@ class Clustering(FederationCallback):
     def on_aggregation_start(
         self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
-        """Assigns every client to a model of the new round."""
+        """Clusters the clients and assigns each to a model of the new round."""
         features = torch.stack([self._mean_feature(federation, update.backbone) for update in updates])
         features = federation.server.agree({"features": features})["features"]
         found = dict(zip([update.client for update in updates], first_neighbor_clusters(features), strict=True))
         for client, number in found.items():
             federation.record("weights", client, "cluster", number)
-        # a group is a cluster of this round (its number) or those left with a model of before (its name)
+        # a group is a cluster of this round (by number) or the clients that keep an earlier model (by its name)
         groups = {client: found.get(client, federation.model_of(client)) for client in federation.clients}
         names: dict[int | str, str] = {}
         for client, group in groups.items():
@@ -107,7 +117,7 @@ class Clustering(FederationCallback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """Adds the models of clients that did not take part, under their new names."""
+        """Returns `models` and the models of clients that did not take part, under their new names."""
         return models | {name: federation.models[before] for name, before in self._kept.items()}
 
     @torch.no_grad()
@@ -115,7 +125,7 @@ class Clustering(FederationCallback):
         server = federation.server
         if self._batch is None:
             public = server.public
-            assert public is not None  # `check` has seen to it
+            assert public is not None  # `check` guarantees this
             order = torch.randperm(len(public), generator=generator(federation.seed, "clustering"))
             self._batch = normalize(public.read(order[: self.images].tolist()).to(server.device))
         network = server.network()

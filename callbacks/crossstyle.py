@@ -26,31 +26,31 @@ from fedreid_pl.models.whole_batch import images_of_whole_batch, of_whole_batch
 
 
 class CrossStyle(FederationCallback):
-    """CrossNorm on the images of a step: each gets mean and deviation of the channels of a random partner's box.
+    """Applies CrossNorm to training images: each image gets the channel means and deviations of a random partner's box.
 
-    This is what the table of DACS (Yang et al., AAAI 2024) calls CrossStyle, as its published code computes it: the
-    two-instance CrossNorm of Tang et al. on pixels, with random boxes for content and style (beta 0.5), in every batch
-    (p 1). SelfNorm, the other half of that paper, is no part of it. Each client takes partners from its own images, and
-    nothing is exchanged or kept for it. Boxes are the same for all images of a batch, as in that code. Variances are
-    those of the population, where that code takes the unbiased ones.
+    The comparison tables of DACS (Yang et al., AAAI 2024) call this method CrossStyle, and the options follow the
+    published code of DACS: CrossNorm between two images on pixels, with random boxes for content and style
+    (`beta=0.5`), in every batch (`p=1`). All images of a batch have the same boxes, as in that code. Variances are
+    population variances; that code uses unbiased ones. SelfNorm, the other part of the paper by Tang et al., is not
+    included. Each client chooses partners among its own images. The method exchanges nothing and saves no state.
 
     Args:
-        p: probability with which a batch is changed; 0 is FedPav to the bit.
-        crop: `both`: a box of the image gets the statistics of a box of its partner; `content` or `style`: only that
-            one is a box, the other is the whole image; `neither`: both are whole.
-        beta: of the Beta distribution of a box's area.
-        least_area: share of the image that a box is larger than.
+        p: probability that a batch is changed; with 0 the result equals FedPav's bit for bit.
+        crop: `both`: a box of the image gets the statistics of a box of its partner. `content` or `style`: only this
+            one is a box, and the other is the whole image. `neither`: both are whole images.
+        beta: parameter of the Beta distribution of a box's area.
+        least_area: share of the image's area; every box is larger.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
     methods: ClassVar[Mapping[str, Method]] = {
         "crossstyle": Method(
             title="CrossStyle",
-            paper="Tang et al., ICCV 2021 (CrossNorm), on images as the code of DACS has it",
+            paper="Tang et al., ICCV 2021 (CrossNorm), on images as in the published code of DACS",
             purpose="unseen places",
             does="gives a box of every image the colour statistics of a box of another image of the batch",
-            verified="the statistics against a loop in float64; p = 0 is FedPav to the bit; the name and the "
-            "setting are those of the published code of DACS",
+            verified="the statistics are compared with a loop in float64; with p = 0 the result equals FedPav's bit "
+            "for bit; name and settings are those of the published code of DACS",
         ),
     }
 
@@ -70,11 +70,11 @@ class CrossStyle(FederationCallback):
         self.p, self.crop, self.beta, self.least_area = p, crop, beta, least_area
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the turn's random numbers."""
+        """Seeds the random numbers of the turn."""
         self._draws = np.random.default_rng(derive_seed(pl_module.seed, "crossstyle"))
 
     def training_images(self, pl_module: ReIDClient, batch: TrainBatch) -> Tensor:
-        """Images with the style of others `[B, 3, H, W]`."""
+        """Returns the images `[B, 3, H, W]` with the statistics of their partners."""
         images, draws = batch.images, self._draws
         if draws.random() >= self.p:
             return images

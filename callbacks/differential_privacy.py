@@ -39,40 +39,40 @@ _require = partial(require, "callbacks.differential_privacy")
 
 
 class DifferentialPrivacy(FederationCallback):
-    """Clips every client's update, averages, and adds Gaussian noise, so that one client's part cannot be told.
+    """Clips every client's update, averages the updates and adds Gaussian noise that hides each client's part.
 
-    The update is `w_k - w^t` over the exchanged parameters, clipped as a whole to the norm C:
-    `w^{t+1} = w^t + sum_k p_k clip(w_k - w^t) + N(0, (z C max_k p_k)^2)`. The weights p_k have a fixed denominator,
-    made of what is public (the clients that the round asks and the numbers of images that they registered with), and a
-    client that does not answer counts as an update of zero. So adding or removing one client's updates moves the sum
-    by at most `C max_k p_k`. With `noise_multiplier=0 clip=null buffers=average` it is FedPav to the bit where all
-    clients answer.
+    The update `w_k - w^t` over the exchanged parameters is clipped as a whole to the norm C: `w^{t+1} = w^t + sum_k p_k
+    clip(w_k - w^t) + N(0, (z C max_k p_k)^2)`. The denominator of the weights p_k depends only on public values: the
+    clients that the round selects and their registered numbers of images. A client that does not answer counts as a
+    zero update. So adding or removing one client's updates changes the sum by at most `C max_k p_k`. If all clients
+    answer, `noise_multiplier=0 clip=null buffers=average` equals FedPav bit for bit.
 
-    Epsilon is that of all global models released so far, towards whoever sees the models; two runs are neighbours if
-    all updates of one client are added or removed. The server sees the updates and is trusted. metrics.csv, the
-    summary and the loggers hold measurements of single clients (losses, scores) and are not covered.
+    Epsilon covers all global models that were released so far, against anybody who sees the models. Two runs are
+    neighbours if they differ in all updates of one client. The server sees the updates and must be trusted.
+    metrics.csv, the summary and the loggers contain losses and scores of single clients; epsilon does not cover them.
 
-    A noised model is on the disk before it leaves the server: a round that is repeated after a stop sends the same
-    model again, and where that is not possible counts as one more release.
+    The noised model is saved to disk before the server sends it. If a round is repeated after a stop, the server sends
+    the saved model again; if it cannot, the new model counts as an additional release.
 
-    BatchNorm's statistics and counters are no parameters: clipped along with them, they would swamp the rest; averaged
-    as they are, they would leak. The server therefore keeps its own, which `backbone_sync.batch_norm=recalibrate`
-    estimates on public images, or BatchNorm stays at the clients (`local`).
+    Statistics and counters of BatchNorm are not parameters. Clipped with the parameters, they would dominate the norm;
+    averaged without noise, they would reveal data. So the server keeps its own statistics, which
+    `backbone_sync.batch_norm=recalibrate` estimates on public images, or BatchNorm stays at the clients (`local`).
 
     Args:
-        noise_multiplier: z, noise in units of the most that one client can change; 0: none, and no epsilon.
-        clip: C, the greatest norm of an update; null: any.
-        delta: probability with which epsilon may fail; below 1 / clients.
-        weights: of the clients: `data_volume` as in FedPav, or `uniform`, which needs the least noise.
-        buffers: `server` as above; `average`: those of the clients, without noise alone.
-        noise: `secret`: from a cryptographic stream with a new key of 256 bits for every release, which is kept
-            nowhere. `seed`: from the run's public seed, for tests and comparisons of bits; this is not private.
-        selection: `public`: `clients_per_round` clients that follow from the run's seed; nothing is gained from that.
-            `poisson`: each client with the same probability, drawn from a secret key, which lowers epsilon.
+        noise_multiplier: z, the noise divided by the largest change that one client can cause. 0 adds no noise, and
+            there is no epsilon.
+        clip: C, the largest norm of an update; null disables clipping.
+        delta: probability that the guarantee of epsilon may fail; must be below 1 / clients.
+        weights: weights of the clients: `data_volume` as in FedPav, or `uniform`, which needs the least noise.
+        buffers: `server` as above; `average` uses those of the clients, which is only allowed without noise.
+        noise: `secret` draws from a cryptographic stream with a new 256-bit key for every release; no key is saved.
+            `seed` draws from the run's public seed, for tests and bitwise comparisons; this is not private.
+        selection: `public` selects `clients_per_round` clients by the run's seed, which does not lower epsilon.
+            `poisson` draws each client with the same probability from a secret key, which lowers epsilon.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = ("average",)
-    # whatever uses what a single client sent, its numbers included, would release it without noise
+    # a callback that used the update or the numbers of a single client would release them without noise
     removes: ClassVar[tuple[Capability, ...]] = ("sees_single_updates",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model")
     methods: ClassVar[Mapping[str, Method]] = {
@@ -80,9 +80,10 @@ class DifferentialPrivacy(FederationCallback):
             title="DP-FedAvg",
             paper="McMahan et al., ICLR 2018, Algorithm 1",
             purpose="privacy",
-            does="clips every client's update and adds Gaussian noise to the average, with an epsilon in the summary",
-            needs=("hundreds of clients for an epsilon that leaves a useful model", "the extra privacy"),
-            verified="sensitivity by updates of any size, noise by its distribution, epsilon by two accountants",
+            does="clips every client's update and adds Gaussian noise to the average; the summary reports epsilon",
+            needs=("hundreds of clients for a small epsilon and a useful model", "pip install 'fedreid-pl[dp]'"),
+            verified="the sensitivity is tested with updates of any size, the noise by its distribution, epsilon with "
+            "two accountants",
         ),
     }
 
@@ -99,8 +100,10 @@ class DifferentialPrivacy(FederationCallback):
         _require(0 <= noise_multiplier < math.inf, "noise_multiplier", noise_multiplier, "at least 0 and finite")
         _require(clip is None or 0 < clip < math.inf, "clip", clip, "above 0 and finite, or null")
         _require(0 < delta < 1, "delta", delta, "above 0 and below 1")
-        _require(clip is not None or not noise_multiplier, "clip", clip, "a number where noise is added in its measure")
-        _require(buffers == "server" or not noise_multiplier, "buffers", buffers, "server where noise is added")
+        _require(clip is not None or not noise_multiplier, "clip", clip, "a number if noise_multiplier is above 0")
+        _require(
+            buffers == "server" or not noise_multiplier, "buffers", buffers, "server if noise_multiplier is above 0"
+        )
         self.noise_multiplier, self.clip, self.delta = noise_multiplier, clip, delta
         self.weights, self.buffers, self.noise, self.selection = weights, buffers, noise, selection
         self._released = 0
@@ -110,51 +113,56 @@ class DifferentialPrivacy(FederationCallback):
         self._warned = False
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Checks that the accountant is installed, BatchNorm's statistics stay private and delta is small enough."""
+        """Checks that the accountant is installed, BatchNorm's statistics are protected and delta is small enough.
+
+        Raises:
+            FedReIDError: if one of these conditions does not hold.
+        """
         if self.noise_multiplier and find_spec("opacus") is None:
-            raise FedReIDError("callbacks.differential_privacy: needs opacus; pip install 'fedreid-pl[dp]'")
+            raise FedReIDError("callbacks.differential_privacy: needs opacus; run pip install 'fedreid-pl[dp]'")
         policy = config.callbacks["backbone_sync"].get("batch_norm", "average")
         if self.buffers == "server" and policy not in ("recalibrate", "local"):
             raise FedReIDError(
-                f"callbacks.backbone_sync.batch_norm={policy}: running statistics of the clients have no noise; under "
-                "callbacks.differential_privacy choose recalibrate (on the public set) or local"
+                f"callbacks.backbone_sync.batch_norm={policy}: the clients' running statistics would be released without "
+                "noise; with callbacks.differential_privacy set recalibrate (needs data.public) or local"
             )
         if self.selection == "poisson":
             self._check_sampling(config, len(data.clients))
         if self.noise_multiplier and self.delta * len(data.clients) >= 1:
             raise FedReIDError(
-                f"callbacks.differential_privacy.delta={self.delta}: promises nothing unless it is below 1 / clients, "
-                f"which is {1 / len(data.clients):.3g}"
+                f"callbacks.differential_privacy.delta={self.delta}: must be below 1 / clients, which is "
+                f"{1 / len(data.clients):.3g}, for a meaningful guarantee"
             )
 
     def _check_sampling(self, config: Config, clients: int) -> None:
         wanted = config.clients_per_round
         if wanted is None or wanted >= clients:
             raise FedReIDError(
-                f"clients_per_round={wanted}: callbacks.differential_privacy.selection=poisson draws that many of "
-                f"{clients} clients on average; set it below {clients}"
+                f"clients_per_round={wanted}: must be below {clients}, the number of clients, because "
+                "callbacks.differential_privacy.selection=poisson draws this many clients on average"
             )
         if config.rounds * (1 - wanted / clients) ** clients > self.delta:
             raise FedReIDError(
-                f"clients_per_round={wanted}: of {clients} clients callbacks.differential_privacy.selection=poisson "
-                f"would draw none in some of {config.rounds} rounds too often; raise clients_per_round"
+                f"clients_per_round={wanted}: with {clients} clients and {config.rounds} rounds, "
+                "callbacks.differential_privacy.selection=poisson is too likely to draw no client in some round; raise "
+                "clients_per_round"
             )
 
     def on_federation_start(self, federation: RoundContext) -> None:
-        """Sets the rate at which a client is drawn."""
+        """Sets the probability with which `selection=poisson` draws a client."""
         if self.selection == "poisson":
             self._rate = (federation.config.clients_per_round or 0) / len(federation.clients)
 
     def on_members_change(self, federation: RoundContext, changes: Mapping[str, int]) -> None:
-        """The rate at which a client is drawn stays that of the start, as epsilon is computed for it."""
+        """Checks that delta is small enough; the probability of drawing a client does not change."""
         if self.noise_multiplier and self.delta * len(federation.clients) >= 1:
             raise FedReIDError(
-                f"callbacks.differential_privacy.delta={self.delta}: promises nothing for {len(federation.clients)} "
-                "clients; take the new ones out, or begin a new run with a smaller delta"
+                f"callbacks.differential_privacy.delta={self.delta}: must be below 1 / clients, and there are now "
+                f"{len(federation.clients)} clients; remove the new clients, or start a new run with a smaller delta"
             )
 
     def on_round_start(self, federation: RoundContext) -> None:
-        """Draws the clients under `selection=poisson`, the same in every process.
+        """With `selection=poisson`, draws the clients of the round, the same in every process.
 
         Raises:
             FedReIDError: if no client is drawn.
@@ -165,12 +173,15 @@ class DifferentialPrivacy(FederationCallback):
         kept = federation.server.agree({"drawn": drawn.to(torch.uint8)})["drawn"].tolist()
         federation.selected = [client for client, chosen in zip(federation.clients, kept, strict=True) if chosen]
         if not federation.selected:
-            raise FedReIDError(f"round {federation.round}: no client was drawn; repeat the command to go on")
+            raise FedReIDError(
+                f"round {federation.round}: callbacks.differential_privacy.selection=poisson has drawn no client; run "
+                "the same command again to continue"
+            )
 
     def on_aggregation_start(
         self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
-        """Sets the public share of every client that answered."""
+        """Sets the public weight of every client that answered."""
         public = self._public_weights(federation)
         weights |= {update.client: public[update.client] for update in updates}
 
@@ -181,7 +192,7 @@ class DifferentialPrivacy(FederationCallback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """w = w^t + sum_k p_k clip(w_k - w^t) + N(0, (z C max p)^2)."""
+        """Returns `w^t + sum_k p_k clip(w_k - w^t) + N(0, (z C max_k p_k)^2)`."""
         sent = federation.models["global"]
         names = [name for name in updates[0].backbone if _is_parameter(federation, name, sent)]
         clip = math.inf if self.clip is None else self.clip
@@ -203,7 +214,7 @@ class DifferentialPrivacy(FederationCallback):
         return {**models, "global": {**models["global"], **average}}
 
     def summary(self) -> dict[str, Any]:
-        """Epsilon, what it was computed from, and what it promises."""
+        """Returns epsilon, the values from which it was computed, and the guarantee in words."""
         promised = bool(self.noise_multiplier) and self.noise == "secret"
         return {
             "guarantee": self._guarantee(),
@@ -218,30 +229,30 @@ class DifferentialPrivacy(FederationCallback):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Number of models released, and the rate at which a client is drawn."""
+        """Returns the number of released models, and the probability with which `selection=poisson` draws a client."""
         return {"released": self._released, **({"rate": self._rate} if self.selection == "poisson" else {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Restores both."""
         self._released = state["released"]
         self._rate = float(state.get("rate", self._rate))
 
     def release_state(self) -> dict[str, Any]:
-        """The noised parameters, and the number of releases with this one."""
+        """Returns the noised parameters and the number of releases, including this one."""
         return {"released": self._released, "parameters": self._noised} if self._noised else {}
 
     def load_release_state(self, state: dict[str, Any], round: int) -> None:
-        """Counts what was released before the run stopped; the round's model is sent again if the round is repeated."""
+        """Counts the releases before a stop, and keeps their last parameters in case the round is repeated."""
         self._released = max(self._released, state["released"])
         self._saved = (round, state["parameters"])
 
     def _release(self, federation: RoundContext, average: State, names: Sequence[str], sigma: float) -> State:
-        """The noised parameters of the round, those that were released already if there are some."""
+        """Returns the noised parameters of the round; if the round is repeated, those that were already released."""
         round, saved = self._saved or (0, {})
         shapes = {name: average[name].shape for name in names}
         if round == federation.round and {name: value.shape for name, value in saved.items()} == shapes:
             self._noised = saved
-            federation.warn("this round's model was released before the run stopped; the same one is sent again")
+            federation.warn("the model of this round was released before the run stopped; the server sends it again")
             return saved
         noisy = add_noise(average, names, sigma, self._normal(federation))
         self._released += 1
@@ -250,7 +261,7 @@ class DifferentialPrivacy(FederationCallback):
         return released
 
     def _normal(self, federation: RoundContext) -> Callable[[Sequence[int]], torch.Tensor]:
-        """Draws standard normal numbers, the same in every process."""
+        """Returns a function that draws standard normal numbers, the same in every process."""
         if self.noise == "seed":
             draws = generator(federation.seed, federation.round, "differential_privacy")
             return lambda shape: torch.randn(shape, generator=draws, dtype=torch.float64)
@@ -263,26 +274,28 @@ class DifferentialPrivacy(FederationCallback):
         return public_weights(sizes, self._rate)
 
     def _compare(self, federation: RoundContext, sigma: float, signal: float, count: int) -> None:
-        """Records the noise's norm and warns once if the noise is larger than what the clients say together."""
+        """Records the norm of the noise, and warns once if it is larger than the norm of the mean update."""
         noise = sigma * math.sqrt(count)
         federation.record("privacy", "server", "noise_norm", noise)
         if self._warned:
             return
         self._warned = True
         if self.noise == "seed":
-            federation.warn("not private: the noise follows from the run's seed (callbacks.differential_privacy.noise)")
+            federation.warn(
+                "callbacks.differential_privacy.noise=seed: not private, the noise depends on the run's seed"
+            )
         if noise > signal:
             federation.warn(
-                f"the noise's norm is {noise:.3g}, that of the mean update {signal:.3g}: the model can hardly learn; "
-                "more clients in a round, or a lower callbacks.differential_privacy.noise_multiplier, would help"
+                f"the norm of the noise ({noise:.3g}) is above that of the mean update ({signal:.3g}), and the model can "
+                "hardly learn; use more clients or a smaller callbacks.differential_privacy.noise_multiplier"
             )
 
     def _guarantee(self) -> str:
         if not self.noise_multiplier:
-            return "not private: no noise"
+            return "not private: no noise was added"
         if self.noise == "seed":
-            return "not private: the noise follows from the run's seed"
-        return "differential privacy of the released global models, adding or removing one client's updates"
+            return "not private: the noise depends on the run's seed"
+        return "differential privacy of the released global models, for adding or removing one client's updates"
 
     def _epsilon(self) -> float:
         return gaussian_epsilon(self.noise_multiplier, self._released, self.delta, self._rate)

@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from fedreid_pl.federation.server.context import RoundContext
 
 CHUNK = 512
-"""Public images (uint8) held at a time; every teacher is loaded once for all of them."""
+"""Number of public images (uint8) in memory at a time; every teacher is loaded once for each of these chunks."""
 
 
 _require = partial(require, "callbacks.distillation")
 
 
 class Batch(NamedTuple):
-    """One step: the student's and the teachers' input.
+    """The images of one optimizer step, for the student and the teachers.
 
     Args:
-        number: of the step within its pass.
-        rows: `[B]` int64, of the public set.
-        images: `[B, 3, H, W]` uint8, cropped and flipped already if that is asked for.
+        number: number of the step within its pass.
+        rows: `[B]` int64, rows of the public set.
+        images: `[B, 3, H, W]` uint8, cropped and flipped if augmentation is on.
     """
 
     number: int
@@ -54,22 +54,25 @@ class Batch(NamedTuple):
 
 
 class Distillation(FederationCallback):
-    """Fine-tunes the aggregated model on the unlabelled public images, with all uploaded backbones as teachers.
+    """Fine-tunes the aggregated model on unlabelled public images, with all uploaded backbones as teachers.
 
-    Two networks are in the server's memory, the student and one teacher at a time. The result does not depend
-    on the order of the clients or on `CHUNK`.
+    The server has two networks in memory: the student and one teacher at a time. The result does not depend on the
+    order of the clients or on `CHUNK`.
 
     Args:
-        every_n_rounds: distil in every n-th round (the paper 1, the published code 10).
-        normalize: `teachers`: L2-normalise each teacher's feature before the mean (the published code's
-            "regularization"); `both`: the student's output too.
-        lr, momentum, nesterov, weight_decay: of SGD, made anew every time; the published code has `nesterov`.
-        batch_size: public images per step; a last batch of one joins the one before.
-        passes: over the public images, each in an order of its own.
-        augment: new random crops and flips (`data.pad`, `data.flip`) in each pass, the same for teachers and student.
-        mode: `eval`: no dropout, and BatchNorm's running statistics are used and stay as they are. `train`: what
-            the published code does: dropout and batch statistics in student and teachers; the student's running
-            statistics move.
+        every_n_rounds: distils in every n-th round (1 in the paper, 10 in the published code).
+        normalize: `teachers`: each teacher's feature is L2-normalised before the mean (the "regularization" of the
+            published code). `both`: the student's output is normalised too.
+        lr, momentum, nesterov, weight_decay: options of SGD, which starts anew in every distillation. The published
+            code uses Nesterov momentum.
+        batch_size: number of public images per step. If one image remains for the last batch, it joins the previous
+            batch.
+        passes: number of passes over the public images, each in a new order.
+        augment: applies new random crops and flips (`data.pad`, `data.flip`) in every pass, the same for teachers and
+            student.
+        mode: `eval`: no dropout, and BatchNorm uses its running statistics, which do not change. `train`, as in the
+            published code: student and teachers use dropout and batch statistics, and the student's running statistics
+            change.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
@@ -78,9 +81,9 @@ class Distillation(FederationCallback):
             title="Knowledge distillation (KD)",
             paper="Zhuang et al., ACM TOMM 19(1s), 2023, Algorithm 3",
             purpose="federation",
-            does="fine-tunes the average to the mean feature that the clients' models give public images",
+            does="fine-tunes the averaged model to the mean feature that the clients' models give to public images",
             needs=("a public set of unlabelled images at the server",),
-            verified="loss and step against a plain loop; published figures not reproduced",
+            verified="loss and optimizer step are compared with a plain loop; published figures are not reproduced",
         ),
     }
 
@@ -103,26 +106,30 @@ class Distillation(FederationCallback):
         _require(every_n_rounds >= 1, "every_n_rounds", every_n_rounds, "at least 1")
         _require(0 < lr < math.inf, "lr", lr, "above 0 and finite")
         _require(0 <= momentum < 1, "momentum", momentum, "at least 0 and below 1")
-        _require(momentum > 0 or not nesterov, "nesterov", nesterov, "false where momentum is 0")
+        _require(momentum > 0 or not nesterov, "nesterov", nesterov, "false if momentum is 0")
         _require(0 <= weight_decay < math.inf, "weight_decay", weight_decay, "at least 0 and finite")
         least = 2 if mode == "train" else 1  # batch statistics of one image are not defined
         _require(batch_size >= least, "batch_size", batch_size, f"at least {least} with mode={mode}")
         _require(passes >= 1, "passes", passes, "at least 1")
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Public images are needed, and updates that are whole models."""
+        """Checks that there are enough public images, and that clients send whole backbones.
+
+        Raises:
+            FedReIDError: if one of these conditions does not hold.
+        """
         if data.public is None:
             raise FedReIDError("callbacks.distillation: needs unlabelled public images; set data.public")
         if self.mode == "train" and len(data.public) < 2:
-            raise FedReIDError("callbacks.distillation.mode=train: needs two public images at least, data.public has 1")
+            raise FedReIDError("callbacks.distillation.mode=train: needs at least 2 public images; data.public has 1")
         if not exchanges_all(config.callbacks.get("backbone_sync", {})):
             raise FedReIDError(
-                "callbacks.distillation: updates without BatchNorm (callbacks.backbone_sync.batch_norm=local) cannot "
-                "teach; choose another batch_norm"
+                "callbacks.distillation: the teachers must be whole backbones; set callbacks.backbone_sync.batch_norm "
+                "to average, first or recalibrate, and leave exchange and keep unset"
             )
 
     def on_aggregation_end(self, federation: RoundContext, updates: Sequence[ClientUpdate]) -> None:
-        """The global model learns from the updates; if that ends in NaN it stays as it was aggregated."""
+        """Fine-tunes the global model; if the result has NaN or infinite values, the aggregated model is used."""
         if federation.round % self.every_n_rounds:
             return
         server = federation.server
@@ -133,7 +140,7 @@ class Distillation(FederationCallback):
         state = server.agree(student.state_dict())
         student.zero_grad(set_to_none=True)
         if not math.isfinite(loss) or first_not_finite(state) is not None:
-            federation.warn("distillation ended in NaN or infinite values; the aggregated model is kept")
+            federation.warn("distillation has produced NaN or infinite values; this round uses the aggregated model")
             return
         federation.models["global"] = state
         federation.record("train", "server", "distillation_loss", loss)
@@ -167,14 +174,14 @@ class Distillation(FederationCallback):
     def _teach(
         self, federation: RoundContext, update: ClientUpdate, chunk: Sequence[Batch], number: int
     ) -> ForwardPass:
-        """One teacher's forward pass over the images of the chunk."""
+        """Returns the forward pass of one teacher over the images of a chunk."""
         batches = [batch.images for batch in chunk]
         train, what = self.mode == "train", f"a teacher's forward pass ({update.client})"
         seeds = [self._seed(federation, batch, number, "teacher", update.client) for batch in chunk] if train else []
         return ForwardPass(update.backbone, batches, train, seeds, what)
 
     def _forward(self, federation: RoundContext, network: nn.Module, batch: Batch, number: int, *who: str) -> Tensor:
-        """Features of a batch; dropout depends on what it is for, not on what was drawn before."""
+        """Returns the features of a batch; the random numbers of dropout do not depend on earlier draws."""
         if self.mode == "train":
             seed_generators(self._seed(federation, batch, number, *who))
         return network(normalize(batch.images))
@@ -183,7 +190,7 @@ class Distillation(FederationCallback):
         return derive_seed(federation.seed, federation.round, "distillation", number, batch.number, *who)
 
     def _chunks(self, federation: RoundContext, number: int) -> Iterator[list[Batch]]:
-        """The batches of one pass, shuffled, some at a time; every image is read once."""
+        """Yields the batches of one pass, shuffled, in chunks; every image is read once."""
         public, data = _public(federation), federation.config.data
         draws = generator(federation.seed, federation.round, "distillation", number)
         steps = list(torch.randperm(len(public), generator=draws).split(self.batch_size))

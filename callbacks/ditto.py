@@ -1,4 +1,4 @@
-"""Ditto: every client trains a personal model beside the federated one and holds it to the model that it is sent.
+"""Ditto: every client trains a personal model besides the federated model, with a proximal term to the received model.
 
 Li et al., "Ditto: Fair and Robust Federated Learning Through Personalization", ICML 2021, Algorithm 1.
 """
@@ -27,15 +27,15 @@ from fedreid_pl.models.weights import copied, copy_state
 
 
 class Ditto(FederationCallback):
-    """Trains the personal model v_k on min F_k(v_k) + lam/2 * ||v_k - w^t||^2; the federated model is as without Ditto.
+    """Trains the personal model v_k on `min F_k(v_k) + lam/2 * ||v_k - w^t||^2`; the federated model is FedPav's.
 
-    The personal model has a backbone and a head of its own, starts from the run's initial weights and stays at the
-    client between its turns. It takes a step on every batch, at the rates of the federated model. The proximal term is
-    over the exchanged parameters. The client's own evaluation after training ("local" in the tables) is of the
-    personal model. A turn takes about twice the time and the memory.
+    The personal model has its own backbone and head, starts from the run's initial weights and stays at the client
+    between its turns. It is trained on every batch of the federated model, with the same learning rates. The proximal
+    term is over the exchanged parameters. The client's own evaluation after training ("local" in the tables) uses the
+    personal model. A turn needs about twice the time and memory of FedPav.
 
     Args:
-        lam: weight of the proximal term; 0 is training alone.
+        lam: weight of the proximal term; with 0 the personal model is trained without the federated model.
     """
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
@@ -46,9 +46,10 @@ class Ditto(FederationCallback):
             title="Ditto",
             paper="Li et al., ICML 2021, Algorithm 1",
             purpose="personal models",
-            does="trains a personal model beside the federated one, held to it by lam/2 of the squared distance",
+            does="trains a personal model besides the federated model, with lam/2 times the squared distance to it as "
+            "a penalty",
             stays="the head; the personal backbone and head",
-            verified="the personal step against plain SGD, the federated model equal to FedPav's to the bit",
+            verified="the personal step is compared with plain SGD; the federated model equals FedPav's bit for bit",
         ),
     }
 
@@ -63,7 +64,7 @@ class Ditto(FederationCallback):
         self._stand_in = StandIn()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Makes the personal model, or takes up that of the client's last turn."""
+        """Creates the personal model, or restores that of the client's last turn."""
         if stage != "fit":
             return
         self._personal = nn.ModuleDict({"backbone": pl_module.clone_backbone(), "head": pl_module.clone_head()})
@@ -71,8 +72,8 @@ class Ditto(FederationCallback):
             copy_state(state, self._personal[name])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps w^t, on the device."""
-        assert self._personal is not None  # `setup` made it
+        """Copies w^t, the received parameters, on the device."""
+        assert self._personal is not None  # `setup` has created it
         sent = dict(pl_module.backbone.named_parameters())
         for name, value in self._personal["backbone"].named_parameters():
             if self.lam and name in pl_module.job.backbone and value.requires_grad:
@@ -82,7 +83,7 @@ class Ditto(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor:
-        """F_k(v_k) on the batch, and the proximal term."""
+        """Returns `F_k(v_k)` on the batch plus the proximal term."""
         assert self._personal is not None
         with undisturbed(pl_module.device):  # the federated model's dropout does not depend on the personal model
             scores = self._personal["head"](self._personal["backbone"](batch.images))
@@ -90,23 +91,23 @@ class Ditto(FederationCallback):
         return loss + proximal_term(self._weights, self._start, self.lam) if self._weights else loss
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets go of w^t."""
+        """Releases the copy of w^t."""
         self._weights, self._start = [], []
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After training, the personal backbone takes the federated one's place."""
+        """After training, replaces the federated backbone by the personal backbone for the client's own evaluation."""
         if self._personal is not None:
             self._stand_in.enter(pl_module.backbone, self._personal["backbone"].state_dict())
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The federated backbone comes back."""
+        """Restores the federated backbone."""
         self._stand_in.leave(pl_module.backbone)
 
     def client_state_dict(self) -> dict[str, Any]:
-        """The personal model."""
+        """Returns the personal model."""
         parts = {} if self._personal is None else self._personal.items()
         return {part: copied(network.state_dict()) for part, network in dict(parts).items()}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the personal model back."""
+        """Restores the personal model."""
         self._kept = dict(state)

@@ -1,4 +1,4 @@
-"""Dual local normalisation: a private set of BatchNorm for the client's own tests beside the set that is exchanged.
+"""Dual local normalisation: every client has a private set of BatchNorm besides the set that is exchanged.
 
 Sun, Wu and Gong, "Decentralised Person Re-Identification with Selective Knowledge Aggregation" (SKA), BMVC 2021.
 """
@@ -33,18 +33,20 @@ from fedreid_pl.models.weights import copied
 class DualNorm(FederationCallback):
     """Gives every BatchNorm of a client a second, private set of parameters and statistics, which is never sent.
 
-    Every batch goes through the same weights twice, once with each set, and the step's loss is
-    CE(exchanged set) + weight * CE(private set). So convolutions, the neck's linear layer and the head learn from both,
-    and each set from its own pass. The client's own evaluation after training is with the private set ("local" in the
-    tables); the server's model, which is for unseen domains too, has the averaged set. The private set starts from the
-    run's initial values and stays at the client.
+    Every batch passes through the same weights twice, once with each set. The loss of a step is CE(exchanged set) +
+    weight * CE(private set). So convolutions, the neck's linear layer and the head learn from both passes, and each set
+    learns from its own pass. The client's own evaluation after training ("local" in the tables) uses the private set.
+    The server's model has the averaged set; unseen domains use this model. The private set starts from the run's
+    initial values and stays at the client.
 
-    This is SKA's dual local normalisation alone. Its attentive normalisation, another layer in the place of BatchNorm,
-    is not offered. How the paper trains both sets in one step was not verified: passing a batch through both and adding
-    the losses is this project's choice. A turn takes about twice the time and the memory of activations.
+    This callback implements only the dual local normalisation of SKA, not its attentive normalisation, which replaces
+    BatchNorm by another layer. It is not verified how the paper trains both sets in one step: to pass every batch
+    through both and to add the losses is this project's choice. A turn needs about twice the time and memory for
+    activations.
 
     Args:
-        weight: of the private set's loss; 0 is FedPav to the bit, without a private set.
+        weight: weight of the loss with the private set; with 0 there is no private set, and the result equals FedPav's
+            bit for bit.
     """
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
@@ -54,11 +56,11 @@ class DualNorm(FederationCallback):
             title="SKA's dual local normalisation",
             paper="Sun, Wu and Gong, BMVC 2021",
             purpose="personal models",
-            does="gives each client a second, private set of BatchNorm for its own tests",
-            exchanged="the backbone with its other set of BatchNorm",
+            does="gives each client a second, private set of BatchNorm, which the client uses for its own evaluation",
+            exchanged="the backbone with the other set of BatchNorm",
             stays="the head; the private set of BatchNorm",
-            verified="the step against one by hand; how the paper trains both sets is not known, and its attentive "
-            "normalisation is not offered",
+            verified="the training step is compared with a step computed by hand; it is not known how the paper "
+            "trains both sets; the paper's attentive normalisation is not implemented",
         ),
     }
 
@@ -71,20 +73,24 @@ class DualNorm(FederationCallback):
         self._stand_in = StandIn()
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """One set has to travel, and a compiled trunk knows one set only."""
+        """Checks that one set of BatchNorm is exchanged, and that the trunk is not compiled.
+
+        Raises:
+            FedReIDError: if one of these conditions does not hold.
+        """
         if config.callbacks.get("backbone_sync", {}).get("batch_norm") == "local":
             raise FedReIDError(
-                "callbacks.backbone_sync.batch_norm=local: callbacks.dual_norm exchanges one of two sets of BatchNorm; "
-                "choose average, first or recalibrate"
+                "callbacks.backbone_sync.batch_norm=local: callbacks.dual_norm must exchange one of its two sets of "
+                "BatchNorm; set average, first or recalibrate"
             )
         if config.trainer.compile != "none":
             raise FedReIDError(
-                f"trainer.compile={config.trainer.compile}: callbacks.dual_norm runs the trunk with two sets of "
-                "BatchNorm; set trainer.compile=none"
+                f"trainer.compile={config.trainer.compile}: callbacks.dual_norm cannot run a compiled trunk with two "
+                "sets of BatchNorm; set trainer.compile=none"
             )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Makes the private set, or takes up that of the client's last turn."""
+        """Creates the private set, or restores that of the client's last turn."""
         if stage != "fit" or not self.weight:
             return
         self._private = pl_module.clone_backbone(entries=norm_names(pl_module.backbone))
@@ -95,29 +101,29 @@ class DualNorm(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
-        """Cross-entropy of the same weights with the private set."""
+        """Returns `weight` times the cross-entropy of the pass with the private set."""
         if self._private is None:
             return None
         own = {**dict(self._private.named_parameters()), **dict(self._private.named_buffers())}
-        with undisturbed(pl_module.device):  # dropout of the pass with the exchanged set is FedPav's
+        with undisturbed(pl_module.device):  # the pass with the exchanged set keeps FedPav's dropout
             scores = pl_module.head(functional_call(pl_module.backbone, own, (batch.images,)))
         return self.weight * F.cross_entropy(scores, batch.labels, label_smoothing=pl_module.loss.label_smoothing)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After training, the private set takes the exchanged one's place."""
+        """After training, replaces the exchanged set by the private set for the client's own evaluation."""
         if self._private is not None:
             self._stand_in.enter(pl_module.backbone, self._private.state_dict())
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The exchanged set comes back."""
+        """Restores the exchanged set."""
         self._stand_in.leave(pl_module.backbone)
 
     def client_state_dict(self) -> dict[str, Any]:
-        """The private set."""
+        """Returns the private set."""
         if self._private is None:
             return {}
         return {"private": copied(self._private.state_dict())}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the private set back."""
+        """Restores the private set."""
         self._kept = dict(state["private"])

@@ -1,4 +1,4 @@
-"""FedBABU: the head stays as it was drawn during federated training, and a client fine-tunes the model for itself.
+"""FedBABU: the head keeps its random initial values in federated training; a client fine-tunes the model for itself.
 
 Oh, Kim and Yun, "FedBABU: Toward Enhanced Representation for Federated Image Classification", ICLR 2022.
 """
@@ -28,35 +28,36 @@ from fedreid_pl.models.weights import copy_state
 
 
 class FedBabu(FederationCallback):
-    """Trains and exchanges the body alone; the head keeps the values that it was drawn with in the client's first turn.
+    """Trains and exchanges only the body (the backbone); the head keeps the random values of the client's first turn.
 
-    In the paper all clients share one head. Here each client has identities, and so a head, of its own; it stays at the
-    client, and what is exchanged is FedPav's.
+    In the paper all clients share one head. Here each client has its own persons and therefore its own head, which
+    stays at the client. Clients exchange the same entries as in FedPav.
 
-    Fine-tuning: in a turn that ends with the client's evaluation, a copy of the received body and of the frozen head is
-    trained on the same batches at the usual rates, and the client evaluates the copy ("local" in the tables). The copy
-    is thrown away. The paper fine-tunes the head, or head and body. The head is no part of the feature that a search
-    compares, so that fine-tuning the head alone could not change a score: head and body are fine-tuned here.
-    Such a turn takes about twice the time and memory, and `train/loss` contains the copy's loss.
+    Fine-tuning: if a turn ends with the client's evaluation, the client also trains a copy of the received body and of
+    the frozen head, on the same batches with the usual learning rates. The client evaluates this copy ("local" in the
+    tables) and then deletes it. The paper fine-tunes the head, or head and body. Retrieval does not use the head, so
+    fine-tuning of the head alone could not change a score; here head and body are fine-tuned. Such a turn needs about
+    twice the time and memory, and `train/loss` contains the loss of the copy.
 
     Args:
-        fine_tune: `all` as above; `none`: the client evaluates the federated model after its local training.
+        fine_tune: `all` as above. `none`: the client evaluates the federated model after local training.
         head_std: standard deviation of the frozen head's weights. The default is about that of PyTorch's linear layer
-            over 512 features. The heads of this project are drawn with 0.001, which would leave the body with gradients
-            a twenty-fifth as large for ever. `null`: as they are drawn.
+            over 512 features. The heads of this project are drawn with 0.001; frozen at this scale, they would make the
+            gradients of the body 25 times smaller in all rounds. `null` keeps the values as they are drawn.
     """
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "local_scores")
-    per_person: ClassVar[tuple[str, ...]] = ("drawn",)  # rows of a frozen head are scaled together
+    per_person: ClassVar[tuple[str, ...]] = ("drawn",)  # all rows of a frozen head are scaled by one factor
     methods: ClassVar[Mapping[str, Method]] = {
         "fedbabu": Method(
             title="FedBABU",
             paper="Oh, Kim and Yun, ICLR 2022",
             purpose="personal models",
-            does="trains under a head that stays as it was drawn, and fine-tunes a copy for the client's own tests",
-            verified="the head's bits over rounds, the fine-tuned copy against plain training; each client has a "
-            "head of its own, where the paper has one for all",
+            does="freezes the randomly initialised head, and fine-tunes a copy of the model for the client's own "
+            "evaluation",
+            verified="the head's bits do not change over rounds; the fine-tuned copy is compared with plain training; "
+            "each client has its own head, whereas the paper has one head for all",
         ),
     }
 
@@ -69,15 +70,19 @@ class FedBabu(FederationCallback):
         self._stand_in = StandIn()
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Refuses momentum that lasts: a copy is made anew for every evaluation."""
+        """Checks that no momentum is saved between rounds, because every evaluation fine-tunes a new copy.
+
+        Raises:
+            FedReIDError: with `optimizer_state=keep` and momentum, unless `fine_tune=none`.
+        """
         if config.optimizer_state == "keep" and config.optim.momentum and self.fine_tune != "none":
             raise FedReIDError(
-                "optimizer_state=keep: callbacks.fedbabu fine-tunes a new copy for every evaluation, which would take "
-                "over the momentum of the last one; set optimizer_state=reset or callbacks.fedbabu.fine_tune=none"
+                "optimizer_state=keep: callbacks.fedbabu fine-tunes a new copy for every evaluation, and the copy would "
+                "start with old momentum; set optimizer_state=reset or callbacks.fedbabu.fine_tune=none"
             )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Freezes the head, and makes the copy that is fine-tuned if this turn ends with an evaluation."""
+        """Freezes the head and, if this turn ends with an evaluation, creates the copy that is fine-tuned."""
         if stage != "fit":
             return
         if not self._drawn and self.head_std is not None:
@@ -89,14 +94,14 @@ class FedBabu(FederationCallback):
         pl_module.head.requires_grad_(False)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The copy starts from the received body."""
+        """Loads the received body into the copy."""
         if self._personal is not None:
             copy_state(pl_module.backbone.state_dict(), self._personal["backbone"])
 
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
-        """Cross-entropy of the copy on the batch."""
+        """Returns the cross-entropy of the copy on the batch."""
         if self._personal is None:
             return None
         with undisturbed(pl_module.device):  # the federated model's dropout does not depend on the copy
@@ -104,18 +109,18 @@ class FedBabu(FederationCallback):
         return F.cross_entropy(scores, batch.labels, label_smoothing=pl_module.loss.label_smoothing)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After training, the fine-tuned body takes the federated one's place."""
+        """After training, replaces the federated body by the fine-tuned body for the client's own evaluation."""
         if self._personal is not None:
             self._stand_in.enter(pl_module.backbone, self._personal["backbone"].state_dict())
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The federated body comes back."""
+        """Restores the federated body."""
         self._stand_in.leave(pl_module.backbone)
 
     def client_state_dict(self) -> dict[str, Any]:
-        """That the head has its scale; its values are kept as every client's head is."""
+        """Returns whether the head is already scaled; the client saves the head itself like every head."""
         return {"drawn": self._drawn}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restores whether the head is already scaled."""
         self._drawn = bool(state["drawn"])

@@ -1,4 +1,4 @@
-"""FedNova: each client's change is divided by the local steps that it took.
+"""FedNova: each client's change is divided by its number of local steps.
 
 Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS 2020,
 Section 4.
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class FedNova(FederationCallback):
-    """w^{t+1} = w^t + tau_eff * sum_k p_k (w_k - w^t) / a_k, with tau_eff = sum_k p_k a_k.
+    """Computes `w^{t+1} = w^t + tau_eff * sum_k p_k (w_k - w^t) / a_k` with `tau_eff = sum_k p_k a_k`.
 
-    a_k is the number of effective local steps, in which momentum and a rate that changes within the turn are
-    accounted for; only this number travels besides the backbone. Plain averaging favours clients with many images
-    twice, by their weight and by the number of their steps. What other callbacks add to the gradients, such as
-    FedProx's term, counts as part of them. Buffers stay what `backbone_sync` made of them, and weights are
-    whatever other callbacks set. Clients that take equally many steps make it FedPav.
+    a_k is the number of effective local steps. It takes momentum and learning rates that change within the turn into
+    account. Besides the backbone, a client sends only this number. Plain averaging favours clients with many images
+    twice, by their weights and by their numbers of steps. Terms that other callbacks add to the gradients, such as
+    FedProx's, count as parts of the gradients. Buffers are those of `backbone_sync`, and weights are those that other
+    callbacks set. If all clients take the same number of steps, FedNova equals FedPav.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = ("average",)
@@ -44,24 +44,32 @@ class FedNova(FederationCallback):
             title="FedNova",
             paper="Wang et al., NeurIPS 2020, Section 4",
             purpose="federation",
-            does="divides each client's change by the steps that it took, counted with momentum",
+            does="divides each client's change by its number of steps, in which momentum is included",
             exchanged="the backbone; the number of effective steps",
-            verified="the average against a second writing, steps against the paper's closed form; equal steps are "
-            "FedPav",
+            verified="the average is compared with an independent implementation, the number of steps with the "
+            "paper's closed form; with equal steps the result equals FedPav's",
         ),
     }
 
     # server half
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Refuses momentum that a client keeps: a_k counts the steps of a momentum that starts at zero."""
+        """Checks that no momentum is saved between rounds, because a_k assumes momentum that starts at zero.
+
+        Raises:
+            FedReIDError: with `optimizer_state=keep` and momentum.
+        """
         check_fresh_momentum(config, "fednova")
 
     def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
-        """An update without a possible number of steps cannot be averaged."""
+        """Checks that the update reports a possible number of steps.
+
+        Raises:
+            RejectedUpdate: if the number is missing, below 1 or above the largest possible number.
+        """
         config, steps = federation.config, update.metrics.get("effective_steps")
-        # One image per step at least, momentum adds up to 1 / (1 - rho), and a warmup over the epochs of the
-        # turn raises the rate by their number at most.
+        # A step has at least one image, momentum adds up to 1 / (1 - rho), and a warmup over the epochs of the turn
+        # multiplies the rate by at most the number of epochs.
         taken = config.local_steps or federation.clients[update.client] * config.local_epochs**2
         most = taken / (1 - config.optim.momentum)
         if steps is None or not 1 <= steps <= most:
@@ -74,8 +82,8 @@ class FedNova(FederationCallback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """The parameters of the global model anew; its buffers as they are."""
-        exchanged = updates[0].backbone.keys() - federation.buffer_names  # FedBN's updates hold no BatchNorm
+        """Returns the global model with new parameters; its buffers do not change."""
+        exchanged = updates[0].backbone.keys() - federation.buffer_names  # updates of FedBN have no BatchNorm
         start = {name: value for name, value in federation.models["global"].items() if name in exchanged}
         steps = {update.client: update.metrics["effective_steps"] for update in updates}
         for client, count in steps.items():
@@ -87,7 +95,7 @@ class FedNova(FederationCallback):
     # client half
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """No step is taken yet."""
+        """Starts to count the steps of the turn."""
         self._steps = LocalSteps()
 
     def on_before_optimizer_step(
@@ -97,11 +105,11 @@ class FedNova(FederationCallback):
         self._steps.before_step(trainer, optimizer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
-        """Takes it back if it was skipped."""
+        """Removes the step from the count if 16-mixed precision has skipped it."""
         self._steps.after_step(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reports a_k: the same for every exchanged parameter, as their rates change by one factor."""
+        """Reports a_k. It is equal for all exchanged parameters, because one factor changes their learning rates."""
         exchanged = (value for name, value in pl_module.backbone.named_parameters() if name in pl_module.job.backbone)
         counts = (effective_steps(*self._steps.of(value)) for value in exchanged)
-        pl_module.outbox.metrics["effective_steps"] = max(counts, default=0.0)  # a frozen one takes no steps
+        pl_module.outbox.metrics["effective_steps"] = max(counts, default=0.0)  # frozen parameters take no steps

@@ -1,4 +1,4 @@
-"""Server optimizers: the averaged update is a pseudo-gradient, and the server takes a step of its own along it.
+"""Server optimizers: the server takes an optimizer step along the averaged update, which it uses as a pseudo-gradient.
 
 FedAvgM: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
 2019. FedAdagrad, FedAdam, FedYogi: Reddi et al., "Adaptive Federated Optimization", ICLR 2021, Algorithm 2.
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 
 class FedOpt(FederationCallback):
-    """Steps from the round's old model along `w^t - w`, where w is what the callbacks before made of the updates.
+    """Takes a step from the round's old model w^t along `w^t - w`, where w is the model of the previous callbacks.
 
-    Parameters only: running statistics and counters stay as they were averaged. They belong to the average and not
-    to the stepped model; `backbone_sync.batch_norm=recalibrate` estimates them for the model that is sent.
+    The step changes parameters only. Running statistics and counters stay averaged: they belong to the average and not
+    to the model after the step. `backbone_sync.batch_norm=recalibrate` estimates them for the model that is sent.
 
     Args:
         optimizer: `momentum` (FedAvgM), `adam`, `yogi` or `adagrad`. FedAvgM with `lr=1 beta1=0` is FedPav.
-        lr: of the server; `null`: 1 for momentum, 0.01 for the others, where a parameter moves by at most about
-            `lr` in a round.
-        beta1: decay of the first moment. A constant pseudo-gradient is enlarged 1 / (1 - beta1) times by momentum
-            and not at all by the others. The paper runs FedAdagrad with 0.
+        lr: learning rate of the server. `null` uses 1 for momentum and 0.01 for the others, which change a parameter by
+            at most about `lr` in a round.
+        beta1: decay of the first moment. Momentum enlarges a constant pseudo-gradient 1 / (1 - beta1) times; the others
+            do not enlarge it. The paper runs FedAdagrad with 0.
         beta2: decay of the second moment of adam and yogi.
-        tau: degree of adaptivity of all but momentum: the smaller, the more alike the steps of all parameters. The
-            second moment starts at tau^2.
+        tau: degree of adaptivity of all optimizers but momentum: the smaller tau, the more similar are the step sizes
+            of all parameters. The second moment starts at tau^2.
     """
 
     removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
@@ -47,22 +47,24 @@ class FedOpt(FederationCallback):
             title="FedAvgM",
             paper="Hsu et al., 2019",
             purpose="federation",
-            does="gives the server's step momentum",
-            verified="against torch.optim.SGD on the pseudo-gradient; without momentum it is FedPav",
+            does="adds momentum to the server's step",
+            verified="the step is compared with torch.optim.SGD on the pseudo-gradient; without momentum the result "
+            "equals FedPav's",
         ),
         "fedadam": Method(
             title="FedAdam",
             paper="Reddi et al., ICLR 2021, Algorithm 2",
             purpose="federation",
-            does="lets the server step along the averaged update by Adam's rule",
-            verified="against a second writing of the paper's algorithm, which has no bias correction",
+            does="the server takes an Adam step along the averaged update",
+            verified="the step is compared with an independent implementation of the paper's algorithm, which has no "
+            "bias correction",
         ),
         "fedyogi": Method(
             title="FedYogi",
             paper="Reddi et al., ICLR 2021, Algorithm 2",
             purpose="federation",
-            does="lets the server step along the averaged update by Yogi's rule",
-            verified="against a second writing of the paper's algorithm",
+            does="the server takes a Yogi step along the averaged update",
+            verified="the step is compared with an independent implementation of the paper's algorithm",
         ),
     }
 
@@ -94,7 +96,7 @@ class FedOpt(FederationCallback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """w^{t+1} = w^t - lr * direction(w^t - w)."""
+        """Returns `w^{t+1} = w^t - lr * direction(w^t - w)` for every model."""
         return {
             model: {
                 name: mean
@@ -120,11 +122,11 @@ class FedOpt(FederationCallback):
         return weight
 
     def state_dict(self) -> dict[str, Any]:
-        """First and second moments by model and parameter."""
+        """Returns first and second moments by model and parameter."""
         return {"first": _copy(self._first), "second": _copy(self._second)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the moments back."""
+        """Restores the moments."""
         self._first, self._second = _copy(state.get("first", {})), _copy(state.get("second", {}))
 
 

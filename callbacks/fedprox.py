@@ -1,4 +1,4 @@
-"""FedProx: a proximal term holds the local model to the one that the server sent.
+"""FedProx: a proximal term keeps the local model close to the model that the server sent.
 
 Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, Eq. 2.
 """
@@ -22,13 +22,13 @@ from fedreid_pl.functional.fedprox import proximal_term
 
 
 class FedProx(FederationCallback):
-    """Clients minimise F_k(w) + mu/2 * ||w - w^t||^2 over the exchanged parameters; the server does as before.
+    """Clients minimise `F_k(w) + mu/2 * ||w - w^t||^2` over the exchanged parameters; the server works as in FedPav.
 
-    The head, which nobody else has, and BatchNorm that stays at the client are free. The term is a
-    part of the loss that the client reports, and is reported by itself as `train/fedprox`.
+    The term does not cover the head, which is not exchanged, nor BatchNorm if it stays at the client. The term is part
+    of the loss that the client reports, and is also logged separately as `train/fedprox`.
 
     Args:
-        mu: weight of the term; 0 is FedPav to the bit.
+        mu: weight of the term; with 0 the result equals FedPav's bit for bit.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
@@ -37,8 +37,8 @@ class FedProx(FederationCallback):
             title="FedProx",
             paper="Li et al., MLSys 2020, Eq. 2",
             purpose="local training",
-            does="holds the local model to the one that was sent by mu/2 of the squared distance",
-            verified="the gradient against mu (w - w^t); mu = 0 is FedPav to the bit",
+            does="adds mu/2 times the squared distance between the local and the received model to the loss",
+            verified="the gradient is compared with mu (w - w^t); with mu = 0 the result equals FedPav's bit for bit",
         ),
     }
 
@@ -52,7 +52,7 @@ class FedProx(FederationCallback):
     # client half
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps w^t, on the device."""
+        """Copies w^t, the received parameters, on the device."""
         exchanged = pl_module.job.backbone
         for name, value in pl_module.backbone.named_parameters():
             if self.mu and name in exchanged and value.requires_grad:
@@ -62,9 +62,9 @@ class FedProx(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
-        """mu/2 * ||w - w^t||^2."""
+        """Returns `mu/2 * ||w - w^t||^2`."""
         return proximal_term(self._weights, self._start, self.mu) if self._weights else None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets go of w^t."""
+        """Releases the copy of w^t."""
         self._weights, self._start = [], []

@@ -1,4 +1,4 @@
-"""Decentralised FedReID: an expert that stays at the client teaches the model that it exchanges.
+"""Decentralised FedReID: an expert that stays at the client teaches the model that the client exchanges.
 
 Wu and Gong, "Decentralised Learning from Independent Multi-Domain Labels for Person Re-Identification", AAAI 2021.
 """
@@ -27,23 +27,25 @@ from fedreid_pl.models.weights import copied, copy_state
 
 
 class FedReIDDecentralised(FederationCallback):
-    """Trains an expert e_k beside the received model g: CE(g) + CE(e_k) + weight * T^2 KL(e_k || g).
+    """Trains an expert e_k besides the received model g: `CE(g) + CE(e_k) + weight * T^2 KL(e_k || g)`.
 
-    A turn starts with e_k <- (1 - alpha) g + alpha e_k, over all entries of the backbone; the expert has a head of its
-    own, which is not mixed. The divergence is between softmax(z / T) of both, the expert is its fixed target. g is
-    exchanged as in FedPav, the expert stays at the client and is what the client's own evaluation is of ("local" in
-    the tables). A turn takes about twice the time and memory.
+    A turn starts with `e_k <- (1 - alpha) g + alpha e_k` over all entries of the backbone. The expert has its own head,
+    which is not mixed. The divergence compares softmax(z / T) of both models; the expert's output is a fixed target
+    without gradients. g is exchanged as in FedPav. The expert stays at the client, and the client's own evaluation
+    ("local" in the tables) uses it. A turn needs about twice the time and memory of FedPav.
 
-    The server's average is FedPav's; the shipped experiment adds `reweighting` with `by=uniform`, for a plain mean. In
-    the code that the paper's group published, the mixed model is sent and the copy of g is thrown away. Here g is sent
-    and the expert does not leave, as in the re-implementation behind DACS's tables (Yang et al., AAAI 2024).
+    The server averages as in FedPav; the shipped experiment adds `reweighting` with `by=uniform` for a plain mean. In
+    the code that the paper's group published, clients send the mixed model and delete the copy of g. Here clients send
+    g and keep the expert, as in the re-implementation behind the tables of DACS (Yang et al., AAAI 2024).
 
     Args:
-        alpha: share of the client's last expert in the new one.
+        alpha: share of the client's last expert in the new expert.
         temperature: T.
-        weight: of the divergence; with 0 the federated model is FedPav's to the bit, under the same weights of clients.
-        noise: standard deviation of Gaussian noise on the parameters of the mixed expert, beta in the code. It is
-            drawn from the run's seed, and the expert does not leave: it regularises and protects nobody.
+        weight: weight of the divergence; with 0 the federated model equals, bit for bit, that of FedPav with the same
+            client weights.
+        noise: standard deviation of Gaussian noise on the parameters of the mixed expert (beta in the published code).
+            The noise depends on the run's seed and is a regularisation. It does not protect privacy, and the expert
+            never leaves the client.
     """
 
     removes: ClassVar[tuple[Capability, ...]] = ("local_scores",)
@@ -54,10 +56,11 @@ class FedReIDDecentralised(FederationCallback):
             title="Decentralised FedReID",
             paper="Wu and Gong, AAAI 2021",
             purpose="personal models",
-            does="trains an expert at each client, which teaches the model that is exchanged",
+            does="trains an expert at each client, which teaches the exchanged model",
             stays="the head; the expert with its head",
-            verified="losses against second writings in float64; weight 0 is FedPav to the bit; the group's code "
-            "sends the mixed model, this sends the taught one",
+            verified="losses are compared with independent implementations in float64; with weight 0 the result "
+            "equals FedPav's bit for bit; the published code sends the mixed model, this implementation sends the "
+            "model that the expert teaches",
         ),
     }
 
@@ -79,7 +82,7 @@ class FedReIDDecentralised(FederationCallback):
         self._stand_in = StandIn()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Makes the expert, or takes up that of the client's last turn."""
+        """Creates the expert, or restores that of the client's last turn."""
         if stage != "fit":
             return
         self._expert = nn.ModuleDict({"backbone": pl_module.clone_backbone(), "head": pl_module.clone_head()})
@@ -87,8 +90,8 @@ class FedReIDDecentralised(FederationCallback):
             copy_state(state, self._expert[name])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """e_k <- (1 - alpha) g + alpha e_k; a client's first expert is g."""
-        assert self._expert is not None  # `setup` made it
+        """Sets `e_k <- (1 - alpha) g + alpha e_k`; the first expert of a client is g."""
+        assert self._expert is not None  # `setup` has created it
         received, expert = pl_module.backbone.state_dict(), self._expert["backbone"]
         draws = generator(pl_module.seed, "expert")
         names = dict(expert.named_parameters()).keys()
@@ -98,7 +101,7 @@ class FedReIDDecentralised(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor:
-        """CE(e_k) + weight * T^2 KL(e_k || g)."""
+        """Returns `CE(e_k) + weight * T^2 KL(e_k || g)`."""
         assert self._expert is not None
         with undisturbed(pl_module.device):  # the federated model's dropout does not depend on the expert
             scores = self._expert["head"](self._expert["backbone"](batch.images))
@@ -108,19 +111,19 @@ class FedReIDDecentralised(FederationCallback):
         return loss
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After training, the expert takes the federated backbone's place."""
+        """After training, replaces the federated backbone by the expert for the client's own evaluation."""
         if self._expert is not None:
             self._stand_in.enter(pl_module.backbone, self._expert["backbone"].state_dict())
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The federated backbone comes back."""
+        """Restores the federated backbone."""
         self._stand_in.leave(pl_module.backbone)
 
     def client_state_dict(self) -> dict[str, Any]:
-        """The expert."""
+        """Returns the expert."""
         parts = {} if self._expert is None else self._expert.items()
         return {part: copied(network.state_dict()) for part, network in dict(parts).items()}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the expert back."""
+        """Restores the expert."""
         self._kept = dict(state)

@@ -17,20 +17,21 @@ BASELINES = {
         title="Standalone",
         paper="no federation",
         purpose="baseline",
-        does="every client trains alone",
+        does="trains every client alone",
         exchanged="nothing",
         stays="everything",
-        verified="equal to one continuous run of plain SGD; the lower bound in the result tables",
+        verified="equals one continuous run of plain SGD; its scores are the lower bound in the result tables",
     ),
     "centralized": Method(
         title="Centralized",
         paper="no federation",
         purpose="baseline",
-        does="one model trains on the union of all images",
-        exchanged="all images, beforehand",
+        does="trains one model on the images of all clients",
+        exchanged="all images, before training",
         stays="nothing",
         needs=("all images in one place",),
-        verified="uses the training loop of Standalone on the union; identities of different datasets stay separate",
+        verified="uses the same training loop as Standalone on all images; persons of different datasets are "
+        "different classes",
     ),
 }
 """Methods without a callback, by experiment name."""

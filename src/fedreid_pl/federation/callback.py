@@ -1,4 +1,4 @@
-"""The extension point: one algorithm, its client half and its server half."""
+"""The base class of federated algorithms: one callback with a client half and a server half."""
 
 from __future__ import annotations
 
@@ -23,31 +23,30 @@ if TYPE_CHECKING:
 
 
 class FederationCallback(pl.Callback):
-    """A Lightning callback with hooks for the rounds of a federation.
+    """A Lightning callback with additional hooks for the rounds of a federation.
 
-    The **client half** uses Lightning's hooks (`on_fit_start`, `on_train_start`, ...) inside the client's
-    Trainer. It reads `pl_module.job` and writes to `pl_module.outbox`; what has to survive until the client's
-    next turn goes through `client_state_dict`.
+    The **client half** uses Lightning's hooks (`on_fit_start`, `on_train_start`, ...) in the client's Trainer. It reads
+    `pl_module.job` and writes to `pl_module.outbox`. `client_state_dict` returns what the client's next turn needs.
 
-    The **server half** uses the hooks below; `federation` is the run as the round sees it (`RoundContext`). Its
-    state goes into the run's checkpoint through `state_dict`.
+    The **server half** uses the hooks below. Their argument `federation` is the server's view of the run
+    (`RoundContext`). `state_dict` returns the state of the server half, which becomes part of the run's checkpoint.
 
-    The halves share nothing but the message: every turn of a client gets a new instance, made from the same
-    options, so the same class works when the client is another process or another company.
+    Client half and server half communicate only by messages. Every turn of a client creates a new instance of the
+    callback with the same options. So the same class works if the client is another process or another company.
 
     Attributes:
-        provides: capabilities (see `federation.capabilities`) that hold because of this callback.
-        removes: capabilities that do not hold for the other callbacks because of this one.
-        needs: capabilities that have to hold for it to work. Callbacks that provide one of them have to be listed
-            before it; one that removes one of them does not combine with it. A class that says nothing is taken to
-            use single updates, and is refused beside a callback that protects them.
-        job_config: name and type of the plain values that it adds to a job's `config`.
-        heads: entries of `client_state_dict` that are heads like the client's own, with a row for every person. They
-            follow a client whose persons change.
-        per_person: entries of `client_state_dict` that hold something for every person and cannot follow. A client
-            that has one is refused with other persons.
-        methods: the methods that it makes possible, by the name of their experiment, in words; the list of
-            `fedreid-pl methods` and docs/methods.md are made from them.
+        provides: capabilities (see `federation.capabilities`) that this callback gives to the experiment.
+        removes: capabilities that the other callbacks do not have because of this one.
+        needs: capabilities that this callback requires. Callbacks that provide one of them must be listed before it; a
+            callback that removes one of them cannot be combined with it. The default assumes that a callback uses the
+            updates of single clients, so it cannot be combined with a callback that protects them.
+        job_config: name and type of each plain value that this callback adds to the `config` of a job.
+        heads: names of entries of `client_state_dict` that are heads like the client's own, with one row for each
+            person. If the persons of a client change, the rows of these heads change too.
+        per_person: names of entries of `client_state_dict` that depend on the client's persons and cannot be adapted. A
+            client with such an entry raises an error if its persons change.
+        methods: descriptions of the methods that this callback implements, by experiment name. `fedreid-pl methods`
+            prints them, and docs/methods.md contains them.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = ()
@@ -59,45 +58,54 @@ class FederationCallback(pl.Callback):
     methods: ClassVar[Mapping[str, Method]] = {}
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Before anything is written: raises `FedReIDError` if this experiment cannot work with the callback."""
+        """Checks before the run writes any file that the experiment can use this callback.
+
+        Raises:
+            FedReIDError: if the configuration or the data do not allow it.
+        """
 
     # server half
 
     def on_federation_start(self, federation: RoundContext) -> None:
-        """Before the first round, and before a checkpoint is restored."""
+        """Called once before the first round, and before a checkpoint is loaded."""
 
     def on_members_change(self, federation: RoundContext, changes: Mapping[str, int]) -> None:
-        """Before a round in which clients have joined, left, or come back with other images.
+        """Called before a round if clients have joined, have left, or have returned with other images.
 
         Args:
-            federation: its `clients` are those of the round, `ledger.members` knows all that ever were members.
-            changes: training images by client that has changed; zero for one that is no longer there.
+            federation: the run. `federation.clients` are the clients of this round; `federation.ledger.members` also
+                has all earlier clients.
+            changes: new number of training images of each changed client; 0 if the client has left.
 
         Raises:
-            FedReIDError: if the algorithm cannot go on with these clients.
+            FedReIDError: if the algorithm cannot continue with these clients.
         """
 
     def on_round_start(self, federation: RoundContext) -> None:
-        """After the clients of the round are drawn (`federation.selected`)."""
+        """Called after the clients of the round (`federation.selected`) are drawn."""
 
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
-        """Returns the job to send to one client, `job` itself or a changed copy."""
+        """Returns the job that is sent to one client: `job` itself or a changed copy."""
         return job
 
     def declared_answers(self, federation: RoundContext, job: ClientJob) -> Sequence[DeclaredTensor]:
-        """Tensors that the answer to `job` has to hold among its `extras`, where they are not those that were sent.
+        """Returns the tensors that the `extras` of the answer must contain if they differ from the `extras` of the job.
 
-        What is declared is checked against the declaration, all else against the job's own `extras`.
+        The server checks these tensors against their declaration, and all other tensors against the job's own `extras`.
         """
         return ()
 
     def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
-        """An update was accepted."""
+        """Called for every update that has passed the server's checks.
+
+        Raises:
+            RejectedUpdate: if the algorithm cannot use the update.
+        """
 
     def on_aggregation_start(
         self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
-        """Sets the weights of the clients, in place; may change `federation.assignment`."""
+        """Changes the aggregation weights of the clients in place. It may also change `federation.assignment`."""
 
     def aggregate(
         self,
@@ -106,39 +114,48 @@ class FederationCallback(pl.Callback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """The new models by name (`"global"`, or one per cluster), made from those of the callbacks before.
+        """Returns the new models by name (`"global"`, or one name for each cluster).
 
         Args:
-            weights: of the clients; those that share a model add up to one.
-            models: what the callbacks before this one made of the updates, empty for the first. The models that
-                the round began with are in `federation.models` until all callbacks are done.
+            federation: the run. `federation.models` holds the models of the round's start until all callbacks have
+                returned.
+            updates: accepted updates.
+            weights: weight of each client; the weights of clients that share a model add up to one.
+            models: result of the previous callback's `aggregate`; empty for the first callback.
         """
         return models
 
     def on_aggregation_end(self, federation: RoundContext, updates: Sequence[ClientUpdate]) -> None:
-        """Refines `federation.models` after aggregation."""
+        """Called after aggregation; may change `federation.models`."""
 
     def on_round_end(self, federation: RoundContext) -> None:
-        """After evaluation, before the round's checkpoint."""
+        """Called after the evaluation of the round, before its checkpoint is saved."""
 
     def on_federation_end(self, federation: RoundContext) -> None:
-        """After the last round."""
+        """Called once after the last round."""
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for summary.json, under the callback's name; nothing by default."""
+        """Returns plain values for summary.json, which lists them under the callback's name; empty by default."""
         return {}
 
     def release_state(self) -> dict[str, Any]:
-        """What has to be on the disk before the models of the round leave the server; nothing by default."""
+        """Returns the state that must be on the disk before the server sends the round's models; empty by default."""
         return {}
 
     def load_release_state(self, state: dict[str, Any], round: int) -> None:
-        """Takes back what `release_state` returned in the last round whose models may have left, finished or not."""
+        """Restores the newest result of `release_state`, even if its round was not finished.
 
-    # client half: what a job may bring
+        Args:
+            state: result of `release_state`.
+            round: its round, the last one whose models the server may have sent.
+        """
+
+    # client half: content that a job may have
 
     def exchanged(self, network: nn.Module) -> frozenset[str]:
-        """Names of the backbone's entries that the client sends for this callback; a job that asks for more is refused.
+        """Returns the names of the backbone's entries that the client may exchange because of this callback.
+
+        The client rejects a job that asks for other entries.
 
         Args:
             network: the backbone.
@@ -146,36 +163,38 @@ class FederationCallback(pl.Callback):
         return frozenset()
 
     def declared_extras(self, network: nn.Module) -> Sequence[DeclaredTensor]:
-        """Tensors that a job may bring among its `extras` for this callback; a job with others is refused.
+        """Returns the tensors that the `extras` of a job may contain because of this callback.
+
+        The client rejects a job with other tensors.
 
         Args:
             network: the backbone.
         """
         return ()
 
-    # client half: a loss of its own, and what a client keeps between its turns
+    # client half: changes of the training step, and state between a client's turns
 
     def training_images(self, pl_module: ReIDClient, batch: TrainBatch) -> Tensor:
-        """Returns the images that the step trains on, `batch.images` or a changed copy of the same shape.
+        """Returns the images of the training step: `batch.images` or a changed copy of the same shape.
 
         Args:
-            pl_module: the client; draw from `derive_seed(pl_module.seed, purpose)`, for the whole batch
-                (`models.whole_batch`), so that neither a restart nor the number of processes changes anything.
+            pl_module: the client. Random numbers must come from `derive_seed(pl_module.seed, purpose)` and be drawn for
+                the whole batch (`models.whole_batch`), so that restarts and the number of processes do not change them.
             batch: normalised images `[B, 3, H, W]`, labels, cameras and row numbers.
         """
         return batch.images
 
     def feature_maps(self, pl_module: ReIDClient, batch: TrainBatch, stage: int, maps: Tensor) -> Tensor:
-        """Returns what the trunk's next stage gets, `maps` or changed ones of the same shape.
+        """Returns the input of the trunk's next stage: `maps` or changed maps of the same shape.
 
-        Called after every residual stage of the trunk in the step's own forward pass, never in evaluations, probes,
-        second passes or copies, and nothing of it is in a state dict. Whoever overrides it calls
-        `models.stages.check_stages` in `check`.
+        This hook is called after every residual stage of the trunk in the main forward pass of a training step. It is
+        not called in evaluations, probes, second passes or copies of the network. No state dict contains the change. A
+        callback that overrides this hook must call `models.stages.check_stages` in `check`.
 
         Args:
             pl_module: the client.
-            batch: the step's images, as `training_images` left them.
-            stage: number of the stage that has just been computed, from 0.
+            batch: batch of the step, with the result of `training_images` as its images.
+            stage: number of the stage that has produced `maps`, from 0.
             maps: `[B, C, h, w]` with gradients.
         """
         return maps
@@ -183,32 +202,32 @@ class FederationCallback(pl.Callback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
-        """Returns what a training step adds to its loss: a scalar with gradients, or `None` for nothing.
+        """Returns a term that is added to the loss of a training step: a scalar with gradients, or `None` for no term.
 
-        It is added inside the step, so that precision, strategy and loss scale apply, and its mean over the turn is
-        reported as `train/NAME`, under the callback's name. Under several processes it is a mean over this process's
-        part of the batch, as cross-entropy is.
+        The term is part of the step, so the Trainer's precision, strategy and loss scale apply to it. Its mean over the
+        turn is logged as `train/NAME`, where NAME is the callback's name. With several processes the term is the mean
+        over this process's part of the batch, like cross-entropy.
 
         Args:
-            pl_module: the client; `pl_module.clone_backbone()` makes a second network, `second_pass` computes
-                another view of the images and `supervised_loss` what the step itself trains with.
+            pl_module: the client. `pl_module.clone_backbone()` creates a second network, `second_pass` computes the
+                features of other images, and `supervised_loss` returns the loss of the step itself.
             batch: images, labels, cameras and row numbers.
-            embeddings: `[B, D]`, before the neck's BatchNorm, where metric losses belong.
-            features: `[B, D]`, what is compared at test time and classified in training.
+            embeddings: `[B, D]` before the neck's BatchNorm, for metric losses.
+            features: `[B, D]` after the neck. The head classifies them, and retrieval compares them.
             logits: `[B, identities]`.
         """
         return None
 
     def client_state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values that this client's next turn needs; stays at the client."""
+        """Returns tensors and plain values that this client's next turn needs. They never leave the client."""
         return {}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `client_state_dict` returned in the client's last turn."""
+        """Restores the result of `client_state_dict` from the client's last turn."""
 
 
 def step_hooks(callbacks: Mapping[str, FederationCallback]) -> dict[str, Any]:
-    """Returns `losses`, `images` and `maps` of a `ReIDClient`: what the callbacks do in its steps, in their order."""
+    """Returns the arguments `losses`, `images` and `maps` of `ReIDClient`: the callbacks' step hooks, in order."""
     images, maps = FederationCallback.training_images, FederationCallback.feature_maps
     parts = callbacks.values()
     return {
@@ -219,6 +238,6 @@ def step_hooks(callbacks: Mapping[str, FederationCallback]) -> dict[str, Any]:
 
 
 def training_losses(callbacks: Mapping[str, FederationCallback]) -> dict[str, TrainingLoss]:
-    """Returns the losses of the callbacks that have one, by the callbacks' names."""
+    """Returns the `training_loss` of every callback that overrides it, by callback name."""
     plain = FederationCallback.training_loss
     return {name: part.training_loss for name, part in callbacks.items() if type(part).training_loss is not plain}

@@ -1,4 +1,4 @@
-"""Capabilities: what callbacks give to, take from and need of each other, which decides whether they combine."""
+"""Capabilities: what a callback provides, removes and needs. They decide which callbacks can be combined."""
 
 from __future__ import annotations
 
@@ -19,54 +19,54 @@ Capability = Literal[
 ]
 
 CAPABILITIES: dict[str, str] = {
-    "exchange": "clients are sent a backbone and send it back trained",
-    "average": "the clients' models are averaged into a new one",
+    "exchange": "the server sends every client a backbone, and the client returns the trained backbone",
+    "average": "the server averages the clients' models",
     "one_global_model": "all clients share one model",
-    "weights": "the average weighs clients by the weights that callbacks set",
-    "sees_single_updates": "what a single client sent may be used apart from the other clients'",
-    "server_step": "the step from the old model to the average is free to be set",
-    "local_scores": "the model of a client's own evaluation after training is free to be chosen",
+    "weights": "the average uses the weights that callbacks set",
+    "sees_single_updates": "callbacks may use the update of a single client",
+    "server_step": "a callback may set the step from the old model to the average",
+    "local_scores": "a callback may choose the model that a client evaluates after training",
     "sequential_order": "clients train one after the other, in the order of selection",
 }
-"""What each capability means, as error messages explain it."""
+"""Meaning of each capability, for error messages and docs/methods.md."""
 
 LOOP: tuple[Capability, ...] = ("sees_single_updates", "local_scores")
-"""What the federation loop provides without any callback."""
+"""Capabilities that the federation loop provides without any callback."""
 
 SEQUENTIAL: tuple[Capability, ...] = ("sequential_order",)
-"""What the sequential engine provides."""
+"""Capabilities that the sequential engine provides."""
 
 
 class Part(Protocol):
-    """Declares capabilities; a `FederationCallback` does."""
+    """A part of an experiment that declares capabilities, such as a `FederationCallback`."""
 
     @property
     def provides(self) -> tuple[Capability, ...]:
-        """What holds because of this part."""
+        """Capabilities that the experiment has because of this part."""
         ...
 
     @property
     def removes(self) -> tuple[Capability, ...]:
-        """What does not hold for the other parts because of this one."""
+        """Capabilities that the other parts do not have because of this part."""
         ...
 
     @property
     def needs(self) -> tuple[Capability, ...]:
-        """What has to hold for this part to work."""
+        """Capabilities that this part requires."""
         ...
 
 
 def check_names(part: Part) -> None:
-    """Checks that a part declares capabilities that exist.
+    """Checks that every declared capability of a part exists.
 
     Raises:
-        TypeError: for another word, with the nearest name.
+        TypeError: if a capability is unknown; the message suggests the closest name.
     """
     known = list(get_args(Capability))
     for declared in (part.provides, part.removes, part.needs):
         for name in (declared,) if isinstance(declared, str) else declared:
             if name not in known:
-                raise TypeError(f"{part}: '{name}' is no capability{nearest(name, known)}")
+                raise TypeError(f"{part}: '{name}' is not a capability{nearest(name, known)}")
 
 
 def check_combination(
@@ -74,18 +74,19 @@ def check_combination(
     surroundings: Mapping[str, Collection[str]],
     candidates: Iterable[tuple[str, Part]] = (),
 ) -> None:
-    """Checks that every part has what it needs.
+    """Checks that every part has the capabilities that it needs.
 
-    A capability that a part needs has to be provided by the surroundings or by parts that are all listed before it,
-    and none of the other parts may remove it.
+    The surroundings or parts that are listed earlier must provide each of these capabilities, and no other part may
+    remove it.
 
     Args:
-        parts: by the name that messages give them, in the order of the list.
-        surroundings: what is there whatever the list is, such as the engine, with what it provides.
-        candidates: parts that could be added; a message suggests the first one that provides what is missing.
+        parts: parts by the name that messages use, in order.
+        surroundings: capabilities that do not depend on the parts, by the name of what provides them, such as the
+            engine.
+        candidates: other parts by name; the message suggests the first one that provides a missing capability.
 
     Raises:
-        FedReIDError: for the first capability that is missing, with the part that lacks it.
+        FedReIDError: for the first missing capability. The message names the capability and the part that needs it.
     """
     for place, (name, part) in enumerate(parts.items()):
         for need in part.needs:
@@ -103,8 +104,8 @@ def _check_not_removed(name: str, need: str, parts: Mapping[str, Part]) -> None:
         if other != name and need in part.removes:
             first, second = sorted((name, other), key=list(parts).index)
             raise FedReIDError(
-                f"{first} and {second} do not combine: {name} needs {_explained(need)}, which {other} removes; "
-                "leave one of them out"
+                f"{first} and {second} cannot be combined: {name} needs {_explained(need)}, which {other} removes; "
+                "remove one of the two"
             )
 
 
@@ -118,11 +119,11 @@ def _check_provided(
     if any(need in part.provides for part in parts.values()) or any(need in given for given in surroundings.values()):
         return
     suggestion = next((other for other, part in candidates if need in part.provides), None)
-    advice = f"add {suggestion}" if suggestion else f"leave {name} out or choose another engine"
-    lacking = "no callback of this experiment provides"
+    advice = f"add {suggestion}" if suggestion else f"remove {name} or choose another engine"
+    lacking = "no callback of this experiment provides it"
     if suggestion is None:
-        lacking = f"neither another callback nor {' nor '.join(surroundings)} provides"
-    raise FedReIDError(f"{name}: needs {_explained(need)}, which {lacking}; {advice}")
+        lacking = f"neither another callback nor {' nor '.join(surroundings)} provides it"
+    raise FedReIDError(f"{name}: needs {_explained(need)}, but {lacking}; {advice}")
 
 
 def _explained(capability: str) -> str:

@@ -1,4 +1,4 @@
-"""What a method is, in words: the one source of `fedreid-pl methods` and of docs/methods.md."""
+"""The description of a method, which `fedreid-pl methods` prints and docs/methods.md contains."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ BACKBONE, HEAD = "the backbone", "the head"
 
 @dataclass(frozen=True)
 class Method:
-    """What a user has to know of an experiment before choosing it; declared in `FederationCallback.methods`.
+    """Describes a method to a user who chooses an experiment; callbacks declare it in `FederationCallback.methods`.
 
-    Each text continues a heading, in plain English and without a full stop.
+    Every text follows a heading, is in plain English and has no full stop.
 
     Args:
-        title: the name in its paper, such as `FedProx`.
+        title: name of the method in its paper, such as `FedProx`.
         paper: authors, venue, year, and the equation or algorithm.
-        purpose: what the method is for; methods are listed in these groups.
-        does: what it changes, against FedPav.
-        verified: what its implementation was held against, and what was not.
-        exchanged: what a client sends and is sent.
+        purpose: group in which the method is listed.
+        does: how the method differs from FedPav.
+        verified: what the implementation was compared with, and what was not verified.
+        exchanged: what a client sends and receives.
         stays: what never leaves a client.
-        needs: what a federation has to have for it beside clients with labelled images, such as `camera numbers`.
+        needs: what the federation must have besides clients with labelled images, such as `camera numbers`.
     """
 
     title: str
