@@ -23,7 +23,7 @@ from fedreid_pl.federation.method import Method
 from fedreid_pl.functional.aggregation import weighted_average
 from fedreid_pl.functional.differential_privacy import (
     add_noise,
-    clip_update,
+    clipped_answers,
     gaussian_epsilon,
     public_weights,
     update_norm,
@@ -123,8 +123,8 @@ class DifferentialPrivacy(FederationCallback):
         policy = config.callbacks["backbone_sync"].get("batch_norm", "average")
         if self.buffers == "server" and policy not in ("recalibrate", "local"):
             raise FedReIDError(
-                f"callbacks.backbone_sync.batch_norm={policy}: the clients' running statistics would be released without "
-                "noise; with callbacks.differential_privacy set recalibrate (needs data.public) or local"
+                f"callbacks.backbone_sync.batch_norm={policy}: running statistics of the clients would be released "
+                "without noise; with callbacks.differential_privacy set recalibrate (needs data.public) or local"
             )
         if self.selection == "poisson":
             self._check_sampling(config, len(data.clients))
@@ -198,7 +198,8 @@ class DifferentialPrivacy(FederationCallback):
         clip = math.inf if self.clip is None else self.clip
         norms = [update_norm(sent, update.backbone, names) for update in updates]
         public = self._public_weights(federation)
-        average = weighted_average(*_with_the_absent(sent, updates, names, clip, public), federation.buffer_names)
+        answers = {update.client: update.backbone for update in updates}
+        average = weighted_average(*clipped_answers(sent, answers, names, clip, public), federation.buffer_names)
         if self.buffers == "server":
             average = {name: average[name] if name in names else sent[name] for name in average}
         federation.record("privacy", "server", "clipped", sum(norm > clip for norm in norms) / len(norms))
@@ -286,7 +287,7 @@ class DifferentialPrivacy(FederationCallback):
             )
         if noise > signal:
             federation.warn(
-                f"the norm of the noise ({noise:.3g}) is above that of the mean update ({signal:.3g}), and the model can "
+                f"the norm of the noise ({noise:.3g}) is above that of the mean update ({signal:.3g}): the model can "
                 "hardly learn; use more clients or a smaller callbacks.differential_privacy.noise_multiplier"
             )
 
@@ -299,23 +300,6 @@ class DifferentialPrivacy(FederationCallback):
 
     def _epsilon(self) -> float:
         return gaussian_epsilon(self.noise_multiplier, self._released, self.delta, self._rate)
-
-
-def _with_the_absent(
-    sent: State, updates: Sequence[ClientUpdate], names: Sequence[str], clip: float, weights: Mapping[str, float]
-) -> tuple[list[tuple[str, Mapping[str, torch.Tensor]]], dict[str, float]]:
-    """Clipped models and their weights; what the weights leave of one, or exceed it by, is the model that was sent.
-
-    A client that did not answer so counts as an update of zero.
-    """
-    states: list[tuple[str, Mapping[str, torch.Tensor]]] = [
-        (update.client, clip_update(sent, update.backbone, names, clip)) for update in updates
-    ]
-    used = {update.client: weights[update.client] for update in updates}
-    if used.keys() != weights.keys() or not math.isclose(sum(used.values()), 1.0):
-        states.append(("", {name: sent[name] for name in updates[0].backbone}))
-        used[""] = 1.0 - math.fsum(used.values())
-    return states, used
 
 
 def _is_parameter(federation: RoundContext, name: str, state: Mapping[str, torch.Tensor]) -> bool:

@@ -77,8 +77,8 @@ class FedBabu(FederationCallback):
         """
         if config.optimizer_state == "keep" and config.optim.momentum and self.fine_tune != "none":
             raise FedReIDError(
-                "optimizer_state=keep: callbacks.fedbabu fine-tunes a new copy for every evaluation, and the copy would "
-                "start with old momentum; set optimizer_state=reset or callbacks.fedbabu.fine_tune=none"
+                "optimizer_state=keep: callbacks.fedbabu fine-tunes a new copy for every evaluation, which would start "
+                "with old momentum; set optimizer_state=reset or callbacks.fedbabu.fine_tune=none"
             )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""MixStyle: training mixes the styles of a batch's images in the first stages of the network.
+"""MixStyle: training mixes the styles of a batch's images after the first stages of the network.
 
 Zhou et al., "Domain Generalization with MixStyle", ICLR 2021.
 """
@@ -29,20 +29,20 @@ from fedreid_pl.models.whole_batch import images_of_whole_batch, of_whole_batch
 
 
 class MixStyle(FederationCallback):
-    """Mixes the instance statistics of feature maps after the first residual stages, in training steps alone.
+    """Mixes the instance statistics of feature maps after the first residual stages, only in training steps.
 
-    Each client mixes the styles of its own images; nothing is exchanged for it, and there are no parameters. After each
-    of the stages, with probability p, every image of the batch gets a random partner of the same batch and a share
-    f ~ Beta(alpha, alpha) of its own style. Domain labels are not used (the paper's "random shuffle").
+    Each client mixes the styles of its own images. The method exchanges nothing and has no parameters. After each of
+    these stages, with probability p, every image of the batch gets a random partner from the same batch and keeps a
+    share f ~ Beta(alpha, alpha) of its own style. Domain labels are not used ("random shuffle" in the paper).
 
-    Variances are those of the population; the authors' code takes the unbiased ones. Partners are drawn from the
-    whole batch when several processes share it, so that the number of processes changes rounding alone.
+    Variances are population variances; the authors' code uses unbiased ones. If several processes share a batch,
+    partners are drawn from the whole batch, so the number of processes changes results only by rounding.
 
     Args:
-        p: probability with which a stage mixes a batch; 0 is FedPav to the bit.
-        alpha: of the Beta distribution; the paper's 0.1 makes mixtures that are mostly of one of the two styles.
-        stages: the maps after this many first residual stages are mixed. The paper's re-identification network mixes
-            after the first two.
+        p: probability that a stage mixes a batch; with 0 the result equals FedPav's bit for bit.
+        alpha: parameter of the Beta distribution. With 0.1, as in the paper, one of the two styles usually dominates.
+        stages: number of residual stages, counted from the first, whose output is mixed. The paper's re-identification
+            network mixes after the first two.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
@@ -51,9 +51,9 @@ class MixStyle(FederationCallback):
             title="MixStyle",
             paper="Zhou et al., ICLR 2021, Eq. 4-6",
             purpose="unseen places",
-            does="mixes the means and deviations of feature maps of a batch's images after the first stages",
-            verified="the equations against a loop in float64; p = 0 is FedPav to the bit; the authors' code takes "
-            "unbiased variances",
+            does="mixes means and deviations of feature maps between images of a batch, after the first stages",
+            verified="the equations are compared with a loop in float64; with p = 0 the result equals FedPav's bit "
+            "for bit; unlike the authors' code, variances are population variances",
         ),
     }
 
@@ -67,15 +67,19 @@ class MixStyle(FederationCallback):
         self.p, self.alpha, self.stages = p, alpha, stages
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Refuses a network without so many residual stages, and a compiled one."""
+        """Checks that the network has enough residual stages and is not compiled.
+
+        Raises:
+            FedReIDError: if one of these conditions does not hold.
+        """
         check_stages(config.model, config.trainer.compile, "mixstyle", self.stages)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the turn's random numbers."""
+        """Seeds the random numbers of the turn."""
         self._draws = np.random.default_rng(derive_seed(pl_module.seed, "mixstyle"))
 
     def feature_maps(self, pl_module: ReIDClient, batch: TrainBatch, stage: int, maps: Tensor) -> Tensor:
-        """Maps with mixed styles `[B, C, h, w]`."""
+        """Returns the maps `[B, C, h, w]` with mixed styles."""
         if stage >= self.stages or self._draws.random() >= self.p:
             return maps
         total, own = images_of_whole_batch(maps)

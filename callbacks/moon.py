@@ -1,4 +1,4 @@
-"""MOON: a contrastive loss draws a client's embeddings to the global model's, away from those of its last local model.
+"""MOON: a contrastive loss pulls embeddings to the global model's, and away from those of the client's last model.
 
 Li, He and Song, "Model-Contrastive Federated Learning", CVPR 2021, Algorithm 1.
 """
@@ -26,18 +26,20 @@ from fedreid_pl.models.weights import copied, copy_state
 
 
 class Moon(FederationCallback):
-    """Adds mu * l_con(z, z_glob, z_prev) to the loss of every step; the server does as before.
+    """Adds `mu * l_con(z, z_glob, z_prev)` to the loss of every step; the server works as in FedPav.
 
-    z is the embedding of a batch before the neck's BatchNorm, where metric losses act. z_glob is the embedding of the
-    same images by the model with which the turn began, z_prev by the client's model at the end of its last turn; both
-    models are in eval mode and have no gradients, as in the authors' code. The paper puts a projection head on top of
-    its encoder and takes z behind it; this project has none, so that the exchanged network is FedPav's.
+    z is the embedding of a batch before the neck's BatchNorm, which metric losses use. z_glob is the embedding of the
+    same images by the model at the start of the turn. z_prev is their embedding by the client's model at the end of its
+    last turn. Both models are in eval mode and have no gradients, as in the authors' code. The paper adds a projection
+    head to its encoder and uses the head's output as z. This project has no projection head, so clients exchange the
+    same network as in FedPav.
 
-    The previous model stays at the client. A client's first turn has none and adds nothing: the paper's term has no
-    gradient there, because both models are the same. A turn makes two forward passes more and holds two backbones more.
+    The previous model stays at the client. In a client's first turn there is no previous model and no term: the paper's
+    term has no gradient in this turn, because both models are equal. Compared with FedPav, a turn computes two more
+    forward passes per step and has two more backbones in memory.
 
     Args:
-        mu: weight of the term; the paper tunes it among 0.1, 1, 5 and 10. 0 is FedPav to the bit.
+        mu: weight of the term; with 0 the result equals FedPav's bit for bit. The paper chooses among 0.1, 1, 5 and 10.
         temperature: tau.
     """
 
@@ -47,10 +49,10 @@ class Moon(FederationCallback):
             title="MOON",
             paper="Li, He and Song, CVPR 2021, Algorithm 1",
             purpose="local training",
-            does="draws embeddings to the received model's, away from those of the client's last model",
+            does="pulls embeddings to those of the received model, and away from those of the client's last model",
             stays="the head; the client's last backbone",
-            verified="the loss against a second writing in float64; mu = 0 is FedPav to the bit; no projection "
-            "head, where the paper has one",
+            verified="the loss is compared with an independent implementation in float64; with mu = 0 the result "
+            "equals FedPav's bit for bit; there is no projection head, unlike in the paper",
         ),
     }
 
@@ -64,7 +66,7 @@ class Moon(FederationCallback):
         self._networks: tuple[nn.Module, nn.Module] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Makes the two models that the embeddings are compared with."""
+        """Creates the received and the previous model, whose embeddings the loss uses."""
         if self.mu and self._previous:
             received, previous = (pl_module.clone_backbone(trainable=False) for _ in range(2))
             copy_state(self._previous, previous)
@@ -73,7 +75,7 @@ class Moon(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
-        """mu * l_con on the batch."""
+        """Returns `mu * l_con` on the batch."""
         if self._networks is None:
             return None
         with torch.no_grad():
@@ -81,18 +83,18 @@ class Moon(FederationCallback):
         return self.mu * model_contrastive_loss(embeddings, *compared, self.temperature)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets go of both models."""
+        """Releases both models."""
         self._networks = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The trained model is the next turn's previous one."""
+        """Copies the trained model as the previous model of the next turn."""
         if self.mu:
             self._previous = copied(pl_module.backbone.state_dict())
 
     def client_state_dict(self) -> dict[str, Any]:
-        """The model of this turn's end."""
+        """Returns the model of this turn's end."""
         return {"previous": self._previous} if self._previous else {}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the model of the last turn's end back."""
+        """Restores the model of the last turn's end."""
         self._previous = dict(state["previous"])

@@ -1,6 +1,6 @@
-"""Cosine distance weight (CDW): clients whose model moved more in local training count more.
+"""Cosine distance weight (CDW): clients whose logits change more in local training get larger weights.
 
-Zhuang et al., ACM TOMM 19(1s), 2023, Eq. 1-2; "weight reallocation" in the ACM MM 2020 paper.
+Zhuang et al., ACM TOMM 19(1s), 2023, Eq. 1-2; called "weight reallocation" in the ACM MM 2020 paper.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from fedreid_pl.functional.reweighting import client_weights, clip_weights, cosi
 from fedreid_pl.models.weights import copied
 
 MOVING, FIXED = "cosine_distance", "cosine_distance_fixed"
-"""Names of d_k with the statistics that training left, and with those of before."""
+"""Names of d_k: with the BatchNorm statistics after training, and with those before training."""
 PREFIX = "reweighting."
-"""What the names of moved statistics begin with in a message."""
+"""Prefix of the names of changed statistics in a message."""
 
 if TYPE_CHECKING:
     from fedreid_pl.federation.server.context import RoundContext
@@ -37,26 +37,29 @@ if TYPE_CHECKING:
 class Reweighting(FederationCallback):
     """Replaces the weights n_k by d_k, the change of the client's logits on one probe batch.
 
-    Both passes are in eval mode, without gradients, on the same images without augmentation: training for zero
-    steps gives exactly d_k = 0. Only the number d_k travels, and with it the same distance with BatchNorm's statistics
-    as they were before training: d_k follows the paper and moves with these statistics even where no parameter moves.
+    The logits are computed before and after training, in eval mode, without gradients, on the same images without
+    augmentation. So training for zero steps gives exactly d_k = 0. The client sends only the number d_k, and the same
+    distance with BatchNorm's statistics from before training. As in the paper, d_k depends on these statistics: it
+    changes with them even if no parameter changes.
 
-    Where clients share models (`clustering`), the weights of all clients of the round are divided by their sum
-    within each model: proportional ones and the softmax are then those of the group alone.
+    If clients share models (`clustering`), the weights of all clients of the round are divided by their sum within each
+    model. Proportional and softmax weights then equal those computed within the group.
 
     Args:
-        by: score of a client: its cosine distance; its share of the images; or the same for all. Under the last
-            two nothing is measured at the client.
-        temperature: weights are the softmax of score / temperature; null: proportional to the score.
-        mix: share of these weights, from 0 to 1; the rest is by number of images.
-        clip: weights are cut to between 1 / clip and clip times the mean weight; null: they are as they come.
-        statistics: of BatchNorm in the pass after training: `moving`, those that training left (the paper's
-            definition), or `fixed`, those of the pass before, so that parameters alone are measured.
-        probe: `eval` as above. `train`: the images are augmented, dropout is on, BatchNorm takes the statistics of the
-            batch, and those of the pass after training enter the running statistics of the model that is sent.
-            `code` is what the published code does: as `train`, but the pass before training is in eval mode in the
-            first round and after an evaluation, and elsewhere moves the running statistics that the clients after
-            this one are sent. Clients then depend on their order, which the sequential engine alone keeps.
+        by: score of a client: its cosine distance; its share of the images; or the same value for all. With the last
+            two, clients compute no distance.
+        temperature: weights are the softmax of score / temperature; null makes them proportional to the score.
+        mix: share of these weights, from 0 to 1; the rest is the weight by number of images.
+        clip: limits weights to between 1 / clip and clip times the mean weight; null sets no limit.
+        statistics: BatchNorm statistics of the pass after training. `moving`: those after training, as the paper
+            defines the distance. `fixed`: those of the pass before training, so that the distance depends only on
+            parameters.
+        probe: `eval` as above. `train`: the images are augmented, dropout is on, BatchNorm uses batch statistics, and
+            the statistics of the pass after training become part of the running statistics that the client sends.
+            `code` is the behaviour of the published code: as `train`, but the pass before training is in eval mode in
+            the first round and after an evaluation. In other rounds this pass changes the running statistics that the
+            server sends to the next clients. The result then depends on the order of the clients, so only the
+            sequential engine can run it.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "weights", "sees_single_updates")
@@ -66,9 +69,10 @@ class Reweighting(FederationCallback):
             title="Cosine distance weight (CDW)",
             paper="Zhuang et al., ACM TOMM 19(1s), 2023, Eq. 1-2",
             purpose="federation",
-            does="weighs clients by how far training moved their logits on one batch",
+            does="weights clients by how much training changes their logits on one batch",
             exchanged="the backbone; the cosine distance",
-            verified="distance and weights against second writings; published figures not reproduced",
+            verified="distance and weights are compared with independent implementations; published figures are not "
+            "reproduced",
         ),
     }
 
@@ -90,7 +94,7 @@ class Reweighting(FederationCallback):
         if statistics == "fixed" and probe != "eval":
             raise FedReIDError(
                 f"callbacks.reweighting.statistics=fixed: has no effect with callbacks.reweighting.probe={probe}, "
-                "which takes the statistics of the probe batch; set one of them back"
+                "which uses the statistics of the probe batch; set statistics=moving or probe=eval"
             )
         self.by, self.temperature, self.mix, self.probe = by, temperature, mix, probe
         self.clip, self.statistics = clip, statistics
@@ -101,21 +105,25 @@ class Reweighting(FederationCallback):
             self.needs = (*type(self).needs, "sequential_order")  # type: ignore[misc]
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Outside of `probe=eval` the statistics of a batch need two images."""
+        """Checks that the probe batch has two images if BatchNorm uses its statistics.
+
+        Raises:
+            FedReIDError: if the probe batch has fewer images and `probe` is not `eval`.
+        """
         if self._measures and self.probe != "eval" and config.data.probe_size < 2:
             raise FedReIDError(
-                f"data.probe_size={config.data.probe_size}: callbacks.reweighting.probe={self.probe} takes BatchNorm's "
-                "statistics from the probe batch and needs at least 2 images"
+                f"data.probe_size={config.data.probe_size}: must be at least 2, because "
+                f"callbacks.reweighting.probe={self.probe} computes BatchNorm's statistics from the probe batch"
             )
 
     # server half
 
     def on_round_start(self, federation: RoundContext) -> None:
-        """No client has moved the running statistics yet."""
+        """Deletes the running statistics that clients have changed in the last round."""
         self._moved = {}
 
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
-        """Outside of `probe=eval`, the seed of the probe's dropout; under `code`, the statistics as they were moved."""
+        """Adds the seed of the probe's dropout unless `probe=eval`; with `code` also the changed statistics."""
         if not self._measures or self.probe == "eval":
             return job
         seed = derive_seed(federation.seed, federation.round, job.client, "probe")
@@ -129,7 +137,11 @@ class Reweighting(FederationCallback):
         return replace(job, backbone=backbone, extras={**job.extras, **statistics})
 
     def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
-        """An update without a distance cannot be weighed by it."""
+        """Checks that the update has a valid distance, and stores changed running statistics.
+
+        Raises:
+            RejectedUpdate: if the cosine distance is missing or not from 0 to 2.
+        """
         distance = update.metrics.get(self._distance)
         if self._measures and (distance is None or not 0 <= distance <= 2):
             raise RejectedUpdate(f"the client reports a cosine distance of {distance}, expected a value from 0 to 2")
@@ -139,8 +151,10 @@ class Reweighting(FederationCallback):
     def on_aggregation_start(
         self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
-        """p_k from the scores, by default d_k / sum d; if every d_k is zero the weights stay as they are, and the
-        run says so."""
+        """Sets the weights from the scores, by default `d_k / sum d`.
+
+        If every d_k is zero or not finite, the weights stay as they are, and the run prints a warning.
+        """
         images = normalize_weights({update.client: update.num_samples for update in updates}) or {}
         if self._measures:
             scores = {update.client: update.metrics[self._distance] for update in updates}
@@ -152,7 +166,7 @@ class Reweighting(FederationCallback):
             scores = images if self.by == "data_volume" else dict.fromkeys(images, 1.0)
         mended = client_weights(scores, self.temperature)
         if mended is None:
-            federation.warn("every cosine distance is zero or not finite; this round weighs by number of images")
+            federation.warn("every cosine distance is zero or not finite; this round uses weights by number of images")
         else:
             if self.clip is not None:
                 mended = clip_weights(mended, self.clip)
@@ -161,20 +175,20 @@ class Reweighting(FederationCallback):
     # client half
 
     def declared_extras(self, network: nn.Module) -> list[DeclaredTensor]:
-        """Under `probe=code`, the running statistics that other clients have moved."""
+        """Returns, with `probe=code`, the running statistics that other clients may have changed."""
         if self.probe != "code":
             return []
         buffers = dict(network.named_buffers())
         return [DeclaredTensor(PREFIX + name, tuple(value.shape), value.dtype) for name, value in buffers.items()]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Both passes for a client whose batches are all skipped: Lightning calls no hook of training for it."""
+        """Computes both passes if the client has no training batches, because Lightning then calls no training hook."""
         if self._measures and not len(trainer.datamodule.train_dataloader()):  # type: ignore[attr-defined]
             self.on_train_start(trainer, pl_module)
             self.on_train_end(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logits of the probe batch with the model as it was received, which is left as it is."""
+        """Computes the logits of the probe batch with the received model, which does not change."""
         if not self._measures:
             return
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
@@ -189,7 +203,7 @@ class Reweighting(FederationCallback):
         _set_buffers(pl_module, self._statistics)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """d_k of the same images with the trained model, and with its parameters alone."""
+        """Reports d_k of the same images with the trained model, and with its parameters but the old statistics."""
         if not self._measures:
             return
         distance = cosine_distance(self._before, self._logits(pl_module, "after"))
@@ -200,7 +214,7 @@ class Reweighting(FederationCallback):
             pl_module.outbox.metrics[FIXED] = float(cosine_distance(self._before, self._logits(pl_module, "after")))
             _set_buffers(pl_module, trained)
         del self._probe, self._before, self._statistics
-        if self.probe != "eval" and trainer.world_size > 1:  # equal images, but not always equal bits
+        if self.probe != "eval" and trainer.world_size > 1:  # the same images do not always give equal bits
             for value in pl_module.buffers():
                 if value.is_floating_point():
                     value.copy_(trainer.strategy.reduce(value.clone(), reduce_op="mean"))

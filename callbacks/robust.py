@@ -1,8 +1,8 @@
-"""Robust aggregation: a few clients that send anything at all cannot move the global model far.
+"""Robust aggregation: a few clients that send arbitrary values can change the global model only little.
 
-Coordinate-wise median and trimmed mean: Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal
-Statistical Rates", ICML 2018. Krum and multi-Krum: Blanchard et al., "Machine Learning with Adversaries: Byzantine
-Tolerant Gradient Descent", NeurIPS 2017.
+Coordinate-wise median and trimmed mean: Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal Statistical
+Rates", ICML 2018. Krum and multi-Krum: Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant
+Gradient Descent", NeurIPS 2017.
 """
 
 from __future__ import annotations
@@ -27,26 +27,28 @@ if TYPE_CHECKING:
 
 
 class Robust(FederationCallback):
-    """Replaces the average of `backbone_sync` by one that outliers cannot set.
+    """Replaces the average of `backbone_sync` by an aggregate that outliers cannot control.
 
-    Unweighted by design: a client's number of images is its own claim, and one that lies would weigh the most. The
-    recorded weights are equal for the median and the trimmed mean, and those of the chosen clients under Krum.
+    The aggregate ignores numbers of images on purpose: the server cannot verify the number that a client reports, and a
+    false number would give this client the largest weight. The recorded weights are equal for the median and the
+    trimmed mean. Under Krum they are equal for the chosen clients and zero for the others.
 
-    Krum's distances are over parameters alone: in the first rounds running statistics are nearly all of the distance
-    between two models and would decide the choice. BatchNorm's statistics are the coordinate-wise median over all
-    accepted updates under every rule, and counters the lower median, so that no client, chosen or not, sets them.
-    `backbone_sync.batch_norm=first` has no effect on them.
+    Krum's distances use parameters only. In the first rounds, running statistics are nearly all of the distance between
+    two models and would determine the choice. Under every rule, BatchNorm's statistics are the coordinate-wise median
+    over all accepted updates, and counters are the lower median, so that no single client determines them.
+    `backbone_sync.batch_norm=first` does not affect them.
 
     Args:
         rule: `median` or `trimmed_mean` of every coordinate; `krum`, the one model with the nearest neighbours;
             `multi_krum`, the mean of the n - byzantine models that Krum ranks best.
-        trim: share of the clients that the trimmed mean cuts at each end, below 0.5, rounded down to whole clients.
-        byzantine: f, the number of hostile clients in a round that Krum withstands; wants 2 f + 3 clients. A round
-            with fewer updates, because some were refused, goes on with the largest f that it allows.
+        trim: share of the clients that the trimmed mean removes at each end, below 0.5; the number of clients is
+            rounded down.
+        byzantine: f, the number of hostile clients in a round that Krum tolerates; needs 2 f + 3 clients. If rejected
+            updates leave too few, the round uses the largest f that is possible.
     """
 
     provides: ClassVar[tuple[Capability, ...]] = ("average",)
-    # weights are ignored; whatever uses what a single client sent could be led by a hostile one
+    # weights are ignored; a hostile client could control a callback that uses the update of a single client
     removes: ClassVar[tuple[Capability, ...]] = ("weights", "sees_single_updates")
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "one_global_model", "sees_single_updates")
     methods: ClassVar[Mapping[str, Method]] = {
@@ -54,29 +56,30 @@ class Robust(FederationCallback):
             title="Coordinate-wise median",
             paper="Yin et al., ICML 2018, Definition 1",
             purpose="robustness",
-            does="takes the median of every coordinate in place of the mean",
-            verified="against numpy's median; a client that sends anything cannot move it past the others",
+            does="replaces the mean by the median of every coordinate",
+            verified="the result is compared with numpy's median; a client that sends arbitrary values cannot move it "
+            "beyond the other clients' values",
         ),
         "trimmed_mean": Method(
             title="Trimmed mean",
             paper="Yin et al., ICML 2018, Definition 2",
             purpose="robustness",
-            does="leaves out the largest and the smallest values of every coordinate",
-            verified="against scipy",
+            does="removes the largest and the smallest values of every coordinate before the mean",
+            verified="the result is compared with scipy's trimmed mean",
         ),
         "krum": Method(
             title="Krum",
             paper="Blanchard et al., NeurIPS 2017",
             purpose="robustness",
-            does="takes the one model whose nearest neighbours are nearest",
-            verified="the choice against a second writing in loops",
+            does="uses only the one model that is closest to its nearest neighbours",
+            verified="the choice is compared with an independent implementation in plain loops",
         ),
         "multi_krum": Method(
             title="Multi-Krum",
             paper="Blanchard et al., NeurIPS 2017",
             purpose="robustness",
-            does="averages the models that Krum scores best",
-            verified="the choice against a second writing in loops",
+            does="averages the models with the best Krum scores",
+            verified="the choice is compared with an independent implementation in plain loops",
         ),
     }
 
@@ -93,18 +96,22 @@ class Robust(FederationCallback):
         self.rule, self.trim, self.byzantine = rule, trim, byzantine
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Krum wants enough clients in a round."""
+        """Checks that Krum has enough clients in a round.
+
+        Raises:
+            FedReIDError: if a round has fewer than 2 f + 3 clients.
+        """
         present, wanted = config.clients_per_round or len(data.clients), 2 * self.byzantine + 3
         if self.rule in ("krum", "multi_krum") and present < wanted:
             raise FedReIDError(
-                f"callbacks.robust.byzantine={self.byzantine}: {self.rule} needs {wanted} clients in a round, there "
-                f"are {present}; set byzantine to at most (clients - 3) / 2 or take rule=median"
+                f"callbacks.robust.byzantine={self.byzantine}: {self.rule} needs {wanted} clients in a round, but a "
+                f"round has {present}; set byzantine to at most (clients - 3) / 2 or use rule=median"
             )
 
     def on_aggregation_start(
         self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]
     ) -> None:
-        """Equal weights, under Krum of the chosen clients and zero for the others."""
+        """Sets equal weights; under Krum only for the chosen clients, and zero for the others."""
         chosen: Sequence[int] = range(len(updates))
         if self.rule in ("krum", "multi_krum"):
             chosen = self._choose(federation, [_parts(federation, update)[0] for update in updates])
@@ -118,7 +125,7 @@ class Robust(FederationCallback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """The rule over the parameters, the median over the statistics; what stays at the clients is left as it is."""
+        """Returns the models with aggregated parameters and median statistics; entries of clients do not change."""
         parameters, statistics = zip(*(_parts(federation, update) for update in updates), strict=True)
         if self.rule in ("krum", "multi_krum"):
             pairs = ((update.client, state) for update, state in zip(updates, parameters, strict=True))
@@ -133,24 +140,24 @@ class Robust(FederationCallback):
             return (count - 1) // 2
         cut = number_cut(count, self.trim)
         if self.trim and not cut and count > 1:
-            federation.warn(f"trim={self.trim:g} of {count} updates cuts none; this round takes their plain mean")
+            federation.warn(f"trim={self.trim:g} of {count} updates removes no update; this round uses the plain mean")
         return cut
 
     def _choose(self, federation: RoundContext, states: Sequence[Mapping[str, Tensor]]) -> Sequence[int]:
         count = len(states)
         if count < 3:
-            federation.warn(f"{self.rule} cannot choose among {count} updates; this round takes their plain mean")
+            federation.warn(f"{self.rule} needs at least 3 updates and has {count}; this round uses the plain mean")
             return range(count)
         byzantine = min(self.byzantine, (count - 3) // 2)
         if byzantine < self.byzantine:
             federation.warn(
-                f"{self.rule} withstands {byzantine} instead of {self.byzantine} hostile clients: {count} updates"
+                f"{self.rule} has {count} updates and tolerates {byzantine} instead of {self.byzantine} hostile clients"
             )
         return krum(states, byzantine, 1 if self.rule == "krum" else count - byzantine)
 
 
 def _parts(federation: RoundContext, update: ClientUpdate) -> tuple[State, State]:
-    """Parameters, and BatchNorm's statistics and counters, of an update."""
+    """Returns an update's parameters, and its statistics and counters of BatchNorm."""
     buffers = federation.buffer_names & update.backbone.keys()
     parameters = {name: value for name, value in update.backbone.items() if name not in buffers}
     return parameters, {name: update.backbone[name] for name in update.backbone if name in buffers}

@@ -33,21 +33,22 @@ PREFIX = "scaffold."
 
 
 class Scaffold(FederationCallback):
-    """Adds c - c_k to the gradients of the exchanged parameters: the direction of all for that of client k.
+    """Adds c - c_k to the gradients of the exchanged parameters: the mean direction minus that of client k.
 
-    c is kept and sent by the server, c_k stays at the client, both begin with zeros and hold no buffers. After
-    its turn a client sets c_k+ = c_k - c + (w^t - w_k) / d and sends the change. d is what a gradient of one in
-    every step would have moved: K * lr for the paper's plain SGD, and what momentum and changing rates make of
-    it otherwise. The server adds 1/N of every change to c, N being the number of all clients.
+    The server saves and sends c; c_k stays at the client. Both start with zeros and have no entries for buffers. After
+    its turn, a client sets `c_k+ = c_k - c + (w^t - w_k) / d` and sends the change. d is the distance that a constant
+    gradient of one would have moved a parameter: K * lr for plain SGD as in the paper, and with momentum and changing
+    learning rates the corresponding distance. The server adds 1/N of every change to c, where N is the number of all
+    clients.
 
-    Weight decay is added by the optimizer, after the correction, and so belongs to the local gradient that c_k
-    estimates. The average is that of the callbacks before, by number of images unless one says otherwise; the
-    paper's is unweighted. Messages are twice as long as FedPav's. An update that the server leaves out does
-    not change c, though its client has a new c_k. A client that joins later has c_k = 0, so that c, the mean
-    over all clients, shrinks. A client that leaves still counts among all, like one that is not drawn.
+    The optimizer adds weight decay after the correction, so weight decay is part of the local gradient that c_k
+    estimates. The average is that of the previous callbacks, by default weighted by number of images; the paper's is
+    unweighted. Messages are twice as long as those of FedPav. A rejected update does not change c, although its client
+    has a new c_k. A client that joins later starts with c_k = 0, so c, the mean over all clients, becomes smaller. A
+    client that leaves still counts in N, like a client that is not drawn.
 
     Args:
-        server_lr: the server's step eta_g: w^t + server_lr * (average - w^t).
+        server_lr: step size eta_g of the server: w^t + server_lr * (average - w^t).
     """
 
     removes: ClassVar[tuple[Capability, ...]] = ("server_step",)
@@ -57,10 +58,11 @@ class Scaffold(FederationCallback):
             title="SCAFFOLD",
             paper="Karimireddy et al., ICML 2020, Algorithm 1, option II",
             purpose="local training",
-            does="corrects every step by the difference of the server's and the client's control variates",
-            exchanged="the backbone; control variates of the same size, both ways",
+            does="corrects every step by the difference between the control variates of the server and of the client",
+            exchanged="the backbone; control variates of the same size in both directions",
             stays="the head; the client's control variate",
-            verified="against a second writing with plain SGD; momentum is accounted for, which the paper leaves open",
+            verified="the method is compared with an independent implementation with plain SGD; momentum is taken "
+            "into account, which the paper does not define",
         ),
     }
 
@@ -73,18 +75,22 @@ class Scaffold(FederationCallback):
     # server half
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Refuses momentum that a client keeps: d is the way of steps whose momentum starts at zero."""
+        """Checks that no momentum is saved between rounds, because d assumes momentum that starts at zero.
+
+        Raises:
+            FedReIDError: with `optimizer_state=keep` and momentum.
+        """
         check_fresh_momentum(config, "scaffold")
 
     def on_members_change(self, federation: RoundContext, changes: Mapping[str, int]) -> None:
-        """c over all clients, with those that are new."""
+        """Rescales c to the mean over all clients, including new ones."""
         everybody = len(federation.ledger.members)
         new = sum(federation.ledger.members.spans(client)[0].first == federation.round for client in changes)
         if new:
             self._control = {name: value * ((everybody - new) / everybody) for name, value in self._control.items()}
 
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
-        """c of the parameters that are exchanged."""
+        """Adds c of the exchanged parameters to the job."""
         for name, value in job.backbone.items():
             if name not in federation.buffer_names:
                 self._control.setdefault(name, torch.zeros_like(value))
@@ -98,7 +104,7 @@ class Scaffold(FederationCallback):
         weights: Mapping[str, float],
         models: dict[str, State],
     ) -> dict[str, State]:
-        """c from the changes of the clients that count, and the server's step from w^t to the average."""
+        """Updates c from the clients' changes, and returns the model after the server's step to the average."""
         changes = ({name: update.extras[PREFIX + name] for name in self._control} for update in updates)
         self._control = move_control(self._control, changes, len(federation.ledger.members))
         start, average = federation.models["global"], models["global"]
@@ -106,23 +112,23 @@ class Scaffold(FederationCallback):
         return {**models, "global": {**average, **stepped}}
 
     def state_dict(self) -> dict[str, Any]:
-        """c."""
+        """Returns c."""
         return {"control": dict(self._control)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes c back."""
+        """Restores c."""
         self._control = dict(state.get("control", {}))
 
     # client half
 
     def declared_extras(self, network: nn.Module) -> list[DeclaredTensor]:
-        """c, of the size of any parameter."""
+        """Returns c, with the shape of every parameter."""
         return [
             DeclaredTensor(PREFIX + name, tuple(value.shape), value.dtype) for name, value in network.named_parameters()
         ]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps w^t and c - c_k, on the device."""
+        """Copies w^t and c - c_k on the device."""
         self._steps = LocalSteps()
         self._weights: dict[str, Tensor] = {}
         self._start: State = {}
@@ -133,7 +139,7 @@ class Scaffold(FederationCallback):
             sent = pl_module.job.extras[PREFIX + name]
             own = self._control.setdefault(name, torch.zeros_like(sent))
             self._weights[name], self._start[name] = weight, weight.detach().clone()
-            self._correction[name] = torch.empty_like(weight).copy_(sent - own)  # in the weight's memory order
+            self._correction[name] = torch.empty_like(weight).copy_(sent - own)  # same memory format as the weight
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -146,11 +152,11 @@ class Scaffold(FederationCallback):
                 weight.grad.add_(self._correction[name], alpha=scale)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
-        """A skipped step does not count."""
+        """Removes the step from the count if 16-mixed precision has skipped it."""
         self._steps.after_step(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """c_k+ stays, its change goes into the update."""
+        """Keeps c_k+ and writes its change to the update."""
         for name, weight in self._weights.items():
             sent, distance = pl_module.job.extras[PREFIX + name], self._steps.displacement(weight)
             change = control_change(self._start[name].cpu(), weight.detach().cpu(), sent, distance)
@@ -159,9 +165,9 @@ class Scaffold(FederationCallback):
         self._weights, self._start, self._correction = {}, {}, {}
 
     def client_state_dict(self) -> dict[str, Any]:
-        """c_k."""
+        """Returns c_k."""
         return {"control": self._control} if self._control else {}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes c_k back."""
+        """Restores c_k."""
         self._control = dict(state["control"])

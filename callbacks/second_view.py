@@ -1,4 +1,4 @@
-"""A control for methods that train on two views of a batch: the second view is the unchanged images."""
+"""A control for methods that train on two views of a batch: here the second view is the unchanged batch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from fedreid_pl.federation.method import Method
 
 
 class SecondView(FederationCallback):
-    """Computes every batch a second time and adds its loss; the images are the step's own.
+    """Computes every batch a second time, on the same images, and adds the loss of this pass.
 
-    A method that restyles a copy of the images computes twice as much, has about twice the gradient and shows each
-    batch to BatchNorm twice. Whatever such a method gains over this control is due to the restyled images.
+    A method that restyles a copy of the images computes twice as much, has about twice the gradient and passes each
+    batch through BatchNorm twice. If such a method is better than this control, the restyled images are the reason.
 
     Args:
-        weight: of the second loss; 0 computes nothing and is FedPav to the bit.
+        weight: weight of the second loss; 0 skips the second pass, and the result equals FedPav's bit for bit.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
     methods: ClassVar[Mapping[str, Method]] = {
         "fedpav_twice": Method(
             title="FedPav with two passes",
-            paper="a control, of no paper",
+            paper="no paper; a control experiment",
             purpose="baseline",
-            does="computes the loss of every batch twice, as methods with a second view of the images do",
+            does="computes the loss of every batch twice, like methods with a second view of the images",
             verified="without dropout, the gradient is twice that of one pass",
         ),
     }
@@ -45,7 +45,7 @@ class SecondView(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
-        """The loss of a second pass over the same images."""
+        """Returns `weight` times the loss of a second pass over the same images."""
         if not self.weight:
             return None
         second, _, scores = pl_module.second_pass(batch.images)

@@ -1,4 +1,4 @@
-"""SNR: the loss that tells the restituted part of a feature from the part that is left out.
+"""SNR: a loss that separates the restituted part of a feature from the removed part.
 
 Jin et al., "Style Normalization and Restitution for Generalizable Person Re-identification", CVPR 2020.
 """
@@ -29,21 +29,22 @@ from fedreid_pl.models.weights import copied
 
 
 class SNR(FederationCallback):
-    """Adds the dual causality loss behind every stage of `model.snr_stages` to the step.
+    """Adds the dual causality loss after each of the first `model.snr_stages` stages to the loss of a step.
 
-    The layers of SNR (`models.restitution`) are part of the backbone: they are exchanged, kept, loaded and exported
-    with it, with this callback or without. Behind each such stage the loss compares how certain a classifier of the
-    client is about its identities from the normalised maps F~, from those with the kept residual F~+ and from those
-    with the dropped one F~-: `softplus(H(F~+) - H(F~)) + softplus(H(F~) - H(F~-))`, H being the batch's mean entropy.
+    The layers of SNR (`models.restitution`) are part of the backbone: they are exchanged, saved, loaded and exported
+    with it, with or without this callback. After each of these stages, a classifier of the client predicts identities
+    from three feature maps: the normalised maps F~, the maps F~+ with the restituted part of the residual, and the maps
+    F~- with the removed part. The loss compares how certain these predictions are: `softplus(H(F~+) - H(F~)) +
+    softplus(H(F~) - H(F~-))`, where H is the batch's mean entropy.
 
-    This is the form that compares entropies, of the code with which DACS (Yang et al., AAAI 2024) compares SNR. The
-    form of the CVPR paper, which compares distances within triplets, could not be checked against a source and is left
-    out. As in DACS's code, the classifiers of the stages are trained by this loss alone, at the head's rate; they stay
-    at the client. That code has it behind the first three of four stages.
+    The loss compares entropies, as in the published code of DACS (Yang et al., AAAI 2024), which compares DACS with
+    SNR. The form of the CVPR paper, which compares distances within triplets, could not be checked against a source and
+    is not implemented. As in the code of DACS, only this loss trains the classifiers of the stages, with the head's
+    learning rate; they stay at the client. That code adds the loss after the first three of four stages.
 
     Args:
-        weight: of the loss, summed over stages; 0: the layers alone.
-        least_probability: smaller probabilities count as nothing in entropies; 1e-6 in DACS's code.
+        weight: weight of the loss, which is the sum over stages; with 0 the model has the layers of SNR but no loss.
+        least_probability: smaller probabilities are left out of entropies; 1e-6 in the published code of DACS.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange",)
@@ -51,14 +52,15 @@ class SNR(FederationCallback):
     methods: ClassVar[Mapping[str, Method]] = {
         "snr": Method(
             title="SNR",
-            paper="Jin et al., CVPR 2020; loss in the form of the published code of DACS",
+            paper="Jin et al., CVPR 2020; loss as in the published code of DACS",
             purpose="unseen places",
-            does="normalises feature maps by instance and gives back the part that tells identities apart",
-            exchanged="the backbone, with the layers of SNR",
+            does="normalises feature maps by instance and restores the part of them that separates identities",
+            exchanged="the backbone with the layers of SNR",
             stays="the head; one classifier for each stage",
             needs=("a network with residual stages (small, ResNets, OSNets)",),
-            verified="layers and loss against second writings in float64; load and export of a trained model; the "
-            "triplet form of the loss of the CVPR paper is left out; published figures not reproduced",
+            verified="layers and loss are compared with independent implementations in float64; a trained model is "
+            "loaded and exported; the triplet form of the loss in the CVPR paper is not implemented; published "
+            "figures are not reproduced",
         ),
     }
 
@@ -73,13 +75,17 @@ class SNR(FederationCallback):
         self._parts: list[Parts] = []
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Refuses a network without the layers of SNR, and a compiled trunk."""
+        """Checks that the network has the layers of SNR and is not compiled.
+
+        Raises:
+            FedReIDError: if one of these conditions does not hold.
+        """
         check_not_compiled(config.trainer.compile, "snr")
         if not config.model.snr_stages:
             raise FedReIDError("model.snr_stages=0: callbacks.snr needs the layers of SNR; set model.snr_stages=3")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Makes the classifiers, or takes up those of the client's last turn."""
+        """Creates the classifiers, or restores those of the client's last turn."""
         if stage != "fit" or not self.weight:
             return
         identities, seed = pl_module.head.out_features, pl_module.seed
@@ -91,11 +97,11 @@ class SNR(FederationCallback):
         pl_module.attach(self._classifiers, pl_module.optim.lr_head)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets the layers keep their parts."""
+        """Makes the layers store their three feature maps."""
         self._watch(pl_module, bool(self.weight))
 
     def feature_maps(self, pl_module: ReIDClient, batch: TrainBatch, stage: int, maps: Tensor) -> Tensor:
-        """Takes the parts of the step's own forward pass; maps are left as they are."""
+        """Collects the stored feature maps of the step's main forward pass, and returns `maps` unchanged."""
         layers: Any = pl_module.backbone.restitution
         if stage == 0:
             self._parts = []
@@ -107,7 +113,7 @@ class SNR(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
-        """`weight` times the sum of the losses of the stages."""
+        """Returns `weight` times the sum of the losses of all stages."""
         if self._classifiers is None:
             return None
         loss = embeddings.new_zeros(())
@@ -118,17 +124,17 @@ class SNR(FederationCallback):
         return self.weight * loss
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The layers keep nothing."""
+        """Makes the layers store nothing."""
         self._watch(pl_module, False)
 
     def client_state_dict(self) -> dict[str, Any]:
-        """The classifiers."""
+        """Returns the classifiers."""
         if self._classifiers is None:
             return {"classifiers": self._kept} if self._kept else {}
         return {"classifiers": copied(self._classifiers.state_dict())}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restores the classifiers."""
         self._kept = dict(state["classifiers"])
 
     def _watch(self, pl_module: pl.LightningModule, watched: bool) -> None:

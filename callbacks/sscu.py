@@ -1,4 +1,4 @@
-"""SSCU: DACS with a memory of prototypes, into which styles are taken up that improved the global model.
+"""SSCU: DACS with a memory of prototypes, which learns from styles that have improved the global model.
 
 Xu et al., "Positive Style Accumulation: A Style Screening and Continuous Utilization Framework for Federated DG-ReID",
 ACM MM 2025 (arXiv 2507.16238).
@@ -41,29 +41,31 @@ _require = partial(require, "callbacks.sscu")
 
 
 class SSCU(FederationCallback):
-    """DACS whose models classify the images by prototypes, which change where a round's styles improved the model.
+    """Extends DACS by a prototype classifier, whose prototypes change if a round's styles have improved the model.
 
-    A client has one prototype c_y for every identity, at first the normalised mean of its features under the first
-    model that the client receives. L_mem, cross-entropy over cos(f(x), c) / `temperature`, takes the place of the
-    head's cross-entropy on images x, for the global model g and the expert l. Transformed images x' are classified by
-    the head as in DACS (see `dacs`), and so are all the losses of DACS. During a turn every batch moves the prototypes
-    towards f(x') (`momentum`). What a turn made of them is kept aside. It becomes the client's memory if the client's
-    next job says that this round improved the global model; otherwise it is dropped.
+    A client has one prototype c_y for every identity. It starts as the normalised mean of the identity's features under
+    the first model that the client receives. For images x, L_mem replaces the cross-entropy of the head, for the global
+    model g and the expert l: L_mem is the cross-entropy over cos(f(x), c) / `temperature`. The head classifies
+    transformed images x' as in DACS (see `dacs`), and all losses of DACS apply. During a turn, every batch moves the
+    prototypes towards f(x') (`momentum`). The client saves the prototypes of the turn's end as a candidate. The
+    candidate replaces the client's memory if the client's next job states that this round has improved the global
+    model; otherwise the client does not use it.
 
-    "Improved" means: the mean Rank-1 of the server's model on the clients' validation persons (`data.val_ids`, held
-    out of training) is at least that of all evaluated rounds before. The code that was published with a later method
-    decides it on the target's test set instead, which is the set that the method is judged by; that is not offered.
-    Rounds without an evaluation (`evaluate_every`) change no memory. Where clients come and go, the mean is over those
-    that are there, and rounds in which one of them was not evaluated do not count.
+    A round has improved the model if the mean Rank-1 of the server's model on the clients' validation persons
+    (`data.val_ids`, held out of training) is at least that of all earlier evaluated rounds. The code that was published
+    with a later method uses the target's test set instead, on which the method is also judged; this is not offered.
+    Rounds without an evaluation (`evaluate_every`) change no memory. If clients join and leave, the mean is over the
+    present clients, and a round in which one of them was not evaluated does not count.
 
-    As in that code: `momentum`, `temperature`, the start of x' in the second round. Otherwise than there, prototypes
-    move from `first_round` on, and one optimizer step moves all parts at once; see `dacs` for the rest. Prototypes stay
-    at the client; a job brings the number of the last round that improved, and the answer is FedPav's.
+    As in that code: `momentum`, `temperature`, and x' starts in the second round. Unlike that code, prototypes move
+    from `first_round` on, and one optimizer step updates all parts; see `dacs` for the other choices. Prototypes stay
+    at the client. A job contains the number of the last round that has improved the model; the answer is that of
+    FedPav.
 
     Args:
-        memory: share of L_mem in the place of the head's cross-entropy; 1 in the paper. With it and the three weights
-            of DACS at 0, the federated model is FedPav's to the bit.
-        momentum, temperature: of prototypes and of L_mem.
+        memory: share of L_mem, which replaces this share of the head's cross-entropy; 1 in the paper. If this option
+            and the three weights of DACS are 0, the federated model equals FedPav's bit for bit.
+        momentum, temperature: options of the prototypes and of L_mem.
         weight, diversity, authenticity, first_round: as in `dacs`.
         style_statistics, least_probability: as in `dacs`.
     """
@@ -76,13 +78,14 @@ class SSCU(FederationCallback):
             title="SSCU",
             paper="Xu et al., ACM MM 2025 (arXiv 2507.16238)",
             purpose="unseen places",
-            does="adds to DACS a memory of prototypes that takes up the styles of rounds that improved the model",
-            exchanged="the backbone; to the client, the number of the last round that improved",
+            does="adds to DACS a memory of prototypes, which learns from the styles of rounds that improved the model",
+            exchanged="the backbone; the server also sends the number of the last round that improved the model",
             stays="the head; the expert; the transformation; one prototype for each identity",
-            needs=("validation persons (data.val_ids), which alone decide what improved",),
-            verified="memory and losses against second writings, gradients by finite differences; all weights 0 are "
-            "FedPav to the bit; the equations come from notes and a later method's code; the published selection "
-            "on the target's test set is not offered; published figures not reproduced",
+            needs=("validation persons (data.val_ids), which decide whether a round has improved the model",),
+            verified="memory and losses are compared with independent implementations, gradients with finite "
+            "differences; with all weights 0 the result equals FedPav's bit for bit; the equations come from notes "
+            "and from the code of a later method; selection on the target's test set, as in that code, is not "
+            "offered; published figures are not reproduced",
         ),
     }
 
@@ -105,56 +108,60 @@ class SSCU(FederationCallback):
         self._stylist = Stylist(
             "sscu", weight, diversity, authenticity, first_round, style_statistics, least_probability
         )
-        self._accepted = 0  # at the server: the last round that improved; at a client: the round of `_candidate`
+        self._accepted = 0  # last round that improved the model (server half only)
         self._prototypes: Tensor | None = None
         self._working: Tensor | None = None
         self._candidate: Tensor | None = None
         self._round = 0
 
     def check(self, config: Config, data: FederatedData) -> None:
-        """Refuses a run without validation persons, and a compiled trunk."""
+        """Checks that there are validation persons and that the trunk is not compiled.
+
+        Raises:
+            FedReIDError: if one of these conditions does not hold.
+        """
         check_not_compiled(config.trainer.compile, "sscu")
         if self.memory and not config.data.val_ids:
             raise FedReIDError(
-                f"data.val_ids={config.data.val_ids}: callbacks.sscu decides on validation persons which styles stay; "
-                "set data.val_ids, such as 0.2, or callbacks.sscu.memory=0"
+                f"data.val_ids={config.data.val_ids}: callbacks.sscu needs validation persons to decide whether a "
+                "round has improved the model; set data.val_ids, such as 0.2, or callbacks.sscu.memory=0"
             )
 
     # server half
 
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
-        """The last round that improved the global model; 0: none did."""
+        """Adds the number of the last round that has improved the global model; 0 if there is none."""
         return replace(job, config={**job.config, ACCEPTED: self._accepted})
 
     def on_round_end(self, federation: RoundContext) -> None:
-        """Whether an evaluated round is at least as good as those before, on the validation persons."""
+        """Stores the round's number if its validation score is at least as high as those of all earlier rounds."""
         series = federation.history.mean_series("val_global", "rank1")
         before = [value for round, value in series.items() if 0 < round < federation.round]
         if (found := series.get(federation.round)) is not None and found >= max(before, default=0.0):
             self._accepted = federation.round
 
     def state_dict(self) -> dict[str, Any]:
-        """The last round that improved."""
+        """Returns the last round that has improved the model."""
         return {"accepted": self._accepted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restores the last round that has improved the model."""
         self._accepted = state.get("accepted", 0)
 
     def summary(self) -> dict[str, Any]:
-        """The last round whose styles were taken up."""
+        """Returns the last round that has improved the model."""
         return {"last_improved_round": self._accepted}
 
     # client half
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Makes the expert and the transformation, or takes up those of the client's last turn."""
+        """Creates the expert and the transformation, or restores those of the client's last turn."""
         if stage == "fit":
             self._stylist.begin(trainer, pl_module)
             pl_module.classification_weight = 1.0 - self.memory
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Makes the first prototypes, or takes up those of the last turn if its round improved the model."""
+        """Creates the first prototypes, or uses the candidate of the last turn if its round has improved the model."""
         if not self.memory:
             return
         if self._candidate is not None and self._round == pl_module.job.config.get(ACCEPTED, 0):
@@ -166,7 +173,7 @@ class SSCU(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor:
-        """L_mem of both models, and the losses of DACS."""
+        """Returns L_mem of both models and the losses of DACS."""
         stylist = self._stylist
         loss = self._remembered(features, batch)
         loss = loss + stylist.expert_loss(pl_module, batch, lambda *parts: self._expert_loss(pl_module, batch, *parts))
@@ -175,20 +182,20 @@ class SSCU(FederationCallback):
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps aside what the turn made of the prototypes."""
+        """Saves the prototypes of the turn's end as the candidate."""
         if self._working is not None:
             self._candidate, self._round = self._working.cpu(), pl_module.job.round
             self._working = None
 
     def client_state_dict(self) -> dict[str, Any]:
-        """Expert, transformation, prototypes, and those of the last turn with its round."""
+        """Returns expert, transformation, prototypes, and the candidate with its round."""
         state: dict[str, Any] = self._stylist.state_dict()
         if self._prototypes is not None and self._candidate is not None:
             state["memory"] = {"prototypes": self._prototypes, "candidate": self._candidate, "round": self._round}
         return state
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restores expert, transformation, prototypes and candidate."""
         self._stylist.load_state_dict(state)
         if "memory" in state:
             kept = state["memory"]
@@ -202,7 +209,7 @@ class SSCU(FederationCallback):
     def _expert_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, before: Tensor, features: Tensor, scores: Tensor
     ) -> Tensor:
-        """T(l(x)) with L_mem in the place of cross-entropy, as far as `memory` says."""
+        """Returns T(l(x)), in which L_mem replaces the share `memory` of cross-entropy."""
         loss = pl_module.supervised_loss(batch.labels, before, scores, classification=1 - self.memory)
         return loss + self._remembered(features, batch)
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 NAME, ASK = "style_bank", "style_bank_ask"
 MOST_STYLES = 64
-"""Styles that one client may send."""
+"""Largest number of styles that one client may send."""
 MOST_CLIENTS = 4096
 
 
@@ -50,34 +50,39 @@ _require = partial(require, "callbacks.style_bank")
 
 
 class StyleBank(FederationCallback):
-    """Trains on every image twice: as it is, and in the style of a camera drawn from the bank.
+    """Trains on every image twice: unchanged, and in the style of a random camera from the bank.
 
-    A style is the mean and the variance of red, green and blue over all pixels of a camera's training images: six
-    numbers. In the first turn that the server asks it to, a client sends one row of six float32 numbers for each of its
-    cameras with at least `least_images` images: means in 0..1, variances in 0..0.25. Which camera a row is of, numbers
-    of images and everything else stay at the client. The bank is the union of all rows; every job brings it. A client
-    whose cameras have too few images sends no row. The loss of a step is that of the images plus `weight` times that of
-    their restyled copies, `(x - mu(x)) / sqrt(var(x) + eps) * sqrt(var_s) + mu_s`, each image in a style of its own.
+    A style consists of six numbers: the means and variances of red, green and blue over all pixels of a camera's
+    training images. In the first turn in which the server asks for styles, a client sends one row of six float32
+    numbers for each of its cameras with at least `least_images` images: means in 0..1, variances in 0..0.25. The camera
+    of a row, numbers of images and everything else stay at the client. If all cameras of a client have too few images,
+    it sends no rows. The bank contains the rows of all clients, and every job contains the bank. The loss of a step is
+    that of the images plus `weight` times that of their restyled copies, `(x - mu(x)) / sqrt(var(x) + eps) *
+    sqrt(var_s) + mu_s`. Each image gets its own random style.
 
-    Where the dataset has no camera numbers, groups of images that K-means finds by the same six numbers take the place
-    of cameras. In the round that collects the styles (and before any client answered) a client uses its own; the paper
+    If the dataset has no camera numbers, groups of images that K-means finds by the same six numbers replace cameras.
+    In the round that collects the styles (and until a client has answered), a client uses its own styles; the paper
     collects them before the first round.
 
-    With noise, a client adds `N(0, (z sqrt(6) / n)^2)` to the six mean moments of a camera with n images, z being
-    `noise_multiplier`. Replacing one image of a camera by another of the same camera moves them by at most
-    `sqrt(6) / n`, so that the rows of a client are (epsilon, delta)-differentially private for single images, with the
-    epsilon of summary.json. It covers the bank alone, not the model. The noised rows are kept at the client and sent
-    again if the server asks again; only a client that has lost its state draws anew, which is one more release.
+    With noise, a client adds `N(0, (z sqrt(6) / n)^2)` to the six mean moments of a camera with n images, where z is
+    `noise_multiplier`. Replacing one image of a camera by another of the same camera changes the moments by at most
+    `sqrt(6) / n`. So the rows of a client are (epsilon, delta)-differentially private for single images; summary.json
+    reports epsilon. This guarantee covers the bank but not the model. The client saves the noised rows and sends the
+    same rows if the server asks again. A client that has lost its state draws new noise, which is an additional
+    release.
 
     Args:
-        weight: of the loss of restyled images; 0 is FedPav to the bit, and no style is sent.
-        bank: `global`: styles of all clients; `own`: of the client alone, and none is sent.
-        groups: `camera`; `cluster`: K-means; `auto`: cameras where the dataset has them.
-        clusters: groups that K-means looks for.
-        least_images: of a camera or group whose style is used or sent.
-        noise_multiplier: z; 0: no noise, and epsilon is infinite.
-        delta: probability with which epsilon may fail.
-        noise: `secret`: from a cryptographic stream with a new key. `seed`: from the run's seed, which is not private.
+        weight: weight of the loss of restyled images; with 0 no style is sent, and the result equals FedPav's bit for
+            bit.
+        bank: `global`: styles of all clients. `own`: styles of the client itself; clients send no styles.
+        groups: `camera`; `cluster`: groups found by K-means; `auto`: cameras if the dataset has them; otherwise
+            clusters, or with noise one group of all images.
+        clusters: number of groups for K-means.
+        least_images: smallest number of images of a camera or group whose style is used or sent.
+        noise_multiplier: z; with 0 there is no noise and no epsilon.
+        delta: probability that the guarantee of epsilon may fail.
+        noise: `secret` draws from a cryptographic stream with a new key. `seed` draws from the run's seed; this is not
+            private.
     """
 
     needs: ClassVar[tuple[Capability, ...]] = ("exchange", "sees_single_updates")
@@ -87,12 +92,13 @@ class StyleBank(FederationCallback):
             title="Style bank (GSD)",
             paper="Zhang et al., CO-EVO, ACL 2026, global style diversification",
             purpose="unseen places",
-            does="trains on every image twice: as it is, and in the colours of a camera of any client",
-            exchanged="the backbone; once, six numbers for each camera, with noise if asked; the bank to every client",
+            does="trains on every image twice: unchanged, and in the colours of a camera of any client",
+            exchanged="the backbone; every client sends six numbers for each camera once, with noise as an option, "
+            "and receives those of all clients",
             needs=("camera numbers, or groups found by K-means",),
-            verified="statistics, restyling and noise against second writings, what leaves by a canary test; "
-            "weight 0 is FedPav to the bit; the equations come from notes on the paper; published figures"
-            " not reproduced",
+            verified="statistics, restyling and noise are compared with independent implementations; a canary test "
+            "checks what clients send; with weight 0 the result equals FedPav's bit for bit; the equations come from "
+            "notes on the paper; published figures are not reproduced",
         ),
     }
 
@@ -113,39 +119,41 @@ class StyleBank(FederationCallback):
         _require(0 <= noise_multiplier < math.inf, "noise_multiplier", noise_multiplier, "at least 0 and finite")
         _require(0 < delta < 1, "delta", delta, "above 0 and below 1")
         private = groups != "cluster" or not noise_multiplier
-        _require(private, "groups", groups, "camera where noise is added: which cluster an image is in tells of others")
+        _require(
+            private, "groups", groups, "camera if noise_multiplier is above 0, because clusters reveal information"
+        )
         self.weight, self.bank, self.groups, self.clusters = weight, bank, groups, clusters
         self.least_images, self.noise_multiplier, self.delta, self.noise = least_images, noise_multiplier, delta, noise
-        self._bank: dict[str, Tensor] = {}  # at the server: rows by client
+        self._bank: dict[str, Tensor] = {}  # server half: rows by client
         self._asked: set[str] = set()
         self._sent = torch.zeros(0, WIDTH)
-        self._own: Tensor | None = None  # at a client: its rows
+        self._own: Tensor | None = None  # client half: the client's rows
         self._means = self._deviations = torch.zeros(0, 3)
 
     # server half
 
     def on_round_start(self, federation: RoundContext) -> None:
-        """Which clients are asked in this round, and the bank that all of them are sent."""
+        """Determines which clients must send their styles in this round, and builds the bank for all jobs."""
         shares = self.weight > 0 and self.bank == "global"
         self._asked = {client for client in federation.clients if shares and client not in self._bank}
         rows = [self._bank[client] for client in federation.clients if client in self._bank]
         self._sent = torch.cat(rows) if rows else torch.zeros(0, WIDTH)
 
     def on_distribute(self, federation: RoundContext, job: ClientJob) -> ClientJob:
-        """The bank, and whether the client is asked for its own styles."""
+        """Adds the bank to the job, and whether the client must send its own styles."""
         config = {**job.config, ASK: job.client in self._asked}
         return replace(job, config=config, extras={**job.extras, NAME: self._sent})
 
     def declared_answers(self, federation: RoundContext, job: ClientJob) -> list[DeclaredTensor]:
-        """Rows of a client that is asked; none of another."""
+        """Returns the rows of a client that must send its styles; no rows for other clients."""
         most = MOST_STYLES if job.client in self._asked else 0
         return [DeclaredTensor(NAME, (None, WIDTH), bound=1.0, most_rows=most)]
 
     def on_update(self, federation: RoundContext, update: ClientUpdate) -> None:
-        """Takes the rows of a client that was asked into the bank.
+        """Adds the client's rows to the bank if it had to send them.
 
         Raises:
-            RejectedUpdate: for means or variances that no image has.
+            RejectedUpdate: if means or variances are outside of their ranges.
         """
         if update.client not in self._asked:
             return
@@ -155,15 +163,15 @@ class StyleBank(FederationCallback):
         self._bank[update.client] = rows.clone()
 
     def state_dict(self) -> dict[str, Any]:
-        """The bank."""
+        """Returns the bank."""
         return {"bank": dict(self._bank)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the bank back."""
+        """Restores the bank."""
         self._bank = dict(state.get("bank", {}))
 
     def summary(self) -> dict[str, Any]:
-        """How many styles of how many clients there are, and the epsilon of one client's rows."""
+        """Returns the number of styles, the number of clients that sent them, and epsilon of one client's rows."""
         private = self.noise_multiplier and self.noise == "secret"
         epsilon = gaussian_release_epsilon(self.noise_multiplier, self.delta) if private else None
         found = {"styles": sum(map(len, self._bank.values())), "clients": len(self._bank)}
@@ -172,11 +180,11 @@ class StyleBank(FederationCallback):
     # client half
 
     def declared_extras(self, network: nn.Module) -> list[DeclaredTensor]:
-        """The bank."""
+        """Returns the bank."""
         return [DeclaredTensor(NAME, (None, WIDTH), bound=1.0, most_rows=MOST_STYLES * MOST_CLIENTS)]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measures the client's own styles the first time, and takes up the bank of the job."""
+        """Computes the client's own styles in its first turn, and loads the bank of the job."""
         asked = bool(pl_module.job.config.get(ASK))
         if self.weight and self._own is None:
             self._own = self._measured(trainer, pl_module)
@@ -192,7 +200,7 @@ class StyleBank(FederationCallback):
     def training_loss(
         self, pl_module: ReIDClient, batch: TrainBatch, embeddings: Tensor, features: Tensor, logits: Tensor
     ) -> Tensor | None:
-        """`weight` times the loss of the restyled images; nothing where there is no style."""
+        """Returns `weight` times the loss of the restyled images, or `None` if there is no style."""
         if not self.weight or not len(self._means):
             return None
         total, own = images_of_whole_batch(batch.images)
@@ -202,11 +210,11 @@ class StyleBank(FederationCallback):
         return self.weight * pl_module.supervised_loss(batch.labels, embeddings, logits)
 
     def client_state_dict(self) -> dict[str, Any]:
-        """The client's own rows, as they were sent."""
+        """Returns the client's own rows as they were sent."""
         return {} if self._own is None else {"own": self._own}
 
     def load_client_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restores the client's own rows."""
         self._own = state["own"]
 
     def _measured(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
@@ -220,7 +228,7 @@ class StyleBank(FederationCallback):
         elif not data.client.train.has_cameras:
             groups = torch.zeros_like(groups)
         own = styles_of(moments, _largest(groups), self.least_images, self.noise_multiplier, self._normal(pl_module))
-        if trainer.world_size > 1:  # secret noise is another one in each process
+        if trainer.world_size > 1:  # secret noise differs between processes
             own = trainer.strategy.broadcast(own)
         return own
 
@@ -235,12 +243,12 @@ class StyleBank(FederationCallback):
 
 
 def _deviation(moments: Tensor) -> Tensor:
-    """`[N, 3]` deviation of single images' channels."""
+    """Returns the deviations of each image's channels, `[N, 3]`."""
     return (moments[:, 3:] - moments[:, :3].square()).clamp(min=0).sqrt()
 
 
 def _largest(groups: Tensor) -> Tensor:
-    """The groups, those beyond the greatest number of styles merged into the last of them by size."""
+    """Returns the groups; if there are more than `MOST_STYLES`, the smallest ones are merged into one group."""
     numbers, places, counts = groups.unique(return_inverse=True, return_counts=True)
     if len(numbers) <= MOST_STYLES:
         return groups

@@ -50,6 +50,40 @@ def clip_update(
     return {**answer, **moved}
 
 
+def clipped_answers(
+    sent: Mapping[str, Tensor],
+    answers: Mapping[str, Mapping[str, Tensor]],
+    names: Collection[str],
+    clip: float,
+    weights: Mapping[str, float],
+) -> tuple[list[tuple[str, Mapping[str, Tensor]]], dict[str, float]]:
+    """Returns clipped states and their weights, which add up to one, for `weighted_average`.
+
+    The last state is `sent`, under the name `""`. It has the weight that the clients with an answer leave, or minus the
+    weight by which they exceed one. So a client without an answer counts as a zero update. If all clients answer and
+    their weights add up to one, this state is left out.
+
+    Args:
+        sent: state that the server sent.
+        answers: state of each client that answered; the states have the same names.
+        names: names of the parameters, as in `clip_update`.
+        clip: largest norm of an update.
+        weights: weight of each selected client.
+
+    >>> sent, answers = {"w": torch.zeros(2)}, {"a": {"w": torch.tensor([3.0, 4.0])}}
+    >>> clipped_answers(sent, answers, ["w"], clip=1.0, weights={"a": 0.25, "b": 0.75})
+    ([('a', {'w': tensor([0.6000, 0.8000])}), ('', {'w': tensor([0., 0.])})], {'a': 0.25, '': 0.75})
+    """
+    states: list[tuple[str, Mapping[str, Tensor]]] = [
+        (client, clip_update(sent, answer, names, clip)) for client, answer in answers.items()
+    ]
+    used = {client: weights[client] for client in answers}
+    if used.keys() != weights.keys() or not math.isclose(sum(used.values()), 1.0):
+        states.append(("", {name: sent[name] for name in next(iter(answers.values()))}))
+        used[""] = 1.0 - math.fsum(used.values())
+    return states, used
+
+
 def add_noise(
     state: Mapping[str, Tensor], names: Collection[str], sigma: float, normal: Callable[[Sequence[int]], torch.Tensor]
 ) -> dict[str, Tensor]:
