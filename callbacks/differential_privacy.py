@@ -34,22 +34,21 @@ from fedreid_pl.functional.secret_noise import SecretStream, new_key
 if TYPE_CHECKING:
     from fedreid_pl.federation.server.context import RoundContext
 
-
 _require = partial(require, "callbacks.differential_privacy")
 
 
 class DifferentialPrivacy(FederationCallback):
     """Clips every client's update, averages the updates and adds Gaussian noise that hides each client's part.
 
-    The update `w_k - w^t` over the exchanged parameters is clipped as a whole to the norm C: `w^{t+1} = w^t + sum_k p_k
-    clip(w_k - w^t) + N(0, (z C max_k p_k)^2)`. The denominator of the weights p_k depends only on public values: the
-    clients that the round selects and their registered numbers of images. A client that does not answer counts as a
-    zero update. So adding or removing one client's updates changes the sum by at most `C max_k p_k`. If all clients
+    The update `w_k - w^t` over the exchanged parameters is clipped as a whole to the norm C:
+    `w^{t+1} = w^t + sum_k p_k clip(w_k - w^t) + N(0, (z C max_k p_k)^2)`. The denominator of the weights p_k depends
+    only on public values: the clients that the round selects and their registered numbers of images. A client that does
+    not answer counts as a zero update. So one client's updates change the sum by at most `C max_k p_k`. If all clients
     answer, `noise_multiplier=0 clip=null buffers=average` equals FedPav bit for bit.
 
-    Epsilon covers all global models that were released so far, against anybody who sees the models. Two runs are
-    neighbours if they differ in all updates of one client. The server sees the updates and must be trusted.
-    metrics.csv, the summary and the loggers contain losses and scores of single clients; epsilon does not cover them.
+    Epsilon covers all global models released so far, against anybody who sees them. Two runs are neighbours if all
+    updates of one client are added or removed. The server sees the updates and must be trusted. metrics.csv, the
+    summary and the loggers contain losses and scores of single clients; epsilon does not cover them.
 
     The noised model is saved to disk before the server sends it. If a round is repeated after a stop, the server sends
     the saved model again; if it cannot, the new model counts as an additional release.
@@ -59,8 +58,7 @@ class DifferentialPrivacy(FederationCallback):
     `backbone_sync.batch_norm=recalibrate` estimates on public images, or BatchNorm stays at the clients (`local`).
 
     Args:
-        noise_multiplier: z, the noise divided by the largest change that one client can cause. 0 adds no noise, and
-            there is no epsilon.
+        noise_multiplier: z, noise in units of the largest change by one client; 0: no noise and no epsilon.
         clip: C, the largest norm of an update; null disables clipping.
         delta: probability that the guarantee of epsilon may fail; must be below 1 / clients.
         weights: weights of the clients: `data_volume` as in FedPav, or `uniform`, which needs the least noise.
@@ -81,7 +79,7 @@ class DifferentialPrivacy(FederationCallback):
             paper="McMahan et al., ICLR 2018, Algorithm 1",
             purpose="privacy",
             does="clips every client's update and adds Gaussian noise to the average; the summary reports epsilon",
-            needs=("hundreds of clients for a small epsilon and a useful model", "pip install 'fedreid-pl[dp]'"),
+            needs=("hundreds of clients for a small epsilon", "public images", "pip install 'fedreid-pl[dp]'"),
             verified="the sensitivity is tested with updates of any size, the noise by its distribution, epsilon with "
             "two accountants",
         ),
@@ -143,9 +141,8 @@ class DifferentialPrivacy(FederationCallback):
             )
         if config.rounds * (1 - wanted / clients) ** clients > self.delta:
             raise FedReIDError(
-                f"clients_per_round={wanted}: with {clients} clients and {config.rounds} rounds, "
-                "callbacks.differential_privacy.selection=poisson is too likely to draw no client in some round; raise "
-                "clients_per_round"
+                f"clients_per_round={wanted}: with {clients} clients, callbacks.differential_privacy.selection=poisson "
+                f"is too likely to draw no client in one of {config.rounds} rounds; raise clients_per_round"
             )
 
     def on_federation_start(self, federation: RoundContext) -> None:
@@ -173,10 +170,7 @@ class DifferentialPrivacy(FederationCallback):
         kept = federation.server.agree({"drawn": drawn.to(torch.uint8)})["drawn"].tolist()
         federation.selected = [client for client, chosen in zip(federation.clients, kept, strict=True) if chosen]
         if not federation.selected:
-            raise FedReIDError(
-                f"round {federation.round}: callbacks.differential_privacy.selection=poisson has drawn no client; run "
-                "the same command again to continue"
-            )
+            raise FedReIDError(f"round {federation.round}: selection=poisson drew no client; run the command again")
 
     def on_aggregation_start(
         self, federation: RoundContext, updates: Sequence[ClientUpdate], weights: dict[str, float]

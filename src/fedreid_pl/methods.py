@@ -130,16 +130,21 @@ def _facts(one: Listed) -> list[tuple[str, str]]:
         ("what it does", method.does),
         ("exchanged", method.exchanged),
         ("stays at the client", method.stays),
-        ("saved between rounds", " and ".join(f"state at the {where}" for where in one.state) or "nothing"),
+        ("saved between rounds", _saved(one)),
         ("needs", "; ".join(method.needs) or "only labelled images at the clients"),
         ("callbacks", _callbacks(one)),
         ("verified", method.verified),
     ]
 
 
+def _saved(one: Listed) -> str:
+    places = " and ".join(f"at the {where}" for where in one.state)
+    return f"callback state {places}" if places else "no callback state"
+
+
 def _callbacks(one: Listed) -> str:
     names = ", ".join(one.callbacks) or "none"
-    return f"{names}; requires {', '.join(one.capabilities)}" if one.capabilities else names
+    return f"{names}; requires the capabilities {', '.join(one.capabilities)}" if one.capabilities else names
 
 
 _INTRODUCTION = """\
@@ -148,4 +153,7 @@ _INTRODUCTION = """\
 <!-- written by `fedreid-pl methods out=docs/methods.md`; the callbacks declare the texts -->
 
 Train a method with `fedreid-pl train exp=NAME`. `fedreid-pl methods` prints this list, and `fedreid-pl methods NAME`
-prints one entry. docs/algorithms.md states the equations and the options."""
+prints one entry. docs/algorithms.md states the equations and the options.
+
+The backbone computes the features of images. The head classifies the persons of one client. "Stays" lists what never
+leaves a client."""

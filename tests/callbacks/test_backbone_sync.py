@@ -174,7 +174,7 @@ def test_a_trunk_without_batch_norm_is_named(policy: Any) -> None:
         federation = fedbn_server(initial_backbone=network.state_dict(), warn=warnings.append)
         federation.server = SimpleNamespace(network=lambda network=network: network)
         BackboneSync(batch_norm=policy).on_federation_start(federation)
-    told = f"the trunk has no BatchNorm: callbacks.backbone_sync.batch_norm={policy} concerns"
+    told = f"callbacks.backbone_sync.batch_norm={policy}: the trunk has no BatchNorm"
     assert [warning.startswith(told) for warning in warnings] == ([] if policy == "average" else [True])
 
 

@@ -66,8 +66,8 @@ def test_a_refusal_names_the_capability_who_needs_it_and_who_removes_it() -> Non
     with pytest.raises(FedReIDError) as caught:
         callback_factory({"backbone_sync": {}, "fedopt": {}, "clustering": {}})
     assert str(caught.value) == (
-        "callbacks.fedopt and callbacks.clustering do not combine: callbacks.fedopt needs one_global_model (all "
-        "clients share one model), which callbacks.clustering removes; leave one of them out"
+        "callbacks.fedopt and callbacks.clustering cannot be combined: callbacks.fedopt needs one_global_model (all "
+        "clients share one model), which callbacks.clustering removes; remove one of the two"
     )
 
 
@@ -96,7 +96,7 @@ def test_a_callback_that_depends_on_the_order_of_clients_needs_an_engine_that_ke
 ) -> None:
     plug(monkeypatch, chain=made(needs=("sequential_order",)))
     assert callback_factory({"chain": {}})()
-    with pytest.raises(FedReIDError, match=r"callbacks\.chain: needs sequential_order .* nor engine=ray provides; "):
+    with pytest.raises(FedReIDError, match=r"callbacks\.chain: needs sequential_order .* nor engine=ray provides it; "):
         callback_factory({"chain": {}}, engine="ray", provides=())
 
 
@@ -104,9 +104,9 @@ def test_declarations_are_words_that_exist() -> None:
     assert set(get_args(Capability)) == set(CAPABILITIES)
     for name in known_callbacks():
         check_names(find_callback(name))
-    with pytest.raises(TypeError, match="'one_globl_model' is no capability, did you mean 'one_global_model'"):
+    with pytest.raises(TypeError, match="'one_globl_model' is not a capability, did you mean 'one_global_model'"):
         check_names(made(needs=("one_globl_model",)))
-    with pytest.raises(TypeError, match="'weights,' is no capability"):
+    with pytest.raises(TypeError, match="'weights,' is not a capability"):
         check_names(made(provides="weights,"))
 
 
@@ -116,5 +116,5 @@ def test_a_need_holds_only_after_everybody_who_provides_it() -> None:
     check_combination({"a": first, "b": second, "c": last}, {})
     with pytest.raises(FedReIDError, match=r"^c: needs average .* which b provides; list c after b$"):
         check_combination({"a": first, "c": last, "b": second}, {})
-    with pytest.raises(FedReIDError, match=r"no callback of this experiment provides; add a$"):
+    with pytest.raises(FedReIDError, match=r"no callback of this experiment provides it; add a$"):
         check_combination({"c": last}, {}, [("x", made()), ("a", first)])

@@ -266,7 +266,7 @@ def refusal(public: object = (), **options: str) -> str:
 
 def test_what_cannot_work_is_refused() -> None:
     assert "set data.public" in refusal(public=None)
-    assert refusal(batch_norm="local").startswith("callbacks.backbone_sync.batch_norm=local: ")
+    assert "set callbacks.backbone_sync.batch_norm to average" in refusal(batch_norm="local")
     with pytest.raises(FedReIDError, match=r"^callbacks\.clustering\.images=0: must be at least 1"):
         callback_factory({"backbone_sync": {}, "clustering": {"images": 0}})
     for batch_norm in ("average", "first", "recalibrate"):

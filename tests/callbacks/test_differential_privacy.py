@@ -98,7 +98,7 @@ def test_a_stop_after_the_release_sends_the_same_model_again(
     shutil.copytree(tmp_path / "run", tmp_path / "other")
     capsys.readouterr()
     assert main(words) == 0
-    assert "released before the run stopped; the same one is sent again" in capsys.readouterr().err
+    assert "released before the run stopped; the server sends it again" in capsys.readouterr().err
     support.assert_equal(global_model(tmp_path / "run"), sent[0])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["algorithms"]["differential_privacy"]
     assert summary["releases"] == 2
@@ -228,7 +228,7 @@ def test_noise_above_the_mean_update_is_warned_of_once() -> None:
             (norm,) = [row[3] for row in federation.records if row[2] == "noise_norm"]
             assert norm == pytest.approx(noise * 1.0 * 2), "four numbers of this standard deviation"
         assert len(warnings) == wanted, warnings
-        assert all("the noise's norm is 2, that of the mean update 0.2" in text for text in warnings)
+        assert all("the norm of the noise (2) is above that of the mean update (0.2" in text for text in warnings)
         warnings.clear()
 
 
@@ -266,8 +266,8 @@ def test_poisson_sampling_draws_each_client_alone_from_a_secret_and_keeps_the_de
     ("words", "clients", "wanted"),
     [
         ([], 1000, "clients_per_round=None"),
-        (["clients_per_round=1000"], 1000, "set it below 1000"),
-        (["clients_per_round=3"], 9, "would draw none"),
+        (["clients_per_round=1000"], 1000, "must be below 1000, the number of clients"),
+        (["clients_per_round=3"], 9, "too likely to draw no client"),
         (["clients_per_round=100"], 1000, None),
     ],
 )
@@ -305,9 +305,9 @@ def test_options_that_promise_nothing(options: dict) -> None:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["exp=fedpav_dp", "callbacks.backbone_sync.batch_norm=average"], "choose recalibrate"),
+        (["exp=fedpav_dp", "callbacks.backbone_sync.batch_norm=average"], "set recalibrate"),
         (["exp=fedpav_dp", f"{DP}.delta=0.4"], "below 1 / clients"),
-        (["exp=fedpav_dp", "data.public=null"], "needs a public set"),
+        (["exp=fedpav_dp", "data.public=null"], "needs public images"),
     ],
 )
 def test_experiments_that_leak(words: list[str], wanted: str, tiny_root: Path, tmp_path: Path, capsys: Any) -> None:

@@ -58,7 +58,7 @@ def test_a_file_with_another_number_of_classes_is_a_mistake(
     (tmp_path / f"mistaken_{count}.py").write_text("\n".join(lines))
     monkeypatch.setattr(registry, "__path__", [*registry.__path__, str(tmp_path)])
     importlib.invalidate_caches()
-    with pytest.raises(TypeError, match=f"exactly one FederationCallback, found {count}"):
+    with pytest.raises(TypeError, match=f"exactly one subclass of FederationCallback, found {count}"):
         find_callback(f"mistaken_{count}")
 
 
@@ -89,8 +89,9 @@ def test_every_call_makes_new_ones_in_the_order_of_the_configuration() -> None:
         ({"backbone_sync": {}, "reweighting": {"tempo": 2}}, "callbacks.reweighting.tempo: no such option"),
         (
             {"reweighting": {}},
-            "callbacks.reweighting: needs exchange (clients are sent a backbone and send it back trained), which no "
-            "callback of this experiment provides; add callbacks.backbone_sync",
+            "callbacks.reweighting: needs exchange (the server sends every client a backbone, and the client "
+            "returns the trained backbone), but no callback of this experiment provides it; add "
+            "callbacks.backbone_sync",
         ),
         (
             {"reweighting": {}, "backbone_sync": {}},
@@ -98,7 +99,7 @@ def test_every_call_makes_new_ones_in_the_order_of_the_configuration() -> None:
         ),
         (
             {"backbone_sync": {}, "clustering": {}, "distillation": {}},
-            "callbacks.clustering and callbacks.distillation do not combine: callbacks.distillation needs one_global",
+            "callbacks.clustering and callbacks.distillation cannot be combined: callbacks.distillation needs one_glo",
         ),
         ({"picky": {"rate": "fast"}}, "callbacks.picky.rate="),
         ({"picky": {"steps": 1.5}}, "callbacks.picky.steps="),

@@ -155,7 +155,7 @@ def test_a_round_with_too_few_updates_withstands_fewer(count: int, lowered: int 
     state, _, warnings = play(updates, Robust("krum", byzantine=2))
     same, _, silent = play(updates, Robust("krum", byzantine=2 if lowered is None else lowered))
     assert all(torch.equal(state[name], same[name]) for name in state) and silent == []
-    wanted = [] if lowered is None else [f"withstands {lowered} instead of 2"]
+    wanted = [] if lowered is None else [f"tolerates {lowered} instead of 2"]
     assert len(warnings) == len(wanted) and all(part in text for part, text in zip(wanted, warnings, strict=True))
 
 
@@ -213,7 +213,7 @@ def test_krum_wants_enough_clients_in_a_round(clients: int, drawn: int | None, b
         if enough or "krum" not in rule:
             callback.check(config, data)
         else:
-            with pytest.raises(FedReIDError, match=f"needs {2 * byzantine + 3} clients in a round, there are"):
+            with pytest.raises(FedReIDError, match=f"needs {2 * byzantine + 3} clients in a round, but a round has"):
                 callback.check(config, data)
 
 

@@ -81,7 +81,7 @@ def test_a_round_counts_if_it_is_at_least_as_good_as_all_before_on_validation_pe
 def test_test_sets_decide_nothing(tiny_root: Path, tmp_path: Path) -> None:
     """The published selection on the target is refused: without validation persons there is no run."""
     config = compose(support.quick(tiny_root, tmp_path, "exp=sscu", "data.val_ids=0"))
-    with pytest.raises(FedReIDError, match=r"^data\.val_ids=0.*: callbacks\.sscu decides on validation persons"):
+    with pytest.raises(FedReIDError, match=r"^data\.val_ids=0.*: callbacks\.sscu needs validation persons"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     SSCU(memory=0.0).check(config, None)  # type: ignore[arg-type]

@@ -139,7 +139,7 @@ def test_two_packages_with_one_name_are_refused(packages: Path, tmp_path: Path) 
     (other / "entry_points.txt").write_text("[fedreid_pl.callbacks]\nfeddyn = json:loads\nfedprox = json:loads\n")
     for exp, places, expected in (
         (f"{EXAMPLES}/feddyn/feddyn.yaml", f"{tmp_path}{os.pathsep}{packages}", "two installed packages"),
-        (f"{EXAMPLES}/feddyn/feddyn.yaml", str(tmp_path), "no class derived from FederationCallback"),
+        (f"{EXAMPLES}/feddyn/feddyn.yaml", str(tmp_path), "not a subclass of FederationCallback"),
         ("fedprox", str(tmp_path), "fedreid_pl itself provides"),
     ):
         done = subprocess.run(

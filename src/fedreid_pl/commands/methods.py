@@ -9,7 +9,10 @@ from pathlib import Path
 from fedreid_pl.commands.words import take
 from fedreid_pl.errors import FedReIDError, nearest
 
-MORE = "fedreid-pl methods NAME prints what a method exchanges, keeps at the client and needs, and how it was verified"
+MORE = (
+    "fedreid-pl train exp=NAME trains with a method. fedreid-pl methods NAME prints what a method exchanges, keeps at "
+    "the client and needs, and how it was verified."
+)
 
 
 def methods(words: list[str]) -> int:

@@ -209,7 +209,7 @@ def test_privacy_that_promises_nothing_for_more_clients_is_refused() -> None:
     federation: Any = Server("abc", {})
     private.on_members_change(federation, {})
     federation.clients = dict.fromkeys("abcd", 1)
-    with pytest.raises(FedReIDError, match="promises nothing for 4 clients"):
+    with pytest.raises(FedReIDError, match="there are now 4 clients"):
         private.on_members_change(federation, {"d": 1})
 
 
