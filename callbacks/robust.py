@@ -140,7 +140,9 @@ class Robust(FederationCallback):
             return (count - 1) // 2
         cut = number_cut(count, self.trim)
         if self.trim and not cut and count > 1:
-            federation.warn(f"trim={self.trim:g} of {count} updates removes no update; this round uses the plain mean")
+            federation.warn(
+                f"callbacks.robust.trim={self.trim:g} removes none of {count} updates; this round uses the plain mean"
+            )
         return cut
 
     def _choose(self, federation: RoundContext, states: Sequence[Mapping[str, Tensor]]) -> Sequence[int]:
