@@ -228,7 +228,7 @@ class DifferentialPrivacy(FederationCallback):
         return {"released": self._released, **({"rate": self._rate} if self.selection == "poisson" else {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores both."""
+        """Restores the number of released models and the probability."""
         self._released = state["released"]
         self._rate = float(state.get("rate", self._rate))
 

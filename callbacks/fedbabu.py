@@ -56,8 +56,8 @@ class FedBabu(FederationCallback):
             purpose="personal models",
             does="freezes the randomly initialised head, and fine-tunes a copy of the model for the client's own "
             "evaluation",
-            verified="the head's bits do not change over rounds; the fine-tuned copy is compared with plain training; "
-            "each client has its own head, whereas the paper has one head for all",
+            verified="the head stays equal bit for bit over the rounds; the fine-tuned copy is compared with plain "
+            "training; each client has its own head, whereas the paper has one head for all",
         ),
     }
 

@@ -122,7 +122,7 @@ class Scaffold(FederationCallback):
     # client half
 
     def declared_extras(self, network: nn.Module) -> list[DeclaredTensor]:
-        """Returns c, with the shape of every parameter."""
+        """Returns the tensors of c, one for each parameter of the backbone."""
         return [
             DeclaredTensor(PREFIX + name, tuple(value.shape), value.dtype) for name, value in network.named_parameters()
         ]

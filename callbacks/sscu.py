@@ -80,7 +80,7 @@ class SSCU(FederationCallback):
             purpose="unseen places",
             does="adds to DACS a memory of prototypes, which learns from the styles of rounds that improved the model",
             exchanged="the backbone; the server also sends the number of the last round that improved the model",
-            stays="the head; the expert; the transformation; one prototype for each identity",
+            stays="the head; the expert and the transformation of DACS; one prototype for each identity",
             needs=("validation persons (data.val_ids), which decide whether a round has improved the model",),
             verified="memory and losses are compared with independent implementations, gradients with finite "
             "differences; with all weights 0 the result equals FedPav's bit for bit; the equations come from notes "

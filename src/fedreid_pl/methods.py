@@ -144,7 +144,7 @@ def _saved(one: Listed) -> str:
 
 def _callbacks(one: Listed) -> str:
     names = ", ".join(one.callbacks) or "none"
-    return f"{names}; requires the capabilities {', '.join(one.capabilities)}" if one.capabilities else names
+    return f"{names}; required capabilities: {', '.join(one.capabilities)}" if one.capabilities else names
 
 
 _INTRODUCTION = """\

@@ -123,7 +123,7 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
     ("words", "wanted"),
     [
         (["callbacks.backbone_sync.batch_norm=local"], "callbacks.backbone_sync.batch_norm=local: callbacks.dual_norm"),
-        (["trainer.compile=default"], "trainer.compile=default: callbacks.dual_norm runs"),
+        (["trainer.compile=default"], "trainer.compile=default: callbacks.dual_norm cannot run"),
     ],
 )
 def test_what_it_does_not_go_with_is_named(words: list[str], wanted: str) -> None:
