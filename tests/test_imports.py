@@ -26,7 +26,8 @@ BELOW = {
     "metrics": {"functional", *LEAVES},
     "models": {"functional", *LEAVES},
     "data": {"functional", *LEAVES},
-    "client": {"functional", "metrics", "models", "data", *LEAVES},
+    "training_record": set(),
+    "client": {"functional", "metrics", "models", "data", "training_record", *LEAVES},
 }
 BELOW["run_weights"] = {"reporting", "federation", "client", *BELOW["client"]}
 BELOW["start"] = {"run_weights", *BELOW["run_weights"]}

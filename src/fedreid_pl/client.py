@@ -26,6 +26,7 @@ from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.embedder import embeddings_of
 from fedreid_pl.models.optimizer import build_sgd, momentum_of, parameter_groups, restore_momentum
 from fedreid_pl.models.stages import changing
+from fedreid_pl.training_record import TrainingRecord
 
 TrainingLoss = Callable[["ReIDClient", TrainBatch, Tensor, Tensor, Tensor], Tensor | None]
 """(client, batch, embeddings `[B, D]`, features `[B, D]`, logits `[B, identities]`) -> term added to a step's loss."""
@@ -112,11 +113,7 @@ class ReIDClient(TestedModule):
         self.classification_weight, self._passes = 1.0, 0
         self.clones = Clones()
         self._scaled, self._world = False, 1
-        self._losses: list[Tensor] = []
-        self._terms: dict[str, list[Tensor]] = {name: [] for name in self._added}
-        self._predicted: list[Tensor] = []
-        self._labels: list[Tensor] = []
-        self._reported: list[float] = []
+        self._record = TrainingRecord(self._added)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets an attribute; fast for the name of the running hook, which Lightning sets around every hook."""
@@ -225,15 +222,12 @@ class ReIDClient(TestedModule):
                 value = term(self, batch, embeddings, features, logits)
                 if value is not None:
                     loss = loss + weight * value
-                self._terms[name].append(loss.new_zeros(()) if value is None else value.detach())
+                self._record.add_term(name, loss.new_zeros(()) if value is None else value.detach())
         else:
             with self._own_pass(batch):
                 logits = self.logits(batch.images)
             loss = self.classification_weight * self._cross_entropy(logits, labels)
-        self._losses.append(loss.detach())
-        self._predicted.append(logits.detach().argmax(1))
-        self._labels.append(labels)
-        self._reported.append(1.0 / self._world if whole else 1.0)
+        self._record.add(loss, logits, labels, 1.0 / self._world if whole else 1.0)
         return loss
 
     def _own_pass(self, batch: TrainBatch) -> AbstractContextManager[None]:
@@ -258,20 +252,10 @@ class ReIDClient(TestedModule):
 
     def on_train_end(self) -> None:
         """Logs the turn's mean loss, training accuracy, and the mean of every added loss without its weight."""
-        losses = torch.stack(self._losses)  # a number per batch
-        hits = torch.stack([(part == own).sum() for part, own in zip(self._predicted, self._labels, strict=True)])
-        reported = losses.new_tensor(self._reported)
-        counts = losses.new_tensor([len(own) for own in self._labels]) * reported
-        sums = [(losses * counts).sum(), (hits * reported).sum()]
-        sums += [(torch.stack(terms).to(losses.dtype) * counts).sum() for terms in self._terms.values()]
-        sums.append(counts.sum())
-        *totals, images = self.trainer.strategy.reduce(torch.stack(sums), reduce_op="sum").tolist()
-        names = ("train/loss", "train/accuracy", *(f"train/{name}" for name in self._terms))
-        self.outbox.metrics |= {name: total / images for name, total in zip(names, totals, strict=True)}
+        self.outbox.metrics |= self._record.means(partial(self.trainer.strategy.reduce, reduce_op="sum"))
         if self.clones:
             self.outbox.metrics["cost/cloned_bytes"] = float(self.clones.nbytes)
-        self._losses, self._predicted, self._labels, self._reported = [], [], [], []
-        self._terms = {name: [] for name in self._terms}
+        self._record.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns a new SGD with parameter groups for the backbone, the head and every trainable copy.

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedreid_pl.commands.embed import yes_or_no
-from fedreid_pl.commands.words import own_places, take
+from fedreid_pl.commands.words import own_places, take, yes_or_no
 from fedreid_pl.config import Config, lineage, load_config
 from fedreid_pl.errors import FedReIDError
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedreid_pl.commands.words import complain, take
+from fedreid_pl.commands.words import complain, number, take, yes_or_no
 from fedreid_pl.errors import FedReIDError, nearest
 
 EMBED = ("out", "checkpoint", "client", "device", "flip", "batch_size", "model.name")
@@ -66,17 +66,3 @@ def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
     """Prints a warning for every picture that cannot be read."""
     for name, reason in damaged:
         complain(f"warning: {name}: {reason}; this picture is skipped")
-
-
-def yes_or_no(key: str, text: str) -> bool:
-    """Returns the boolean value of the text `true` or `false`; raises `FedReIDError` for any other text."""
-    if text not in ("true", "false"):
-        raise FedReIDError(f"{key}={text}: give true or false")
-    return text == "true"
-
-
-def number(key: str, text: str) -> int:
-    """Returns a text as a whole number of at least 1; raises `FedReIDError` for any other text."""
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise FedReIDError(f"{key}={text}: give a whole number, 1 or more")
-    return int(text)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedreid_pl.commands.embed import load_model, model_words, yes_or_no
+from fedreid_pl.commands.embed import load_model, model_words
+from fedreid_pl.commands.words import yes_or_no
 from fedreid_pl.errors import FedReIDError
 
 EXPORT = ("out", "checkpoint", "client", "flip", "int8", "pictures", "model.name")

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedreid_pl.commands.embed import load_model, model_words, name_damaged, number, yes_or_no
-from fedreid_pl.commands.words import complain
+from fedreid_pl.commands.embed import load_model, model_words, name_damaged
+from fedreid_pl.commands.words import complain, number, yes_or_no
 from fedreid_pl.errors import FedReIDError
 
 if TYPE_CHECKING:

@@ -55,6 +55,20 @@ def take_log(words: Sequence[str]) -> tuple[bool, list[str]]:
     return values[-1:] == ["json"], [word for word in words if not word.startswith("log=")]
 
 
+def yes_or_no(key: str, text: str) -> bool:
+    """Returns the boolean value of the text `true` or `false`; raises `FedReIDError` for any other text."""
+    if text not in ("true", "false"):
+        raise FedReIDError(f"{key}={text}: give true or false")
+    return text == "true"
+
+
+def number(key: str, text: str) -> int:
+    """Returns a text as a whole number of at least 1; raises `FedReIDError` for any other text."""
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise FedReIDError(f"{key}={text}: give a whole number, 1 or more")
+    return int(text)
+
+
 def check_extra(extra: str, *packages: str) -> None:
     """Checks that the packages of an optional extra are installed.
 
