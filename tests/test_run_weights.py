@@ -114,11 +114,11 @@ def refused(weights: str | Path, *parts: str, words: tuple[str, ...] = ()) -> No
 
 
 def test_what_is_no_model_is_refused(central: Path, tiny_root: Path, tmp_path: Path) -> None:
-    refused(tmp_path, "contains no run (no config.yaml)")
-    refused(f"{tmp_path}@best", "contains no run (no config.yaml)")
+    refused(tmp_path, "is not a run folder: it has no config.yaml")
+    refused(f"{tmp_path}@best", "is not a run folder: it has no config.yaml")
     refused(f"{central}@9", "there is no checkpoint '9'; give last, best or one of the rounds 1, 2")
     refused(f"{central}@../x", "there is no checkpoint '../x'")
-    refused(central, "this run trained small, model.name is osnet_x0_25", words=("model.name=osnet_x0_25",))
+    refused(central, "this run trained small, but model.name=osnet_x0_25", words=("model.name=osnet_x0_25",))
     empty = tmp_path / "empty"
     empty.mkdir()
     shutil.copy(central / "config.yaml", empty)

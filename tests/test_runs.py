@@ -90,7 +90,7 @@ def test_data_and_one_client(tiny_root: Path, tmp_path: Path) -> None:
         (lambda: fedreid_pl.train(roundz=3), "roundz"),
         (lambda: fedreid_pl.train(rounds=0), "rounds=0"),
         (lambda: fedreid_pl.train(**{"engine": "silos"}), "start the coordinator with fedreid-pl train"),
-        (lambda: fedreid_pl.read_run("/nowhere"), "/nowhere: holds no run"),
+        (lambda: fedreid_pl.read_run("/nowhere"), "/nowhere is not a run folder"),
     ],
 )
 def test_mistakes(call, message: str) -> None:  # type: ignore[no-untyped-def]

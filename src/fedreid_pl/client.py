@@ -194,7 +194,7 @@ class ReIDClient(TestedModule):
     def setup(self, stage: str) -> None:
         """Reads the number of processes and the precision from the Trainer."""
         self._world = self.trainer.world_size
-        # A step that 16-bit scaling skips leaves fused SGD's momentum uninitialised.
+        # If 16-bit scaling skips a step, fused SGD leaves its momentum uninitialised.
         self._scaled = self.trainer.precision == "16-mixed"
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
@@ -203,7 +203,7 @@ class ReIDClient(TestedModule):
             if self._compiled is None:
                 loss = self._loss(batch)
             else:
-                self.zero_grad(set_to_none=True)  # gradients of the step before may lie in memory that a graph reuses
+                self.zero_grad(set_to_none=True)  # a CUDA graph may reuse the memory of the last step's gradients
                 with self._compiled.full_batch(batch.images):
                     loss = self._loss(batch)
         return loss * batch.share if batch.share != 1.0 else loss

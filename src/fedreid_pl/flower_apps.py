@@ -1,4 +1,4 @@
-"""What Flower starts: a ServerApp that runs the federation loop, and a ClientApp that calls a silo's service."""
+"""Defines the apps that Flower starts: a ServerApp runs the federation loop, a ClientApp calls a silo's service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def make_server_app() -> Any:
     """Returns the `flwr.serverapp.ServerApp` of an experiment.
 
     Raises:
-        FedReIDError: for another version of Flower than the one that is tested.
+        FedReIDError: if the installed version of Flower is not the tested version.
     """
     check_flower()
     from flwr.app import Context
@@ -34,7 +34,7 @@ def make_client_app() -> Any:
     """Returns the `flwr.clientapp.ClientApp` of a silo.
 
     Raises:
-        FedReIDError: for another version of Flower than the one that is tested.
+        FedReIDError: if the installed version of Flower is not the tested version.
     """
     check_flower()
     from flwr.app import Context, Message
@@ -65,10 +65,11 @@ def run_experiment(grid: Any, run_config: Mapping[str, Any]) -> None:
 
     Args:
         grid: `flwr.serverapp.Grid`.
-        run_config: `federation` and `output-dir`, both folders on this machine, and `words` as `fedreid-pl train` has.
+        run_config: `federation` and `output-dir`, two folders on this machine, and `words`, the arguments of
+            `fedreid-pl train`.
 
     Raises:
-        FedReIDError: for every mistake a user can mend.
+        FedReIDError: for every error that a user can correct.
     """
     from fedreid_pl.commands.train import show_result
     from fedreid_pl.config import compose
@@ -85,7 +86,7 @@ def run_experiment(grid: Any, run_config: Mapping[str, Any]) -> None:
 
 
 def words_of(run_config: Mapping[str, Any]) -> list[str]:
-    """Returns the words of `fedreid-pl train` that a run of Flower stands for.
+    """Returns the arguments of `fedreid-pl train` that correspond to the settings of a Flower run.
 
     Raises:
         FedReIDError: if a folder is missing or is not an absolute path.
@@ -95,7 +96,7 @@ def words_of(run_config: Mapping[str, Any]) -> list[str]:
     """
     for key in ("federation", "output-dir"):
         path = Path(str(run_config.get(key, ""))).expanduser()
-        if not path.is_absolute():  # Flower chooses the folder that the app is started in
+        if not path.is_absolute():  # Flower chooses the working folder of the app
             raise FedReIDError(f"run-config {key}={path}: give an absolute path, --run-config '{key}=\"/path\"'")
     places = [f"federation={run_config['federation']}", f"output_dir={run_config['output-dir']}"]
     return [*shlex.split(str(run_config.get("words", ""))), "engine=silos", *places]

@@ -16,7 +16,7 @@ from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import RELEASE, Checkpoints, read_checkpoint
 from fedreid_pl.federation.storage import check_format, remove_leftovers, write_bytes
 from fedreid_pl.reporting.run_folder import RunLock
-from fedreid_pl.reporting.summary_file import read_splits
+from fedreid_pl.reporting.summary_file import read_splits, read_summary
 
 WRITTEN = ("checkpoints", "clients", "images", "splits", "tensorboard", "wandb")
 """Subfolders of a run folder that training writes to."""
@@ -41,7 +41,7 @@ def prepare_folder(config: Config, folder: Path, digests: Digests | None = None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FedReIDError(f"output_dir={folder}: cannot be made ({error.strerror})") from error
+        raise FedReIDError(f"output_dir={folder}: cannot be created ({error.strerror})") from error
     lock = RunLock(folder)
     remove_leftovers(folder)
     if config.resume not in ("auto", "never"):
@@ -129,8 +129,38 @@ def find_checkpoint(path: Path) -> Path:
         return path
     checkpoints = Checkpoints(path / "checkpoints")
     if not checkpoints.rounds():
-        raise FedReIDError(f"{path}: no checkpoint there; give a run's folder or a file checkpoints/round-N.ckpt")
+        raise FedReIDError(f"{path}: contains no checkpoint; give a run folder or a file checkpoints/round-N.ckpt")
     return checkpoints.path(checkpoints.rounds()[-1])
+
+
+def named_checkpoint(folder: Path, checkpoint: str | int) -> Path:
+    """Returns the file of a checkpoint that the user names.
+
+    Args:
+        folder: folder of the run.
+        checkpoint: `"last"`, `"best"` (the best round according to the run), the number of a saved round, or the path
+            of a checkpoint file.
+
+    Raises:
+        FedReIDError: if there is no such checkpoint.
+    """
+    if checkpoint == "last":
+        return find_checkpoint(folder)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    if checkpoint == "best":
+        best = (read_summary(folder) or {}).get("best_round")
+        if type(best) is not int:
+            raise FedReIDError(f"checkpoint=best: {folder} has no best round; give checkpoint=last")
+        checkpoint = best
+    if isinstance(checkpoint, int) or (checkpoint.isascii() and checkpoint.isdecimal()):
+        if int(checkpoint) not in checkpoints.rounds():
+            held = ", ".join(map(str, checkpoints.rounds())) or "none"
+            raise FedReIDError(f"checkpoint={checkpoint}: {folder} has no such checkpoint; saved rounds: {held}")
+        return checkpoints.path(int(checkpoint))
+    file = Path(os.path.expanduser(checkpoint))
+    if not file.is_file():
+        raise FedReIDError(f"checkpoint={checkpoint}: give last, best, the number of a round, or a checkpoint's path")
+    return file
 
 
 def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None) -> None:

@@ -43,7 +43,7 @@ def find_run(weights: str) -> tuple[Path, str] | None:
     Returns `None` if the value is not `RUN`, `RUN@ROUND` or `RUN/checkpoints/round-N.ckpt`.
 
     Raises:
-        FedReIDError: for a folder that contains no run.
+        FedReIDError: if the folder is not a run folder.
     """
     path = Path(weights).expanduser()
     if found := re.fullmatch(r"round-(\d+)\.ckpt", path.name):
@@ -105,8 +105,8 @@ def check_unseen(weights: str | None, data: FederatedData) -> None:
 def _run(folder: Path, weights: str) -> Path:
     if not (folder / "config.yaml").is_file():
         raise FedReIDError(
-            f"model.weights={weights}: this folder contains no run (no config.yaml); give the folder of a run of "
-            "fedreid-pl train, or a weights file"
+            f"model.weights={weights}: {folder} is not a run folder: it has no config.yaml; give the folder of a run "
+            "of fedreid-pl train, or a weights file"
         )
     return folder
 

@@ -1,4 +1,4 @@
-"""Training and reading runs from Python: what `fedreid-pl train`, `evaluate` and `figure` do, with tables as results.
+"""Trains, reads and evaluates runs from Python, like `fedreid-pl train`, `evaluate` and `figure`; returns tables.
 
 run = fedreid_pl.train("fedpav_rw", rounds=4)
 pandas.DataFrame(run.scores())
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from fedreid_pl.retrieval.model import ReIDModel
 
 Row = dict[str, Any]
-"""One row of a table, by column. A list of rows is what `pandas.DataFrame` and `csv.DictWriter` take."""
+"""One row of a table: column names and values. `pandas.DataFrame` and `csv.DictWriter` accept a list of rows."""
 
 
 def train(exp: str | Path = "fedpav", data: str | Path | None = None, **settings: Any) -> Run:
     """Trains an experiment in this process and returns its run.
 
-    The same as `fedreid-pl train exp=EXP data=DATA KEY=VALUE ...`, and with the same result: a run that was begun is
-    continued, a finished one is read. Progress goes to stderr. Notebooks may call the function repeatedly.
+    The function gives the same result as `fedreid-pl train exp=EXP data=DATA KEY=VALUE ...`. It resumes an unfinished
+    run and reads a finished run. Progress is printed to stderr. Notebooks may call the function repeatedly.
 
     Args:
-        exp: a shipped experiment (`fedreid-pl methods` lists them) or the path of a YAML file.
-        data: a shipped data configuration or the path of a YAML file; `None`: the embedded synthetic benchmark, or what
-            the folder `data.root` holds.
-        settings: further keys of the configuration. Keys with dots go through a dictionary:
+        exp: name of a shipped experiment (`fedreid-pl methods` lists them) or path of a YAML file.
+        data: name of a shipped data configuration or path of a YAML file. `None`: the built-in synthetic benchmark, or
+            the datasets in the folder `data.root` if this key is set.
+        settings: further keys of the configuration. Pass keys with dots as a dictionary:
             `train("fedprox", rounds=10, **{"callbacks.fedprox.mu": 0.1, "data.root": "/datasets"})`.
 
     Raises:
-        FedReIDError: for unknown keys and names, wrong values, data that cannot be read, and whatever else the command
-            refuses.
+        FedReIDError: for unknown keys and names, wrong values, unreadable data, and every other error that the command
+            reports.
     """
     words = _words(exp, data, settings)
     config = compose(words)
@@ -62,16 +62,16 @@ def train(exp: str | Path = "fedpav", data: str | Path | None = None, **settings
 
 
 def read_run(folder: str | Path) -> Run:
-    """Returns the run in a folder that `train` or `fedreid-pl train` made, finished or not.
+    """Returns the run in a folder of `train` or `fedreid-pl train`. The run may be unfinished.
 
     Raises:
-        FedReIDError: if the folder holds no run, or one of its files cannot be read.
+        FedReIDError: if the folder is not a run folder, or one of its files cannot be read.
     """
     return Run(read_record(Path(os.path.expanduser(folder))))
 
 
 def configure(exp: str | Path = "fedpav", data: str | Path | None = None, **settings: Any) -> Config:
-    """Returns the configuration that `train` with the same arguments runs.
+    """Returns the configuration that `train` uses for the same arguments.
 
     Raises:
         FedReIDError: for an unknown key or name, or a wrong value.
@@ -85,10 +85,10 @@ def configure(exp: str | Path = "fedpav", data: str | Path | None = None, **sett
 def read_data(config: Config) -> FederatedData:
     """Returns the clients, the test sets and the public set of a configuration, as tables of files.
 
-    The embedded synthetic benchmark is drawn on first use. No image is decoded.
+    The function generates the built-in synthetic benchmark on first use. It decodes no image.
 
     Raises:
-        FedReIDError: for a folder that is not there, or files that cannot be read as a dataset.
+        FedReIDError: if a folder does not exist, or its files cannot be read as a dataset.
     """
     from fedreid_pl.data.scenarios import load_federated_data
 
@@ -96,7 +96,7 @@ def read_data(config: Config) -> FederatedData:
 
 
 def as_word(value: Any) -> str:
-    """Returns a Python value as the command line writes it.
+    """Returns a Python value in the notation of the command line.
 
     >>> [as_word(value) for value in (None, True, 0.01, "cuda", ["a", "b"], Path("runs"))]
     ['null', 'true', '0.01', 'cuda', '["a", "b"]', 'runs']
@@ -112,54 +112,54 @@ def as_word(value: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run, as the files in its folder have it. All scores are shares of one, not percent.
+    """Describes a run from the files in its folder. Scores are fractions between 0 and 1, not percentages.
 
     Attributes:
-        record: the files' content.
+        record: content of the files.
     """
 
     record: RunRecord
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
+        """The folder of the run."""
         return self.record.folder
 
     @property
     def config(self) -> Config:
-        """The configuration that the run was trained with."""
+        """The configuration of the run."""
         return self.record.config
 
     @property
     def round(self) -> int:
-        """The last round that was trained."""
+        """The number of the last trained round."""
         return self.record.rounds
 
     @property
     def complete(self) -> bool:
-        """Whether all rounds of the configuration are done."""
+        """Whether all rounds of the configuration are trained."""
         return self.record.complete
 
     @property
     def synthetic(self) -> bool:
-        """Whether the pictures were drawn by this program: such scores say nothing about real pictures."""
+        """Whether this program generated the images. Such scores do not predict scores on real images."""
         return bool(self.record.config.data.synthetic)
 
     def scores(self, statistic: str = "last") -> list[Row]:
         """Returns one row for each model and test set.
 
         Args:
-            statistic: `last` (the last round), `best` (the best round on the test set itself, as some papers print it),
-                `best3` (the mean of the three best evaluations), `fluctuation` (the mean absolute change between
-                evaluations of the second half), or `untrained`.
+            statistic: `last` (the last round), `best` (the best round, chosen on the test set itself, as in some
+                papers), `best3` (the mean of the three best evaluations), `fluctuation` (the mean absolute change
+                between consecutive evaluations in the second half of the run), or `untrained` (before the first round).
 
         Returns:
-            Rows with the columns `section` (`global`: the server's model; `local`: the clients' own after training;
-            `val_global`, `val_local`: on validation persons; `unseen`: on datasets that no client has), `test`, and one
-            column per metric (`rank1`, `rank5`, `rank10`, `mAP`, `mINP`, ...).
+            Rows with the columns `section`, `test` and one column per metric (`rank1`, `rank5`, `rank10`, `mAP`,
+            `mINP`, ...). Sections: `global` (the server's model), `local` (the clients' models after training),
+            `val_global` and `val_local` (the same on validation persons), `unseen` (on datasets of no client).
 
         Raises:
-            FedReIDError: for another statistic.
+            FedReIDError: if the statistic is unknown.
         """
         if statistic not in STATISTICS:
             raise FedReIDError(f"statistic={statistic}: must be one of {', '.join(STATISTICS)}")
@@ -184,7 +184,7 @@ class Run:
 
         Returns:
             Rows with the columns `round`, `client`, `weight` (the weights of clients that share a model add up to one)
-            and what the algorithm measured for the weights, such as `cosine_distance`.
+            and the measurements from which the algorithm computed the weights, such as `cosine_distance`.
         """
         rows: dict[tuple[int, str], Row] = {}
         for record in self.record.history.records:
@@ -195,8 +195,10 @@ class Run:
         return list(rows.values())
 
     def costs(self) -> Row:
-        """Returns `bytes_down`, `bytes_up`, `backbone_bytes`, `peak_memory_bytes` and `seconds` by phase; of a run
-        without an evaluation yet, nothing."""
+        """Returns `bytes_down`, `bytes_up`, `backbone_bytes`, `peak_memory_bytes` and `seconds` by phase.
+
+        Returns an empty dictionary before the first evaluation of the run.
+        """
         return dict(self.record.summary.get("costs", {}))
 
     def load(
@@ -206,22 +208,22 @@ class Run:
         device: str | torch.device = "cpu",
         network: str | None = None,
     ) -> ReIDModel:
-        """Returns a trained model of the run; arguments and errors as `fedreid_pl.load`."""
+        """Returns a trained model of the run. For arguments and errors, see `fedreid_pl.load`."""
         return load(self.folder, checkpoint, client, device, network)
 
     def evaluate(self, data: str | Path | None = None, checkpoint: str | int = "last", **settings: Any) -> list[Row]:
-        """Scores the run's models on its own test sets, or on those of other data.
+        """Evaluates the run's models on its own test sets, or on the test sets of other data.
 
-        The same as `fedreid-pl evaluate run=FOLDER data=DATA KEY=VALUE ...`. Nothing is written.
+        The function does the same as `fedreid-pl evaluate run=FOLDER data=DATA KEY=VALUE ...`, and writes no files.
 
         Args:
-            data: a shipped data configuration or the path of a YAML file; `None`: the run's own.
-            checkpoint: `"last"`, `"best"`, or the path of a checkpoint.
+            data: name of a shipped data configuration or path of a YAML file; `None`: the data of the run.
+            checkpoint: `"last"`, `"best"`, the number of a saved round, or the path of a checkpoint.
             settings: further keys, such as `**{"data.root": "/datasets"}`.
 
         Returns:
-            Rows with the columns `model` (`global`, or a client), `test`, and one per metric, open-set measures among
-            them.
+            Rows with the columns `model` (`global` or the name of a client), `test`, and one column per metric,
+            including open-set measures.
 
         Raises:
             FedReIDError: if the data cannot be read or do not fit the run.
@@ -234,11 +236,11 @@ class Run:
         return [{"model": row.model, "test": row.test, **_means(row)} for row in rows]
 
     def figures(self, out: str | Path | None = None, columns: Sequence[int] = (1, 2)) -> list[Path]:
-        """Draws the run's figures, as PNG and PDF, and returns the files.
+        """Draws the figures of the run as PNG and PDF files, and returns their paths.
 
         Args:
-            out: a folder; `None`: `figures` in the run's folder.
-            columns: widths, in columns of a paper: 1, 2 or both.
+            out: folder of the files; `None`: `figures` in the run folder.
+            columns: widths of the figures, in columns of a paper: 1, 2 or both.
 
         Raises:
             FedReIDError: if matplotlib is missing (`pip install 'fedreid-pl[figure]'`).

@@ -1,4 +1,4 @@
-"""The models of a run scored again: on its own test sets, or on those of datasets that the run never saw."""
+"""Evaluates the models of a run again, on its own test sets or on the test sets of unseen datasets."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be scored.
+    """Describes an evaluation.
 
     Args:
-        folder: the run's.
-        config: the run's, with the data to score on.
-        checkpoint: `last`, `best`, the number of a round, or a file.
-        splits: how many splits of `data` are scored; 0: the one that the configuration names.
+        folder: folder of the run.
+        config: configuration of the run, with the data of the evaluation.
+        checkpoint: see `resume.named_checkpoint`.
+        splits: number of splits of `data` to evaluate; 0: the split of the configuration.
     """
 
     folder: Path
@@ -37,13 +37,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of a run's models.
+    """Holds the scores of a run's models.
 
     Args:
-        config: the run's, with the data that were scored on, and whether they are synthetic.
-        round: of the checkpoint.
+        config: configuration of the run, with the data of the evaluation and their `synthetic` flag.
+        round: round of the checkpoint.
         history: scores on the run's own test sets; `None` for other datasets.
-        measured: on the run's own test sets the open-set measures and re-ranked scores, on others all scores.
+        measured: open-set measures and re-ranked scores on the run's own test sets; all scores on other datasets.
         thresholds: calibrated thresholds by model.
     """
 
@@ -54,7 +54,7 @@ class Scored:
     thresholds: Mapping[str, Mapping[str, Any]]
 
     def rows(self) -> list[TransferScores]:
-        """Returns everything that was measured, one row for each model and test set."""
+        """Returns all scores, one row for each model and test set."""
         from fedreid_pl.reporting.tables import TransferScores
 
         found: dict[tuple[str, str], dict[str, list[float]]] = {}
@@ -74,37 +74,39 @@ class Scored:
 
 
 def asked_of(words: list[str]) -> Asked:
-    """Returns what the words of `fedreid-pl evaluate` ask for.
+    """Returns the evaluation that the arguments of `fedreid-pl evaluate` describe.
 
     Raises:
-        FedReIDError: if they name no run, or a key is wrong.
+        FedReIDError: if the arguments name no run folder, or a key is wrong.
     """
     options, rest = take(words, "run", "checkpoint", "splits", "rerank")
     if "run" not in options:
         raise FedReIDError("evaluate: give the run's folder, run=FOLDER")
     folder = Path(os.path.expanduser(options["run"]))
     if not (folder / "config.yaml").is_file():
-        raise FedReIDError(f"run={folder}: holds no run (no config.yaml)")
+        raise FedReIDError(f"run={folder} is not a run folder: it has no config.yaml")
     splits = options.get("splits", "")
     if "splits" in options and not (splits.isdecimal() and int(splits) > 1):
-        raise FedReIDError(f"splits={splits}: give how many, 2 or more: splits=10 evaluates on the splits 0 to 9")
+        raise FedReIDError(
+            f"splits={splits}: give the number of splits, 2 or more; splits=10 evaluates on the splits 0 to 9"
+        )
     if "rerank" in options:
         rest.append(f"report.rerank={str(yes_or_no('rerank', options['rerank'])).lower()}")
     config = own_places(load_config(folder / "config.yaml", rest), rest)
-    if any(word.startswith(("data=", "data.datasets=")) for word in rest):  # other datasets: all of them are tested on
+    if any(word.startswith(("data=", "data.datasets=")) for word in rest):  # evaluate on all of the other datasets
         config.data.leave_out = None
     return Asked(folder, config, options.get("checkpoint", "last"), int(splits or 0))
 
 
 def score(asked: Asked, warn: Callable[[str], None]) -> Scored:
-    """Scores the models of a run; nothing is written.
+    """Evaluates the models of a run. Writes no files.
 
     Args:
         asked: see `asked_of`.
-        warn: called with a line for whatever the user should know.
+        warn: called with each warning, one line of text.
 
     Raises:
-        FedReIDError: for data that cannot be read or do not fit the run, and a checkpoint that is not there.
+        FedReIDError: if the data cannot be read or do not fit the run, or the checkpoint does not exist.
     """
     from fedreid_pl.data.scenarios import load_federated_data
     from fedreid_pl.data.synthetic import with_found
@@ -119,31 +121,28 @@ def score(asked: Asked, warn: Callable[[str], None]) -> Scored:
 
 
 def _state(asked: Asked) -> dict[str, Any]:
-    """The server's state in the checkpoint that was asked for."""
+    """Returns the server's state in the selected checkpoint."""
     from fedreid_pl.federation.server.checkpoint import read_checkpoint
-    from fedreid_pl.reporting.summary_file import read_summary
-    from fedreid_pl.resume import find_checkpoint
+    from fedreid_pl.resume import named_checkpoint
 
-    path = asked.folder if asked.checkpoint == "last" else Path(os.path.expanduser(asked.checkpoint))
-    if asked.checkpoint == "best":
-        best = (read_summary(asked.folder) or {}).get("best_round")
-        path = asked.folder / "checkpoints" / f"round-{best or 0:05d}.ckpt"
-    return read_checkpoint(find_checkpoint(path), lineage(load_config(asked.folder / "config.yaml")))
+    file = named_checkpoint(asked.folder, asked.checkpoint)
+    return read_checkpoint(file, lineage(load_config(asked.folder / "config.yaml")))
 
 
 def _on_its_own(asked: Asked, data: FederatedData, state: dict[str, Any], warn: Callable[[str], None]) -> Scored:
-    """The scores on the test sets of the clients that the run trained, and of the datasets that it left out."""
+    """Returns the scores on the test sets of the run's clients and of the datasets that the run left out."""
     from fedreid_pl.experiment import evaluate
     from fedreid_pl.reporting.summary_file import read_splits
 
     if asked.splits:
         names = ", ".join(data.clients)
         raise FedReIDError(
-            f"splits={asked.splits}: the run was trained on {names}; other splits test on persons it knows"
+            f"splits={asked.splits}: the run was trained on {names}, so the test sets of other splits contain training "
+            "persons; remove splits=, or give another dataset, data=NAME"
         )
     for name, before in read_splits(asked.folder).items():
         if name in data.digests and data.digests[name]["sha256"] != before.get("sha256"):
-            warn(f"warning: {name} is not split as it was for training; persons may be tested on that it knows")
+            warn(f"warning: {name} has another split than in training; its test set may contain training persons")
     context, inspector = evaluate(asked.config, data, asked.folder, state, inspected=True)
     measured = inspector.measured() if inspector is not None else []
     thresholds = inspector.thresholds if inspector is not None else {}
@@ -151,7 +150,7 @@ def _on_its_own(asked: Asked, data: FederatedData, state: dict[str, Any], warn: 
 
 
 def _elsewhere(asked: Asked, data: FederatedData, state: dict[str, Any]) -> Scored:
-    """The scores on the test sets of datasets that the run never saw."""
+    """Returns the scores on the test sets of datasets that the run has not seen."""
     from fedreid_pl.reporting.inspection import read_thresholds
     from fedreid_pl.transfer import transfer
 

@@ -1,4 +1,4 @@
-"""One client of a federation as a LightningModule and a LightningDataModule, for a Trainer of the user's own."""
+"""Builds one client of a federation as a LightningModule and a LightningDataModule, for the user's own Trainer."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from fedreid_pl.start import initial_backbone
 
 
 class LoneClient(NamedTuple):
-    """Model and data of one client."""
+    """Holds the model and the data of one client."""
 
     module: ReIDClient
     datamodule: ReIDDataModule
 
 
 def lone_client(config: Config, data: FederatedData, name: str) -> LoneClient:
-    """Returns one client for a Trainer of your own: no federation, no messages, no callbacks of fedreid_pl.
+    """Returns one client for your own Trainer, without federation, messages and callbacks of fedreid_pl.
 
-    The module begins with the weights that a run of `config` begins with. `trainer.fit(module, datamodule)` trains it
-    on the client's images by `config.optim` and `config.loss`. `trainer.test(module, datamodule)` fills
-    `module.scores`, by test set and metric. Give the Trainer `use_distributed_sampler=False`: the datamodule deals out
-    batches itself.
+    The module has the initial weights of a run of `config`. `trainer.fit(module, datamodule)` trains the module on the
+    client's images with the settings of `config.optim` and `config.loss`. `trainer.test(module, datamodule)` fills
+    `module.scores`, a dictionary by test set and metric. Create the Trainer with `use_distributed_sampler=False`,
+    because the datamodule distributes the batches itself.
 
     Args:
         config: see `fedreid_pl.configure`.
         data: see `fedreid_pl.read_data`.
-        name: of the client.
+        name: name of the client.
 
     Raises:
-        FedReIDError: if there is no such client, or the weights cannot be had.
+        FedReIDError: if the client does not exist, or the initial weights cannot be loaded.
     """
     if name not in data.clients:
         raise FedReIDError(f"client {name}: no such client{nearest(name, list(data.clients))}")

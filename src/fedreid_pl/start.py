@@ -1,4 +1,4 @@
-"""The backbone that a run begins with, and MiniReID's start: weights that this program pretrains on drawn pictures."""
+"""Builds the initial backbone of a run, and pretrains the initial weights for MiniReID on generated images."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from fedreid_pl.run_weights import RunWeights, find_run, read_run
 Say = Callable[[str], None]
 
 DRAWN = "drawn"
-"""The value of `model.weights` that stands for the start."""
+"""The value of `model.weights` that selects the pretrained weights of this module."""
 CHOSEN = "garments"
-"""The lesson of the standard start; docs/decisions.md says by which rule it was chosen."""
+"""The pretraining task of these weights; docs/decisions.md states the rule by which it was chosen."""
 EPOCHS, BATCH, RATE, PAD = 10, 50, 0.1, 3
 
 
 def initial_backbone(config: Config, progress: Say | None = None, say: Say | None = None) -> Backbone:
-    """Returns the backbone that a run begins with: weights of a library, a file, another run, this start, or random.
+    """Returns the initial backbone of a run: weights of a library, a file, another run, this module, or random weights.
 
     Args:
-        config: of the run.
-        progress: called with what is being done, while the start is pretrained.
-        say: called with a line that says what was loaded from a file or a run, and what was left unused.
+        config: configuration of the run.
+        progress: called with a line about the progress of pretraining.
+        say: called with a line that names the tensors that were loaded from a file or a run, and the unused tensors.
 
     Raises:
-        FedReIDError: if the weights cannot be had or made.
+        FedReIDError: if the weights cannot be loaded, downloaded or pretrained.
     """
     model = config.model
     size = (config.data.height, config.data.width)
     if model.weights == DRAWN:
         if model.name != "small" and is_known(model.name):
             raise FedReIDError(
-                f"model.weights=drawn: this start is made for model.name=small, not {model.name}; "
-                "set model.weights to imagenet, none, a file or a run's folder"
+                f"model.weights=drawn: these weights exist for model.name=small only, not for {model.name}; "
+                "set model.weights to imagenet, none, a file or a run folder"
             )
-        small = model.name == "small"  # where not, the name is refused before anything is trained
+        small = model.name == "small"  # build_backbone refuses an unknown name, so nothing is pretrained
         weights = str(ensure_start(progress=progress)) if small else "none"
         return build_backbone(replace(model, weights=weights), config.seed, size=size)
     run = _run_of(config)
@@ -59,27 +59,28 @@ def initial_backbone(config: Config, progress: Say | None = None, say: Say | Non
         return build_backbone(model, config.seed, say, size=size)
     if run.backbone != model.name:
         raise FedReIDError(
-            f"model.weights={model.weights}: this run trained {printable(run.backbone)}, model.name is {model.name}; "
+            f"model.weights={model.weights}: this run trained {printable(run.backbone)}, but model.name={model.name}; "
             f"set model.name={printable(run.backbone)}, or give another run"
         )
     return build_backbone(model, config.seed, say, run.tensors, size)
 
 
 def empty_backbone(config: Config) -> Backbone:
-    """Returns the backbone of a run with random weights, to be overwritten: nothing is downloaded or read.
+    """Returns the backbone of a run with random weights, for the caller to overwrite. Downloads and reads no file.
 
     Raises:
-        FedReIDError: for an unknown network.
+        FedReIDError: if the network is unknown.
     """
     size = (config.data.height, config.data.width)
     return build_backbone(replace(config.model, weights="none"), config.seed, size=size)
 
 
 def start_record(config: Config) -> dict[str, str] | None:
-    """Returns what a run records of its initial weights: a name without paths, and a SHA-256.
+    """Returns the name (without paths) and the SHA-256 of the initial weights, which a run saves in its summary.
 
-    The hash is that of the start's tensors, of a weights file's bytes (as `sha256sum` prints it), or of a run's model
-    (as in the headers of features). `None` for random weights and those of a library.
+    The hash covers the tensors of pretrained weights of this module, the bytes of a weights file (as `sha256sum`
+    prints it), or the model of a run (as in the headers of feature files). Returns `None` for random weights and for
+    weights of a library.
     """
     weights = config.model.weights
     if weights == DRAWN:
@@ -100,7 +101,7 @@ def start_record(config: Config) -> dict[str, str] | None:
 
 
 def _run_of(config: Config) -> RunWeights | None:
-    """The run that the initial weights come from."""
+    """Returns the run whose model is the initial weights, or `None`."""
     weights = config.model.weights
     if weights in ("imagenet", "none", DRAWN, None):
         return None
@@ -109,12 +110,14 @@ def _run_of(config: Config) -> RunWeights | None:
 
 
 def ensure_start(lesson: Lesson | None = None, progress: Say | None = None) -> Path:
-    """Returns the file of a lesson's start in the cache (default: of the standard start).
+    """Returns the file of pretrained weights in the cache. The first call generates the images and pretrains.
 
-    The first call draws the lesson and trains on it.
+    The file contains `state_dict` (of the small trunk) and `sha256` (of the tensors). Several processes may call this
+    function at once: each writes the same file in one step.
 
-    The file holds `state_dict` (of the small trunk) and `sha256` (of its tensors). Several processes may call this at
-    once: each writes the same file in one step.
+    Args:
+        lesson: pretraining task; `None`: the task `CHOSEN`.
+        progress: called with a line about the progress.
 
     Raises:
         FedReIDError: if the file cannot be written, or is damaged.
@@ -137,7 +140,7 @@ def ensure_start(lesson: Lesson | None = None, progress: Say | None = None) -> P
 
 
 def start_file(lesson: Lesson) -> Path:
-    """Where a lesson's start is kept."""
+    """Returns the path of the weights that are pretrained on a task."""
     return cache_folder() / "start" / f"minireid-v{VERSION}-{lesson.name}.pt"
 
 
@@ -151,10 +154,11 @@ def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def train_start(lesson: Lesson, progress: Say | None = None) -> dict[str, Tensor]:
-    """Trains the small trunk to answer a lesson's questions; returns its state dict.
+    """Trains the small trunk on a task and returns its state dict.
 
-    One thread, one seed: the bits depend on the lesson, on torch and on the processor, on nothing else. SGD with
-    momentum 0.9, a rate that falls from 0.1 to zero along a cosine, one linear classifier to each question.
+    The trunk has one linear classifier for each question of the task. SGD has momentum 0.9, and its learning rate
+    falls from 0.1 to zero along a cosine. The result is bit-identical for equal tasks, versions of torch and
+    processors, because training uses one thread and one seed.
     """
     pictures, labels, answers = draw_lesson(lesson, progress)
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)  # [N, 3, 64, 32], channels last
@@ -163,7 +167,7 @@ def train_start(lesson: Lesson, progress: Say | None = None) -> dict[str, Tensor
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(0, "start", lesson.name))  # of the first weights
+            torch.manual_seed(derive_seed(0, "start", lesson.name))  # for the random weights before pretraining
             return _fit(images, truth, answers, generator(0, "start", lesson.name, "batches"), progress)
     finally:
         torch.set_num_threads(threads)
@@ -198,8 +202,8 @@ def _read(path: Path) -> dict[str, Any]:
         found = torch.load(path, map_location="cpu", weights_only=True)
         if found["sha256"] != digest_of_weights(found["state_dict"]):
             raise ValueError("hash")
-    except Exception as error:  # damaged bytes make the unpickler fail in any way
+    except Exception as error:  # the unpickler may raise anything for damaged bytes
         raise FedReIDError(
-            f"{path}: is not the start that this program wrote; delete the file, and it is made anew"
+            f"{path}: is damaged, it is not the file that this program wrote; delete the file to create it again"
         ) from error
     return found

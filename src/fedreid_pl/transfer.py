@@ -1,4 +1,4 @@
-"""The models of a run on datasets that none of its clients has: how well they transfer."""
+"""Evaluates the models of a run on datasets of none of its clients, to measure how well the models transfer."""
 
 from __future__ import annotations
 
@@ -31,35 +31,42 @@ from fedreid_pl.reporting.terminal import say
 from fedreid_pl.start import initial_backbone
 
 LOAD_WHOLE: dict[str, dict[str, Any]] = {"backbone_sync": {}}
-"""Callbacks with which a client evaluates the backbone that it is sent, whatever the run trained with."""
+"""Callbacks of the evaluation: the client loads the whole backbone that the server sends, for any method of the run."""
 
 
 class TrainedModel(NamedTuple):
-    """One model of a run: the entries of its backbone that differ from the initial ones."""
+    """Names a model of a run, with the entries of its backbone that differ from the initial weights."""
 
     name: str
     backbone: State
 
 
 def trains_on(folder: Path, data: FederatedData) -> bool:
-    """Whether all clients of `data` are clients of the run in `folder`."""
+    """Returns whether all clients of `data` are clients of the run in `folder`."""
     return set(data.clients) <= set(_clients(folder))
 
 
 def transfer(
     config: Config, data: FederatedData, folder: Path, checkpoint: dict[str, Any], splits: Sequence[int] = ()
 ) -> list[TransferScores]:
-    """Scores the models of a checkpoint on every test set of `data`, whose clients are not the run's.
+    """Returns the scores of a checkpoint's models on every test set of `data`. The run has other clients than `data`.
 
-    A run with one global model has one row per test set; under client clustering every cluster has, and without a
-    model at the server, or with BatchNorm that stays at the clients, every client. No head is used, nothing is
-    written. With `splits` the data are read again for every one of these numbers of `data.split`.
+    A run with one global model has one row per test set. With client clustering, every cluster has one row per test
+    set. If the server has no model, or BatchNorm stays at the clients, every client has one row per test set.
+    Evaluation uses no head and writes no files.
 
-    Every row also has the open-set measures of `inspection.open_set.open_set_entry`, at the threshold that the run
-    calibrated, and with `report.rerank` the scores after re-ranking, `reranked_NAME`.
+    Every row also contains the open-set measures of `inspection.open_set.open_set_entry` at the calibrated threshold
+    of the run. With `report.rerank` it contains the scores after re-ranking, `reranked_NAME`.
+
+    Args:
+        config: configuration of the run, with the data of the evaluation.
+        data: the data of the evaluation.
+        folder: folder of the run.
+        checkpoint: content of the checkpoint.
+        splits: values of `data.split`; the function reads the data again for each of them. Empty: `data` only.
 
     Raises:
-        FedReIDError: if the run holds no model, or `splits` are given and the datasets have one split.
+        FedReIDError: if the run has no model, or the datasets have only one split and `splits` has several.
     """
     quiet()
     config = resolve_precision(config)
@@ -89,10 +96,10 @@ def transfer(
 
 
 def trained_models(config: Config, folder: Path, checkpoint: dict[str, Any]) -> list[TrainedModel]:
-    """The models that `transfer` scores.
+    """Returns the models that `transfer` evaluates.
 
     Raises:
-        FedReIDError: if there is none.
+        FedReIDError: if the run has no model.
     """
     models, assignment = checkpoint["models"], checkpoint["assignment"]
     if models and exchanges_all(config.callbacks.get("backbone_sync", {})):
@@ -106,12 +113,12 @@ def trained_models(config: Config, folder: Path, checkpoint: dict[str, Any]) -> 
             shared = models.get(assignment.get(client, "global"), {})
             found.append(TrainedModel(client, {**kept.get("backbone", {}), **shared, **own}))
     if not found:
-        raise FedReIDError(f"{folder}: holds no model of a client; give the folder of a run that has trained")
+        raise FedReIDError(f"{folder}: contains no model of a client; give a run with a trained round")
     return found
 
 
 def _scores(engine: Engine, backbone: State, data: FederatedData, round: int) -> Iterator[tuple[str, str, float]]:
-    """(test set, metric, value) of one model, each set once.
+    """Yields (test set, metric, value) of one model, each test set once.
 
     Raises:
         FedReIDError: if a test set cannot be evaluated.
@@ -131,7 +138,7 @@ def _scores(engine: Engine, backbone: State, data: FederatedData, round: int) ->
 
 
 def _behind(looks: list[Look], model: str, thresholds: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
-    """(test set, metric, value) of what was kept behind one model's scores; the list is emptied."""
+    """Yields (test set, metric, value) of the open-set measures and re-ranked scores of one model; empties the list."""
     while looks:
         look = {**looks.pop(0), "model": model}
         if "problem" in look:
@@ -145,7 +152,7 @@ def _behind(looks: list[Look], model: str, thresholds: Mapping[str, Any]) -> Ite
 
 
 def _ignore(unused: object) -> None:
-    """Does nothing; nobody watches these jobs."""
+    """Does nothing, because these jobs have no observer."""
 
 
 def _read_splits(config: Config, data: FederatedData, splits: Sequence[int]) -> list[tuple[Config, FederatedData]]:
@@ -154,12 +161,12 @@ def _read_splits(config: Config, data: FederatedData, splits: Sequence[int]) -> 
     parts = [replace(config, data=replace(config.data, split=split)) for split in splits]
     readings = [(part, load_federated_data(part.data)) for part in parts]
     if len(readings) > 1 and readings[0][1].digests == readings[1][1].digests:
-        raise FedReIDError(f"splits={len(splits)}: {', '.join(data.tests)} has one split only")
+        raise FedReIDError(f"splits={len(splits)}: {', '.join(data.tests)} has only one split; remove splits=")
     return readings
 
 
 def _clients(folder: Path) -> list[str]:
-    """Names of a run's clients, in the order of its configuration if the run has come to a summary."""
+    """Returns the names of the run's clients; in the order of the configuration if the run has a summary."""
     clients = (read_summary(folder) or {}).get("clients")
     if isinstance(clients, dict):
         return list(clients)

@@ -134,7 +134,7 @@ def test_what_was_read_is_kept_and_held_against_a_resume(
     )
     assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
     assert main(["evaluate", f"run={folder}", f"data.root={moved}"]) == 0
-    assert f"warning: {support.TINY[1]} is not split as it was" in capsys.readouterr().err
+    assert f"warning: {support.TINY[1]} has another split than in training" in capsys.readouterr().err
 
 
 def test_a_global_model_on_an_unseen_dataset(unseen: Path, fedpav: Path, capsys: pytest.CaptureFixture) -> None:
@@ -213,10 +213,10 @@ def test_the_same_scores_as_on_a_clients_own_data(
     ("words", "hint"),
     [
         (["splits=3"], "the run was trained on mini-market1501"),
-        (["splits=1"], "splits=1: give how many, 2 or more"),
-        (["splits=ten"], "splits=ten: give how many"),
+        (["splits=1"], "splits=1: give the number of splits, 2 or more"),
+        (["splits=ten"], "splits=ten: give the number of splits"),
         (["data=grid"], "data.root"),
-        (["data=market_layout", "data.datasets=[renamed=renamed]", "splits=2"], "renamed has one split only"),
+        (["data=market_layout", "data.datasets=[renamed=renamed]", "splits=2"], "renamed has only one split"),
         (["data=market_layout", "data.root=/nowhere"], "/nowhere"),
     ],
 )

@@ -171,7 +171,7 @@ def test_without_matplotlib_figures_cost_one_line(
     [
         (["report"], "report: give the folder of a run or of a comparison"),
         (["report", "nowhere"], "nowhere: no such folder"),
-        (["report", "EMPTY"], "holds no run (no config.yaml)"),
+        (["report", "EMPTY"], "is not a run folder: it has no config.yaml"),
         (["report", "RUN", "report.image=true"], "unknown key 'report.image'"),
         (["report", "RUN", "RUN2", "report.images=true"], "applies to a single run only"),
         (["report", "RUN", "data=fedreidbench"], "data.root"),

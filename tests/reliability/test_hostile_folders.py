@@ -161,7 +161,7 @@ def test_a_spoilt_file_is_named_in_one_line(
     words = {"report": [str(run)], "figure": [str(run)], "dashboard": [f"run={run}", f"out={tmp_path / 'w.json'}"]}
     code, said = outcome(capfd, command, *words[command])
     assert code == 2 and said.startswith("error: ") and len(said.splitlines()) == 1, said
-    assert file.partition(".")[0] in said or "name=" in said or "holds no run" in said
+    assert file.partition(".")[0] in said or "name=" in said or "is not a run folder" in said
     assert not (run / "report.html").exists() and not (run / "figures").exists() and not (tmp_path / "w.json").exists()
 
 

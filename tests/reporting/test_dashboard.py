@@ -86,7 +86,7 @@ def test_the_command_writes_a_file(run: Path, tmp_path: Path, capsys: pytest.Cap
         ([], "run=FOLDER"),
         (["data=market_layout"], "run=FOLDER"),
         (["data=minireid", "data.scenario=by_camera"], "run=FOLDER"),
-        (["run=/does/not/exist"], "holds no run"),
+        (["run=/does/not/exist"], "is not a run folder"),
         (["data=minireid", "out="], "out=FILE.json"),
         (["data=minireid", "out=/proc/none/view.json"], "cannot be written"),
         (["data=minireid"], "not logged in to wandb"),

@@ -92,7 +92,7 @@ def test_export(run: Path, tmp_path: Path, capsys: Capture) -> None:
         (["embed", "RUN", "out=x.npz"], "usage: fedreid-pl embed RUN FOLDER"),
         (["embed", "RUN", "PEOPLE", "out=x.npz", "flip=yes"], "flip=yes: give true or false"),
         (["embed", "RUN", "PEOPLE", "out=x.npz", "batchsize=3"], "did you mean 'batch_size'"),
-        (["embed", "PEOPLE", "PEOPLE", "out=x.npz"], "holds no run"),
+        (["embed", "PEOPLE", "PEOPLE", "out=x.npz"], "is not a run folder"),
         (["search", "RUN", "PEOPLE", "PEOPLE", "k=0"], "k=0: give a whole number"),
         (["search", "RUN", "PEOPLE", "PEOPLE", "group=all"], "group=all: give row or person"),
         (["search", "RUN", "PEOPLE", "PEOPLE", "threshold=1.5"], "threshold=1.5: give a cosine similarity"),

@@ -113,7 +113,7 @@ def test_other_pictures_are_refused(run: Path, wrong: object, words: str) -> Non
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"checkpoint": 7}, "holds the rounds 1"),
+        ({"checkpoint": 7}, "saved rounds: 1"),
         ({"checkpoint": "nothing"}, "give last, best"),
         ({"client": "mini-vipe"}, "did you mean 'mini-viper'"),
         ({"device": "nonsense"}, "cannot be used"),
@@ -125,5 +125,5 @@ def test_what_is_not_there_is_named(run: Path, options: dict, words: str) -> Non
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(FedReIDError, match="holds no run"):
+    with pytest.raises(FedReIDError, match="is not a run folder"):
         fedreid_pl.load(tmp_path)

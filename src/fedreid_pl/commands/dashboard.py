@@ -19,7 +19,7 @@ def dashboard(words: list[str]) -> int:
     if "out" in options and not Path(options["out"]).name:
         raise FedReIDError("dashboard: out= names no file, give out=FILE.json")
     if folder is not None and not (folder / "config.yaml").is_file():
-        raise FedReIDError(f"run={folder}: holds no run (no config.yaml)")
+        raise FedReIDError(f"run={folder} is not a run folder: it has no config.yaml")
     config = load_config(folder / "config.yaml", rest) if folder is not None else compose(rest)
 
     from fedreid_pl.reporting.dashboard import (

@@ -20,7 +20,7 @@ def write_figures(folders: Sequence[Path], place: Path, columns: Iterable[int] =
         columns: widths of the figures in columns of a paper: 1, 2 or both. The names of wide figures end in `-wide`.
 
     Raises:
-        FedReIDError: if matplotlib is missing, a folder holds no run, or no run has an evaluation yet.
+        FedReIDError: if matplotlib is missing, a folder is not a run folder, or no run has an evaluation yet.
     """
     check_matplotlib()
     runs = report_of(folders)

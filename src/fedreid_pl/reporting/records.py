@@ -67,7 +67,7 @@ def read_run(folder: Path) -> RunRecord:
         FedReIDError: if there is no run, or its files cannot be read.
     """
     if not (folder / "config.yaml").is_file():
-        raise FedReIDError(f"{folder}: holds no run (no config.yaml)")
+        raise FedReIDError(f"{folder} is not a run folder: it has no config.yaml")
     config = load_config(folder / "config.yaml")
     history = read_history(folder, config)
     inspection = read_inspection(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from torch import Tensor
 from fedreid_pl.config import Config, load_config
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.client.store import ClientStore
-from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models, read_checkpoint
+from fedreid_pl.federation.server.checkpoint import check_models, read_checkpoint
 from fedreid_pl.functional.fingerprint import fingerprint_of
 from fedreid_pl.reporting.inspection import read_thresholds
 from fedreid_pl.reporting.summary_file import read_summary
-from fedreid_pl.resume import find_checkpoint
+from fedreid_pl.resume import named_checkpoint
 from fedreid_pl.retrieval.model import ModelCard, ReIDModel
 from fedreid_pl.start import empty_backbone
 
@@ -45,13 +44,15 @@ def load(
             in a run's folder is not enough, because no code is imported on its authority.
 
     Raises:
-        FedReIDError: if the folder contains no run, no such checkpoint, no such client, or no global model.
+        FedReIDError: if the folder is not a run folder, or has no such checkpoint, no such client, or no global model.
     """
     folder = Path(os.path.expanduser(run))
     if not (folder / "config.yaml").is_file():
-        raise FedReIDError(f"{folder}: holds no run (no config.yaml); give the folder that fedreid-pl train made")
+        raise FedReIDError(
+            f"{folder} is not a run folder: it has no config.yaml; give the folder of a run of fedreid-pl train"
+        )
     config = load_config(folder / "config.yaml", [] if network is None else [f"model.name={network}"])
-    file = _checkpoint_file(folder, checkpoint)
+    file = named_checkpoint(folder, checkpoint)
     state = read_checkpoint(file)
     backbone = empty_backbone(config)
     check_models(state["models"], backbone.state_dict())
@@ -76,27 +77,6 @@ def load(
     whose = client if client is not None and not state["models"] else "global"
     entry = read_thresholds(folder, state["round"]).get(whose, {})
     return ReIDModel(backbone, card, device, entry.get("value"), entry.get("persons"))
-
-
-def _checkpoint_file(folder: Path, checkpoint: str | int) -> Path:
-    """Returns the file of the checkpoint that the user selects."""
-    if checkpoint == "last":
-        return find_checkpoint(folder)
-    checkpoints = Checkpoints(folder / "checkpoints")
-    if checkpoint == "best":
-        best = (read_summary(folder) or {}).get("best_round")
-        if type(best) is not int:
-            raise FedReIDError(f"checkpoint=best: {folder} names no best round; give checkpoint=last")
-        checkpoint = best
-    if isinstance(checkpoint, int) or re.fullmatch(r"\d+", checkpoint):
-        if int(checkpoint) not in checkpoints.rounds():
-            held = ", ".join(map(str, checkpoints.rounds())) or "none"
-            raise FedReIDError(f"checkpoint={checkpoint}: {folder} holds the rounds {held}")
-        return checkpoints.path(int(checkpoint))
-    file = Path(os.path.expanduser(checkpoint))
-    if not file.is_file():
-        raise FedReIDError(f"checkpoint={checkpoint}: give last, best, the number of a round, or a checkpoint's path")
-    return file
 
 
 def _weights(folder: Path, config: Config, state: dict[str, Any], client: str | None) -> State:

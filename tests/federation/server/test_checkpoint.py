@@ -216,7 +216,7 @@ def test_a_checkpoint_of_another_folder_is_taken_over_with_the_clients(tmp_path:
     for words, wanted in (
         (["seed=4"], "seed differ"),
         (["rounds=1"], "is of round 2, but rounds=1"),
-        ([f"resume={tmp_path / 'nowhere'}"], "no checkpoint there"),
+        ([f"resume={tmp_path / 'nowhere'}"], "contains no checkpoint"),
     ):
         with pytest.raises(FedReIDError, match=wanted):
             prepare_folder(compose(["exp=fedpav", "rounds=5", f"resume={checkpoint}", *words]), tmp_path / "third")
@@ -251,5 +251,5 @@ def test_find_checkpoint(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / "round-00003.ckpt"
     assert find_checkpoint(tmp_path / "run") == newest and find_checkpoint(newest) == newest
-    with pytest.raises(FedReIDError, match="no checkpoint there"):
+    with pytest.raises(FedReIDError, match="contains no checkpoint"):
         find_checkpoint(tmp_path)

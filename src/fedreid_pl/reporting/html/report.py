@@ -135,7 +135,7 @@ def report_of_run(folder: Path) -> Report:
     """Returns the report of one run, together with the standalone run next to it.
 
     Raises:
-        FedReIDError: if the folder contains no readable run.
+        FedReIDError: if the folder is not a run folder, or cannot be read.
     """
     run = read_run(folder)
     return Report(group_runs([run]), read_standalone(run))
