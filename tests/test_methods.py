@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fedreid_pl.callbacks import find_callback, known_callbacks
+from fedreid_pl.callbacks import callbacks_of, find_callback, known_callbacks
 from fedreid_pl.cli import main
 from fedreid_pl.config import available, compose
-from fedreid_pl.methods import BASELINES, list_methods, methods_page
+from fedreid_pl.methods import BASELINES, list_methods, methods_page, methods_text
 
 PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 VARIANTS = {
@@ -73,3 +73,19 @@ def test_other_words_are_refused(words: list[str], hint: str, capsys: pytest.Cap
     assert main(["methods", *words]) == 2
     said = capsys.readouterr().err.strip()
     assert said.startswith("error: ") and hint in said and "\n" not in said
+
+
+def test_a_method_is_printed_with_its_options(capsys: pytest.CaptureFixture) -> None:
+    assert main(["methods", "fedprox"]) == 0
+    assert "  callbacks.fedprox.mu=0.01\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", available("exp"))
+def test_printed_options_are_words_of_train_with_which_nothing_changes(name: str) -> None:
+    printed = [line.strip() for line in methods_text(name).splitlines() if line.startswith("  callbacks.")]
+    config = compose([f"exp={name}", *printed])
+    plain = compose([f"exp={name}"])
+    assert list(config.callbacks) == list(plain.callbacks)
+    for callback, given in plain.callbacks.items():
+        assert given.items() <= config.callbacks[callback].items()
+    callbacks_of(config)  # refuses an unknown option or a wrong type

@@ -131,7 +131,7 @@ def test_a_cache_that_cannot_be_written(small: Path) -> None:
 
 
 def test_other_networks_have_no_drawn_start() -> None:
-    with pytest.raises(FedReIDError, match=r"model\.weights=drawn: .*model\.name=small, not resnet18"):
+    with pytest.raises(FedReIDError, match=r"model\.weights=drawn: .*model\.name=small only, not for resnet18"):
         start.initial_backbone(compose(["model.name=resnet18"]))
     with pytest.raises(FedReIDError, match=r"model\.name=smal: no such backbone.*did you mean 'small'"):
         start.initial_backbone(compose(["model.name=smal"]))

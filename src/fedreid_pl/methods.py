@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from fedreid_pl.callbacks import find_callback, known_callbacks
 from fedreid_pl.config import available, compose
@@ -87,15 +89,38 @@ def _state(kind: type[FederationCallback]) -> Iterator[str]:
 
 
 def methods_text(name: str) -> str:
-    """Returns the description of one method as text.
+    """Returns the description of a method, or of an experiment that combines or varies methods, as text.
 
     Raises:
-        KeyError: if there is no such method.
+        KeyError: if there is no such experiment.
     """
-    one = {listed.name: listed for listed in list_methods()}[name]
-    width = max(len(heading) for heading, _ in _facts(one))
-    lines = [f"{heading:<{width}}  {text}" for heading, text in _facts(one)]
-    return "\n".join([f"{one.method.title} (exp={name})", "", *lines])
+    if name not in available("exp"):
+        raise KeyError(name)
+    one = {listed.name: listed for listed in list_methods()}.get(name)
+    if one is None:
+        title, facts = "Variant", [("callbacks", ", ".join(compose([f"exp={name}"]).callbacks))]
+    else:
+        title, facts = one.method.title, _facts(one)
+    width = max(len(heading) for heading, _ in facts)
+    lines = [f"{heading:<{width}}  {text}" for heading, text in facts]
+    if options := method_options(name):
+        lines += ["", "Options of fedreid-pl train, with their values in this experiment:"]
+        lines += [f"  {key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    return "\n".join([f"{title} (exp={name})", "", *lines])
+
+
+def method_options(name: str) -> dict[str, Any]:
+    """Returns the options of an experiment's callbacks as `callbacks.CALLBACK.OPTION`, with their values.
+
+    >>> method_options("fedprox")["callbacks.fedprox.mu"]
+    0.01
+    """
+    found = {}
+    for callback, given in compose([f"exp={name}"]).callbacks.items():
+        for option, parameter in inspect.signature(find_callback(callback)).parameters.items():
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+                found[f"callbacks.{callback}.{option}"] = given.get(option, parameter.default)
+    return found
 
 
 def methods_page() -> str:

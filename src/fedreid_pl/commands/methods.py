@@ -20,6 +20,7 @@ def methods(words: list[str]) -> int:
     options, names = take(words, "out")
     if len(names) > 1 or any("=" in name for name in names):
         raise FedReIDError(f"methods: give one name, fedreid-pl methods NAME, not {' '.join(names)}")
+    from fedreid_pl.config import available
     from fedreid_pl.federation.storage import write_text
     from fedreid_pl.methods import list_methods, methods_page, methods_text
     from fedreid_pl.reporting.tables import text_table
@@ -27,9 +28,8 @@ def methods(words: list[str]) -> int:
 
     width = columns(sys.stdout)
     if names:
-        known = [one.name for one in list_methods()]
-        if names[0] not in known:
-            raise FedReIDError(f"methods: {names[0]}: no such method{nearest(names[0], known)}")
+        if names[0] not in available("exp"):
+            raise FedReIDError(f"methods: {names[0]}: no such method{nearest(names[0], available('exp'))}")
         print("\n".join(fill(line, width) if line else "" for line in methods_text(names[0]).splitlines()))
     elif "out" in options:
         if not Path(options["out"]).name:

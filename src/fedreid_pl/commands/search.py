@@ -57,12 +57,13 @@ def search(words: list[str]) -> int:
         complain("note: the threshold is not applied, because it does not fit re-ranked distances or means over rows")
     elif threshold is None:
         complain(
-            "note: this model has no calibrated threshold, so the best match may be another person; see docs/use.md"
+            "note: this model has no calibrated threshold, so the best match may be another person; train with "
+            "data.val_ids=0.1 to calibrate a threshold, or set threshold=VALUE"
         )
     elif model.calibrated_on is not None and len(gallery.persons()) > model.calibrated_on:
         complain(
             f"note: the threshold was calibrated on galleries of up to {model.calibrated_on} persons; with "
-            f"{len(gallery.persons())} persons, expect more false matches of absent persons; see docs/use.md"
+            f"{len(gallery.persons())} persons, expect more false matches of absent persons"
         )
     if "page" in options:
         from fedreid_pl.retrieval.page import write_page
