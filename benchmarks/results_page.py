@@ -43,7 +43,8 @@ METHODS = ("fedpav_kd", "fedpav_rw", "fedpav_kd_rw", "fedpav_cc", "fedpav_cc_rw"
 SHOWN = ("local", "centralized", "fedpav", "fedpav_rw", "fedpav_kd_rw")
 """Experiments in the README's table."""
 KINDS = [("global", "rank1"), ("global", "mAP"), ("local", "rank1"), ("local", "mAP"), ("global", "fluctuation")]
-OTHERS = ("clients", "methods", "batch_norm", "code")
+TUNED = "local+optim.lr_backbone=0.02"
+OTHERS = ("rates", "clients", "methods", "batch_norm", "code")
 """Groups of the study that are compared with FedPav in a table of their own."""
 ONE = "data.datasets=[mini-market1501]"
 CAMERA, IDENTITY = (f"fedpav+{ONE}+data.scenario={name}" for name in ("by_camera", "by_identity"))
@@ -79,7 +80,7 @@ def measured(results: StudyResults, confirmed: StudyResults | None = None) -> st
         results: results of the study `main`.
         confirmed: results of the study `imagenet`.
     """
-    parts = [_who_gains, _local_or_global, _fluctuation, _methods, _scenario, _epochs]
+    parts = [_who_gains, _who_gains_tuned, _local_or_global, _fluctuation, _methods, _scenario, _epochs]
     found = [part(results) for part in parts]
     found.append(_confirmation(confirmed or StudyResults([])))
     return "\n\n".join([*found, _others(results), _all(results)])
@@ -133,6 +134,11 @@ def _who_gains(results: StudyResults) -> str:
         "an interval on the other side of zero, or gains that do not fall with the number of training images",
         "![Gain of each client in Rank-1, the largest client first](assets/results-gain.svg)\n\n",
     )
+
+
+def _who_gains_tuned(results: StudyResults) -> str:
+    title = "(a) against standalone training with its own rate, lr_backbone=0.02; local models, Rank-1"
+    return _by_test(results, title, ("fedpav", "local"), (TUNED, "local"), "as above")
 
 
 def _local_or_global(results: StudyResults) -> str:
