@@ -40,7 +40,7 @@ def test_a_dry_run_prints_clients_sizes_and_rates_and_writes_nothing(
         assert row[1:3] == [str(persons), str(images)]
     assert ["head", "0.4", "4e-08"] in rows, "0.4 and 0.4 * 0.1 ** 7"
     assert "nothing was trained or written" in shown.out
-    assert "the learning rates of 47% of the rounds are below 1e-3" in shown.err
+    assert "in 47% of the rounds the learning rates are below a thousandth" in shown.err
 
 
 def test_a_dry_run_refuses_what_the_run_would(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

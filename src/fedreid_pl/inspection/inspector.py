@@ -259,6 +259,7 @@ class Inspector:
         for test, entry in before["tests"].items():
             if test in self.curves:
                 self.curves[test] = {**entry["cmcs"], **self.curves[test]}
+                self.persons[test] = {**entry.get("persons", {}), **self.persons[test]}
                 self.open_set[test] = {**entry.get("open_set", {}), **self.open_set[test]}
                 self.reranked[test] = {**entry.get("reranked", {}), **self.reranked[test]}
 

@@ -38,8 +38,8 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
     if share > 0.25:
         say(
             f"warning: optim.schedule={config.optim.schedule}: in {share:.0%} of the rounds the learning rates are "
-            "below 1e-3 of the configured values, so training hardly changes the weights; set optim.schedule=constant "
-            "to avoid this"
+            "below a thousandth of the configured values, so training hardly changes the weights; set "
+            "optim.schedule=constant to avoid this"
         )
     idle = [name for name, client in data.clients.items() if len(client.train) < config.batch_size]
     if idle and config.data.incomplete_batches == "skip":
