@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from pages import between, difference_cells, markdown
+from results_differences import FEDERATED, GLOBAL, KINDS, STANDALONE, cells_judged, tests_judged
 from results_figures import figures
 
 from fedreid_pl.comparison.study_file import read_study
@@ -42,7 +43,8 @@ FRACTION = {
 METHODS = ("fedpav_kd", "fedpav_rw", "fedpav_kd_rw", "fedpav_cc", "fedpav_cc_rw")
 SHOWN = ("local", "centralized", "fedpav", "fedpav_rw", "fedpav_kd_rw")
 """Experiments in the README's table."""
-KINDS = [("global", "rank1"), ("global", "mAP"), ("local", "rank1"), ("local", "mAP"), ("global", "fluctuation")]
+NO_GAIN = "an interval on the other side of zero, or gains that do not fall with the number of training images"
+NO_LOCAL_GAIN = "an interval below zero"
 TUNED = "local+optim.lr_backbone=0.02"
 OTHERS = ("rates", "clients", "methods", "batch_norm", "code")
 """Groups of the study that are compared with FedPav in a table of their own."""
@@ -107,11 +109,9 @@ def with_table(text: str, results: StudyResults) -> str:
 
 
 def _by_test(results: StudyResults, title: str, one: Models, other: Models, refuted: str, picture: str = "") -> str:
-    pairs = {test: found for test in [*results.tests(), MEAN] if (found := results.difference(one, other, test))}
-    if not pairs:
+    judged, mean = tests_judged(results, one, other), results.difference(one, other, MEAN)
+    if not judged and mean is None:
         return _section(title, NOTHING, refuted)
-    mean = pairs.pop(MEAN, None)
-    judged = family(pairs)
     lines = [["client", "training images", "difference, points", "verdict"], ["---", "---:", "---:", "---"]]
     lines += [[name, f"{results.images(name):,}", *difference_cells(one_test)] for name, one_test in judged.items()]
     if mean is not None:
@@ -126,29 +126,23 @@ def _by_test(results: StudyResults, title: str, one: Models, other: Models, refu
 
 def _who_gains(results: StudyResults) -> str:
     title = "(a) Who gains from federation? Local models of FedPav less standalone training, Rank-1"
-    return _by_test(
-        results,
-        title,
-        ("fedpav", "local"),
-        ("local", "local"),
-        "an interval on the other side of zero, or gains that do not fall with the number of training images",
-        "![Gain of each client in Rank-1, the largest client first](assets/results-gain.svg)\n\n",
-    )
+    picture = "![Gain of each client in Rank-1, the largest client first](assets/results-gain.svg)\n\n"
+    return _by_test(results, title, FEDERATED, STANDALONE, NO_GAIN, picture)
 
 
 def _who_gains_tuned(results: StudyResults) -> str:
     title = "(a) against standalone training with its own rate, lr_backbone=0.02; local models, Rank-1"
-    return _by_test(results, title, ("fedpav", "local"), (TUNED, "local"), "as above")
+    return _by_test(results, title, FEDERATED, (TUNED, "local"), "as above")
 
 
 def _local_or_global(results: StudyResults) -> str:
     title = "(b) Are local models above the global one? FedPav, local less global, Rank-1"
-    return _by_test(results, title, ("fedpav", "local"), ("fedpav", "global"), "an interval below zero")
+    return _by_test(results, title, FEDERATED, GLOBAL, NO_LOCAL_GAIN)
 
 
 def _fluctuation(results: StudyResults) -> str:
     title = "(c) Does the global model fluctuate, and what causes it?"
-    fedpav = results.values(("fedpav", "global"), MEAN, "fluctuation")
+    fedpav = results.values(GLOBAL, MEAN, "fluctuation")
     said = f"FedPav: {_mean(fedpav)} points from one evaluation to the next" if fedpav else NOTHING
     lines = [["factor", "effect on fluctuation, points", "more or less"], ["---", "---:", "---"]]
     words = {"better": "more", "worse": "less", "cannot tell": "cannot tell"}
@@ -175,22 +169,16 @@ def _others(results: StudyResults) -> str:
 
 
 def _against_fedpav(results: StudyResults, title: str, names: Sequence[str], note: str) -> str:
-    tests: dict[tuple[str, int], Difference] = {}
-    for name in names:
-        for index, (section, score) in enumerate(KINDS):
-            if found := results.difference((name, section), ("fedpav", section), MEAN, score):
-                tests[name, index] = found
-    keys = {f"{name} {index}": (name, index) for name, index in tests}
-    judged = family({text: tests[key] for text, key in keys.items()})
-    kinds = [f"{section} {'Rank-1' if score == 'rank1' else score}" for section, score in KINDS]
-    lines = [["experiment", *kinds], ["---", *["---:"] * len(KINDS)]]
-    for name in names:
-        if any(key[0] == name for key in tests):
-            own = [judged.get(f"{name} {index}") for index in range(len(KINDS))]
-            lines.append([f"`{name}`", *(", ".join(difference_cells(one)) if one else "-" for one in own)])
-    if not tests:
+    judged = cells_judged(results, names)
+    if not judged:
         return _section(title, NOTHING, "an interval of another sign")
-    clear = [f"{keys[text][0]}, {kinds[keys[text][1]]}" for text, one in judged.items() if _clear(one)]
+    kinds = {kind: f"{kind[0]} {'Rank-1' if kind[1] == 'rank1' else kind[1]}" for kind in KINDS}
+    lines = [["experiment", *kinds.values()], ["---", *["---:"] * len(KINDS)]]
+    for name in names:
+        own = [judged.get((name, kind)) for kind in KINDS]
+        if any(own):
+            lines.append([f"`{name}`", *(", ".join(difference_cells(one)) if one else "-" for one in own)])
+    clear = [f"{name}, {kinds[kind]}" for (name, kind), one in judged.items() if one.verdict != "cannot tell"]
     said = f"clear after Holm's correction over the {len(judged)} cells: {'; '.join(clear) or 'none'}"
     calm = "For fluctuation better means higher, so worse means calmer."
     return _section(title, said, "an interval of another sign", f"{note}\n\n{markdown(lines)}\n\n{calm}")
@@ -208,7 +196,7 @@ def _epochs(results: StudyResults) -> str:
     for epochs, name in EPOCHS.items():
         if values := results.values((name, "global"), MEAN, "rank1"):
             size = fmean(results.values((name, "global"), MEAN, "bytes").values()) / 1e6
-            found = results.difference((name, "global"), ("fedpav", "global"), MEAN) if epochs != "1" else None
+            found = results.difference((name, "global"), GLOBAL, MEAN) if epochs != "1" else None
             lines.append([epochs, f"{size:.1f}", _mean(values), *(difference_cells(found) if found else ("-", "-"))])
     if len(lines) < 4:
         return _section(title, NOTHING, "an interval above zero for a larger E")
@@ -217,18 +205,10 @@ def _epochs(results: StudyResults) -> str:
 
 def _confirmation(results: StudyResults) -> str:
     """The answers (a) and (b) from ImageNet weights."""
-    gains = _by_test(
-        results,
-        "(a) from ImageNet weights: MobileNetV2, local models of FedPav less standalone training, Rank-1",
-        *(("fedpav", "local"), ("local", "local")),
-        "an interval on the other side of zero, or gains that do not fall with the number of training images",
-    )
-    local = _by_test(
-        results,
-        "(b) from ImageNet weights: MobileNetV2, FedPav, local less global, Rank-1",
-        *(("fedpav", "local"), ("fedpav", "global")),
-        "an interval below zero",
-    )
+    title = "(a) from ImageNet weights: MobileNetV2, local models of FedPav less standalone training, Rank-1"
+    gains = _by_test(results, title, FEDERATED, STANDALONE, NO_GAIN)
+    title = "(b) from ImageNet weights: MobileNetV2, FedPav, local less global, Rank-1"
+    local = _by_test(results, title, FEDERATED, GLOBAL, NO_LOCAL_GAIN)
     return f"{gains}\n\n{local}"
 
 
@@ -264,10 +244,6 @@ def _section(title: str, claim: str, refuted: str, table: str = "") -> str:
 
 def _said(found: Difference | None) -> str:
     return NOTHING if found is None else ", ".join(difference_cells(found))
-
-
-def _clear(found: Difference) -> bool:
-    return found.verdict != "cannot tell"
 
 
 def _mean(values: dict[int, float]) -> str:

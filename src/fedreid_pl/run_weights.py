@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fedreid_pl.config import Config, load_config
+from fedreid_pl.config import Config, check_run_folder, load_config
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import ClientStore
@@ -103,11 +103,8 @@ def check_unseen(weights: str | None, data: FederatedData) -> None:
 
 
 def _run(folder: Path, weights: str) -> Path:
-    if not (folder / "config.yaml").is_file():
-        raise FedReIDError(
-            f"model.weights={weights}: {folder} is not a run folder: it has no config.yaml; give the folder of a run "
-            "of fedreid-pl train, or a weights file"
-        )
+    hint = "; give the folder of a run of fedreid-pl train, or a weights file"
+    check_run_folder(folder, f"model.weights={weights}: ", hint)
     return folder
 
 

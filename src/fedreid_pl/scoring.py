@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedreid_pl.commands.words import own_places, take, yes_or_no
-from fedreid_pl.config import Config, lineage, load_config
+from fedreid_pl.config import Config, check_run_folder, lineage, load_config
 from fedreid_pl.errors import FedReIDError
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def asked_of(words: list[str]) -> Asked:
     if "run" not in options:
         raise FedReIDError("evaluate: give the run's folder, run=FOLDER")
     folder = Path(os.path.expanduser(options["run"]))
-    if not (folder / "config.yaml").is_file():
-        raise FedReIDError(f"run={folder} is not a run folder: it has no config.yaml")
+    check_run_folder(folder, "run=")
     splits = options.get("splits", "")
     if "splits" in options and not (splits.isdecimal() and int(splits) > 1):
         raise FedReIDError(

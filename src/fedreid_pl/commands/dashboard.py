@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from fedreid_pl.commands.words import take
-from fedreid_pl.config import compose, load_config
+from fedreid_pl.config import check_run_folder, compose, load_config
 from fedreid_pl.errors import FedReIDError
 
 
@@ -18,8 +18,8 @@ def dashboard(words: list[str]) -> int:
         raise FedReIDError("dashboard: give a run of the project, run=FOLDER, or its data, data=NAME")
     if "out" in options and not Path(options["out"]).name:
         raise FedReIDError("dashboard: out= names no file, give out=FILE.json")
-    if folder is not None and not (folder / "config.yaml").is_file():
-        raise FedReIDError(f"run={folder} is not a run folder: it has no config.yaml")
+    if folder is not None:
+        check_run_folder(folder, "run=")
     config = load_config(folder / "config.yaml", rest) if folder is not None else compose(rest)
 
     from fedreid_pl.reporting.dashboard import (

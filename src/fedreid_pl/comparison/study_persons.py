@@ -12,7 +12,6 @@ from pathlib import Path
 from fedreid_pl.comparison.persons import Persons
 from fedreid_pl.comparison.results import Result
 from fedreid_pl.comparison.study_rows import Key, alone, run_key
-from fedreid_pl.config import fingerprint
 from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.storage import write_bytes
 
@@ -42,15 +41,14 @@ def add_persons(path: Path, result: Result) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with alone(path.parent):
-        before = read_study_persons(path)
-        if any(key == run_key(result.run) for key, _, _ in before):
+        before, own_key = read_study_persons(path), run_key(result.run)
+        if any(key == own_key for key, _, _ in before):
             return
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        run = result.run
         own = {
-            ((run.experiment, run.seed, result.rounds, fingerprint(run.config)), section, test): persons
+            (own_key, section, test): persons
             for section, tests in result.persons.items()
             for test, persons in tests.items()
         }

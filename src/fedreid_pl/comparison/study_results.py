@@ -25,6 +25,7 @@ class StudyResults:
     def __init__(self, rows: Sequence[Row], persons: Mapping[Place, Persons] | None = None) -> None:
         self.rows = newest(rows)
         self.persons = dict(persons or {})
+        self._differences: dict[tuple[Models, Models, str, str], Difference | None] = {}
 
     def values(self, models: Models, test: str, score: str) -> dict[int, float]:
         """Returns a score by seed, for the runs that have the score.
@@ -57,6 +58,12 @@ class StudyResults:
             test: name of a test set, or `MEAN` for the mean over the test sets that both experiments have.
             score: name of a column of the rows, which is a mean of numbers of each test set.
         """
+        key = (one, other, test, score)
+        if key not in self._differences:  # tables and figures show the same differences; a bootstrap takes a second
+            self._differences[key] = self._difference(*key)
+        return self._differences[key]
+
+    def _difference(self, one: Models, other: Models, test: str, score: str) -> Difference | None:
         names = [name for name in self._tests(one) if name in self._tests(other)] if test == MEAN else [test]
         values = [self._means(models, names, score) for models in (one, other)]
         seeds = sorted(values[0].keys() & values[1].keys())

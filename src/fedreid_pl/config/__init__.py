@@ -2,7 +2,15 @@
 
 from fedreid_pl.config.bounds import describe
 from fedreid_pl.config.command import portable_words, reproducing_words
-from fedreid_pl.config.compose import available, compose, differences, fingerprint, load_config, to_yaml
+from fedreid_pl.config.compose import (
+    available,
+    check_run_folder,
+    compose,
+    differences,
+    fingerprint,
+    load_config,
+    to_yaml,
+)
 from fedreid_pl.config.fidelity import departures
 from fedreid_pl.config.lineage import lineage, may_change
 from fedreid_pl.config.places import absolute, without_places
@@ -20,6 +28,7 @@ __all__ = [
     "TrainerConfig",
     "absolute",
     "available",
+    "check_run_folder",
     "compose",
     "departures",
     "describe",

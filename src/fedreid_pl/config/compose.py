@@ -86,6 +86,20 @@ def default_data(roots: Sequence[str]) -> str:
     return "auto" if root is not None and os.path.isdir(root) and not (root / "manifest.json").is_file() else "minireid"
 
 
+def check_run_folder(folder: Path, source: str = "", hint: str = "") -> None:
+    """Checks that a folder is the folder of a run.
+
+    Args:
+        source: beginning of the message, such as `run=`.
+        hint: end of the message: what to do.
+
+    Raises:
+        FedReIDError: if the folder has no config.yaml.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise FedReIDError(f"{source}{folder} is not a run folder: it has no config.yaml{hint}")
+
+
 def load_config(path: Path, words: Iterable[str] = ()) -> Config:
     """Returns the configuration that a run saved in `config.yaml`, changed by `words`.
 

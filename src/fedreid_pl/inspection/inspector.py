@@ -256,12 +256,16 @@ class Inspector:
         if before.get("round") != self.round:
             return
         self.thresholds = {**before.get("thresholds", {}), **self.thresholds}
+        numbers: dict[str, dict[str, dict[str, Any]]] = {
+            "cmcs": self.curves,
+            "persons": self.persons,
+            "open_set": self.open_set,
+            "reranked": self.reranked,
+        }
         for test, entry in before["tests"].items():
             if test in self.curves:
-                self.curves[test] = {**entry["cmcs"], **self.curves[test]}
-                self.persons[test] = {**entry.get("persons", {}), **self.persons[test]}
-                self.open_set[test] = {**entry.get("open_set", {}), **self.open_set[test]}
-                self.reranked[test] = {**entry.get("reranked", {}), **self.reranked[test]}
+                for name, by_test in numbers.items():
+                    by_test[test] = {**entry.get(name, {}), **by_test[test]}
 
 
 def _plane(features: Tensor, method: str) -> tuple[list[list[float]], float | None]:

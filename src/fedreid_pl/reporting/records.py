@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fedreid_pl.config import Config, differences, load_config
+from fedreid_pl.config import Config, check_run_folder, differences, load_config
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import History
 from fedreid_pl.reporting.inspection import read_inspection, shows_images, without_images
@@ -66,8 +66,7 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         FedReIDError: if there is no run, or its files cannot be read.
     """
-    if not (folder / "config.yaml").is_file():
-        raise FedReIDError(f"{folder} is not a run folder: it has no config.yaml")
+    check_run_folder(folder)
     config = load_config(folder / "config.yaml")
     history = read_history(folder, config)
     inspection = read_inspection(folder)

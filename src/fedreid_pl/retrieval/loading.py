@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedreid_pl.config import Config, load_config
+from fedreid_pl.config import Config, check_run_folder, load_config
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import check_models, read_checkpoint
@@ -47,10 +47,7 @@ def load(
         FedReIDError: if the folder is not a run folder, or has no such checkpoint, no such client, or no global model.
     """
     folder = Path(os.path.expanduser(run))
-    if not (folder / "config.yaml").is_file():
-        raise FedReIDError(
-            f"{folder} is not a run folder: it has no config.yaml; give the folder of a run of fedreid-pl train"
-        )
+    check_run_folder(folder, hint="; give the folder of a run of fedreid-pl train")
     config = load_config(folder / "config.yaml", [] if network is None else [f"model.name={network}"])
     file = named_checkpoint(folder, checkpoint)
     state = read_checkpoint(file)

@@ -102,8 +102,7 @@ class ClientStates:
             LostState: if there is a state but it is not usable.
         """
         head = self.new_head(job.client) if head is None else head
-        fitted = partial(self._fitting, job.client, head.state_dict())
-        return self.store.load(job.client, self.drop_old(job) + 1, fitted) or {}
+        return self._load(job.client, self.drop_old(job) + 1, head) or {}
 
     def check_persons(self, client: str) -> int:
         """Checks the client's newest state against its current pictures, which may have changed since that turn.
@@ -117,10 +116,13 @@ class ClientStates:
         """
         if (newest := self.store.newest(client)) is None:
             return 0
-        state = self.store.load(client, newest + 1, partial(self._fitting, client, self.new_head(client).state_dict()))
+        state = self._load(client, newest + 1, self.new_head(client))
         if state is None or "persons" not in state:
             return 0
         return known_rows(state["persons"], self._marks_of(client)).count(None)
+
+    def _load(self, client: str, before: int, head: nn.Module) -> dict[str, Any] | None:
+        return self.store.load(client, before, partial(self._fitting, client, head.state_dict()))
 
     def _fitting(self, client: str, head: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Any]:
         """Returns a client's saved state with heads that fit the client's current persons.

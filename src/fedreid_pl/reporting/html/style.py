@@ -43,8 +43,28 @@ _SERIES = "".join(
     for i in range(len(_FILLS))
 )
 
+LIGHT = _variables(_LIGHT, _LINES_LIGHT)
+"""Variables of the light colours."""
+
+CHARTS = f"""\
+svg text{{font:11px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--ink)}}
+svg .tick{{fill:var(--quiet);font-size:10.5px}}
+svg .axis{{fill:var(--quiet)}}
+svg .on{{font-weight:600}}
+.grid line{{stroke:var(--rule);stroke-width:1}}
+.line{{fill:none;stroke-width:2;stroke-linejoin:round}}
+.mark{{stroke:var(--panel);stroke-width:.7}}
+.band{{opacity:.16}}
+.fill{{stroke:var(--panel);stroke-width:1;stroke-linejoin:round}}
+.whisker{{stroke:var(--ink);stroke-width:1.5}}
+.link{{stroke:var(--quiet);stroke-width:1.5}}
+.thread{{fill:none;stroke-width:.8;opacity:.55}}
+.frame{{fill:none;stroke:var(--rule)}}
+{_SERIES}"""
+"""Rules of the parts of a chart; their colours are variables."""
+
 STYLE = f"""
-:root{{color-scheme:light dark;{_variables(_LIGHT, _LINES_LIGHT)}}}
+:root{{color-scheme:light dark;{LIGHT}}}
 @media (prefers-color-scheme:dark){{:root{{{_variables(_DARK, _LINES_DARK)}}}}}
 *{{box-sizing:border-box}}
 html{{-webkit-text-size-adjust:100%;scroll-behavior:smooth}}
@@ -73,20 +93,7 @@ nav a{{display:inline-block;padding:.25rem 0}}
 figure{{margin:0;min-width:0;break-inside:avoid}}
 figcaption{{font-weight:600;font-size:.92rem;margin:0 0 .1rem .2rem}}
 figure>svg{{display:block;width:100%;max-width:460px;height:auto;background:var(--panel);border-radius:6px}}
-svg text{{font:11px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--ink)}}
-svg .tick{{fill:var(--quiet);font-size:10.5px}}
-svg .axis{{fill:var(--quiet)}}
-svg .on{{font-weight:600}}
-.grid line{{stroke:var(--rule);stroke-width:1}}
-.line{{fill:none;stroke-width:2;stroke-linejoin:round}}
-.mark{{stroke:var(--panel);stroke-width:.7}}
-.band{{opacity:.16}}
-.fill{{stroke:var(--panel);stroke-width:1;stroke-linejoin:round}}
-.whisker{{stroke:var(--ink);stroke-width:1.5}}
-.link{{stroke:var(--quiet);stroke-width:1.5}}
-.thread{{fill:none;stroke-width:.8;opacity:.55}}
-.frame{{fill:none;stroke:var(--rule)}}
-{_SERIES}
+{CHARTS}
 .legend{{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;list-style:none;padding:0;margin:.5rem 0;font-size:.92rem}}
 .legend li{{display:flex;align-items:center;gap:.4rem}}
 .legend svg{{flex:none}}
@@ -120,7 +127,7 @@ code{{font-family:ui-monospace,"SF Mono",Menlo,Consolas,monospace}}
  .ranked ol{{grid-template-columns:repeat(auto-fill,minmax(50px,50px));gap:.4rem}}
  .shot{{width:50px}}.shot img{{width:50px;height:90px}}
  th:first-child{{max-width:9rem}}}}
-@media print{{:root{{{_variables(_LIGHT, _LINES_LIGHT)}}}
+@media print{{:root{{{LIGHT}}}
  body{{font-size:10.5pt;max-width:none;padding:0}}nav,.skip,details.data{{display:none}}
  .panels{{grid-template-columns:repeat(2,1fr)}}.scroll{{overflow:visible;border:0}}
  table{{font-size:7.5pt}}th,td{{padding:.15rem .3rem;white-space:normal}}th:first-child{{position:static}}
