@@ -14,7 +14,7 @@ from fedreid_pl.reporting.html.style import CHARTS, LIGHT
 
 
 def figures(results: StudyResults, methods: Sequence[str]) -> dict[str, str]:
-    """Returns the SVG of each figure by file name, with the verdicts of the tables. A figure without rows is left out."""
+    """Returns the SVG of each figure by file name, with the verdicts of the tables. Without rows there is no figure."""
     gains = tests_judged(results, FEDERATED, STANDALONE)
     gains = {test.removeprefix("mini-"): one for test, one in gains.items()}  # short labels
     others = {name: one for (name, kind), one in cells_judged(results, methods).items() if kind == KINDS[0]}
