@@ -66,6 +66,7 @@ class BackboneSync(FederationCallback):
             verified="the average is compared with an independent implementation; training of one client equals plain "
             "SGD bit for bit; part of the paper's data is not public, so the paper's figures are only shown next to a "
             "run on the same datasets",
+            saved="no callback state",  # BackboneSync saves entries only for methods that keep some at the client
         ),
         "fedbn": Method(
             title="FedBN",

@@ -83,9 +83,9 @@ class SSCU(FederationCallback):
             stays="the head; the expert and the transformation of DACS; one prototype for each identity",
             needs=("validation persons (data.val_ids), which decide whether a round has improved the model",),
             verified="memory and losses are compared with independent implementations, gradients with finite "
-            "differences; with all weights 0 the result equals FedPav's bit for bit; the equations come from notes "
-            "and from the code of a later method; selection on the target's test set, as in that code, is not "
-            "offered; published figures are not reproduced",
+            "differences; with all weights 0 the result equals FedPav's bit for bit; the equations come from a "
+            "summary of the paper and from the code of a later method; selection on the target's test set, as in "
+            "that code, is not offered; published figures are not reproduced",
         ),
     }
 

@@ -97,8 +97,8 @@ class StyleBank(FederationCallback):
             "and receives those of all clients",
             needs=("camera numbers, or groups found by K-means",),
             verified="statistics, restyling and noise are compared with independent implementations; a canary test "
-            "checks what clients send; with weight 0 the result equals FedPav's bit for bit; the equations come from "
-            "notes on the paper; published figures are not reproduced",
+            "checks what clients send; with weight 0 the result equals FedPav's bit for bit; the equations come "
+            "from a summary of the paper, not from the paper itself; published figures are not reproduced",
         ),
     }
 

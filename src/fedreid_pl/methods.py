@@ -163,6 +163,8 @@ def _facts(one: Listed) -> list[tuple[str, str]]:
 
 
 def _saved(one: Listed) -> str:
+    if one.method.saved is not None:
+        return one.method.saved
     places = " and ".join(f"at the {where}" for where in one.state)
     return f"callback state {places}" if places else "no callback state"
 

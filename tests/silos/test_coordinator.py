@@ -119,7 +119,7 @@ def test_no_silo_answers_for_another(tmp_path: Path) -> None:
     party.key["a"] = party.key["b"]
     outcome = party.round()["a"]
     assert isinstance(outcome, ClientFailure) and party.engine.traffic["a"].refused == 1
-    assert "silo a: its answer is not signed by its sender" in party.said[-1]
+    assert "silo a: refused its answer: the signature does not match the sender's key" in party.said[-1]
 
 
 def test_an_answer_to_an_earlier_job_is_dropped(tmp_path: Path) -> None:

@@ -96,4 +96,4 @@ def test_messages_go_out_and_replies_come_in(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_spoilt_reply_is_an_error() -> None:
     found = GridPost(Grid(Answer("m1", app.RecordDict()))).take("m1")
-    assert found == Reply(None, "is no message of this program")
+    assert found == Reply(None, "the message was not built by fedreid_pl")

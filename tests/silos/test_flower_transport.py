@@ -99,7 +99,7 @@ def test_an_introduction_is_good_for_one_question_and_one_node(place: Place) -> 
     assert place.transport.next(5) is None and place.jobs() == [], "the same node, an earlier question"
 
     asked = question(place.federation, 22)
-    with pytest.raises(BadPayload, match="no question of this silo's coordinator"):
+    with pytest.raises(BadPayload, match="not from this silo's coordinator"):
         introduce(asked, place.silos["a"], 11)  # the node 22 handed its question on to the one of a
     foreign = Parcel({**asked.note, "signature": SigningKey.new().sign(b"x")})
     with pytest.raises(BadPayload):
@@ -112,7 +112,7 @@ def test_an_answer_that_another_silo_pushed_is_dropped_and_the_job_sent_again(pl
     other = place.answer_of("b", digest)
     place.nodes.online[11] = place.answering("a", forged, other)
     assert place.transport.next(AGAIN - 5) is None
-    assert place.jobs() == [11] and "is not signed by the silo" in place.said[-1]
+    assert place.jobs() == [11] and "the signature does not match the silo's key" in place.said[-1]
     found = place.transport.next(3 * AGAIN)
     assert found is not None and found[0] == "a" and place.jobs() == [11, 11, 11]
     open_payload(found[1], place.silos["a"].card.signing_key)

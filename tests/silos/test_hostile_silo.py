@@ -108,7 +108,7 @@ def test_a_replayed_answer_of_another_round_is_not_averaged(rounds: Rounds, monk
 def test_the_answer_of_another_silo_is_not_taken_for_ones_own(rounds: Rounds) -> None:
     stolen = rounds.honest_answer("b")
     assert rounds.average(stolen).clients == ("a", "b")
-    assert "not signed by its sender" in rounds.said[-1]
+    assert "the signature does not match the sender's key" in rounds.said[-1]
 
 
 def test_a_tensor_of_complex_numbers_is_refused_before_it_is_read(rounds: Rounds) -> None:

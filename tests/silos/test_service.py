@@ -88,14 +88,14 @@ def test_a_silo_that_lost_its_answer_trains_the_same_bits_again(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"key": SigningKey.new()}, "not signed by its sender"),
+        ({"key": SigningKey.new()}, "the signature does not match"),
         ({"addressee": "other"}, "another silo"),
         ({"sender": "other"}, "another silo"),
-        ({"federation": "0" * 16}, "another silo or of another federation"),
-        ({"kind": "update"}, "no coordinator sends"),
-        ({"kind": "joined"}, "no coordinator sends"),
-        ({"round": 1}, "is answered"),
-        ({"round": 1, "kind": "evaluate"}, "is answered"),
+        ({"federation": "0" * 16}, "another silo, or from another federation"),
+        ({"kind": "update"}, "a coordinator sends experiment"),
+        ({"kind": "joined"}, "a coordinator sends experiment"),
+        ({"round": 1}, "is out of date"),
+        ({"round": 1, "kind": "evaluate"}, "is out of date"),
     ],
 )
 def test_what_is_not_the_coordinators_or_is_old_is_ignored(

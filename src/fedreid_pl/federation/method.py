@@ -27,6 +27,7 @@ class Method:
         exchanged: what a client sends and receives.
         stays: what never leaves a client.
         needs: what the federation must have besides clients with labelled images, such as `camera numbers`.
+        saved: what the method saves between rounds; by default the text follows from the hooks of the callback.
     """
 
     title: str
@@ -37,3 +38,4 @@ class Method:
     exchanged: str = BACKBONE
     stays: str = HEAD
     needs: tuple[str, ...] = ()
+    saved: str | None = None

@@ -1,8 +1,8 @@
 """Published figures of federated domain generalisation and of clients by camera, printed next to the figures of a run.
 
 Leave one domain out over MSMT17, CUHK02, CUHK03 (old protocol) and Market-1501: Yang et al. (DACS), AAAI 2024, Table 1,
-ResNet-50. The authors chose the checkpoints by the target's own test set. Rows marked `second hand` come from other
-people's notes on a paper, not from the paper itself.
+ResNet-50. The authors chose the checkpoints by the target's own test set. Rows marked `second hand` come from a
+summary of the paper, not from the paper itself.
 """
 
 from __future__ import annotations

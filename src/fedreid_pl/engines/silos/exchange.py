@@ -134,20 +134,20 @@ class Exchange:
             self._check(silo, waiting.header, opened.header)
         except BadPayload as error:
             self.traffic[silo].refused += 1
-            self.say(f"warning: silo {silo}: its answer {error}")
+            self.say(f"warning: silo {silo}: refused its answer: {error}")
             return None
         return opened
 
     def _check(self, silo: str, sent: Header, header: Header) -> None:
         if (header.sender, header.addressee, header.federation) != (silo, COORDINATOR, sent.federation):
-            raise BadPayload("is of another silo or federation")
+            raise BadPayload("the answer is from another silo or federation")
         if (header.session, header.experiment) != (sent.session, sent.experiment):
-            raise BadPayload("is of another session")
+            raise BadPayload("the answer belongs to another session")
         if (header.round, header.attempt) != (sent.round, sent.attempt):
-            raise BadPayload("is of another round or attempt")
+            raise BadPayload("the answer belongs to another round or attempt")
         kinds = ("joined", "refused", "left") if sent.kind == "experiment" else ("update", "failure", "left")
         if header.kind not in kinds:
-            raise BadPayload(f"is of kind {header.kind}")
+            raise BadPayload(f"the answer is of kind {header.kind}; expected {', '.join(kinds)}")
 
 
 def _place(header: Header) -> dict[str, Plain]:

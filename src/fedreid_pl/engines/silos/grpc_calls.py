@@ -94,9 +94,9 @@ def read_note(message: bytes) -> dict[str, Any]:
     try:
         found = json.loads(message) if len(message) <= MOST_NOTE else None
     except (ValueError, RecursionError) as error:
-        raise BadPayload("is no message of a silo") from error
+        raise BadPayload(f"the message is not a JSON object of at most {MOST_NOTE} bytes") from error
     if type(found) is not dict:
-        raise BadPayload("is no message of a silo")
+        raise BadPayload(f"the message is not a JSON object of at most {MOST_NOTE} bytes")
     return found
 
 
@@ -109,5 +109,5 @@ def envelope_of(found: dict[str, Any]) -> tuple[Envelope, int]:
     offset = found.get("offset")
     envelope = Envelope(found.get("digest", ""), found.get("size", 0), found.get("signature", ""))
     if type(offset) is not int or not -1 <= offset <= envelope.size:
-        raise BadPayload("has an offset that is none")
+        raise BadPayload("the offset is out of range")
     return envelope, offset

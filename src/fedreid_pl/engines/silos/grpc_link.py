@@ -79,7 +79,7 @@ class GrpcLink:
                     part.unlink(missing_ok=True)
             self._failed(error)
         except BadPayload as error:
-            self.say(f"warning: {self._address}: what it sent {error}")
+            self.say(f"warning: {self._address}: ignored the payload: {error}")
             time.sleep(LONGEST_PAUSE)
         return None
 
@@ -109,7 +109,7 @@ class GrpcLink:
                 known = False
             except grpc.RpcError as error:
                 known = False
-                elsewhere = offset == 0 and "goes on" in (error.details() or "")
+                elsewhere = offset == 0 and "does not resume" in (error.details() or "")
                 if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT):
                     if not elsewhere:
                         return False
@@ -117,7 +117,7 @@ class GrpcLink:
                 self._failed(error, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             except BadPayload as error:
-                self.say(f"warning: {self._address}: its answer {error}")
+                self.say(f"warning: {self._address}: ignored its reply: {error}")
                 time.sleep(LONGEST_PAUSE)
                 return False
 
@@ -142,7 +142,7 @@ class GrpcLink:
         try:
             envelope, offset = envelope_of(read_note(first))
             if offset not in (0, known.get("offset") if envelope.digest == known.get("digest") else 0):
-                raise BadPayload("goes on at another place than it ended")
+                raise BadPayload("the download does not resume at the end of the part on disk")
             self._check_room(envelope.size - offset)
         except BadPayload:
             stream.cancel()
@@ -155,7 +155,7 @@ class GrpcLink:
     def _check_room(self, size: int) -> None:
         free = shutil.disk_usage(self.folder).free - ROOM
         if size > free:
-            raise BadPayload(f"has {size} bytes, and {max(free, 0)} of the disk may be used")
+            raise BadPayload(f"the payload needs {size} bytes, but only {max(free, 0)} bytes of the disk may be used")
 
     def _written(self, part: Path, envelope: Envelope, offset: int, pieces: Iterator[bytes]) -> Payload | None:
         digest = hashlib.sha256()
@@ -175,7 +175,7 @@ class GrpcLink:
             return None  # the next call resumes the transfer
         if written > envelope.size or digest.hexdigest() != envelope.digest:
             part.unlink()
-            raise BadPayload("is not what it announced")
+            raise BadPayload("the bytes differ from the digest or the size in the envelope")
         whole = part.with_suffix(".safetensors")
         part.replace(whole)
         return Payload(whole, envelope, hashed=True)

@@ -134,7 +134,7 @@ class GrpcServer(Mailbox):
         except Unwanted as error:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         except BadPayload as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message {error}")
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"refused the message: {error}")
         except (OSError, FedReIDError):
             context.abort(grpc.StatusCode.UNAVAILABLE, "the coordinator cannot read or write its files")
         finally:

@@ -30,7 +30,7 @@ class Leaver:
             check_address(header, self.folder)
         except BadPayload as error:
             self.audit.add("ignored", payload=sent.envelope.digest, reason=str(error))
-            self.say(f"warning: a payload is ignored: it {error}")
+            self.say(f"warning: ignored a payload: {error}")
             return None
         self.audit.add("left", experiment=header.experiment, session=header.session, round=header.round)
         target = self.folder.path / "left.safetensors"

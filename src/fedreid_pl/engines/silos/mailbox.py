@@ -156,7 +156,7 @@ class Mailbox:
                 box.upload += 1
                 number = box.upload
                 if self.held(silo, envelope, answers) != offset:
-                    raise Unwanted("the upload goes on at another place than it ended")
+                    raise Unwanted("the upload does not resume at the end of the part on disk")
                 self._drop_others(silo, part)
                 digest = _digest_of_start(part, offset)
             written = _append(part, envelope, offset, pieces, digest, box, number)
@@ -233,6 +233,6 @@ def read_pieces(payload: Payload, offset: int) -> Iterator[bytes]:
         while left > 0:
             piece = file.read(min(PIECE, left))
             if not piece:
-                raise BadPayload("is shorter than its envelope says")
+                raise BadPayload("the file is shorter than the size in its envelope")
             left -= len(piece)
             yield piece

@@ -54,7 +54,7 @@ class Envelope:
         fits = type(self.digest) is str and re.fullmatch(r"[0-9a-f]{64}", self.digest)
         signed = type(self.signature) is str and re.fullmatch(r"[0-9a-f]{128}", self.signature)
         if not fits or not signed or type(self.size) is not int or self.size < 8:
-            raise BadPayload("has an envelope that is none")
+            raise BadPayload("the envelope needs a SHA-256 digest, a size in bytes and a signature")
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,19 @@ class Header:
     def __post_init__(self) -> None:
         names = (self.kind, self.sender, self.addressee, self.federation, self.experiment, self.session, self.answers)
         if any(type(name) is not str for name in names) or self.kind not in KINDS:
-            raise BadPayload("has a header with a field of the wrong type")
+            raise BadPayload("a field of the header has the wrong type")
         if not re.fullmatch(r"[0-9a-f]{16}", self.session):
-            raise BadPayload("is of a session that is none")
+            raise BadPayload("the session in the header is not a number of 16 hexadecimal digits")
         if any(not re.fullmatch(r"[a-z0-9-]{1,63}", name) for name in (self.sender, self.addressee)):
-            raise BadPayload("is from or for a name that no party has")
+            raise BadPayload("the sender or the addressee in the header is not a valid name")
         if any(not re.fullmatch(r"[0-9a-f]{0,64}", text) for text in (self.federation, self.experiment, self.answers)):
-            raise BadPayload("has a header with a number that is none")
+            raise BadPayload("a number in the header is not hexadecimal")
         if type(self.round) is not int or type(self.attempt) is not int or type(self.values) is not dict:
-            raise BadPayload("has a header with a field of the wrong type")
+            raise BadPayload("a field of the header has the wrong type")
         if self.round < 0 or self.attempt < 1:
-            raise BadPayload("is of a round or an attempt that cannot be")
+            raise BadPayload("the round or the attempt in the header is out of range")
         if any(type(value) not in (int, float, bool, str) for value in self.values.values()):
-            raise BadPayload("has a header with a value that is not plain")
+            raise BadPayload("a value in the header is not a number, a boolean or a string")
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,10 @@ def open_payload(payload: Payload, public: str) -> Opened:
     """
     envelope = payload.envelope
     if not verified(public, envelope.signature, DOMAIN + bytes.fromhex(envelope.digest)):
-        raise BadPayload("is not signed by its sender")
+        raise BadPayload("the signature does not match the sender's key")
     hashed = payload.hashed or digest_of(payload.path)[0] == envelope.digest
     if os.path.getsize(payload.path) != envelope.size or not hashed:
-        raise BadPayload("is not what was signed")
+        raise BadPayload("the content differs from what the sender signed")
     content, file = _content(payload.path)
     parts = {part: _names(content, part) for part in PARTS}
     orders = content.pop("orders", None)
@@ -179,10 +179,10 @@ def open_payload(payload: Payload, public: str) -> Opened:
     if (odd := oddity(file, named, orders)) is not None:
         raise BadPayload(odd)
     if content.pop("format", None) != FORMAT:
-        raise BadPayload("is of another format; use the same version of fedreid_pl at all parties")
+        raise BadPayload("the format of the payload differs; use the same version of fedreid_pl at all parties")
     content["values"] = _values(content.get("values"))
     if set(content) != {item.name for item in fields(Header)}:
-        raise BadPayload("has a header with other fields")
+        raise BadPayload("a field of the header is missing or unexpected")
     header = Header(**content)
     return Opened(header, *(MappedTensors(file, part, names, orders) for part, names in parts.items()))
 
@@ -221,23 +221,23 @@ def _content(path: Path) -> tuple[dict[str, Any], Any]:
     try:
         with open(path, "rb") as start:
             if int.from_bytes(start.read(8), "little") > MOST_HEADER:
-                raise BadPayload("has a header beyond all bounds")
+                raise BadPayload(f"the header is larger than {MOST_HEADER} bytes")
         file: Any = safetensors.safe_open(path, framework="pt")
         return _parsed((file.metadata() or {})["header"]), file
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise BadPayload(f"is no payload ({type(error).__name__})") from error
+        raise BadPayload(f"the file is not a payload ({type(error).__name__})") from error
 
 
 def _parsed(text: str) -> dict[str, Any]:
     if text.count("[") + text.count("{") > MOST_LISTS:
-        raise BadPayload("has a header of too many lists")
+        raise BadPayload(f"the header has more than {MOST_LISTS} lists and objects")
     try:
         content = json.loads(text)
         same = type(content) is dict and canonical(content) == text
     except (ValueError, RecursionError) as error:
-        raise BadPayload("has a header that is no JSON") from error
+        raise BadPayload("the header is not JSON") from error
     if not same:
-        raise BadPayload("has a header that is not canonical")
+        raise BadPayload("the header is not canonical JSON")
     return content
 
 
@@ -247,12 +247,12 @@ def _values(pairs: Any) -> dict[str, Any]:
         type(pair) is list and len(pair) == 2 and type(pair[0]) is str for pair in pairs
     )
     if not named or len({pair[0] for pair in pairs}) != len(pairs):
-        raise BadPayload("has a header without values by name")
+        raise BadPayload("the header has no valid list of values")
     return dict(pairs)
 
 
 def _names(content: dict[str, Any], part: str) -> list[str]:
     names = content.pop(part, None)
     if type(names) is not list or any(type(name) is not str for name in names) or len(set(names)) != len(names):
-        raise BadPayload("has a header without the names of its tensors")
+        raise BadPayload("the header has no valid list of tensor names")
     return names

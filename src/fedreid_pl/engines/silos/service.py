@@ -79,7 +79,7 @@ class SiloService:
             answer = self._experiment(opened, sent) if opened.header.kind == "experiment" else self._job(opened, sent)
         except BadPayload as error:
             self.audit.add("ignored", payload=sent.envelope.digest, reason=str(error))
-            self.say(f"warning: a payload is ignored: it {error}")
+            self.say(f"warning: ignored a payload: {error}")
             return None
         return answer
 
@@ -89,7 +89,7 @@ class SiloService:
         header, launch = opened.header, opened.header.values.get("launch")
         newest, digest = self._launch()
         if type(launch) is not int or launch < newest or (launch == newest and sent.envelope.digest != digest):
-            raise BadPayload("is an experiment of an earlier start of the coordinator")
+            raise BadPayload("the experiment is out of date: the coordinator has started a newer one")
         folder = self._session_folder(header.session)
         new = not (folder / "experiment.json").exists()
         try:
@@ -153,8 +153,8 @@ class SiloService:
         newest = max(((turn.attempt, turn.round) for turn, _ in last), default=(0, 0))
         if (header.attempt, header.round) < newest:
             raise BadPayload(
-                f"is of round {header.round}, attempt {header.attempt}, and round {newest[1]}, attempt {newest[0]} is "
-                "answered"
+                f"the job of round {header.round}, attempt {header.attempt} is out of date: this silo has already "
+                f"answered round {newest[1]}, attempt {newest[0]}"
             )
         self.say(f"round {header.round}: {header.kind}")
         answer, done = self._done(opened, sent, folder)
@@ -253,11 +253,11 @@ def check_address(header: Header, folder: SiloFolder) -> None:
     """
     wanted = (COORDINATOR, folder.name, folder.invitation.federation)
     if (header.sender, header.addressee, header.federation) != wanted:
-        raise BadPayload("is for another silo or of another federation")
+        raise BadPayload("the payload is for another silo, or from another federation")
     if header.kind not in ("experiment", "fit", "evaluate"):
-        raise BadPayload(f"is of kind {header.kind}, which no coordinator sends")
+        raise BadPayload(f"the payload is of kind {header.kind}; a coordinator sends experiment, fit or evaluate")
     if header.kind == "experiment" and (header.round, header.attempt) != (0, 1):
-        raise BadPayload("is an experiment of a round")
+        raise BadPayload("an experiment must have round 0 and attempt 1")
 
 
 def reply_to(header: Header, folder: SiloFolder, kind: str, sent: Payload, values: Mapping[str, Plain]) -> Header:

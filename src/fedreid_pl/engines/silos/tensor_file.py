@@ -56,15 +56,15 @@ def oddity(file: Any, names: set[str], orders: Any) -> str | None:
         orders: the header's order of dimensions in memory, by name of the tensor.
     """
     if set(file.keys()) != names:
-        return "holds other tensors than its header names"
+        return "the tensors in the file are not those in the header"
     dimensions: dict[str, int] = {}
     for name in names:
         part = file.get_slice(name)
         dimensions[name] = len(part.get_shape())
         if part.get_dtype() not in DTYPES or dimensions[name] > MOST_DIMENSIONS:
-            return "holds a tensor of a type that no network has"
+            return "a tensor has a data type that no network uses"
     if type(orders) is not dict or not all(_is_order(dimensions.get(name), order) for name, order in orders.items()):
-        return "has an order of dimensions that is none"
+        return "the header has an invalid order of dimensions"
     return None
 
 

@@ -41,7 +41,7 @@ def introduce(asked: Parcel, silo: SiloFolder, node: int) -> Parcel:
     invitation, nonce = silo.invitation, str(asked.note.get("nonce", ""))
     content = _content(COORDINATOR, invitation.federation, node, nonce)
     if not verified(invitation.coordinator_key, str(asked.note.get("signature", "")), content):
-        raise BadPayload("is no question of this silo's coordinator")
+        raise BadPayload("the question is not from this silo's coordinator")
     return Parcel(
         {"silo": silo.name, "signature": silo.key.sign(_content(silo.name, invitation.federation, node, nonce))}
     )

@@ -43,7 +43,7 @@ def pack(payload: Payload, **more: str | int) -> Parcel:
         for index in range(_count(size)):
             chunks[_name(index)] = file.read(CHUNK)
     if sum(map(len, chunks.values())) != size:
-        raise BadPayload("has another length than its envelope says")
+        raise BadPayload("the length of the file differs from the size in its envelope")
     return Parcel({**vars(payload.envelope), **more}, chunks)
 
 
@@ -60,14 +60,14 @@ def envelope_in(parcel: Parcel, most: int) -> Envelope:
     note = parcel.note
     envelope = Envelope(note.get("digest", ""), note.get("size", 0), note.get("signature", ""))  # type: ignore[arg-type]
     if envelope.size > most:
-        raise BadPayload(f"has {envelope.size} bytes, at most {most} are taken")
+        raise BadPayload(f"the payload has {envelope.size} bytes, but at most {most} are accepted")
     count = _count(envelope.size)
     if count > MOST_CHUNKS or set(parcel.chunks) != {_name(index) for index in range(count)}:
-        raise BadPayload(f"is not in the {count} chunks of its size")
+        raise BadPayload(f"a payload of {envelope.size} bytes needs {count} chunks, numbered from 0")
     for index in range(count):
         wanted = min(CHUNK, envelope.size - index * CHUNK)
         if len(parcel.chunks[_name(index)]) != wanted:
-            raise BadPayload(f"has a chunk {_name(index)} that is not of {wanted} bytes")
+            raise BadPayload(f"chunk {_name(index)} needs {wanted} bytes")
     return envelope
 
 
@@ -92,7 +92,7 @@ def unpack(parcel: Parcel, path: Path, most: int) -> Payload:
             file.write(chunk)
     if digest.hexdigest() != envelope.digest:
         path.unlink()
-        raise BadPayload("is not what was signed")
+        raise BadPayload("the content differs from what the sender signed")
     return Payload(path, envelope, hashed=True)
 
 

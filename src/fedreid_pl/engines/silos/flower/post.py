@@ -98,12 +98,12 @@ def parcel_of(content: Any) -> Parcel:
     """
     notes, files = content.config_records, content.array_records
     if set(notes) != {NOTE} or set(files) != {FILE} or len(files[FILE]) > MOST_CHUNKS:
-        raise BadPayload("is no message of this program")
+        raise BadPayload("the message was not built by fedreid_pl")
     note, chunks = dict(notes[NOTE]), {}
     if any(type(value) not in (str, int) for value in note.values()):
-        raise BadPayload("has a note with a value that is not plain")
+        raise BadPayload("a value in the note is not a number or a string")
     for name, array in files[FILE].items():
         if array.dtype != "uint8" or array.stype != KIND or tuple(array.shape) != (len(array.data),):
-            raise BadPayload("has a chunk that is no array of bytes")
+            raise BadPayload("a chunk is not an array of bytes")
         chunks[str(name)] = array.data
     return Parcel(note, chunks)

@@ -173,16 +173,16 @@ class FlowerTransport:
                 self._arrived.append((silo, self._written(silo, ready, reply.parcel)))
                 del self._ready[silo]
             except BadPayload as error:
-                self._later(silo, ready, f"its answer {error}")
+                self._later(silo, ready, f"refused its answer: {error}")
 
     def _written(self, silo: str, ready: Ready, parcel: Parcel) -> Payload:
         envelope = envelope_in(parcel, ready.most)
         if parcel.note.get("answers") != ready.payload.envelope.digest:
-            raise BadPayload("is to another payload")
+            raise BadPayload("the answer belongs to another payload")
         member = self.federation.members.get(silo)
         content = DOMAIN + bytes.fromhex(envelope.digest)
         if member is None or not verified(member.signing_key, envelope.signature, content):
-            raise BadPayload("is not signed by the silo")
+            raise BadPayload("the signature does not match the silo's key")
         self._number += 1
         return unpack(parcel, self.folder / f"{silo}.{self._number}.answer", ready.most)
 
