@@ -1,4 +1,4 @@
-"""The sequential engine with clients that are away: what a run has to equal in which silos missed turns."""
+"""The sequential engine with absent clients: the reference for runs in which silos missed turns."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from fedreid_pl.engines.sequential import SequentialEngine
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
 
 Missed = dict[str, list[tuple[str, int]]]
-"""By client the kinds of jobs, `fit` or `evaluate`, and the rounds in which it did not answer."""
+"""Maps a client to the (kind, round) pairs of the jobs that it did not answer; a kind is `fit` or `evaluate`."""
 LATE = "the silo did not answer in time"
 
 
 class AbsentEngine(SequentialEngine):
-    """A real engine whose clients do nothing of the jobs that they missed."""
+    """A sequential engine whose clients skip the jobs in `missed`."""
 
     missed: Missed
 
@@ -34,7 +34,7 @@ class AbsentEngine(SequentialEngine):
 
 
 def install(missed: Missed) -> None:
-    """Makes it the sequential engine of this process."""
+    """Replaces this process's sequential engine with one whose clients miss these jobs."""
     from fedreid_pl.engines import sequential
 
     found = {client: [(kind, round) for kind, round in turns] for client, turns in missed.items()}

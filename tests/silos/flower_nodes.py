@@ -1,4 +1,4 @@
-"""Nodes of Flower inside this process, and a clock that only sleeping moves."""
+"""Flower nodes inside this process, and a clock that advances only when the transport sleeps."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Node = Callable[[str, Parcel, int], Parcel | Reply]
 
 
 class Nodes:
-    """Flower's messages as the transport sees them; a node works when its reply is asked for.
+    """Simulates Flower's message exchange for the transport; a node runs when the transport pulls its reply.
 
     Args:
-        nodes: by number what answers there.
+        nodes: maps a node's number to the function that answers its messages.
     """
 
     def __init__(self, nodes: dict[int, Node]) -> None:
@@ -56,7 +56,7 @@ class Clock:
 
 
 def silo_node(folder: Path, root: Path, said: list[str] | None = None) -> Node:
-    """A node whose app is that of a silo; every call starts from what is in the silo's folder."""
+    """A node that runs a silo's app; every call loads the silo's state from its folder."""
     config = {"silo-folder": str(folder), "silo-words": " ".join(silo_words(root, folder.name))}
     say = (said if said is not None else []).append
 

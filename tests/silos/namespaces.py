@@ -1,4 +1,4 @@
-"""Hosts for a page: network namespaces with a line each to the first one, users and homes of their own."""
+"""Hosts for a docs page: network namespaces, each with its own user and home, and a link to the first host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOOL = """\
 #!/bin/sh
 exec {python} -m fedreid_pl "$@"
 """
-# a user may not look into the home of root, where the interpreter may be: the namespace has one with nothing else in it
+# users cannot read root's home, where the interpreter may be: mount a copy of /root with only the interpreter in it
 SHOW_PYTHON = """\
 set -e
 mkdir -p {spare} && mount --bind {base} {spare}
@@ -27,9 +27,9 @@ exec runuser -u {user} -- env HOME={home} PATH={tools}:/usr/bin:/bin OMP_NUM_THR
 
 
 def missing() -> str | None:
-    """Why there can be no hosts here, `None` if there can."""
+    """Returns why this machine cannot create hosts, or `None` if it can."""
     if os.geteuid() != 0:
-        return "namespaces take root"
+        return "network namespaces need root"
     if any(shutil.which(tool) is None for tool in ("ip", "runuser", "useradd", "userdel", "mount")):
         return "ip, runuser, useradd, userdel or mount is missing"
     if any(str(path).startswith("/root/") for path in (SRC, sys.executable)):
@@ -41,12 +41,12 @@ def missing() -> str | None:
 
 
 def run(*words: str, check: bool = True) -> int:
-    """Runs a command of the system; returns its exit code."""
+    """Runs a system command and returns its exit code."""
     return subprocess.run(words, check=check, capture_output=True).returncode
 
 
 class Hosts:
-    """Hosts by name; the first one is reached by the others under `address`, and they have no way to each other.
+    """Hosts by name: every host reaches the first one under `address`, and the others cannot reach each other.
 
     Args:
         names: of the hosts.
@@ -83,7 +83,7 @@ class Hosts:
             names_file.write_text(f"127.0.0.1 localhost\n10.213.{number}.1 {address}\n")
 
     def start(self, name: str, text: str, log: Path) -> subprocess.Popen:
-        """Has a host's user run a shell script in its home; what is printed goes to `log`."""
+        """Runs a shell script as the host's user in its home and writes the output to `log`."""
         script = self.home / f"{len(self.processes)}.sh"
         script.write_text(text + "\n")
         place = {"user": self.users[name], "home": self.home / name, "tools": self.home / "bin", "script": script}
@@ -96,7 +96,7 @@ class Hosts:
         return process
 
     def carry(self, sender: str, source: str, receiver: str, target: str) -> None:
-        """Brings a copy of a file from one host to another, as people do."""
+        """Copies a file from one host to another, as a person would."""
         place = self.home / receiver / target
         self._own(receiver, place.parent, folder=True)
         shutil.copyfile(self.home / sender / source, place)
@@ -109,7 +109,7 @@ class Hosts:
         os.chown(path, user.pw_uid, user.pw_gid)
 
     def close(self) -> None:
-        """Ends all processes, and removes users, namespaces and homes."""
+        """Kills all processes, and removes users, namespaces and homes."""
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

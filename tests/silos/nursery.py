@@ -1,8 +1,9 @@
-"""Starts processes of the program quickly: it has imported everything, and forks one for every line that it reads.
+"""Starts processes of the program quickly: imports all modules once, then forks one process for each input line.
 
-A line is JSON: `{"words": [...], "log": FILE}` starts one and answers its id, `{"reap": ID}` waits for its end and
-answers the exit code, negative for a signal. At the end of the input every process is killed. Besides words there may
-be `spots` (arguments of `silos.spots.Spots`), `missed` (see `silos.absent`) and `proxy` (the words are the proxy's).
+A line is JSON: `{"words": [...], "log": FILE}` starts a process and prints its id; `{"reap": ID}` waits until the
+process ends and prints its exit code, negative for a signal. At the end of the input all processes are killed.
+Optional keys beside `words`: `spots` (arguments of `silos.spots.Spots`), `missed` (see `silos.absent`) and `proxy`
+(the words are arguments of the proxy).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
-import grpc  # noqa: F401  (imported once, for every fork; no channel is made before it)
+import grpc  # noqa: F401  (imported once for all forks; no channel is created before a fork)
 import torch
 from silos import absent, tcp_proxy
 from silos.spots import Spots

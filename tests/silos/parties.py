@@ -1,4 +1,4 @@
-"""Parties of a federation for the tests: folders, services and a coordinator over the loopback transport."""
+"""Creates the parties of a federation: folders, silo services and a coordinator over the loopback transport."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ minimum_silos: 1
 def make_parties(
     home: Path, names: Sequence[str], host: str = "localhost", port: int = 8443, policy: str = OPEN
 ) -> tuple[FederationFolder, dict[str, SiloFolder]]:
-    """A federation's folder and those of its silos, as the commands make them and people hand files around."""
+    """Creates the folders of a federation and its silos, as the commands do, and exchanges cards and invitations."""
     silos = {name: SiloFolder.new(home / name, name) for name in names}
     federation = FederationFolder.new(home / "federation", host, port, [silo.card for silo in silos.values()])
     for name, silo in silos.items():
@@ -39,17 +39,17 @@ def make_parties(
 
 
 def silo_words(root: Path, name: str) -> list[str]:
-    """What a silo's operator types; the dataset's folder has the silo's name."""
+    """Returns the settings that a silo's operator types; the dataset's folder has the silo's name."""
     return ["data.source=folder", f"data.root={root}", f"data.datasets=[{name}]", "trainer.accelerator=cpu"]
 
 
 def make_service(silo: SiloFolder, root: Path, say: Callable[[str], None] = lambda line: None) -> SiloService:
-    """A silo's service over one of the tiny datasets."""
+    """Returns a silo's service over one of the tiny datasets."""
     return SiloService(silo, own_config(silo_words(root, silo.name), silo.name), say)
 
 
 def coordinator_words(root: Path, output: Path, federation: FederationFolder, *words: str) -> list[str]:
-    """Words of the coordinator; it has the public set and no client's pictures."""
+    """Returns the coordinator's arguments; it has the public images and no client's images."""
     words = ("trainer.accelerator=cpu", "engine=silos", f"federation={federation.path}", *words)
     return [word for word in support.quick(root, output, *words) if not word.startswith("data.datasets=")]
 
@@ -62,7 +62,7 @@ def run_loopback(
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Equal metrics.csv, and equal last checkpoints but for costs and lineage."""
+    """Asserts that metrics.csv and the last checkpoints are equal, except for costs and lineage."""
     assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
     left, right = (read_state(max((folder / "checkpoints").glob("round-*.ckpt"))) for folder in (one, other))
     for state in (left, right):

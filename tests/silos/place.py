@@ -1,4 +1,4 @@
-"""A coordinator that listens, its silos, and files that lie ready for them: the transport without any training."""
+"""A listening coordinator, its silos and payloads posted for them: tests the transport without training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = SigningKey.new()
 
 
 class Place:
-    """Silos a and b; `ready` lays a file ready for one of them."""
+    """A coordinator with silos a and b; `ready` posts a payload for one of them."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -46,7 +46,7 @@ class Place:
 
     @contextmanager
     def channel(self, silo: str = "a") -> Iterator[grpc.Channel]:
-        """A connection of its own with a silo's key, for calls that no honest silo makes."""
+        """Opens a separate connection with a silo's key, for calls that an honest silo does not make."""
         own = self.silos[silo].credentials
         credentials = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 2 * PIECE)]
@@ -54,7 +54,7 @@ class Place:
             yield channel
 
     def call(self, credentials: Credentials, method: str = FETCH) -> Any:
-        """One call; raises `grpc.RpcError` if it is refused."""
+        """Makes one call; raises `grpc.RpcError` if the server refuses it."""
         channel = grpc.secure_channel(
             target_of(self.address),
             grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate),
@@ -66,7 +66,7 @@ class Place:
 
 
 def content(path: Path, size: int) -> Payload:
-    """A file of random bytes with an envelope."""
+    """Writes a file of random bytes and returns it with its envelope."""
     path.write_bytes(os.urandom(size))
     digest, size = digest_of(path)
     return Payload(path, Envelope(digest, size, KEY.sign(DOMAIN + bytes.fromhex(digest))))

@@ -1,4 +1,4 @@
-"""Coordinator and silos as processes that start again by themselves, as a service manager has them do."""
+"""Coordinator and silos as processes that are restarted after a crash, as a service manager does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Nursery:
-    """The process that forks the others, see nursery.py."""
+    """Controls the process that forks all others; see nursery.py."""
 
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("nursery.py"))]
@@ -24,17 +24,17 @@ class Nursery:
         self._lock = threading.Lock()
 
     def start(self, words: list[str], log: Path, **more: Any) -> int:
-        """Starts `fedreid-pl WORDS`; returns its process id. `more` is described in nursery.py."""
+        """Starts `fedreid-pl WORDS` and returns the process id. nursery.py describes `more`."""
         return self._ask({"words": words, "log": str(log), **more})
 
     def reap(self, process: int) -> int:
-        """Exit code of a process that has ended, or will at once."""
+        """Returns the exit code of a process that has ended or is about to end."""
         return self._ask({"reap": process})
 
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(300)  # a busy machine takes its time over the end of so many processes
+        self._process.wait(300)  # on a busy machine many processes end slowly
 
     def _ask(self, asked: dict) -> int:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -44,12 +44,12 @@ class Nursery:
 
 
 class Service:
-    """One party's process; whatever ends it but an exit code of 0 or 2 starts it again.
+    """One party's process; it is restarted unless it ends with exit code 0 or 2.
 
     Attributes:
-        starts: how often it was started.
-        away: whether it is not started again for now.
-        code: its last exit code once it has ended for good.
+        starts: number of starts.
+        away: whether restarts are suspended.
+        code: the final exit code, `None` while the process runs.
     """
 
     def __init__(self, nursery: Nursery, words: list[str], log: Path, **more: Any) -> None:
@@ -58,7 +58,7 @@ class Service:
         self.process = nursery.start(words, log, **more)
 
     def look(self) -> None:
-        """Starts the process again if it was killed, but for one that is to stay away."""
+        """Restarts the process if it was killed, unless `away` is set."""
         if self.code is not None or self.away or not _ended(self.process):
             return
         code = self.nursery.reap(self.process)
@@ -69,11 +69,11 @@ class Service:
         self.starts += 1
 
     def kill(self) -> None:
-        """Ends the process without a warning."""
+        """Kills the process with SIGKILL."""
         os.kill(self.process, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ends the process for good."""
+        """Kills the process and never restarts it."""
         if self.code is None:
             os.kill(self.process, signal.SIGKILL)
             self.code = self.nursery.reap(self.process)
@@ -90,7 +90,7 @@ def _ended(process: int) -> bool:
 def watch(
     services: list[Service], done: Callable[[], bool], limit: float, each: Callable[[], None] | None = None
 ) -> None:
-    """Looks after services until `done`; fails after `limit` seconds with what they printed last."""
+    """Restarts killed services until `done()`; after `limit` seconds, fails with the end of their logs."""
     end = time.monotonic() + limit
     while not done():
         for service in services:
@@ -103,7 +103,7 @@ def watch(
 
 
 def listening(process: int) -> list[tuple[str, int]]:
-    """(address, port) of every TCP socket that a process listens on, from /proc."""
+    """Reads from /proc the (address, port) of every TCP socket that a process listens on."""
     sockets = set()
     for item in Path(f"/proc/{process}/fd").iterdir():
         try:
@@ -118,6 +118,6 @@ def listening(process: int) -> list[tuple[str, int]]:
             parts = line.split()
             if parts[3] == "0A" and parts[9] in sockets:
                 address, _, port = parts[1].partition(":")
-                last = bytes.fromhex(address)[-4:][::-1]  # of an IPv6 address that stands for one of IPv4 too
+                last = bytes.fromhex(address)[-4:][::-1]  # also for IPv4-mapped IPv6 addresses
                 found.append((".".join(map(str, last)), int(port, 16)))
     return found

@@ -1,4 +1,4 @@
-"""One round of FedPav over silos a, b and c that train nothing, through the real engine, checks and average."""
+"""One round of FedPav over silos a, b and c without training, with the real engine, checks and average."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ MODEL = {
 
 
 class Averaged(NamedTuple):
-    """A global model and the clients whose updates are in it."""
+    """A global model, and the clients whose updates it averages."""
 
     model: State
     clients: tuple[str, ...]
 
 
 class Rounds:
-    """Silos a and b answer honestly with their own numbers; c sends what it is given, by default nothing."""
+    """Silos a and b answer honestly with different numbers; silo c sends the given payload, or nothing."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -56,7 +56,7 @@ class Rounds:
         self._joining = False
 
     def average(self, of_c: Payload | None = None) -> Averaged:
-        """The first round with this answer of c, from the start."""
+        """Runs the first round from the start; silo c answers with this payload."""
         self._of_c = of_c
         names = list(self.silos)
         context = RoundContext(self.config, dict.fromkeys(names, 9), {name: () for name in names}, MODEL, frozenset())
@@ -70,12 +70,12 @@ class Rounds:
         return Averaged(context.models["global"], tuple(update.client for update in updates))
 
     def honest_answer(self, name: str) -> Payload:
-        """What a silo would answer to the job of the round."""
+        """Returns the honest answer of a silo to the job of the round."""
         self.average()
         return self._honest(name, self._asked[name], self.home / f"{name}.honest")
 
     def replayed(self, name: str, **changes: int | str) -> Payload:
-        """What a silo answered to a job with another address, signed by it at that time."""
+        """Returns a silo's signed answer to a job whose header has these changed fields."""
         self.average()
         sent = self._asked[name]
         opened = open_payload(sent, self.federation.key.public)

@@ -1,4 +1,4 @@
-"""A coordinator that signs payloads for one silo, honest ones and others."""
+"""A coordinator that signs valid and invalid payloads for one silo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SESSION = "0123456789abcdef"
 
 
 class Coordinator:
-    """Writes payloads with the federation's key; `changes` are fields of the header, or the key that signs."""
+    """Writes payloads signed with the federation's key; `changes` replace header fields or the signing key."""
 
     def __init__(self, federation: FederationFolder, silo: SiloFolder, folder: Path, *words: str) -> None:
         self.federation, self.silo, self.folder = federation, silo, folder

@@ -1,7 +1,7 @@
-"""Spots in a silo's or the coordinator's process at which a test may strike it, or somebody else, by phase.
+"""Points in a silo's or the coordinator's code at which a process pauses, so that a test can kill or cut off a party.
 
-A process that reaches the spot that the control file names makes the file `hit-ID` beside it and waits until that is
-gone, so that whoever strikes does it at this very place. Nothing of this is in the product.
+A process that reaches the spot named in the control file creates the file `hit-ID` beside it and waits until the test
+deletes that file. The test strikes meanwhile. The product contains no such code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reliability.points import Points
 
 PHASES = ("joining", "download", "training", "upload", "aggregation", "checkpoint", "evaluation")
 SIZE = 512  # bytes of the control file
-PATIENCE = 20.0  # seconds that a process waits to be struck
+PATIENCE = 20.0  # longest wait of a process at a spot, in seconds
 
 CALLS = {
     "joining: the experiment is read": ("fedreid_pl.engines.silos.service", "SiloService._experiment"),
@@ -46,18 +46,18 @@ STREAMS = {
     "upload: a piece is read": ("fedreid_pl.engines.silos.grpc_link", "read_pieces", False),
     "upload: a piece is written": ("fedreid_pl.engines.silos.mailbox", "Mailbox.take", True),
 }
-"""Spot: module, function, and whether its last argument is the stream, or what it returns."""
+"""Maps a spot to its module and function; for streams also: the last argument (True) or the result (False)."""
 FILES = {"fit": "checkpoint", "start": "joining"}
-"""Phase of the spots inside of writing a file, by the name that `Points` has for it."""
+"""Phase of each spot within file writing, by its name in `Points`."""
 
 
 class Spots(Points):
-    """The spots of this process.
+    """Installs the spots in this process.
 
     Args:
-        control: file that says where to strike next, see `Control`.
-        who: name of the party.
-        pace: seconds that training takes at least, so that there is time for something to happen.
+        control: the file that names the next spot; see `Control`.
+        who: the party's name.
+        pace: minimum duration of training in seconds, so that other parties can act meanwhile.
     """
 
     def __init__(self, control: Path, who: str, pace: float = 0.0) -> None:
@@ -69,7 +69,7 @@ class Spots(Points):
         self._lock, self._passed = threading.Lock(), 0
 
     def install(self) -> None:
-        """Wraps the functions; for ever, in a process that is made for it."""
+        """Wraps the functions until the process ends."""
         for point, (module, path) in CALLS.items():
             self._replace(module, path, lambda function, point=point: self._wrapped(point, function))
         for point, (module, path, argument) in STREAMS.items():
@@ -79,7 +79,7 @@ class Spots(Points):
         self.install_storage()
 
     def reach(self, point: str) -> None:
-        """Makes `hit-ID` and waits, if this is where to strike."""
+        """Creates `hit-ID` and waits, if the control file names this spot."""
         raw = self._shared[:SIZE]
         if raw != self._raw:
             with self._lock:
@@ -130,15 +130,15 @@ class Spots(Points):
 def _order(raw: bytes) -> dict[str, Any]:
     try:
         return json.loads(raw)
-    except ValueError:  # none yet, or half of one
+    except ValueError:  # no control file yet, or a half-written one
         return {}
 
 
 class Control:
-    """Tells the processes where to wait for a strike.
+    """Writes the control file: names the party and the spot that waits next.
 
     Args:
-        path: of the control file.
+        path: the control file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -146,18 +146,18 @@ class Control:
         path.write_bytes(b" " * SIZE)
 
     def arm(self, who: str, phase: str, skip: int) -> None:
-        """The party is to wait at the spot of a phase that it reaches after `skip` others of that phase."""
+        """Makes the party wait at a spot of this phase, after it has passed `skip` other spots of the phase."""
         self._number += 1
         order = {"id": self._number, "who": who, "phase": phase, "skip": skip}
         self._write(json.dumps(order).encode())
 
     def hit(self) -> str | None:
-        """Name of the spot where the party waits, `None` if it is not there yet."""
+        """Returns the name of the spot where the party waits, or `None` if no party waits yet."""
         file = self.path.with_name(f"hit-{self._number}")
         return file.read_text() or None if file.exists() else None
 
     def release(self) -> None:
-        """Nobody is to wait any more."""
+        """Clears the control file: no party waits at a spot."""
         self._write(b"")
         self.path.with_name(f"hit-{self._number}").unlink(missing_ok=True)
 

@@ -1,14 +1,14 @@
-"""A TCP proxy in front of the coordinator, with a port for each silo, that harms what passes when it is told to.
+"""A TCP proxy in front of the coordinator, with one port for each silo, that disturbs connections on command.
 
     python tests/silos/tcp_proxy.py CONTROL TARGET PORT=SILO ...
 
-It passes bytes of TLS on and knows no key. The file CONTROL holds JSON, `{"kind": KIND, "silos": [NAME, ...]}`:
+The proxy forwards encrypted bytes and has no key. The file CONTROL contains `{"kind": KIND, "silos": [NAME, ...]}`:
 
-drop        nothing passes, in neither direction, and nobody is told
-delay       every byte arrives two seconds later
-cut         a connection ends after some ten thousand bytes, half-way through most messages
-slow        64 KiB a second
-duplicate   what is passed on is passed on twice
+drop        discards all bytes in both directions and leaves the connections open
+delay       forwards every byte two seconds later
+cut         closes a connection after some ten thousand bytes, in the middle of most messages
+slow        forwards 64 KiB a second
+duplicate   forwards every byte twice
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ CHUNK, DELAY, RATE = 16384, 2.0, 65536
 
 
 class Harm:
-    """What is done to a silo's connections now; the file is read again when it changes."""
+    """The current disturbance of a silo's connections; the file is read again when it changes."""
 
     def __init__(self, control: Path) -> None:
         self._control, self._seen, self._kind = control, 0.0, ("", frozenset[str]())
 
     def of(self, silo: str) -> str:
-        """A kind, or an empty text."""
+        """Returns the kind of disturbance, or an empty string."""
         with suppress(OSError, ValueError):
             changed = self._control.stat().st_mtime_ns
             if changed != self._seen:
@@ -48,9 +48,9 @@ class Pipe:
     """One direction of a connection.
 
     Args:
-        source, target: its ends.
-        silo: whose connection it is.
-        harm: what is done to it.
+        source, target: the sockets to read from and to write to.
+        silo: name of the silo that opened the connection.
+        harm: the current disturbance.
     """
 
     def __init__(self, source: socket.socket, target: socket.socket, silo: str, harm: Harm) -> None:
@@ -94,7 +94,7 @@ class Pipe:
 
 
 def accept(listener: socket.socket, target: int, silo: str, harm: Harm) -> None:
-    """Takes a silo's connections."""
+    """Accepts a silo's connections."""
     while True:
         near, _ = listener.accept()
         try:
@@ -109,7 +109,7 @@ def accept(listener: socket.socket, target: int, silo: str, harm: Harm) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Serves until it is killed."""
+    """Serves until the process is killed."""
     harm, target = Harm(Path(words[0])), int(words[1])
     for word in words[2:]:
         port, _, silo = word.partition("=")

@@ -1,4 +1,4 @@
-"""The coordinator's engine against silos that are late, refuse, or send what they should not."""
+"""The coordinator's engine with silos that are late, refuse a job or send invalid answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Change = Callable[[Header], Header]
 
 
 class Party:
-    """Silos a and b: b is honest, a answers as a test says."""
+    """Silos a and b: b is honest, and the test sets the answers of a."""
 
     def __init__(self, home: Path, deadline: float | None = None) -> None:
         self.home = home
@@ -74,7 +74,7 @@ def joined(home: Path, deadline: float | None = None) -> Party:
     return party
 
 
-def test_honest_silos_are_heard(tmp_path: Path) -> None:
+def test_answers_of_honest_silos_are_accepted(tmp_path: Path) -> None:
     party = joined(tmp_path)
     outcomes = party.round()
     for outcome in outcomes.values():
@@ -104,14 +104,14 @@ def with_values(**values: Any) -> Change:
         with_values(**{"metric:train/loss": "low"}),
     ],
 )
-def test_an_answer_that_is_none_counts_against_its_silo_alone(change: Change, tmp_path: Path) -> None:
+def test_an_invalid_answer_is_a_failure_of_its_silo_only(change: Change, tmp_path: Path) -> None:
     party = joined(tmp_path)
     party.change = change
     outcomes = party.round()
     assert isinstance(outcomes["a"], ClientFailure) and not outcomes["a"].final
     assert isinstance(outcomes["b"], ClientUpdate)
     party.change = lambda header: header
-    assert isinstance(party.round(2)["a"], ClientUpdate), "it may come back"
+    assert isinstance(party.round(2)["a"], ClientUpdate), "the silo can take part in the next round"
 
 
 def test_no_silo_answers_for_another(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_late_silo_is_left_out_and_comes_back(tmp_path: Path) -> None:
         (with_values(version="1\n\x1b[2J"), None),
     ],
 )
-def test_what_a_silo_tells_when_it_joins_is_checked(change: Change, named: str | None, tmp_path: Path) -> None:
+def test_a_silos_registration_is_checked(change: Change, named: str | None, tmp_path: Path) -> None:
     party = Party(tmp_path)
     party.change = change
     if named is None:
@@ -167,7 +167,7 @@ def test_what_a_silo_tells_when_it_joins_is_checked(change: Change, named: str |
         party.engine.join(MODEL, 1)
 
 
-def test_a_silo_that_does_not_come_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_silo_that_did_not_join(tmp_path: Path) -> None:
     party = Party(tmp_path, deadline=0.3)
     party.silent = True
     with pytest.raises(FedReIDError, match=r"silo a: has not joined within engine\.deadline=0\.3 s"):

@@ -1,4 +1,4 @@
-"""`make silos-demo` ends with the bits of one process."""
+"""`make silos-demo` gives the same bits as a run in one process."""
 
 from __future__ import annotations
 

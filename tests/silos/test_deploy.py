@@ -1,4 +1,4 @@
-"""Files in deploy/: the compose file and the services name what exists, keep silos apart, and type what we accept."""
+"""Files in deploy/: the compose file and the services are consistent, isolate the silos and use valid commands."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def composed() -> dict[str, Any]:
 
 
 def check_command(words: list[str]) -> None:
-    """Reads a command as the program does, up to what needs folders."""
+    """Parses a command as the program does, except for the parts that read folders."""
     if words[0] == "train":
         _, words = take(words[1:], "log")
         config = compose(words)
         check_shareable(config)
         assert config.engine.name == "silos" and config.engine.federation and config.output_dir
-        assert config.min_clients >= 2, "policies ask for two silos"
+        assert config.min_clients >= 2, "the silos' policies require at least two silos"
         return
     assert words[:2] == ["silo", "run"]
     _, rest = take(words[2:], "log")
@@ -59,7 +59,7 @@ def test_silos_share_neither_a_network_nor_a_volume() -> None:
         one, other = ({str(item).partition(":")[0] for item in silo[key]} for silo in silos)
         assert not one & other, key
     assert all(set(silo["networks"]) & set(services["coordinator"]["networks"]) for silo in silos)
-    assert all(network["internal"] for network in composed()["networks"].values()), "no way out of the machine"
+    assert all(network["internal"] for network in composed()["networks"].values()), "no access to the outside"
 
 
 def test_containers_have_no_more_rights_than_they_need() -> None:
@@ -96,14 +96,14 @@ def test_services_are_accepted_and_hardened(name: str) -> None:
     assert all(f"/var/lib/{service['StateDirectory']}/" in word for word in written)
 
 
-def test_what_is_misspelt_is_refused() -> None:
+def test_a_misspelt_command_is_refused() -> None:
     for words in (["train", "engine=silos", "min_client=2"], ["silo", "run", "/silo", "rounds=3"]):
         with pytest.raises(Exception, match=r"min_client|rounds"):
             check_command(words)
 
 
 def test_the_compose_file_fits_the_published_schema() -> None:
-    """Where check-jsonschema is installed: its copy of compose-spec's schema needs no network."""
+    """Validates against the compose-spec schema in check-jsonschema, if that package is installed."""
     schemas = pytest.importorskip("check_jsonschema.catalog", reason="check-jsonschema is not installed")
     if not any("compose" in name for name in schemas.SCHEMA_CATALOG):
         pytest.skip("this check-jsonschema has no schema of compose files")

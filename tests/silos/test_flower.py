@@ -1,4 +1,4 @@
-"""A SuperLink, two SuperNodes and `flwr run` as processes: a run ends with the bits of the sequential engine."""
+"""A SuperLink, two SuperNodes and `flwr run` as processes: a run gives the same bits as the sequential engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fedreid_pl.engines.silos.flower.version import FLOWER
 
 
 def installed() -> str:
-    """The version of Flower in this environment, empty if there is none."""
+    """Returns the installed version of Flower, or an empty string."""
     try:
         return version("flwr")
     except PackageNotFoundError:
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(
         installed() != FLOWER,
-        reason=f"flwr {FLOWER} is not installed here, as it needs another protobuf; make test-flower runs this file",
+        reason=f"flwr {FLOWER} is not installed, because it needs another protobuf; make test-flower runs this file",
     ),
 ]
 BIN = Path(sys.executable).parent
@@ -42,7 +42,7 @@ LIMIT = 900.0  # seconds; a run takes one or two minutes, and longer on a busy m
 
 
 class Flower:
-    """Processes of Flower, with a folder of their own in place of the user's."""
+    """Flower's processes, with a temporary home folder."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.port = home, free_port()
@@ -85,7 +85,7 @@ class Flower:
 
 @contextmanager
 def running(*processes: subprocess.Popen) -> Iterator[None]:
-    """Ends processes and all that they have started."""
+    """Kills processes and their children."""
     try:
         yield
     finally:
@@ -132,7 +132,7 @@ def test_flwr_run_ends_with_the_bits_of_the_sequential_engine(tiny_root: Path, t
             flower.wait(lambda: (apart / "summary.json").exists(), "the run has ended")
             flower.wait(lambda: "Finished task" in flower.log("superlink"), "Flower knows it")
     assert_same_run(straight, apart)
-    assert not (apart / "clients").exists(), "what clients keep stays at the silos"
+    assert not (apart / "clients").exists(), "the coordinator has no client state"
     assert "Rank-1 (R1) and mAP in percent" in flower.log("run")
     for silo in silos.values():
         events = [json.loads(line)["event"] for line in (silo.path / "audit.jsonl").read_text().splitlines()]

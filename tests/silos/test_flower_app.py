@@ -1,4 +1,4 @@
-"""The app for `flwr run`, the pinned version, and the words of a run."""
+"""The app for `flwr run`, the pinned version of Flower, and the arguments of a run."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def test_the_version_is_that_of_the_extra_and_of_the_app(tmp_path: Path) -> None
     assert f'"flwr=={version.FLOWER}"' in (tmp_path / "app" / "pyproject.toml").read_text()
 
 
-def test_the_app_points_at_objects_that_are_there(
+def test_the_app_names_existing_objects(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     with_flower(monkeypatch, version.FLOWER)
     app = tmp_path / "app"
-    assert main(["flower", f"out={app}"]) == 0 == main(["flower", f"out={app}"]), "a second time as well"
+    assert main(["flower", f"out={app}"]) == 0 == main(["flower", f"out={app}"]), "the command can be repeated"
     assert "flower-supernode" in capsys.readouterr().out
     for side in ("server", "client"):
         assert f'{side}app = "fedreid_app.{side}:app"' in (app / "pyproject.toml").read_text()
@@ -65,7 +65,7 @@ def test_the_app_points_at_objects_that_are_there(
         assert any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "app" for node in tree.body)
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(FedReIDError, match=r"holds other files \(mine.txt\)"):
         write_package(tmp_path)
@@ -73,7 +73,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["flower", "app"], ["flower", "out=x", "rounds=3"]])
-def test_words_that_mean_nothing_are_refused(words: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_invalid_arguments_are_refused(words: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main(words) == 2
     assert "fedreid-pl flower out=APP" in capsys.readouterr().err
 
@@ -90,7 +90,7 @@ def test_folders_of_a_run_are_absolute(config: dict[str, str], named: str) -> No
         flower_apps.words_of(config)
 
 
-def test_a_node_without_a_silo_says_which_key_is_missing(tmp_path: Path) -> None:
+def test_a_node_without_a_silo_raises_an_error_that_names_the_missing_key(tmp_path: Path) -> None:
     with pytest.raises(FedReIDError, match='add silo-folder="/path/of/the/silo"'):
         silo_folder({})
     with pytest.raises(FedReIDError, match="is no silo's folder"):

@@ -1,4 +1,4 @@
-"""Chunks of a payload: what was packed comes back, and nothing else is taken for it."""
+"""Chunks of a payload: unpacking returns the packed payload and refuses altered chunks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", [8, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL + 7])
-def test_what_was_packed_comes_back(size: int, tmp_path: Path) -> None:
+def test_unpacking_returns_the_packed_payload(size: int, tmp_path: Path) -> None:
     payload = content(tmp_path / "p", size)
     packed = pack(payload, answers="ab")
     assert [len(chunk) for chunk in packed.chunks.values()] == [SMALL] * (size // SMALL) + [size % SMALL] * (
@@ -44,7 +44,7 @@ def altered(packed: Parcel, how: str) -> Parcel:
     chunks, note = dict(packed.chunks), dict(packed.note)
     if how == "missing":
         del chunks["00001"]
-    elif how == "one too many":
+    elif how == "*extra chunk":
         chunks["00003"] = b"x"
     elif how == "swapped":
         chunks["00000"], chunks["00001"] = chunks["00001"], chunks["00000"]
@@ -58,7 +58,7 @@ def altered(packed: Parcel, how: str) -> Parcel:
         chunks = {f"../{name}": chunk for name, chunk in chunks.items()}
     elif how == "larger note":
         note["size"] = 4 * SMALL + 1
-    elif how == "a size that is a word":
+    elif how == "*size as a string":
         note["size"] = "many"
     elif how == "no envelope":
         note = {}
@@ -69,18 +69,18 @@ def altered(packed: Parcel, how: str) -> Parcel:
     ("how", "named"),
     [
         ("missing", "needs 3 chunks"),
-        ("one too many", "needs 3 chunks"),
+        ("*extra chunk", "needs 3 chunks"),
         ("other names", "needs 3 chunks"),
         ("larger note", "needs 5 chunks"),
         ("longer", "chunk 00002 needs 500 bytes"),
         ("shorter", "chunk 00000 needs 1000 bytes"),
         ("swapped", "differs from what the sender signed"),
         ("other bytes", "differs from what the sender signed"),
-        ("a size that is a word", "envelope"),
+        ("*size as a string", "envelope"),
         ("no envelope", "envelope"),
     ],
 )
-def test_what_is_altered_is_refused_and_leaves_no_file(how: str, named: str, tmp_path: Path) -> None:
+def test_altered_chunks_are_refused_and_leave_no_file(how: str, named: str, tmp_path: Path) -> None:
     packed = pack(content(tmp_path / "p", 2 * SMALL + 500))
     with pytest.raises(BadPayload, match=named):
         unpack(altered(packed, how), tmp_path / "q", 10 * SMALL)

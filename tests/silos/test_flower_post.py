@@ -1,4 +1,4 @@
-"""Messages of Flower: what was put in is read back, and whatever else a message may hold is refused."""
+"""Flower messages: a parcel survives the round trip, and messages with other content are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedreid_pl.engines.silos.flower.parcel import Parcel
 from fedreid_pl.engines.silos.flower.post import FILE, KIND, NOTE, GridPost, Reply, parcel_of, record_of
 from fedreid_pl.engines.silos.payload import BadPayload
 
-app = pytest.importorskip("flwr.app", reason="flwr is not installed here; make test-flower runs this file")
+app = pytest.importorskip("flwr.app", reason="flwr is not installed; make test-flower runs this file")
 
 PARCEL = Parcel({"digest": "ab", "size": 7}, {"00000": b"\0\1\2\xff", "00001": b"xyz"})
 
@@ -45,7 +45,7 @@ def chunk(*fields: Any) -> Any:
         lambda record: record.update({FILE: chunk("uint8", (2, 2), KIND, b"abcd")}),
     ],
 )
-def test_what_no_program_of_ours_sends_is_refused(spoil: Callable[[Any], Any]) -> None:
+def test_messages_that_this_program_does_not_send_are_refused(spoil: Callable[[Any], Any]) -> None:
     record = record_of(PARCEL)
     spoil(record)
     with pytest.raises(BadPayload):
@@ -53,7 +53,7 @@ def test_what_no_program_of_ours_sends_is_refused(spoil: Callable[[Any], Any]) -
 
 
 class Grid:
-    """A grid that holds one message and answers with the replies that it is given."""
+    """A grid that stores one message and answers with the given replies."""
 
     def __init__(self, *replies: Any) -> None:
         self.pushed: list[Any] = []
@@ -71,7 +71,7 @@ class Grid:
 
 
 class Answer:
-    """What `pull_messages` returns, as far as it is read."""
+    """The fields of a `pull_messages` result that the transport reads."""
 
     def __init__(self, number: str, content: Any = None, code: int | None = None) -> None:
         self.metadata = type("Metadata", (), {"reply_to_message_id": number})
@@ -82,7 +82,7 @@ class Answer:
 
 
 def test_messages_go_out_and_replies_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "Message", lambda content, **address: (content, address))  # it wants a task of Flower
+    monkeypatch.setattr(app, "Message", lambda content, **address: (content, address))  # needs a Flower task
     grid = Grid(Answer("m9", record_of(PARCEL)), Answer("m1", record_of(PARCEL)), Answer("m1", code=7))
     post = GridPost(grid)
     assert list(post.nodes()) == [3, 5] and post.send(3, "payload", PARCEL) == "m1"
@@ -90,10 +90,10 @@ def test_messages_go_out_and_replies_come_in(monkeypatch: pytest.MonkeyPatch) ->
     assert address == {"dst_node_id": 3, "message_type": "query.payload"} and parcel_of(content) == PARCEL
     assert post.take("m1") is None, "a reply to another message"
     assert post.take("m1") == Reply(PARCEL)
-    assert post.take("m1") == Reply(None, "error 7"), "its words are not taken over"
+    assert post.take("m1") == Reply(None, "error 7"), "the error text is dropped"
     assert post.take("m1") is None
 
 
-def test_a_spoilt_reply_is_an_error() -> None:
+def test_an_invalid_reply_is_an_error() -> None:
     found = GridPost(Grid(Answer("m1", app.RecordDict()))).take("m1")
     assert found == Reply(None, "the message was not built by fedreid_pl")

@@ -1,4 +1,4 @@
-"""Payloads through nodes of Flower: who is believed, what is sent again, and that a run ends with equal bits."""
+"""Payloads over Flower nodes: authentication, repeated sending, and a run with equal bits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SESSION = "0123456789abcdef"
 
 
 class Place:
-    """Silos a and b, each at a node that answers with a payload of its own; a job lies ready for a."""
+    """Silos a and b, each at a node that answers with a different payload; a job is posted for a."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.said, self.clock = home, list[str](), Clock()
@@ -56,7 +56,7 @@ class Place:
         return node
 
     def answering(self, silo: str, *first: Parcel | Reply) -> Callable[[str, Parcel, int], Parcel | Reply]:
-        """A node of a silo whose first answers are these."""
+        """Returns a silo's node that answers with these parcels first."""
         honest, left = self.honest(silo), list(first)
 
         def node(action: str, parcel: Parcel, number: int) -> Parcel | Reply:
@@ -65,7 +65,7 @@ class Place:
         return node
 
     def jobs(self) -> list[int]:
-        """Nodes that payloads were sent to."""
+        """Returns the nodes that received payloads."""
         return [node for node, action, _ in self.nodes.sent if action == PAYLOAD]
 
 
@@ -74,7 +74,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_a_payload_goes_to_the_silos_node_and_its_answer_comes_back_once(place: Place) -> None:
+def test_a_payload_is_sent_to_the_silos_node_and_its_answer_is_returned_once(place: Place) -> None:
     silo, answer = place.transport.next(5) or ("", place.job)
     assert silo == "a" and place.jobs() == [11] and place.clock.now < 5
     opened = open_payload(answer, place.silos["a"].card.signing_key)
@@ -83,7 +83,7 @@ def test_a_payload_goes_to_the_silos_node_and_its_answer_comes_back_once(place: 
     assert set(place.transport.seen()) == {"a", "b"} and max(place.transport.seen().values()) <= 3
 
 
-def test_a_node_that_lies_about_its_name_gets_nothing(place: Place) -> None:
+def test_a_node_with_a_false_name_receives_no_payload(place: Place) -> None:
     def liar(action: str, parcel: Parcel, number: int) -> Parcel:
         answer = introduce(parcel, place.silos["b"], number)
         return Parcel({**answer.note, "silo": "a"})
@@ -96,11 +96,11 @@ def test_a_node_that_lies_about_its_name_gets_nothing(place: Place) -> None:
 def test_an_introduction_is_good_for_one_question_and_one_node(place: Place) -> None:
     old = introduce(question(place.federation, 22), place.silos["a"], 22)
     place.nodes.online = {22: lambda action, parcel, number: old}
-    assert place.transport.next(5) is None and place.jobs() == [], "the same node, an earlier question"
+    assert place.transport.next(5) is None and place.jobs() == [], "the same node, but an earlier introduction"
 
     asked = question(place.federation, 22)
     with pytest.raises(BadPayload, match="not from this silo's coordinator"):
-        introduce(asked, place.silos["a"], 11)  # the node 22 handed its question on to the one of a
+        introduce(asked, place.silos["a"], 11)  # node 22 forwarded the question that it received to the node of a
     foreign = Parcel({**asked.note, "signature": SigningKey.new().sign(b"x")})
     with pytest.raises(BadPayload):
         introduce(foreign, place.silos["a"], 22)
@@ -116,7 +116,7 @@ def test_an_answer_that_another_silo_pushed_is_dropped_and_the_job_sent_again(pl
     found = place.transport.next(3 * AGAIN)
     assert found is not None and found[0] == "a" and place.jobs() == [11, 11, 11]
     open_payload(found[1], place.silos["a"].card.signing_key)
-    assert len([line for line in place.said if "no answer" in line]) == 1, "said once"
+    assert len([line for line in place.said if "no answer" in line]) == 1, "the message is logged once"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_answer_that_another_silo_pushed_is_dropped_and_the_job_sent_again(pl
         (lambda place: Parcel({"digest": "x"}), "envelope"),
     ],
 )
-def test_whatever_is_no_answer_is_said_and_asked_again(
+def test_an_invalid_answer_is_logged_and_the_job_is_sent_again(
     spoilt: Callable[[Place], Parcel | Reply], named: str, place: Place
 ) -> None:
     place.nodes.online[11] = place.answering("a", spoilt(place))
@@ -150,7 +150,7 @@ def test_a_silo_that_comes_back_at_another_node_is_sent_the_job_again(place: Pla
     )
     assert place.transport.next(5) is None and place.jobs() == [33]
     del place.nodes.online[33]
-    assert place.transport.next(AGAIN) is None, "nobody is there"
+    assert place.transport.next(AGAIN) is None, "no node is online"
     place.nodes.online[44] = silent
     assert (place.transport.next(5) or ("",))[0] == "a" and place.jobs() == [33, 44]
 
@@ -181,16 +181,16 @@ def test_a_silo_ignores_jobs_that_are_forged_or_for_another_silo(tiny_root: Path
         assert node(PAYLOAD, pack(payload), 1) == Parcel({"failed": "Ignored"})
     answer = node(PAYLOAD, pack(well), 1)
     assert isinstance(answer, Parcel) and answer.note["answers"] == well.envelope.digest
-    assert events(silos[names[0]]) == ["ignored", "ignored", "failed"]  # the last one is of no experiment it joined
+    assert events(silos[names[0]]) == ["ignored", "ignored", "failed"]  # last: an experiment never joined
 
 
-def test_words_of_an_error_stay_at_the_silo(tiny_root: Path, tmp_path: Path) -> None:
+def test_error_texts_stay_at_the_silo(tiny_root: Path, tmp_path: Path) -> None:
     said: list[str] = []
     answer = silo_node(tmp_path / "secret-place", tiny_root, said)(PAYLOAD, Parcel({}), 1)
     assert answer == Parcel({"failed": "FedReIDError"}) and "secret-place" in said[0]
 
 
-def test_a_run_through_flower_ends_with_the_bits_of_the_sequential_engine(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_run_over_flower_gives_the_bits_of_the_sequential_engine(tiny_root: Path, tmp_path: Path) -> None:
     names = support.TINY[1:]
     common = ("exp=fedpav_rw", "rounds=2", "evaluate_every=2", "min_clients=2")
     straight, apart = tmp_path / "straight", tmp_path / "apart"
@@ -203,4 +203,4 @@ def test_a_run_through_flower_ends_with_the_bits_of_the_sequential_engine(tiny_r
     place = (nodes, tmp_path / "arrived", lambda line: None, clock, clock.sleep)
     coordinate(config, apart, lambda found: FlowerTransport(found, *place))
     assert_same_run(straight, apart)
-    assert list((tmp_path / "arrived").iterdir()) == [], "answers are deleted when they were used"
+    assert list((tmp_path / "arrived").iterdir()) == [], "used answers are deleted"

@@ -19,7 +19,7 @@ from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.errors import FedReIDError
 
 
-def test_private_files_are_their_owners_alone(tmp_path: Path) -> None:
+def test_private_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     federation, silos = make_parties(tmp_path, ["a", "b"])
     private = [silos["a"].path / name for name in ("signing.pem", "tls.pem")]
     private += [federation.path / name for name in ("ca.pem", "signing.pem")]
@@ -27,10 +27,10 @@ def test_private_files_are_their_owners_alone(tmp_path: Path) -> None:
     for folder in (federation.path, silos["a"].path):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     texts = {path: path.read_text() for path in tmp_path.rglob("*.json")}
-    assert not [path for path, text in texts.items() if "PRIVATE" in text], "what is handed around is public"
+    assert not [path for path, text in texts.items() if "PRIVATE" in text], "the exchanged files contain no private key"
 
 
-def test_certificates_hold_the_silos_own_keys_and_chain_to_the_authority(tmp_path: Path) -> None:
+def test_certificates_contain_the_silos_keys_and_chain_to_the_authority(tmp_path: Path) -> None:
     federation, silos = make_parties(tmp_path, ["a", "b"])
     authority = x509.load_pem_x509_certificate((federation.path / "ca.crt").read_bytes())
     for name, silo in silos.items():
@@ -41,9 +41,7 @@ def test_certificates_hold_the_silos_own_keys_and_chain_to_the_authority(tmp_pat
     assert silos["a"].invitation.fingerprint == silos["b"].invitation.fingerprint
 
 
-def test_commands_make_the_folders_and_people_hand_files_around(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_create_folders_from_exchanged_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         assert main(["silo", "init", f"out={tmp_path / name}", f"name={name}"]) == 0
     said = capsys.readouterr().out
@@ -60,7 +58,7 @@ def test_commands_make_the_folders_and_people_hand_files_around(
     assert main(["federation", "status", str(tmp_path / "fed")]) == 0
     assert "revoked" in capsys.readouterr().out
     assert main(["federation", "add", str(tmp_path / "fed"), f"silos={tmp_path / 'b'}"]) == 0
-    assert list(FederationFolder(tmp_path / "fed").members) == ["a", "b"], "its own key may come back"
+    assert list(FederationFolder(tmp_path / "fed").members) == ["a", "b"], "a revoked silo may rejoin with its key"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +92,7 @@ def test_commands_make_the_folders_and_people_hand_files_around(
         ),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it(
+def test_a_mistake_prints_one_error_line(
     words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     SiloFolder.new(tmp_path / "silo", "a")
@@ -107,7 +105,7 @@ def test_a_mistake_is_one_line_that_names_it(
     assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0], lines
 
 
-def test_a_dry_run_asks_no_silo_and_writes_nothing(
+def test_a_dry_run_contacts_no_silo_and_writes_no_file(
     tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     federation, _ = make_parties(tmp_path, ["a", "b"])
@@ -137,7 +135,7 @@ def test_an_invitation_for_another_silo_or_key_is_refused(tmp_path: Path) -> Non
         SiloFolder(silos["a"].path).invitation  # noqa: B018
 
 
-def test_a_silo_decides_about_its_data_and_devices_alone(tiny_root: Path) -> None:
+def test_a_silo_sets_only_data_and_device_keys(tiny_root: Path) -> None:
     for word in (
         "rounds=3",
         "exp=scaffold",

@@ -1,4 +1,4 @@
-"""The coordinator's port: who may call, what is taken, and transfers that break off. Real connections throughout."""
+"""The coordinator's port over real connections: authentication, accepted content and interrupted transfers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made.server.close()
 
 
-def test_a_file_goes_there_and_an_answer_comes_back(place: Place) -> None:
+def test_a_silo_fetches_a_file_and_pushes_its_answer(place: Place) -> None:
     ready, answer = place.ready(), content(place.home / "answer", 2 * PIECE)
     link = place.link(place.silos["a"].credentials)
     found = link.fetch()
@@ -48,17 +48,19 @@ def test_a_file_goes_there_and_an_answer_comes_back(place: Place) -> None:
     assert link.push(answer, place.asked["a"])
     arrived = place.server.next(5)
     assert arrived is not None and arrived[0] == "a" and arrived[1].path.read_bytes() == answer.path.read_bytes()
-    assert not link.push(answer, place.asked["a"]), "nothing is waited for any more"
+    assert not link.push(answer, place.asked["a"]), "the coordinator no longer expects an answer"
     assert place.server.seen()["a"] < 5 and "b" not in place.server.seen()
     link.close()
 
 
-def test_what_lies_ready_for_one_silo_is_no_other_silos(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silo_cannot_fetch_another_silos_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_server, "WAIT", 0.2)
     place.ready("a")
     link = place.link(place.silos["b"].credentials)
     assert link.fetch() is None
-    assert not link.push(content(place.home / "forged", 100), place.asked["a"]), "nobody waits for an answer of b"
+    assert not link.push(content(place.home / "forged", 100), place.asked["a"]), (
+        "the coordinator expects no answer of b"
+    )
     assert place.server.next(0.1) is None
     link.close()
 
@@ -76,28 +78,28 @@ def other_authority(place: Place) -> Credentials:
 
 
 def unknown_key(place: Place) -> Credentials:
-    """A certificate that the authority itself gave out in the name of silo a, for a key that it does not know."""
+    """A certificate in the name of silo a that the authority signed for an unknown key."""
     key, public = new_tls_key()
     certificate = place.federation.authority.for_silo("a", public)
     return Credentials(key, certificate.encode(), place.silos["a"].credentials.authority)
 
 
 def key_of_another(place: Place) -> Credentials:
-    """The certificate of a with the key of b."""
+    """The certificate of silo a with the key of silo b."""
     one, other = (place.silos[name].credentials for name in ("a", "b"))
     return Credentials(other.key, one.certificate, one.authority)
 
 
 def server_certificate(place: Place) -> Credentials:
-    """The coordinator's own certificate is no silo's."""
+    """The coordinator's own certificate, which is not valid for a silo."""
     return place.federation.credentials()
 
 
 @pytest.mark.parametrize("who", [expired, other_authority, unknown_key, server_certificate])
 @pytest.mark.parametrize("method", [FETCH, PUSH])
-def test_whoever_is_no_member_is_refused(who: Any, method: str, place: Place) -> None:
+def test_a_caller_that_is_not_a_member_is_refused(who: Any, method: str, place: Place) -> None:
     place.ready("a")
-    assert place.call(place.silos["a"].credentials), "a itself is not"
+    assert place.call(place.silos["a"].credentials), "silo a is accepted"
     with pytest.raises(grpc.RpcError) as error:
         place.call(who(place), method)
     codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED)  # of TLS, of the list of members
@@ -106,13 +108,13 @@ def test_whoever_is_no_member_is_refused(who: Any, method: str, place: Place) ->
         assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_a_certificate_is_worth_nothing_without_its_key(place: Place) -> None:
+def test_a_certificate_is_not_accepted_without_its_key(place: Place) -> None:
     place.ready("a")
     with pytest.raises((grpc.RpcError, ValueError)):
         place.call(key_of_another(place))
 
 
-def test_a_revoked_silo_is_kept_out_while_the_coordinator_runs(place: Place) -> None:
+def test_a_silo_revoked_during_the_run_is_refused(place: Place) -> None:
     place.ready("b")
     link = place.link(place.silos["b"].credentials)
     assert link.fetch() is not None
@@ -124,7 +126,7 @@ def test_a_revoked_silo_is_kept_out_while_the_coordinator_runs(place: Place) -> 
     link.close()
 
 
-def test_without_a_certificate_nothing_answers(place: Place) -> None:
+def test_the_server_answers_no_call_without_a_certificate(place: Place) -> None:
     place.ready("a")
     authority = place.silos["a"].credentials.authority
     with grpc.secure_channel(target_of(place.address), grpc.ssl_channel_credentials(authority)) as channel:
@@ -146,18 +148,18 @@ def test_without_a_certificate_nothing_answers(place: Place) -> None:
         unchecked.wrap_socket(plain, server_hostname="localhost") as secured,
     ):
         secured.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        assert secured.recv(1) == b"", "closed without a word"
+        assert secured.recv(1) == b"", "the connection is closed without an answer"
         raise OSError
 
 
-def test_a_member_finds_the_two_calls_and_no_other(place: Place) -> None:
+def test_the_server_offers_only_its_two_calls(place: Place) -> None:
     for method in ("Status", "Shutdown", "../Fetch"):
         with pytest.raises(grpc.RpcError) as error:
             place.call(place.silos["a"].credentials, method)
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_silo_calls_no_one_who_is_not_the_coordinator(place: Place, tmp_path: Path) -> None:
+def test_a_silo_refuses_a_server_that_is_not_its_coordinator(place: Place, tmp_path: Path) -> None:
     other, _ = make_parties(tmp_path / "other", ["a"], port=free_port())
     server = GrpcServer(other, tmp_path / "elsewhere")
     try:
@@ -173,7 +175,7 @@ def test_two_coordinators_do_not_share_a_port(place: Place, tmp_path: Path) -> N
         GrpcServer(place.federation, tmp_path / "second")
 
 
-def test_the_address_to_listen_on_is_the_loopback_one_for_a_host_that_is(tmp_path: Path) -> None:
+def test_a_loopback_host_listens_on_the_loopback_address(tmp_path: Path) -> None:
     hosts = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "fl.example.org": "0.0.0.0"}
     for host, wanted in hosts.items():
         assert grpc_server.listening_address(FederationFolder.new(tmp_path / host, host, 1, [])) == wanted
@@ -181,11 +183,11 @@ def test_the_address_to_listen_on_is_the_loopback_one_for_a_host_that_is(tmp_pat
     assert grpc_server.listening_address(behind) == "127.0.0.1"
 
 
-# what is taken
+# accepted content
 
 
 def pushed(place: Place, pieces: list[bytes]) -> grpc.StatusCode:
-    """Sends pieces as silo a, with the digest of what it should answer in place of `ANSWERS`."""
+    """Sends pieces as silo a; the digest of the job that a answers replaces `ANSWERS`."""
     pieces = [piece.replace(ANSWERS, place.asked["a"].encode()) for piece in pieces]
     own = place.silos["a"].credentials
     with grpc.secure_channel(
@@ -221,9 +223,7 @@ def announced(size: int, **changes: Any) -> bytes:
         ([announced(8 * PIECE)] + [b"x" * PIECE] * 200, "FAILED_PRECONDITION"),
     ],
 )
-def test_answers_that_are_none_are_refused_before_they_fill_the_disk(
-    pieces: list[bytes], code: str, place: Place
-) -> None:
+def test_invalid_answers_are_refused_before_they_fill_the_disk(pieces: list[bytes], code: str, place: Place) -> None:
     place.ready("a")
     assert pushed(place, pieces) is getattr(grpc.StatusCode, code)
     assert place.server.next(0.05) is None
@@ -231,7 +231,7 @@ def test_answers_that_are_none_are_refused_before_they_fill_the_disk(
     assert left <= 8 * PIECE
 
 
-def test_an_upload_goes_on_where_it_ended_also_after_a_restart(place: Place) -> None:
+def test_an_interrupted_upload_resumes_also_after_a_restart(place: Place) -> None:
     place.ready("a", most=64 * PIECE)
     answer = content(place.home / "answer", 20 * PIECE)
     first = answer.path.read_bytes()[: 12 * PIECE]
@@ -255,11 +255,11 @@ def test_an_upload_goes_on_where_it_ended_also_after_a_restart(place: Place) -> 
     assert link.push(answer, place.asked["a"])
     arrived = place.server.next(5)
     assert arrived is not None and arrived[1].path.read_bytes() == answer.path.read_bytes()
-    assert sum(written) == 8 * PIECE, "what was there is not sent again"
+    assert sum(written) == 8 * PIECE, "pieces that arrived are not sent again"
     link.close()
 
 
-def test_a_download_goes_on_where_it_ended(place: Place) -> None:
+def test_an_interrupted_download_resumes(place: Place) -> None:
     ready = place.ready("a", size=20 * PIECE)
     link = place.link(place.silos["a"].credentials)
     part = place.home / "spool" / f"{ready.envelope.digest}.part"
@@ -276,18 +276,18 @@ def test_a_download_goes_on_where_it_ended(place: Place) -> None:
     link.close()
 
 
-def test_what_is_left_of_another_file_is_not_taken_for_a_part_of_this_one(place: Place) -> None:
+def test_a_damaged_partial_file_is_discarded(place: Place) -> None:
     ready = place.ready("a")
     link = place.link(place.silos["a"].credentials)
     (place.home / "spool" / f"{'0' * 64}.part").write_bytes(b"x" * 99)
     (place.home / "spool" / f"{ready.envelope.digest}.part").write_bytes(b"x" * 99)  # damaged
-    assert link.fetch() is None or True  # refused once, by its digest
+    assert link.fetch() is None or True  # the first attempt may fail at the digest
     found = link.fetch()
     assert found is not None and found.path.read_bytes() == ready.path.read_bytes()
     link.close()
 
 
-def test_a_silo_that_waits_gets_the_next_file_at_once(place: Place) -> None:
+def test_a_waiting_silo_receives_the_next_file_immediately(place: Place) -> None:
     link = place.link(place.silos["a"].credentials)
     found: list[Payload | None] = []
     waiting = threading.Thread(target=lambda: found.append(link.fetch()))
@@ -300,7 +300,7 @@ def test_a_silo_that_waits_gets_the_next_file_at_once(place: Place) -> None:
     link.close()
 
 
-def test_a_silo_may_not_hold_all_threads(place: Place) -> None:
+def test_a_silo_cannot_occupy_all_threads(place: Place) -> None:
     own = place.silos["a"].credentials
     with grpc.secure_channel(
         target_of(place.address), grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
@@ -315,7 +315,7 @@ def test_a_silo_may_not_hold_all_threads(place: Place) -> None:
         link.close()
 
 
-def test_a_silo_goes_on_trying_until_the_coordinator_is_there(tmp_path: Path) -> None:
+def test_a_silo_retries_until_the_coordinator_is_reachable(tmp_path: Path) -> None:
     port = free_port()
     federation, silos = make_parties(tmp_path, ["a"], port=port)
     said: list[str] = []
@@ -333,7 +333,7 @@ def test_a_silo_goes_on_trying_until_the_coordinator_is_there(tmp_path: Path) ->
         server.close()
 
 
-def test_a_slow_silo_makes_room_for_others_and_goes_on_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_silo_is_interrupted_for_others_and_resumes_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns(at_once=1, seconds=0.2)
     monkeypatch.setattr(place.server, "_turns", turns)
     for silo in ("a", "b"):
@@ -362,7 +362,7 @@ def test_a_slow_silo_makes_room_for_others_and_goes_on_later(place: Place, monke
 
 
 def paused(push: Any, seconds: float) -> Any:
-    """A call that takes its time over every piece."""
+    """A call that waits before every piece."""
 
     def slowly(pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:

@@ -1,4 +1,4 @@
-"""A silo against a coordinator that is not honest: every job and experiment is refused, and nothing leaves."""
+"""A silo with a hostile coordinator: the silo refuses every invalid job and experiment and sends no data."""
 
 from __future__ import annotations
 
@@ -48,34 +48,36 @@ def folders(service: SiloService) -> list[str]:
 
 
 def kept(service: SiloService) -> dict[Path, bytes]:
-    """Heads, and what callbacks keep."""
+    """Returns the saved client states: heads and the callbacks' entries."""
     return {path: path.read_bytes() for path in (service.folder.path / "sessions").rglob("*.pt")}
 
 
 def nothing_left(opened: Opened) -> None:
-    """The answer holds the kind of a refusal and no more."""
+    """Asserts that the answer contains only the kind of the refusal."""
     assert opened.header.kind in ("failure", "refused") and not opened.backbone and not opened.extras
     assert set(opened.header.values) <= {"reason", "final"}
-    assert str(opened.header.values["reason"]).replace("policy.", "").isidentifier(), "no words of an error"
+    assert str(opened.header.values["reason"]).replace("policy.", "").isidentifier(), (
+        "the answer contains no error text"
+    )
 
 
 def signed(coordinator: Coordinator, job: ClientJob) -> Payload:
-    """A job that the coordinator signs, whatever is in it."""
+    """Signs a job as the coordinator, without checking its content."""
     address = {"session": job.session, "attempt": job.attempt, "values": dict(job.config), "extras": job.extras}
     return coordinator.payload(job.kind, job.round, job.backbone, **address)
 
 
 UNSIGNABLE = ("no round", "round below zero", "no attempt", "another session", "a path as a session")
-"""Jobs whose header is not one, or is of a session that the silo has not joined: below, and in `hostile.payloads`."""
+"""Jobs with an invalid header or an unknown session; tested below and in `hostile.payloads`."""
 
 
 @pytest.mark.parametrize("name", [name for name in JOBS if name not in UNSIGNABLE])
-def test_a_hostile_job_is_refused_and_nothing_leaves(name: str, parties: Parties) -> None:
+def test_a_hostile_job_is_refused_and_no_data_are_sent(name: str, parties: Parties) -> None:
     coordinator, service = parties
     values = {"starts_from": 2, "keeps": "", "evaluate": False, "inspect": False}
     honest = ClientJob("fit", SESSION, 3, 1, SILO, config=values).exchanging(dict(coordinator.initial))  # type: ignore[arg-type]
     before = kept(service)
-    job = JOBS[name](JOBS[name](honest) if name == "older round" else honest)  # twice: of round 1
+    job = JOBS[name](JOBS[name](honest) if name == "older round" else honest)  # applied twice: round 1
     answer = service.answer(signed(coordinator, job))
     if answer is not None:
         nothing_left(coordinator.opened(answer))
@@ -95,15 +97,15 @@ def test_jobs_of_unknown_sessions_leave_no_folder_behind(parties: Parties) -> No
     assert folders(service) == before
 
 
-def test_a_hostile_job_does_not_get_in_the_way_of_the_honest_one(parties: Parties) -> None:
+def test_a_hostile_job_does_not_affect_the_honest_one(parties: Parties) -> None:
     coordinator, service = parties
     tensors = {"head.weight": torch.ones(3)}
     assert kind(coordinator, service, coordinator.payload("fit", 90, tensors, attempt=999)) == "failure"
     answer = service.answer(coordinator.payload("fit", 2, coordinator.initial))
-    assert answer is not None and coordinator.opened(answer).header.round == 2, "the kept answer, byte by byte"
+    assert answer is not None and coordinator.opened(answer).header.round == 2, "the saved answer, byte for byte"
 
 
-def test_an_evaluation_brings_numbers_and_no_tensor(parties: Parties) -> None:
+def test_an_evaluation_returns_numbers_and_no_tensor(parties: Parties) -> None:
     coordinator, service = parties
     values = {"tests": SILO, "inspect": True, "starts_from": 2}
     answer = service.answer(coordinator.payload("evaluate", 2, coordinator.initial, values=values))
@@ -113,7 +115,7 @@ def test_an_evaluation_brings_numbers_and_no_tensor(parties: Parties) -> None:
     assert all(type(value) in (int, float) for value in opened.header.values.values())
 
 
-def test_no_round_goes_beyond_those_of_the_experiment(parties: Parties) -> None:
+def test_a_round_beyond_the_experiments_last_is_refused(parties: Parties) -> None:
     coordinator, service = parties
     answer = service.answer(coordinator.payload("fit", 101, coordinator.initial))  # rounds=100
     assert answer is not None
@@ -124,7 +126,7 @@ def test_no_round_goes_beyond_those_of_the_experiment(parties: Parties) -> None:
 
 
 def with_value(path: str, value: object) -> Callable[[str], str]:
-    """Sets one key of a configuration, such as `model.name`."""
+    """Returns a function that sets one key of a configuration, such as `model/name`."""
 
     def change(text: str) -> str:
         content = yaml.safe_load(text)
@@ -150,8 +152,8 @@ EXPERIMENTS: dict[str, tuple[Callable[[str], str], str]] = {
     "a network of a hub": (with_value("model/name", "timm:hf-hub:someone/network"), "hf-hub"),
     "a network in a folder": (with_value("model/name", "timm:local-dir:/etc"), "local-dir"),
     "a name with a path": (with_value("name", "../../outside"), "name"),
-    "a name that drives a terminal": (with_value("name", "\x1b[2J"), "name"),
-    "a type that is none": (with_value("rounds", "many"), "rounds"),
+    "a name with terminal control characters": (with_value("name", "\x1b[2J"), "name"),
+    "a value of another type": (with_value("rounds", "many"), "rounds"),
     "a value beyond its bound": (with_value("batch_size", -4), "batch_size"),
     "an infinite number": (with_value("optim/lr_head", float("inf")), "lr_head"),
     "everybody's pictures": (with_value("data/scenario", "merged"), "data.scenario"),
@@ -165,12 +167,12 @@ EXPERIMENTS: dict[str, tuple[Callable[[str], str], str]] = {
     "no configuration": (lambda text: "[]", "experiment.yaml"),
     "no text": (lambda text: "\ud800", "utf-8"),
 }
-"""What a coordinator may write into a configuration, and what the operator's log says about it."""
+"""Hostile changes of a configuration, each with a word that the operator's log must contain."""
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("place", ["a session of its own", "the session of the run"])
-def test_a_hostile_experiment_is_refused_and_the_run_goes_on(name: str, place: str, parties: Parties) -> None:
+@pytest.mark.parametrize("place", ["a new session", "the session of the run"])
+def test_a_hostile_experiment_is_refused_and_the_run_continues(name: str, place: str, parties: Parties) -> None:
     coordinator, service = parties
     before, states = folders(service), kept(service)
     change, named = EXPERIMENTS[name]
@@ -184,7 +186,7 @@ def test_a_hostile_experiment_is_refused_and_the_run_goes_on(name: str, place: s
     nothing_left(coordinator.opened(answer))
     said = json.loads(service.audit.path.read_text().splitlines()[-1])["reason"]
     assert named in said or (session == SESSION and "another configuration" in said), said
-    assert folders(service) == before and kept(service) == states, "no folder is left, no head is touched"
+    assert folders(service) == before and kept(service) == states, "no new folder, no changed head"
     answer = service.answer(coordinator.payload("fit", 2, coordinator.initial))
     assert answer is not None and coordinator.opened(answer).header.kind == "update"
 
@@ -194,7 +196,7 @@ def test_a_hostile_experiment_is_refused_and_the_run_goes_on(name: str, place: s
     [["callbacks.backbone_sync.exchange=[trunk.*]"], ["seed=7"], ["optim.lr_head=0.5"], ["exp=fedpav_rw"]],
 )
 def test_another_experiment_cannot_take_over_the_session_of_a_run(words: list[str], parties: Parties) -> None:
-    """Otherwise what one experiment keeps at the silo would be sent by another one."""
+    """Another experiment could otherwise read the client state that the first one saved at the silo."""
     coordinator, service = parties
     config = compose([*support.quick(Path("unused"), coordinator.folder, "min_clients=2", "rounds=100"), *words])
     text = shared_text(config)
@@ -212,8 +214,8 @@ def test_more_rounds_are_the_same_experiment(parties: Parties) -> None:
     values = {"config": text, "silos": 2, "launch": 70}
     payload = coordinator.experiment(values=values, experiment=experiment_digest(text))
     assert kind(coordinator, service, payload) == "joined"
-    answer = service.answer(coordinator.payload("fit", 2, coordinator.initial))  # of the experiment before
-    assert answer is not None, "it was answered, and is sent again"
+    answer = service.answer(coordinator.payload("fit", 2, coordinator.initial))  # sent before more rounds were set
+    assert answer is not None, "the saved answer is sent again"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_more_rounds_are_the_same_experiment(parties: Parties) -> None:
         {"values": {"silos": 3, "launch": 80}},
     ],
 )
-def test_an_experiment_that_is_none_is_refused(changes: dict[str, Any], parties: Parties) -> None:
+def test_an_invalid_experiment_message_is_refused(changes: dict[str, Any], parties: Parties) -> None:
     coordinator, service = parties
     values = {"config": coordinator.text, "silos": 3, "launch": 80}
     if changes.pop("tensors", None):
@@ -239,7 +241,7 @@ def test_an_experiment_that_is_none_is_refused(changes: dict[str, Any], parties:
     nothing_left(coordinator.opened(answer))
 
 
-def test_the_operator_finds_every_attack_in_the_log(parties: Parties) -> None:
+def test_the_operators_log_contains_every_attack(parties: Parties) -> None:
     _, service = parties
     lines = [json.loads(text) for text in service.audit.path.read_text().splitlines()]
     events = {entry["event"] for entry in lines}

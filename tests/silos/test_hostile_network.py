@@ -1,4 +1,4 @@
-"""Silos and coordinators that misuse the connection: slow, endless, silent, many at once, and for somebody else."""
+"""Hostile use of the connection: slow, endless or silent calls, many at once, and calls in another's name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def slowly(first: bytes, over: threading.Event, pause: float = 1.0) -> Iterator[bytes]:
-    """The announcement, then one byte a second."""
+    """Yields the announcement, then one byte a second."""
     yield first
     while not over.wait(pause):
         yield b"x"
@@ -38,7 +38,7 @@ def slowly(first: bytes, over: threading.Event, pause: float = 1.0) -> Iterator[
 
 @contextmanager
 def held(place: Place, silo: str, start: Callable[[grpc.Channel, threading.Event], Any], count: int) -> Iterator[None]:
-    """So many calls of a hostile silo, each on a connection of its own, that are under way inside the block."""
+    """Opens `count` calls of a hostile silo, each on a separate connection, until the block ends."""
     over = threading.Event()
     with ExitStack() as stack:
         calls = [start(stack.enter_context(place.channel(silo)), over) for _ in range(count)]
@@ -52,7 +52,7 @@ def held(place: Place, silo: str, start: Callable[[grpc.Channel, threading.Event
 
 
 def works(place: Place, silo: str = "b", size: int = 3 * PIECE) -> None:
-    """An honest silo fetches a file of some pieces and sends one back."""
+    """Asserts that an honest silo can fetch a file of several pieces and push an answer."""
     ready, answer = place.ready(silo), content(place.home / f"answer-{silo}", size)
     link = place.link(place.silos[silo].credentials, f"spool-{silo}")
     end, found = time.monotonic() + 60, None
@@ -68,7 +68,7 @@ def works(place: Place, silo: str = "b", size: int = 3 * PIECE) -> None:
 # a hostile silo
 
 
-def test_one_byte_a_second_holds_up_nobody_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_byte_a_second_delays_no_other_silo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place.server, "_turns", Turns(at_once=1, seconds=0.2))
     place.ready("a")
     answer = content(place.home / "slow", 6 * PIECE)
@@ -81,7 +81,7 @@ def test_one_byte_a_second_holds_up_nobody_else(place: Place, monkeypatch: pytes
         works(place)
 
 
-def test_an_upload_that_stands_still_holds_up_nobody_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_upload_delays_no_other_silo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place.server, "_turns", Turns(at_once=1, seconds=0.2))
     place.ready("a")
     answer = content(place.home / "still", 6 * PIECE)
@@ -94,13 +94,13 @@ def test_an_upload_that_stands_still_holds_up_nobody_else(place: Place, monkeypa
         works(place)
 
 
-def test_a_silo_that_never_reads_holds_up_nobody_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silo_that_never_reads_delays_no_other_silo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place.server, "_turns", Turns(at_once=1, seconds=0.2))
     place.ready("a", size=64 * PIECE)
 
     def fetch(channel: grpc.Channel, over: threading.Event) -> Any:
         call = channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=True))
-        next(call)  # and nothing after the announcement
+        next(call)  # reads only the announcement
         return call
 
     with held(place, "a", fetch, 3):
@@ -108,7 +108,7 @@ def test_a_silo_that_never_reads_holds_up_nobody_else(place: Place, monkeypatch:
 
 
 def test_calls_without_a_message_do_not_use_up_the_threads(place: Place) -> None:
-    """They are counted as the silo's before their first message is there."""
+    """A call counts toward its silo's limit before its first message arrives."""
 
     def fetch(channel: grpc.Channel, over: threading.Event) -> Any:
         return channel.stream_stream(f"/{SERVICE}/{FETCH}")(slowly_nothing(over))
@@ -122,8 +122,8 @@ def slowly_nothing(over: threading.Event) -> Iterator[bytes]:
     yield from ()
 
 
-def test_a_new_upload_takes_the_place_of_one_whose_connection_is_dead(place: Place) -> None:
-    """After a partition the coordinator does not know yet that nothing will come over the old connection."""
+def test_a_new_upload_replaces_one_whose_connection_is_dead(place: Place) -> None:
+    """After a network partition the coordinator does not know yet that the old connection is dead."""
     place.ready("a")
     answer = content(place.home / "answer-a", 4 * PIECE)
     first = note(**vars(answer.envelope), answers=place.asked["a"], offset=0)
@@ -145,8 +145,8 @@ def test_a_new_upload_takes_the_place_of_one_whose_connection_is_dead(place: Pla
         link.close()
 
 
-def test_an_answer_to_the_job_before_does_not_take_the_next_job_away(place: Place) -> None:
-    """The upload ends at the moment at which the coordinator posts the next job."""
+def test_a_late_answer_to_the_previous_job_does_not_withdraw_the_next_job(place: Place) -> None:
+    """The upload ends at the moment when the coordinator posts the next job."""
     place.ready("a")
     answer = content(place.home / "answer-a", PIECE)
     following = content(place.home / "following", 100)
@@ -169,7 +169,7 @@ FOREIGN: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("words", FOREIGN)
-def test_no_word_of_a_silo_opens_anothers_mailbox(
+def test_no_request_of_a_silo_opens_another_silos_mailbox(
     words: dict[str, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grpc_server, "WAIT", 0.2)
@@ -177,7 +177,7 @@ def test_no_word_of_a_silo_opens_anothers_mailbox(
     metadata = (("silo", "b"), ("x-forwarded-client-cert", "b"), ("authorization", "b"))
     with place.channel("a") as channel:
         call = channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=True, **words), metadata=metadata, timeout=10)
-        assert list(call) == [], "nothing lies ready for a"
+        assert list(call) == [], "no file is posted for a"
     digest = place.asked["b"]
     with place.channel("a") as channel:
         call = channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=True, digest=digest, offset=7), timeout=10)
@@ -185,11 +185,11 @@ def test_no_word_of_a_silo_opens_anothers_mailbox(
     assert secret.path.exists()
 
 
-def test_no_silo_sends_in_anothers_name_or_sees_what_another_sent(place: Place) -> None:
+def test_a_silo_can_neither_send_in_anothers_name_nor_read_anothers_upload(place: Place) -> None:
     place.ready("a"), place.ready("b")
     of_b = content(place.home / "of-b", 3 * PIECE)
     first = note(**vars(of_b.envelope), answers=place.asked["b"], offset=0, silo="b")
-    with place.channel("b") as channel:  # half of b's upload is at the coordinator
+    with place.channel("b") as channel:  # the coordinator has half of b's upload
         push = channel.stream_unary(f"/{SERVICE}/{PUSH}")
         json.loads(push(iter([first, of_b.path.read_bytes()[:PIECE]]), timeout=10))
     with place.channel("a") as channel:
@@ -200,16 +200,16 @@ def test_no_silo_sends_in_anothers_name_or_sees_what_another_sent(place: Place) 
                 push(iter([asked]), timeout=10)
             assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         asked = note(**vars(of_b.envelope), answers=place.asked["a"], offset=-1, silo="b")
-        assert json.loads(push(iter([asked]), timeout=10))["held"] == 0, "b's part is not a's"
+        assert json.loads(push(iter([asked]), timeout=10))["held"] == 0, "a cannot see b's part"
     assert place.server.next(0.05) is None
-    assert place.server.held("b", of_b.envelope, place.asked["b"]) == PIECE, "and nothing of it is lost"
+    assert place.server.held("b", of_b.envelope, place.asked["b"]) == PIECE, "b's part is complete"
 
 
 # a hostile coordinator
 
 
 class Liar:
-    """A coordinator with the right key of the connection that answers calls as a test says."""
+    """A coordinator with the valid TLS key whose answers the test sets."""
 
     def __init__(self, place: Place, fetch: Callable, push: Callable) -> None:
         place.server.close()
@@ -227,7 +227,7 @@ class Liar:
 
 @contextmanager
 def lying(place: Place, *messages: bytes, reply: bytes = b"{}", endless: bool = False) -> Iterator[GrpcLink]:
-    """A silo's link to a coordinator that sends these messages to whoever fetches."""
+    """Returns a silo's link to a coordinator that answers every fetch with these messages."""
     said: list[str] = []
 
     def fetch(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -263,7 +263,7 @@ DIGEST = {"digest": "a" * 64, "signature": "b" * 128}
         [note(**DIGEST, size=100, offset=0), b"x" * (2 * PIECE)],
     ],
 )
-def test_what_is_no_payload_is_dropped_and_the_silo_goes_on(
+def test_an_invalid_payload_is_dropped_and_the_silo_continues(
     messages: list[bytes], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grpc_link, "LONGEST_PAUSE", 0.01)
@@ -281,7 +281,7 @@ def test_an_endless_stream_ends_with_the_announced_length(place: Place, monkeypa
         assert "not what it announced" in vars(link)["said"][-1]
 
 
-def test_a_payload_that_the_disk_has_no_room_for_is_not_begun(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_payload_too_large_for_the_disk_is_not_downloaded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_link, "LONGEST_PAUSE", 0.01)
     with lying(place, note(**DIGEST, size=2**50, offset=0), endless=True) as link:
         assert link.fetch() is None
@@ -289,16 +289,14 @@ def test_a_payload_that_the_disk_has_no_room_for_is_not_begun(place: Place, monk
 
 
 @pytest.mark.parametrize("reply", [b"no JSON", b"[]", b"[" * 4000, b""])
-def test_a_reply_that_is_none_does_not_end_the_silo(
-    reply: bytes, place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_reply_does_not_end_the_silo(reply: bytes, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_link, "LONGEST_PAUSE", 0.01)
     answer = content(place.home / "answer", 100)
     with lying(place, reply=reply) as link:
         assert not link.push(answer, "c" * 64)
 
 
-def test_a_coordinator_that_never_has_enough_is_not_rushed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silo_waits_longer_after_each_rejected_upload(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     answer, calls = content(place.home / "answer", 100), list[float]()
 
     def push(pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
@@ -313,15 +311,15 @@ def test_a_coordinator_that_never_has_enough_is_not_rushed(place: Place, monkeyp
     liar = Liar(place, lambda request, context: iter(()), push)
     link = GrpcLink(place.address, place.silos["a"].credentials, place.home / "spool", lambda line: None)
     assert not link.push(answer, "c" * 64)
-    assert len(pauses) >= 3 and pauses == sorted(pauses), "each time longer"
+    assert len(pauses) >= 3 and pauses == sorted(pauses), "every pause is at least as long as the one before"
     link.close()
     liar.server.stop(0.5).wait()
 
 
-def test_a_broken_connection_while_asking_how_much_arrived_does_not_end_the_silo(
+def test_a_broken_connection_during_the_query_of_the_offset_does_not_end_the_silo(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The upload is refused for its offset, and the question for the right one fails once."""
+    """The coordinator refuses the upload's offset, and the silo's query of the right offset fails once."""
     place.ready("a", most=64 * PIECE)
     answer = content(place.home / "answer", 3 * PIECE)
     link = place.link(place.silos["a"].credentials)

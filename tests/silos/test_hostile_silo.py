@@ -1,4 +1,4 @@
-"""The coordinator against a silo that signs whatever it likes: refused, and the run has the bits of one without it."""
+"""A hostile silo that signs arbitrary content: refused; the run gives the same bits as a run without that silo."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from fedreid_pl.federation.messages import ClientFailure
 from fedreid_pl.federation.storage import read_state
 
 HOSTILE, HONEST = support.TINY[2], support.TINY[:2]
-NOT_SAID_BY_A_SILO = ("another's name", "stale round", "round to come", "silence")
-"""A silo has the name of its key, and its answer the round of the job; silence is in test_coordinator.py."""
+IMPOSSIBLE_FOR_A_SILO = ("another's name", "stale round", "round to come", "silence")
+"""A key fixes the silo's name and a job the round, so a silo cannot alter them; test_coordinator.py tests silence."""
 
 
 def spoiled(service: SiloService, spoil: Spoil) -> Callable[[Payload], Payload | None]:
-    """Answers as the service does, but for the updates of its client."""
+    """A silo service that alters its client's updates."""
 
     def answer(sent: Payload) -> Payload | None:
         session = service.session
@@ -48,7 +48,7 @@ def spoiled(service: SiloService, spoil: Spoil) -> Callable[[Payload], Payload |
 
 @pytest.fixture(scope="module")
 def without(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The models after two rounds of a federation that the hostile silo does not belong to."""
+    """Returns the models after two rounds of a federation without the hostile silo."""
     folder = tmp_path_factory.mktemp("without")
     words = support.quick(tiny_root, folder, "trainer.accelerator=cpu", f"data.datasets=[{','.join(HONEST)}]")
     assert main(["train", "exp=fedpav", *words]) == 0
@@ -56,7 +56,7 @@ def without(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 REFUSED_UNREAD = {"complex numbers": "BadPayload"}
-"""Updates that are refused by the table of their file, before a tensor is read, with the reason that is counted."""
+"""Maps an attack to the reason of its refusal, for updates that are refused before a tensor is read."""
 QUICK = ("NaN", "further tensor", "code in extras", "absurd count", "a metric that is no text")
 
 
@@ -68,10 +68,10 @@ QUICK = ("NaN", "further tensor", "code in extras", "absurd count", "a metric th
             marks=[] if name in QUICK else [pytest.mark.system],
         )
         for name in UPDATES
-        if name not in NOT_SAID_BY_A_SILO
+        if name not in IMPOSSIBLE_FOR_A_SILO
     ],
 )
-def test_the_run_is_the_one_without_the_hostile_silo(
+def test_the_run_equals_one_without_the_hostile_silo(
     defect: str, tiny_root: Path, tmp_path: Path, without: dict[str, Any]
 ) -> None:
     federation, silos = make_parties(tmp_path / "parties", support.TINY)
@@ -99,13 +99,13 @@ def test_an_honest_answer_is_averaged(rounds: Rounds) -> None:
 
 def test_a_replayed_answer_of_another_round_is_not_averaged(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
     old = rounds.replayed("c", session="f" * 16)
-    monkeypatch.setattr(rounds.engine, "deadline", 0.5)  # it is no answer, so that the round waits for one
+    monkeypatch.setattr(rounds.engine, "deadline", 0.5)  # the round drops the replayed answer and waits
     assert rounds.average(old).clients == ("a", "b")
     monkeypatch.undo()
-    assert rounds.average(rounds.honest_answer("c")).clients == ("a", "b", "c"), "the next one is taken"
+    assert rounds.average(rounds.honest_answer("c")).clients == ("a", "b", "c"), "the next answer is accepted"
 
 
-def test_the_answer_of_another_silo_is_not_taken_for_ones_own(rounds: Rounds) -> None:
+def test_the_answer_of_another_silo_is_refused(rounds: Rounds) -> None:
     stolen = rounds.honest_answer("b")
     assert rounds.average(stolen).clients == ("a", "b")
     assert "the signature does not match the sender's key" in rounds.said[-1]

@@ -1,4 +1,4 @@
-"""`log=json`: one JSON object a line at both sides, with neither a path, a picture nor a person in it."""
+"""`log=json`: one JSON object a line at both sides, without paths, image names or persons."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ PERSON = "Anna Beispiel"
 
 
 def checked(text: str, root: Path) -> list[dict[str, Any]]:
-    """The lines of a log; fails where one is no JSON object, or holds what no log may hold."""
-    assert text, "nothing was written"
+    """Parses a log; fails if a line is not a JSON object or contains a secret."""
+    assert text, "the log is empty"
     pictures = [path for path in root.rglob("*") if path.is_file()]
     assert len(pictures) > 50
     secrets = {PERSON, ".jpg", "/", "\\", str(root), "bounding_box_train", *(path.stem for path in pictures)}
@@ -78,11 +78,11 @@ def test_both_sides_log_a_run_with_a_job_that_fails(tiny_root: Path, tmp_path: P
         done = {(event["event"], event["kind"], event["round"]) for event in lines if "round" in event}
         assert (("failed" if name == BAD else "update"), "fit", 2) in done
     words_kept = (silos[BAD].path / "audit.jsonl").read_text()
-    assert PERSON in words_kept, "the operator's own file has the words"
+    assert PERSON in words_kept, "the operator's own file contains the error text"
 
 
 def failing(service: Any, words: str) -> Any:
-    """Answers as the service does, but every training job raises an error with these words."""
+    """Returns a silo service whose training jobs raise an error with this text."""
 
     def answer(sent: Payload) -> Payload | None:
         if service.session is not None:
@@ -100,7 +100,7 @@ def failing(service: Any, words: str) -> Any:
 
 
 @pytest.mark.system
-def test_processes_write_nothing_else_to_their_screens(tiny_root: Path, tmp_path: Path) -> None:
+def test_processes_print_only_json_lines(tiny_root: Path, tmp_path: Path) -> None:
     port = free_port()
     federation, silos = make_parties(tmp_path / "parties", support.TINY[1:], port=port)
     nursery, log = Nursery(), {name: tmp_path / f"{name}.log" for name in ("coordinator", *silos)}
@@ -125,7 +125,7 @@ def test_processes_write_nothing_else_to_their_screens(tiny_root: Path, tmp_path
 @pytest.mark.parametrize(
     ("error", "code"), [(FedReIDError("/pictures/0001.jpg: cannot be read"), 2), (OSError("/pictures/0001.jpg"), 1)]
 )
-def test_a_service_that_ends_logs_the_kind_and_keeps_the_words(
+def test_a_failing_service_logs_only_the_kind_of_the_error(
     error: Exception, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def work() -> None:
@@ -139,7 +139,7 @@ def test_a_service_that_ends_logs_the_kind_and_keeps_the_words(
 
 
 @pytest.mark.parametrize("reason", ["/data/a.jpg", "cannot read Anna", "a.b", "x" * 99, "0001", "line\nbreak"])
-def test_free_text_is_no_reason(reason: str) -> None:
+def test_free_text_is_not_accepted_as_a_reason(reason: str) -> None:
     stream = io.StringIO()
     JsonLog("0" * 16, stream=stream)("failed", reason=reason)
     assert json.loads(stream.getvalue())["reason"] == "other"
@@ -153,7 +153,7 @@ def test_free_text_is_no_reason(reason: str) -> None:
         (["silo", "run", "x", "log=1"], "log=1: must be text or json"),
     ],
 )
-def test_a_mistake_is_one_line(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_prints_one_line(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line

@@ -1,4 +1,4 @@
-"""Parties that join a run, leave it, are revoked and come back, over the loopback transport."""
+"""Parties that join a run, leave it, are revoked and rejoin, over the loopback transport."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ Answer = Callable[[Payload], Payload | None]
 
 
 class Stopped(Exception):
-    """The coordinator ends, as if it were killed."""
+    """Simulates a kill of the coordinator."""
 
 
 class Street(Loopback):
-    """A loopback that silos may come to at any time; what is for one that is away lies ready."""
+    """A loopback transport that silos may join at any time; messages for an absent silo wait."""
 
     def next(self, timeout: float) -> tuple[str, Payload] | None:
         away = {silo: payload for silo, payload in self._ready.items() if silo not in self.silos}
@@ -50,7 +50,7 @@ class Street(Loopback):
 
 
 class Town:
-    """A federation of A and B, and C that is no member yet; what happens before a round is in `events`."""
+    """A federation of A and B, and a party C that is not a member yet; `events` maps rounds to actions before them."""
 
     def __init__(self, root: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.home, self.run = root, home, home / "run"
@@ -73,7 +73,7 @@ class Town:
         return service
 
     def add(self, name: str) -> None:
-        """C becomes a member; its process is there at once."""
+        """Makes C a member and starts its service."""
         silo = self.silos[name] = SiloFolder.new(self.home / "parties" / name, name)
         FederationFolder(self.federation.path).add([silo.card])
         invitation = self.federation.path / "invitations" / f"{name}.json"
@@ -85,7 +85,7 @@ class Town:
         FederationFolder(self.federation.path).revoke(name)
 
     def leave(self, name: str) -> None:
-        """The silo's operator ends its process and types `silo leave`."""
+        """Stops the silo's service and runs `silo leave`, as its operator would."""
         leaver = Leaver(self.silos[name], lambda line: None)
 
         def answer(sent: Payload) -> Payload | None:
@@ -105,12 +105,12 @@ class Town:
         return coordinate(compose(coordinator_words(self.root, self.run, self.federation, *common)), self.run, street)
 
     def kept(self, name: str, round: int) -> dict[str, Any]:
-        """What a silo kept of its turn in a round."""
+        """Returns the state that a silo saved after its turn in a round."""
         (path,) = self.silos[name].path.glob(f"sessions/*/clients/{name}/round-{round:05d}.pt")
         return read_state(path)
 
     def metrics(self, section: str, metric: str) -> dict[str, dict[int, float]]:
-        """metrics.csv as it was written: by name, by round."""
+        """Reads metrics.csv as numbers by name and by round."""
         found: dict[str, dict[int, float]] = {}
         for row in csv.DictReader((self.run / "metrics.csv").open()):
             if (row["section"], row["metric"]) == (section, metric):
@@ -137,7 +137,7 @@ def copied(root: Path, to: Path) -> Path:
 
 
 def more(root: Path, name: str) -> Path:
-    """A new person, the first whose number is free, with two pictures, and one more of the last person."""
+    """Adds two images of a new person, with the first free number, and one more image of the last person."""
     folder = root / name / "bounding_box_train"
     known = {int(path.name.split("_")[0]) for path in (root / name).rglob("*.jpg")}
     new = next(number for number in range(1, 9999) if number not in known)
@@ -149,13 +149,13 @@ def more(root: Path, name: str) -> Path:
 
 
 def photographs(root: Path, name: str) -> Path:
-    """Other bytes in one picture: what was not drawn by the program is not called synthetic."""
+    """Changes the bytes of one image, so that the data no longer count as synthetic."""
     path = sorted((root / name / "bounding_box_train").iterdir())[0]
     path.write_bytes(path.read_bytes() + b"own")
     return root
 
 
-def test_parties_join_leave_are_revoked_and_come_back(town: Town, tmp_path: Path) -> None:
+def test_parties_join_leave_are_revoked_and_rejoin(town: Town, tmp_path: Path) -> None:
     own = photographs(copied(town.root, tmp_path / "own"), B)
     town.open(B, own)
     other = more(copied(own, tmp_path / "more"), B)
@@ -173,7 +173,7 @@ def test_parties_join_leave_are_revoked_and_come_back(town: Town, tmp_path: Path
     assert took_part == {A: [1, 2, 3, 4, 5, 6], B: [1, 2, 6], C: [2, 3]}
     for number in range(1, 7):
         weights = [series[number] for series in town.metrics("weights", "weight").values() if number in series]
-        assert sum(weights) == pytest.approx(1), f"round {number}: weights are of those who took part"
+        assert sum(weights) == pytest.approx(1), f"round {number}: the weights of the participants add up to 1"
     summary = json.loads((town.run / "summary.json").read_text())
     assert summary["members"] == {
         A: [span(1, None, images(town.root, A))],
@@ -192,8 +192,8 @@ def test_parties_join_leave_are_revoked_and_come_back(town: Town, tmp_path: Path
 
 
 @pytest.mark.system
-def test_who_leaves_has_its_state_when_it_comes_back_and_others_their_bits(town: Town, tmp_path: Path) -> None:
-    """SCAFFOLD keeps a control variate at every client; the book of the server and of the clients agree."""
+def test_a_silo_that_rejoins_has_its_state_and_other_silos_are_unchanged(town: Town, tmp_path: Path) -> None:
+    """SCAFFOLD saves a control variate at every client; the records of server and clients agree."""
     town.events = {2: lambda: town.leave(B), 4: lambda: (town.open(B), town.add(C))}  # type: ignore[dict-item]
     loop = town.train("rounds=4", exp="scaffold")
     controls = [town.kept(name, 4)["callbacks"]["scaffold"]["control"] for name in (A, B, C)]
@@ -204,7 +204,7 @@ def test_who_leaves_has_its_state_when_it_comes_back_and_others_their_bits(town:
         torch.testing.assert_close(value.double(), mean[name], rtol=1e-4, atol=1e-6)
 
 
-def test_photographs_do_not_join_a_run_that_is_called_synthetic(
+def test_photographs_cannot_join_a_synthetic_run(
     town: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = photographs(copied(town.root, tmp_path / "own"), C)
@@ -214,7 +214,7 @@ def test_photographs_do_not_join_a_run_that_is_called_synthetic(
     assert f"silo {C}: has photographs, and all data of this run are synthetic so far" in capsys.readouterr().err
 
 
-def test_who_is_revoked_within_a_round_is_not_waited_for(town: Town) -> None:
+def test_the_round_does_not_wait_for_a_silo_that_is_revoked_within_it(town: Town) -> None:
     def silent(sent: Payload) -> Payload | None:
         town.revoke(B)
         return None
@@ -229,7 +229,7 @@ def test_who_is_revoked_within_a_round_is_not_waited_for(town: Town) -> None:
     assert summary["rejections"] == {B: {"the silo was revoked": [2]}} and summary["members"][B][0]["last"] == 2
 
 
-def test_too_few_that_are_left_stop_the_run_which_goes_on_later(town: Town) -> None:
+def test_too_few_silos_stop_the_run_which_can_be_resumed(town: Town) -> None:
     town.events = {2: lambda: town.leave(B)}
     with pytest.raises(FedReIDError, match=r"round 2: 1 of 2 clients sent a valid update, but min_clients=2"):
         town.train("rounds=3", "min_clients=2")
@@ -247,7 +247,7 @@ def stop() -> None:
 
 
 def test_a_run_is_resumed_with_another_list_of_silos(town: Town) -> None:
-    """One more and one less while no coordinator runs."""
+    """One silo joins and one leaves while no coordinator runs."""
     town.events = {3: stop}
     with pytest.raises(Stopped):
         town.train("rounds=4")
@@ -265,10 +265,10 @@ def test_a_run_is_resumed_with_another_list_of_silos(town: Town) -> None:
 
 
 @pytest.mark.system
-def test_a_stop_after_a_change_changes_no_bit(
+def test_a_restart_after_a_change_of_members_changes_no_bit(
     town: Town, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The order of clients, of which sums depend, is that of the federation and not that of joining."""
+    """The order of clients, on which sums depend, is the federation's and not the order of joining."""
     town.events = {2: lambda: town.add(C), 3: stop}
     with pytest.raises(Stopped):
         town.train("rounds=3")
@@ -282,7 +282,7 @@ def test_a_stop_after_a_change_changes_no_bit(
 
 
 @pytest.mark.system
-def test_nobody_waits_for_a_silo_that_had_left(town: Town) -> None:
+def test_the_run_does_not_wait_for_a_silo_that_has_left(town: Town) -> None:
     town.events = {2: lambda: town.leave(B), 4: stop}
     with pytest.raises(Stopped):
         town.train("rounds=4")
@@ -290,11 +290,11 @@ def test_nobody_waits_for_a_silo_that_had_left(town: Town) -> None:
     assert json.loads((town.run / "summary.json").read_text())["members"][B] == [span(1, 2, images(town.root, B))]
 
 
-# one silo that comes back
+# a silo that rejoins
 
 
 class Returning:
-    """A silo that has trained one round of an experiment; its pictures may then change."""
+    """A silo that has trained one round; the test then changes its images."""
 
     def __init__(self, root: Path, home: Path, *words: str) -> None:
         self.root = copied(root, home / "pictures")
@@ -319,7 +319,7 @@ class Returning:
         return sorted({path.name.split("_")[0] for path in self.folder.iterdir()}, key=int)
 
     def head(self, round: int) -> dict[str, Tensor]:
-        """The head that a job of a round begins with."""
+        """Returns the head at the start of a round's job."""
         assert self.service.session is not None
         worker = self.service.session.worker
         return worker.states.load(support.fit_job(round, A, worker.initial))["head"]
@@ -330,7 +330,7 @@ def returning(tiny_root: Path, tmp_path: Path) -> Returning:
     return Returning(tiny_root, tmp_path)
 
 
-def test_a_silo_comes_back_with_more_pictures_and_persons(returning: Returning) -> None:
+def test_a_silo_rejoins_with_more_images_and_persons(returning: Returning) -> None:
     (kept,) = returning.silo.path.glob(f"sessions/*/clients/{A}/round-00001.pt")
     before, old = read_state(kept)["head"], returning.persons()
     count = len(list(returning.folder.iterdir()))
@@ -354,8 +354,8 @@ def test_a_silo_comes_back_with_more_pictures_and_persons(returning: Returning) 
     assert returning.fit(2).header.values["num_samples"] == count + 3
 
 
-def test_a_picture_that_was_trained_on_is_not_tested_on(returning: Returning) -> None:
-    """Under another name, in another folder, of another person."""
+def test_a_training_image_cannot_become_a_test_image(returning: Returning) -> None:
+    """The image has another name, another folder and another person."""
     picture = sorted(returning.folder.iterdir())[0]
     query = sorted((returning.root / A / "query").iterdir())[0]
     picture.replace(query)
@@ -367,7 +367,7 @@ def test_a_picture_that_was_trained_on_is_not_tested_on(returning: Returning) ->
     assert "\n" not in line
 
 
-def test_a_picture_that_was_trained_on_long_ago_is_not_tested_on(returning: Returning) -> None:
+def test_a_training_image_of_an_early_round_cannot_become_a_test_image(returning: Returning) -> None:
     picture = sorted(returning.folder.iterdir())[0]
     content = picture.read_bytes()
     picture.unlink()
@@ -379,7 +379,7 @@ def test_a_picture_that_was_trained_on_long_ago_is_not_tested_on(returning: Retu
     assert returning.send(returning.coordinator.experiment()).header.kind == "refused"
 
 
-def test_a_silo_with_other_persons_alone_is_refused(returning: Returning) -> None:
+def test_a_silo_with_none_of_its_former_persons_is_refused(returning: Returning) -> None:
     for number, path in enumerate(sorted(returning.folder.iterdir())):
         path.rename(path.with_name(f"{int(path.name.split('_')[0]) + 5000}_c{1 + number % 2}s1_{number:06d}_01.jpg"))
     returning.come_back()
@@ -388,7 +388,7 @@ def test_a_silo_with_other_persons_alone_is_refused(returning: Returning) -> Non
     assert "none of its persons is among the training pictures" in returning.lines[-1]
 
 
-def test_an_algorithm_that_cannot_follow_persons_refuses_them(tiny_root: Path, tmp_path: Path) -> None:
+def test_an_algorithm_without_a_mapping_of_persons_refuses_changed_persons(tiny_root: Path, tmp_path: Path) -> None:
     returning = Returning(tiny_root, tmp_path, "exp=fedbabu")
     more(returning.root, A)
     returning.come_back()

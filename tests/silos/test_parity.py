@@ -1,4 +1,4 @@
-"""Silos over the loopback transport end with the bits of the sequential engine, whatever the order of answers."""
+"""Silos over the loopback transport give the bits of the sequential engine, whatever the order of answers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fedreid_pl.experiment import train
 from fedreid_pl.federation.storage import read_state
 
 ELSEWHERE = ("centralized",)
-"""Experiments that need everybody's pictures in one place."""
+"""Experiments that need the images of all clients in one place."""
 
 QUICK = ("fedpav_cc_rw", "fedpav_kd_rw", "scaffold")
-"""What the quick tests run: a declared answer, several models, a server's network, extras, and a client's state."""
+"""Experiments of the quick tests: a declared answer, several models, a server's network, extras, a client's state."""
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ QUICK = ("fedpav_cc_rw", "fedpav_kd_rw", "scaffold")
         if exp not in ELSEWHERE
     ],
 )
-def test_silos_end_with_the_bits_of_the_sequential_engine(exp: str, tiny_root: Path, tmp_path: Path) -> None:
+def test_silos_give_the_bits_of_the_sequential_engine(exp: str, tiny_root: Path, tmp_path: Path) -> None:
     common = (f"exp={exp}", "rounds=3", "evaluate_every=2", "min_clients=3", *MORE.get(exp, []))
     straight, apart = tmp_path / "straight", tmp_path / "apart"
     assert main(["train", *support.quick(tiny_root, straight, "trainer.accelerator=cpu", *common)]) == 0
@@ -48,7 +48,7 @@ def test_silos_end_with_the_bits_of_the_sequential_engine(exp: str, tiny_root: P
     for state in (one, other):
         state.pop("costs"), state.pop("lineage")
     support.assert_equal(one, other)
-    assert not (apart / "clients").exists(), "what clients keep stays at the silos"
+    assert not (apart / "clients").exists(), "the coordinator has no client state"
     for name, silo in silos.items():
         kept = sorted((straight / "clients" / name).glob("*.pt"))
         (folder,) = (silo.path / "sessions").iterdir()
@@ -68,17 +68,17 @@ def test_silos_end_with_the_bits_of_the_sequential_engine(exp: str, tiny_root: P
         (("exp=fedpav_rw", "callbacks.reweighting.probe=code"), "sequential_order"),
     ],
 )
-def test_what_silos_cannot_do_is_refused_by_name(
+def test_options_that_silos_do_not_support_are_refused_by_name(
     words: tuple[str, ...], named: str, tiny_root: Path, tmp_path: Path
 ) -> None:
     federation, _ = make_parties(tmp_path, ["a", "b"])
     output = tmp_path / "run"
     with pytest.raises(FedReIDError, match=named):
         run_loopback(coordinator_words(tiny_root, output, federation, *words), output, {})
-    assert not output.exists(), "nothing is written"
+    assert not output.exists(), "no file is written"
 
 
-def test_validation_persons_are_wanted_of_some_silo_and_not_of_every_one(tiny_root: Path, tmp_path: Path) -> None:
+def test_at_least_one_silo_must_have_enough_persons_for_validation(tiny_root: Path, tmp_path: Path) -> None:
     federation, silos = make_parties(tmp_path / "parties", support.TINY)
     lines: list[str] = []
     services = {name: make_service(silo, tiny_root, lines.append) for name, silo in silos.items()}

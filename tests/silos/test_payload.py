@@ -1,4 +1,4 @@
-"""Payloads: what was sent comes back to the bit, and nothing else is taken for it."""
+"""Payloads: reading returns exactly the sent bits and refuses any other content."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def signed(path: Path, key: SigningKey = KEY) -> Payload:
 
 
 def raw(path: Path, header: object, tensors: dict[str, torch.Tensor] | None = None) -> Payload:
-    """A file with any header, signed as an insider could."""
+    """Writes a file with an arbitrary header and a valid signature, as an insider could."""
     text = header if isinstance(header, str) else canonical(header)  # type: ignore[arg-type]
     safetensors.torch.save_file(tensors or {}, path, metadata={"header": text})
     return signed(path)
@@ -45,7 +45,7 @@ def content(**changes: object) -> dict[str, object]:
     return {**vars(HEADER), **values, **changes}
 
 
-def test_what_was_sent_comes_back(tmp_path: Path) -> None:
+def test_reading_returns_the_sent_content(tmp_path: Path) -> None:
     last = torch.randn(4, 3, 5, 2).to(memory_format=torch.channels_last)
     shared = torch.arange(12.0)
     backbone = {"w": last, "a": torch.tensor(7), "b": shared[2:5], "c": shared[2:5]}
@@ -53,10 +53,10 @@ def test_what_was_sent_comes_back(tmp_path: Path) -> None:
     opened = open_payload(write_payload(tmp_path / "p", HEADER, KEY, backbone, extras), KEY.public)
     assert opened.header == HEADER and list(opened.header.values) == ["z", "a"]
     for sent, found in ((backbone, opened.backbone), (extras, opened.extras)):
-        assert list(sent) == list(found), "the order of names decides sums"
+        assert list(sent) == list(found), "sums depend on the order of names"
         for name, value in sent.items():
             assert torch.equal(value, found[name]) and value.dtype == found[name].dtype
-    assert opened.backbone["w"].stride() == last.stride(), "the order of memory decides sums"
+    assert opened.backbone["w"].stride() == last.stride(), "sums depend on the memory layout"
 
 
 def test_equal_contents_are_equal_bytes_and_the_file_is_plain_safetensors(tmp_path: Path) -> None:
@@ -117,13 +117,13 @@ def test_a_cut_or_longer_file_is_refused(tmp_path: Path) -> None:
         content(experiment="x" * 10_000),
     ],
 )
-def test_headers_that_are_none_are_refused_although_they_are_signed(header: object, tmp_path: Path) -> None:
+def test_signed_but_invalid_headers_are_refused(header: object, tmp_path: Path) -> None:
     with pytest.raises(BadPayload):
         open_payload(raw(tmp_path / "p", header), KEY.public)
 
 
 @pytest.mark.parametrize("orders", [[0, 0], [0], [0, True], [1, 2], "01", None])
-def test_orders_of_dimensions_that_are_none_are_refused(orders: object, tmp_path: Path) -> None:
+def test_invalid_orders_of_dimensions_are_refused(orders: object, tmp_path: Path) -> None:
     tensors = {"backbone/w": torch.ones(2, 2)}
     well = raw(tmp_path / "well", content(backbone=["w"], orders={"backbone/w": [1, 0]}), tensors)
     assert open_payload(well, KEY.public).backbone["w"].shape == (2, 2)
@@ -132,7 +132,7 @@ def test_orders_of_dimensions_that_are_none_are_refused(orders: object, tmp_path
 
 
 @pytest.mark.parametrize("start", [b"", b"\xff" * 8, (2**40).to_bytes(8, "little"), (17 * 2**20).to_bytes(8, "little")])
-def test_a_table_beyond_all_bounds_is_not_read(start: bytes, tmp_path: Path) -> None:
+def test_an_oversized_table_is_not_read(start: bytes, tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(start + b"{}" * 100)
     with pytest.raises(BadPayload):
         open_payload(signed(tmp_path / "p"), KEY.public)
@@ -141,7 +141,7 @@ def test_a_table_beyond_all_bounds_is_not_read(start: bytes, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "fields", [("", 9, "ab" * 64), ("ab" * 32, True, "ab" * 64), ("ab" * 32, 9, "AB" * 64), (1, 9, "")]
 )
-def test_an_envelope_that_is_none_is_refused(fields: tuple) -> None:
+def test_an_invalid_envelope_is_refused(fields: tuple) -> None:
     with pytest.raises(BadPayload):
         Envelope(*fields)
 

@@ -13,7 +13,7 @@ from fedreid_pl.engines.silos.policy import TEXT, Policy, PolicyRefusal, read_po
 from fedreid_pl.errors import FedReIDError
 
 
-def test_the_file_that_is_written_says_what_holds_without_it(tmp_path: Path) -> None:
+def test_the_written_policy_file_contains_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(TEXT)
     (tmp_path / "empty.yaml").write_text("")
     assert read_policy(tmp_path / "policy.yaml") == read_policy(tmp_path / "empty.yaml") == Policy()
@@ -46,7 +46,7 @@ def test_each_key_refuses(policy: Policy, words: list[str], key: str) -> None:
     assert refusal.value.key == key and key in str(refusal.value)
 
 
-def test_what_is_allowed_passes() -> None:
+def test_an_allowed_experiment_passes() -> None:
     Policy().check(compose(["exp=fedpav_kd_rw", "min_clients=2"]), silos=3)
     noisy = Policy(callbacks=("*",), dp_noise_at_least=0.5)
     noisy.check(compose(["exp=fedpav_dp", "min_clients=2", "callbacks.differential_privacy.noise_multiplier=0.5"]), 3)
@@ -67,7 +67,7 @@ def test_what_is_allowed_passes() -> None:
         ("a: &a [*a]", "policy.yaml"),
     ],
 )
-def test_a_mistake_in_the_file_is_named(text: str, named: str, tmp_path: Path) -> None:
+def test_the_error_names_the_mistake_in_the_file(text: str, named: str, tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(text)
     with pytest.raises(FedReIDError, match=named):
         read_policy(tmp_path / "policy.yaml")
@@ -80,7 +80,7 @@ def logged(folder: Path) -> Path:
     return log.path
 
 
-def test_the_log_goes_on_over_a_restart(tmp_path: Path) -> None:
+def test_the_log_continues_after_a_restart(tmp_path: Path) -> None:
     path = logged(tmp_path)
     last = AuditLog(tmp_path).add("joined")
     assert check_log(path) == (5, last)
@@ -88,7 +88,7 @@ def test_the_log_goes_on_over_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["altered", "removed", "put in", "swapped", "first removed", "hash redone"])
-def test_what_was_changed_in_the_log_is_found(how: str, tmp_path: Path) -> None:
+def test_changes_of_the_log_are_detected(how: str, tmp_path: Path) -> None:
     path = logged(tmp_path)
     lines = path.read_text().splitlines()
     if how in ("altered", "hash redone"):
@@ -115,7 +115,7 @@ def test_what_was_changed_in_the_log_is_found(how: str, tmp_path: Path) -> None:
         AuditLog(tmp_path)
 
 
-def test_a_line_that_a_kill_left_half_written_is_cut_off_and_noted(tmp_path: Path) -> None:
+def test_a_half_written_line_is_removed_and_the_removal_is_logged(tmp_path: Path) -> None:
     path = logged(tmp_path)
     with open(path, "a") as file:
         file.write('{"event":"upd')

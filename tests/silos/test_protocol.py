@@ -1,4 +1,4 @@
-"""Parties of different releases: a protocol that both speak is used, and without one the silo says so and ends."""
+"""Parties of different releases use a common protocol; without one, the silo prints an error and ends."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def as_silo(monkeypatch: pytest.MonkeyPatch, *spoken: int) -> None:
-    """Silos speak these protocols; the coordinator keeps its own, which it is asked about with the first call."""
+    """Sets the silos' protocols; the coordinator's protocols, which the first call asks for, do not change."""
     text = ",".join(map(str, spoken))
     monkeypatch.setattr("fedreid_pl.engines.silos.grpc_link.spoken_by_me", lambda: (("protocol", text),))
 
 
 @pytest.mark.parametrize("spoken", [(1,), (1, 2), (7, 1)])
-def test_a_common_protocol_is_enough(spoken: tuple[int, ...], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_common_protocol_suffices(spoken: tuple[int, ...], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     as_silo(monkeypatch, *spoken)
     payload = place.ready("a")
     link = place.link(place.silos["a"].credentials)
@@ -39,13 +39,15 @@ def test_a_common_protocol_is_enough(spoken: tuple[int, ...], place: Place, monk
     link.close()
 
 
-def test_a_silo_of_a_release_without_the_metadata_speaks_the_first_protocol(place: Place) -> None:
+def test_a_silo_without_protocol_metadata_uses_the_first_protocol(place: Place) -> None:
     place.ready("a")
     with place.channel("a") as channel:
         assert list(channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=True), timeout=5))
 
 
-def test_without_a_common_protocol_the_silo_ends_with_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_common_protocol_the_silo_prints_one_line_and_ends(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     as_silo(monkeypatch, 2, 3)
     payload = place.ready("a")
     link = place.link(place.silos["a"].credentials)
@@ -58,7 +60,7 @@ def test_without_a_common_protocol_the_silo_ends_with_one_line(place: Place, mon
     link.close()
 
 
-def test_a_stranger_learns_of_no_protocol(place: Place) -> None:
+def test_a_stranger_receives_no_protocol_numbers(place: Place) -> None:
     place.federation.revoke("b")
     with place.channel("b") as channel, pytest.raises(grpc.RpcError) as error:
         metadata = (("protocol", "2"),)
@@ -66,10 +68,10 @@ def test_a_stranger_learns_of_no_protocol(place: Place) -> None:
     assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_both_ends_look_for_a_common_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_sides_check_for_a_common_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_calls, "SPOKEN", (2, 3))
     assert disagreement([("protocol", "3,4")]) is None
-    assert disagreement([("protocol", "23")]) is not None, "numbers are compared, not their digits"
-    assert "the silo speaks 1," in str(disagreement([])), "an early silo"
+    assert disagreement([("protocol", "23")]) is not None, "whole numbers are compared, not digits"
+    assert "the silo speaks 1," in str(disagreement([])), "a silo of an early release"
     odd = disagreement([("protocol", "x\n" * 200)])
     assert odd is not None and "\n" not in odd and len(odd) < 250

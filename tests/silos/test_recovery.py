@@ -1,4 +1,4 @@
-"""Coordinator and silos as processes with folders of their own: the bits of one process, whatever is killed."""
+"""Coordinator and silos as processes with separate folders give the bits of one process, also after kills."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Deployment:
         return [*self.parties.values(), self.coordinator]
 
     def rounds(self) -> int:
-        """Rounds that are saved."""
+        """Returns the number of saved rounds."""
         return max((int(path.stem[6:]) for path in (self.run / "checkpoints").glob("round-*.ckpt")), default=0)
 
     def finish(self, limit: float = 240.0) -> None:
@@ -78,7 +78,7 @@ def straight(root: Path, folder: Path, common: tuple[str, ...]) -> Path:
 
 
 @pytest.mark.parametrize("exp", ["fedpav_rw", "scaffold", "fedpav_kd_rw"])
-def test_processes_and_folders_of_their_own_end_with_the_bits_of_one_process(
+def test_separate_processes_and_folders_give_the_bits_of_one_process(
     exp: str, nursery: Nursery, tiny_root: Path, tmp_path: Path
 ) -> None:
     made = Deployment(nursery, tiny_root, tmp_path / "parties", exp, rounds=3)
@@ -86,7 +86,7 @@ def test_processes_and_folders_of_their_own_end_with_the_bits_of_one_process(
         watch(made.services, lambda: made.rounds() >= 1, 120)
         ports = listening(made.coordinator.process)
         assert ports == [("127.0.0.1", made.federation.port)], "one port, on the loopback address of this host"
-        assert all(listening(party.process) == [] for party in made.parties.values()), "nothing listens at a silo"
+        assert all(listening(party.process) == [] for party in made.parties.values()), "silos open no port"
         made.finish()
         assert main(["federation", "status", str(made.federation.path)]) == 0
         status = json.loads((made.federation.path / "status.json").read_text())

@@ -1,4 +1,4 @@
-"""docs/run_a_federation.md is followed to the letter: its blocks run on three hosts, and print what the page shows."""
+"""Runs the commands of docs/run_a_federation.md on three hosts and compares the output with the page."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Block = tuple[str, str, str]
 
 
 def blocks() -> Iterator[Block]:
-    """(kind, host, text) of every block of the page that names a host, or that carries files between hosts."""
+    """Returns (kind, host, text) of every block of the page that names a host or copies files between hosts."""
     for kind, host, text in re.findall(r"^```(\w+) ?([\w-]*)\n(.*?)^```", PAGE.read_text(), re.M | re.S):
         if host in HOSTS or kind == "send":
             yield kind, host, text
 
 
 def masked(text: str) -> str:
-    """Text without what differs from run to run (numbers, keys, times, torch's build), and with single spaces."""
+    """Removes what differs between runs (numbers, keys, times, torch's build) and repeated spaces."""
     text = re.sub(r"  (?:[0-9]+ \w+ ?)+left|\+(?:cpu|cu[0-9]+)\b|---+", "", text)
     plain = re.sub(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4})+\b|\b[0-9a-f]{12,}\b", "#", text)
     return " ".join(re.sub(r"[0-9]+(?:[.,:][0-9]+)*", "#", plain).split())
@@ -41,7 +41,7 @@ def test_the_page_names_every_host() -> None:
 
 @pytest.mark.system
 @pytest.mark.skipif(namespaces.missing() is not None, reason=str(namespaces.missing()))
-def test_the_page_works_as_it_stands(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_work_unchanged(tmp_path: Path) -> None:
     hosts = namespaces.Hosts(HOSTS, "fl.example.org")
     running: dict[str, subprocess.Popen] = {}
     log = {name: tmp_path / f"{name}.log" for name in HOSTS}
@@ -68,7 +68,7 @@ def stays(process: subprocess.Popen) -> bool:
 
 
 def wait(running: dict[str, subprocess.Popen]) -> None:
-    """Waits for commands that end by themselves; all of the page's do before files are carried."""
+    """Waits until the commands have ended; on the page, all of them end before files are copied."""
     for host, process in running.items():
         assert process.wait(LIMIT) == 0, f"{host}: {process.args}"
 
@@ -88,7 +88,7 @@ def shows(log: Path, text: str, process: subprocess.Popen) -> None:
 
 
 def literals() -> str:
-    """Every text of the source, with `...` for what is filled in."""
+    """Returns every string of the source, with `...` for inserted values."""
     found = []
     for file in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -100,7 +100,7 @@ def literals() -> str:
     return "\n".join(found)
 
 
-def test_the_messages_that_the_page_explains_are_printed_by_the_program() -> None:
+def test_the_source_contains_the_messages_that_the_page_explains() -> None:
     table = PAGE.read_text().partition("## What to do when")[2]
     messages = [match for match in re.findall(r"^\| `([^`]+)`", table, re.M)]
     known = literals()

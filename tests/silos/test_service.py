@@ -1,4 +1,4 @@
-"""A silo checks what it is sent as strictly as the server checks updates, and gives away no more than it should."""
+"""A silo checks jobs as strictly as the server checks updates, and sends no more data than it should."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = "mini-viper"
 
 @pytest.fixture(scope="module")
 def parties(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Coordinator, SiloService]]:
-    """A coordinator and a silo that has joined its experiment; one round is answered."""
+    """Returns a coordinator and a silo that has joined its experiment and answered one round."""
     home = tmp_path_factory.mktemp("service")
     federation, silos = make_parties(home, [NAME, "other"])
     coordinator = Coordinator(federation, silos[NAME], home)
@@ -36,7 +36,7 @@ def parties(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def restart(service: SiloService, root: Path) -> None:
-    """Makes the service anew from its folder, in place."""
+    """Loads the service again from its folder, in place."""
     vars(service).update(vars(make_service(SiloFolder(service.folder.path), root)))
 
 
@@ -44,7 +44,7 @@ def events(service: SiloService) -> list[dict[str, Any]]:
     return [json.loads(line) for line in service.audit.path.read_text().splitlines()]
 
 
-def test_joining_tells_counts_and_names_of_its_own_only(
+def test_the_registration_contains_only_the_silos_own_counts_and_names(
     parties: tuple[Coordinator, SiloService], tiny_root: Path
 ) -> None:
     _, service = parties
@@ -56,7 +56,7 @@ def test_joining_tells_counts_and_names_of_its_own_only(
     assert set(values) == {"client", "images", "tests", "synthetic", "version", "torch"}
 
 
-def test_the_same_job_gets_the_same_bytes_also_after_a_restart(
+def test_a_repeated_job_returns_the_same_bytes_also_after_a_restart(
     parties: tuple[Coordinator, SiloService], tiny_root: Path
 ) -> None:
     coordinator, service = parties
@@ -68,7 +68,7 @@ def test_the_same_job_gets_the_same_bytes_also_after_a_restart(
         answer = service.answer(coordinator.payload("fit", 2, coordinator.initial))
         assert answer is not None and answer.path.read_bytes() == bits
         restart(service, tiny_root)
-    assert len([event for event in events(service) if event["event"] == "update"]) == turns, "nothing was trained again"
+    assert len([event for event in events(service) if event["event"] == "update"]) == turns, "no turn is trained twice"
 
 
 def test_a_silo_that_lost_its_answer_trains_the_same_bits_again(
@@ -78,7 +78,7 @@ def test_a_silo_that_lost_its_answer_trains_the_same_bits_again(
     first = service.answer(coordinator.payload("fit", 3, coordinator.initial))
     assert first is not None
     bits = first.path.read_bytes()
-    first.path.unlink()  # killed after the client's state was saved and before the answer was
+    first.path.unlink()  # a kill after the client's state was saved, before the answer was saved
     restart(service, tiny_root)
     answer = service.answer(coordinator.payload("fit", 3, coordinator.initial))
     assert answer is not None and answer.path.read_bytes() == bits
@@ -98,7 +98,7 @@ def test_a_silo_that_lost_its_answer_trains_the_same_bits_again(
         ({"round": 1, "kind": "evaluate"}, "is out of date"),
     ],
 )
-def test_what_is_not_the_coordinators_or_is_old_is_ignored(
+def test_foreign_and_outdated_payloads_are_ignored(
     changes: dict[str, Any], reason: str, parties: tuple[Coordinator, SiloService]
 ) -> None:
     coordinator, service = parties
@@ -134,7 +134,7 @@ def far(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         (dict, {"keeps": "../.."}, "RejectedJob"),
     ],
 )
-def test_a_job_that_no_honest_coordinator_sends_is_answered_by_its_kind_alone(
+def test_the_answer_to_a_hostile_job_contains_only_the_kind_of_error(
     change: Any, values: dict[str, Any], reason: str, parties: tuple[Coordinator, SiloService]
 ) -> None:
     coordinator, service = parties
@@ -144,17 +144,17 @@ def test_a_job_that_no_honest_coordinator_sends_is_answered_by_its_kind_alone(
     assert opened.header.kind == "failure"
     assert opened.header.values == {"reason": reason, "final": True}
     assert kept == {path: path.read_bytes() for path in service.folder.path.rglob("clients/**/*.pt")}
-    assert events(service)[-1]["words"], "the operator sees why"
+    assert events(service)[-1]["words"], "the operator's log contains the reason"
 
 
-def test_a_refused_job_is_no_measure_for_the_next_one(parties: tuple[Coordinator, SiloService]) -> None:
+def test_a_refused_job_does_not_affect_the_checks_of_the_next_one(parties: tuple[Coordinator, SiloService]) -> None:
     coordinator, service = parties
     for _ in range(2):
         opened = coordinator.opened(service.answer(coordinator.payload("fit", 6, far(coordinator.initial))))
         assert opened.header.values["reason"] == "RejectedJob"
 
 
-def test_a_job_of_another_session_or_experiment_is_not_done(parties: tuple[Coordinator, SiloService]) -> None:
+def test_a_job_of_another_session_or_experiment_is_refused(parties: tuple[Coordinator, SiloService]) -> None:
     coordinator, service = parties
     for changes in ({"session": "f" * 16}, {"experiment": "0" * 64}):
         opened = coordinator.opened(service.answer(coordinator.payload("fit", 7, coordinator.initial, **changes)))
@@ -166,8 +166,12 @@ def test_an_experiment_of_an_earlier_start_cannot_be_replayed(parties: tuple[Coo
     old, new = coordinator.experiment(3), coordinator.experiment(4)
     assert coordinator.opened(service.answer(new)).header.kind == "joined"
     assert service.answer(old) is None
-    assert service.answer(coordinator.experiment(4, session="a" * 16)) is None, "another one of the same number"
-    assert coordinator.opened(service.answer(coordinator.experiment(4))).header.kind == "joined", "the same one may"
+    assert service.answer(coordinator.experiment(4, session="a" * 16)) is None, (
+        "another experiment with the same launch number"
+    )
+    assert coordinator.opened(service.answer(coordinator.experiment(4))).header.kind == "joined", (
+        "the same experiment may be repeated"
+    )
 
 
 def test_the_policy_decides_before_any_picture_is_read(tiny_root: Path, tmp_path: Path) -> None:
@@ -175,17 +179,17 @@ def test_the_policy_decides_before_any_picture_is_read(tiny_root: Path, tmp_path
     shutil.copytree(tiny_root / NAME, root / NAME)
     federation, silos = make_parties(tmp_path, [NAME, "other"], policy="callbacks: [backbone_sync]\n")
     service = make_service(silos[NAME], root)
-    shutil.rmtree(root)  # who reads it fails
+    shutil.rmtree(root)  # reading the data would now fail
     coordinator = Coordinator(federation, silos[NAME], tmp_path, "exp=fedpav_rw")
     answer = coordinator.opened(service.answer(coordinator.experiment()))
     assert answer.header.kind == "refused" and answer.header.values == {"reason": "policy.callbacks"}
     (silos[NAME].path / "policy.yaml").write_text(OPEN)
     answer = coordinator.opened(service.answer(coordinator.experiment()))
-    assert answer.header.values == {"reason": "FedReIDError"}, "now it looks for them"
+    assert answer.header.values == {"reason": "FedReIDError"}, "the silo now tries to read the data"
     assert [event["event"] for event in events(service)] == ["refused", "refused"]
 
 
-def test_a_policy_that_becomes_narrower_holds_for_the_next_job(parties: tuple[Coordinator, SiloService]) -> None:
+def test_a_stricter_policy_applies_to_the_next_job(parties: tuple[Coordinator, SiloService]) -> None:
     coordinator, service = parties
     file = service.folder.path / "policy.yaml"
     for text, round in (("metrics: [nothing]\nminimum_silos: 1", 20), ("minimum_silos: 50", 21)):

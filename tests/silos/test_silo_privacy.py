@@ -1,4 +1,4 @@
-"""What leaves a silo, read in the clear at a proxy in front of the coordinator: no picture, name, folder or head."""
+"""Decrypts all traffic of silos at a proxy: it contains no image, name, folder or head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USER = "canary-user-Hx55"
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny benchmark with names, persons and folders that are found again."""
+    """The tiny benchmark with names, persons and folders that a search of the traffic can find."""
     root = write_tiny(tmp_path_factory.mktemp("data") / PLACE)
     mark(root)
     for name in TINY:
@@ -30,7 +30,7 @@ SLOW = [pytest.param(exp, marks=pytest.mark.system) for exp in ("fedpav_cc_rw", 
 
 
 @pytest.mark.parametrize("exp", ["fedpav_kd_rw", *SLOW])
-def test_bytes_at_the_proxy_hold_nothing_that_is_a_silos_own(
+def test_bytes_at_the_proxy_contain_no_private_data_of_a_silo(
     exp: str, marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canaries = Canaries()
@@ -60,7 +60,7 @@ def test_bytes_at_the_proxy_hold_nothing_that_is_a_silos_own(
     from_silos = {name: bytes(data) for name, data in proxy.seen.items() if name.endswith("from a silo")}
     streams = {f"{name}, {number}": data for name, raw in from_silos.items() for number, data in frames(raw).items()}
     updates = [data for data in streams.values() if b'"kind":"update"' in data or b"update" in data[:20_000]]
-    assert len(from_silos) >= 3 and len(updates) >= 6, "the proxy saw the updates in the clear"
+    assert len(from_silos) >= 3 and len(updates) >= 6, "the proxy decrypted the updates"
     kinds = set(canaries.needles.values())
     assert kinds == {"a path", "a user", "an identity", "an image file", "pixels", "a feature", "logits", "a head"}
     assert len(canaries.needles) > 3000

@@ -1,4 +1,4 @@
-"""A federation over gRPC inside the test's process, and a proxy that sees what passes."""
+"""A federation over gRPC inside the test's process, and a proxy that decrypts the traffic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedreid_pl.engines.silos.silo_folder import SiloFolder
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(silos: Mapping[str, SiloFolder], root: Path, address: str) -> Iterator[None]:
-    """Runs every silo in a thread; one works at a time, for they share torch's generator."""
+    """Runs every silo in a thread; only one works at a time, because they share torch's random generator."""
     over, turn = threading.Event(), threading.Lock()
     threads = []
     with ExitStack() as stack:
@@ -55,22 +55,22 @@ def serving(silos: Mapping[str, SiloFolder], root: Path, address: str) -> Iterat
 
 
 def quietly(service: object, link: GrpcLink, over: threading.Event) -> None:
-    """Serves until the link is closed."""
+    """Serves a silo until the link is closed."""
     with suppress(ValueError):  # "Cannot invoke RPC on closed channel"
         serve(service, link, over)  # type: ignore[arg-type]
 
 
 class Proxy:
-    """Takes TLS connections with the coordinator's name, opens them, and makes ones of the same silo to the server.
+    """Accepts TLS connections as the coordinator, decrypts them and forwards them to the server as the same silo.
 
-    Only who holds the federation's authority and the silos' keys can build one; it sees every byte in the clear.
+    Such a proxy needs the keys of the federation's authority and of the silos; it sees every byte decrypted.
 
     Args:
-        federation: whose coordinator it poses as.
-        silos: whose keys it calls the coordinator with.
+        federation: the federation whose coordinator the proxy impersonates.
+        silos: the silos whose keys the proxy uses for calls to the coordinator.
 
     Attributes:
-        seen: all bytes, by connection and direction.
+        seen: all decrypted bytes, by connection and direction.
     """
 
     def __init__(self, federation: FederationFolder, silos: Mapping[str, SiloFolder], folder: Path) -> None:
@@ -118,7 +118,7 @@ class Proxy:
 
 
 def context(own: Credentials, folder: Path, server: bool) -> ssl.SSLContext:
-    """An end of TLS with HTTP/2."""
+    """Returns a TLS context for HTTP/2."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "key.pem").write_bytes(own.key), (folder / "crt.pem").write_bytes(own.certificate)
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
@@ -130,7 +130,7 @@ def context(own: Credentials, folder: Path, server: bool) -> ssl.SSLContext:
 
 
 def frames(stream: bytes) -> dict[int, bytes]:
-    """The data of every HTTP/2 stream in the bytes of one direction of a connection (RFC 9113, section 4.1)."""
+    """Returns the data of every HTTP/2 stream in one direction of a connection (RFC 9113, section 4.1)."""
     rest = stream.removeprefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     data: dict[int, bytearray] = {}
     place = 0
