@@ -72,7 +72,7 @@ UPDATES: dict[str, Spoil] = {
     "further tensor": tensors(lambda state: {**state, "head.weight": torch.zeros(4)}),
     "renamed tensor": tensors(lambda state: {f"{name}.": value for name, value in state.items()}),
     "a path as a name": tensors(lambda state: {**state, "../../clients/head": torch.zeros(4)}),
-    "a name that drives a terminal": tensors(lambda state: {**state, "\x1b[2J\n": torch.zeros(4)}),
+    "a name with terminal control characters": tensors(lambda state: {**state, "\x1b[2J\n": torch.zeros(4)}),
     "a name of a million characters": tensors(lambda state: {**state, "x" * 10**6: torch.zeros(4)}),
     "dtype": tensors(lambda state: {name: value.double() for name, value in state.items()}),
     "half precision": tensors(lambda state: {name: value.half() for name, value in state.items()}),

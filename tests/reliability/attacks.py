@@ -1,13 +1,13 @@
-"""Altered messages by the thousand, from a hostile silo and from a hostile coordinator, against the real parties.
+"""Sends thousands of altered messages, from a hostile silo and a hostile coordinator, to the real parties.
 
     python tests/reliability/attacks.py count=10000 seed=0 [json=FILE] [table=FILE]
 
-Half of the messages are answers of a silo to the coordinator's engine, beside two honest silos. After each one the
-round is averaged, and has to have the bits of a round without the hostile silo. The other half are jobs and
-experiments for a silo's service. Each has to be ignored or answered by the kind of a refusal alone, and what the silo
-keeps may not change. At the end an honest job has to give the bits of a silo that was never attacked.
+Half of the messages are answers of a silo to the coordinator's engine, beside two honest silos. After each message
+the round's average must equal, to the bit, that of a round without the hostile silo. The other half are jobs and
+experiments for a silo's service. The silo must ignore each one or answer only the kind of the refusal, and its saved
+states must not change. At the end an honest job must give the bits of a silo that was never attacked.
 
-Memory is the process's own (`RssAnon`): its peak while messages are read, above what it was before.
+Memory is `RssAnon` of the process: its peak while messages are read, above the value before.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from fedreid_pl.engines.silos.payload import Opened, Payload
 
 SILO = "mini-viper"
 BOUND = 64 * 2**20
-"""Bytes of memory that a refused message may take for a moment, as docs/silos.md says."""
+"""Temporary memory that a refused message may use, in bytes; docs/silos.md documents this limit."""
 MAKERS_AND_FLIP: dict[str, Maker] = {**MAKERS, "bytes of the header": flip}
 
 
 @contextmanager
 def peak() -> Iterator[list[int]]:
-    """The highest memory inside the block above that before it, in bytes."""
+    """Measures the peak memory inside the block, above the memory before it, in bytes."""
     before, highest, over = resident(), [0], threading.Event()
 
     def look() -> None:
@@ -61,13 +61,13 @@ def peak() -> Iterator[list[int]]:
 
 
 def resident() -> int:
-    """Bytes of this process in memory, without pages of files."""
+    """Returns the resident memory of this process in bytes, without file pages."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
 
 
 class HostileSilo:
-    """One of three silos sends what the makers make of its honest answer."""
+    """A federation of three silos, one of which sends altered versions of its honest answer."""
 
     def __init__(self, home: Path) -> None:
         self.rounds, self.home = Rounds(home), home
@@ -75,14 +75,14 @@ class HostileSilo:
         self.without = self.rounds.average()
 
     def send(self, maker: Maker, draws: random.Random) -> tuple[str, str]:
-        """What was sent, and `refused`, `lie` (well-formed, within the bounds) or what went wrong."""
+        """Returns the sent message, and `refused`, `lie` (well-formed, within the bounds) or the kind of failure."""
         what, payload = altered(self.honest, self.home / "altered", maker, draws, self.rounds.silos["c"].key)
         found = self.rounds.average(payload)
         if set(found.clients) == {"a", "b"}:
             support.assert_equal(found.model, self.without.model)
             return what, "refused"
         fits = all(torch.isfinite(value.double()).all() for value in found.model.values())
-        return what, "lie" if maker is flip and fits else "taken"
+        return what, "lie" if maker is flip and fits else "accepted"
 
 
 class HostileCoordinator:
@@ -101,7 +101,7 @@ class HostileCoordinator:
         self.kept = self._kept()
 
     def answer(self, payload: Payload) -> Opened | None:
-        """What the silo answers; the honest file stays, for the silo may move what it gets."""
+        """Returns the silo's answer to a copy of the payload, because the silo may move the file."""
         copy = self.home / "sent"
         copy.unlink(missing_ok=True)
         copy.write_bytes(payload.path.read_bytes())
@@ -109,7 +109,7 @@ class HostileCoordinator:
         return None if answer is None else self.coordinator.opened(answer)
 
     def send(self, maker: Maker, draws: random.Random) -> tuple[str, str]:
-        """As `HostileSilo.send`."""
+        """Returns the same as `HostileSilo.send`."""
         kind = draws.choice(["job", "job", "experiment"]) if maker is not flip else "experiment"
         key = self.coordinator.federation.key
         what, payload = altered(self.base[kind], self.home / "altered", maker, draws, key)
@@ -122,14 +122,14 @@ class HostileCoordinator:
         if maker is flip and opened.header.kind == "joined":
             self.base["experiment"] = self.coordinator.experiment(self.service._launch()[0] + 1)
             return f"{kind}: {what}", "lie"
-        return f"{kind}: {what}", "taken"
+        return f"{kind}: {what}", "accepted"
 
     def _kept(self) -> dict[Path, bytes]:
         folder = self.service.folder.path / "sessions"
         return {path: path.read_bytes() for path in folder.rglob("*.pt")}
 
     def honest(self) -> dict[str, torch.Tensor]:
-        """The update of round 2 to an honest job."""
+        """Returns the silo's update of round 2 to an honest job."""
         self.coordinator.count += 1
         opened = self.answer(self.coordinator.experiment(self.service._launch()[0] + 1))
         assert opened is not None and opened.header.kind == "joined", opened
@@ -139,7 +139,7 @@ class HostileCoordinator:
 
 
 def attack(count: int, seed: int, folder: Path) -> dict[str, Any]:
-    """`count` altered messages, both directions and all makers in turn; what became of them."""
+    """Sends `count` altered messages in both directions with all makers in turn, and returns the outcomes."""
     root = support.write_tiny(folder / "data")
     unharmed = HostileCoordinator(folder / "unharmed", root).honest()
     sides = {"silo": HostileSilo(folder / "silo"), "coordinator": HostileCoordinator(folder / "coordinator", root)}
@@ -154,7 +154,7 @@ def attack(count: int, seed: int, folder: Path) -> dict[str, Any]:
                     what, outcome = side.send(MAKERS_AND_FLIP[name], random.Random(f"{seed}/{case}"))
                 except Exception:
                     what, outcome = str(case), traceback.format_exc()
-                outcomes[who, name, outcome if outcome in ("refused", "lie", "taken") else "traceback"] += 1
+                outcomes[who, name, outcome if outcome in ("refused", "lie", "accepted") else "traceback"] += 1
                 if outcome not in ("refused", "lie"):
                     wrong.append({"who": who, "maker": name, "case": what, "outcome": outcome})
         memory[who] = highest[0]
@@ -169,12 +169,12 @@ def attack(count: int, seed: int, folder: Path) -> dict[str, Any]:
     return {"counts": counts, "wrong": wrong, "memory": memory}
 
 
-KINDS = ("refused", "lie", "taken", "traceback")
+KINDS = ("refused", "lie", "accepted", "traceback")
 
 
 def table(report: dict[str, Any]) -> str:
-    """What was sent and what became of it, as Markdown."""
-    lines = ["| from | what is altered | refused | well-formed | taken | traceback |", "|---|---|---:|---:|---:|---:|"]
+    """Returns the outcomes as a Markdown table."""
+    lines = ["| from | alteration | refused | well-formed | accepted | traceback |", "|---|---|---:|---:|---:|---:|"]
     for row in report["counts"]:
         who = "a silo" if row["who"] == "silo" else "the coordinator"
         lines.append(f"| {who} | {row['maker']} | " + " | ".join(f"{row[kind]:,}" for kind in KINDS) + " |")
@@ -183,9 +183,9 @@ def table(report: dict[str, Any]) -> str:
 
 
 def memory(report: dict[str, Any]) -> str:
-    """The peaks of memory in one line."""
+    """Returns the peaks of memory as one line."""
     parts = [f"{size / 2**20:.0f} MiB for messages of a hostile {who}" for who, size in report["memory"].items()]
-    return f"Peak memory above what it was before: {', '.join(parts)}."
+    return f"Peak memory above the memory before: {', '.join(parts)}."
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files that are damaged, foreign or hostile, made at random; each has to be refused by one line."""
+"""Random damaged, foreign or hostile files; the reader must refuse each with one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STATE = {
 
 
 def noise(draws: random.Random, most: int = 400) -> bytes:
-    """Random bytes, at least one."""
+    """Returns at least one random byte."""
     return draws.randbytes(draws.randrange(1, most))
 
 
@@ -52,7 +52,7 @@ def with_header(data: bytes, **changed: Any) -> bytes:
 
 
 def squeezed(content: Any) -> bytes:
-    """The same archive, compressed: what a bomb is made of."""
+    """Returns the archive compressed; a bomb consists of such data."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(saved(content))) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
@@ -104,7 +104,7 @@ def message(draws: random.Random, folder: Path) -> tuple[str, Action]:
             ("compressed", squeezed({"kind": "ClientUpdate", **fields, "metrics": {}})),
             ("an unknown kind", saved({"kind": draws.choice(["os", "", 3, None]), **fields})),
             ("a field missing", saved({"kind": "ClientUpdate", **fields})),
-            ("a field more", saved({"kind": "ClientUpdate", **fields, "metrics": {}, "head": torch.zeros(3)})),
+            ("an extra field", saved({"kind": "ClientUpdate", **fields, "metrics": {}, "head": torch.zeros(3)})),
             ("text for a number", saved({"kind": "ClientUpdate", **fields, "metrics": {"path": "x.jpg"}})),
             ("a list for tensors", saved({"kind": "ClientUpdate", **{**fields, "backbone": [1]}, "metrics": {}})),
         ]
@@ -146,7 +146,7 @@ def picture(draws: random.Random, folder: Path) -> tuple[str, Action]:
             ("truncated", good[: draws.randrange(len(good) // 2)]),
             ("noise", noise(draws)),
             ("empty", b""),
-            ("a page of an error", b"<html><body>404 Not Found</body></html>"),
+            ("an HTML error page", b"<html><body>404 Not Found</body></html>"),
             ("a picture of ten billion pixels", bomb),
         ]
     )
@@ -155,7 +155,7 @@ def picture(draws: random.Random, folder: Path) -> tuple[str, Action]:
 
 
 def dataset(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """A folder in the layout of Market-1501, or a table, with one thing wrong."""
+    """Makes a folder in the layout of Market-1501, or a table, with one defect."""
     root = folder / "dataset"
     shutil.rmtree(root, ignore_errors=True)
     if draws.random() < 0.5:

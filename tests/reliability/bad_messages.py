@@ -1,4 +1,4 @@
-"""Updates with one defect, made at random; each has to be refused before it touches the model."""
+"""Random updates with one defect; the server must refuse each before it changes the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DTYPES = (torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.bool)
 
 
 def backbone(draws: random.Random) -> dict[str, torch.Tensor]:
-    """Some tensors like those of a network."""
+    """Returns random tensors like those of a network."""
     torch_draws = torch.Generator().manual_seed(draws.randrange(2**32))
     shapes = [tuple(draws.randrange(1, 5) for _ in range(draws.randrange(1, 5))) for _ in range(draws.randrange(1, 5))]
     state = {f"layer{number}.weight": torch.randn(shape, generator=torch_draws) for number, shape in enumerate(shapes)}
@@ -29,7 +29,7 @@ def backbone(draws: random.Random) -> dict[str, torch.Tensor]:
 
 
 def pair(draws: random.Random) -> tuple[ClientJob, ClientUpdate]:
-    """A job and its honest answer."""
+    """Returns a job and its honest answer."""
     sent = backbone(draws)
     answer = {name: value + 1 for name, value in sent.items()}
     metrics = {"train/loss": draws.uniform(0, 9), "train/accuracy": draws.random(), "test/x/rank1": draws.random()}
@@ -39,7 +39,7 @@ def pair(draws: random.Random) -> tuple[ClientJob, ClientUpdate]:
 
 
 def checking(job: ClientJob, update: ClientUpdate, draws: random.Random) -> Action:
-    """Checks the update as it is, or as it arrives over a wire."""
+    """Returns a check of the update, either direct or after serialization."""
     if draws.random() < 0.5:
         return lambda: check_update(update, job, DECLARED, TESTS)
     data = to_bytes(update)
@@ -47,7 +47,7 @@ def checking(job: ClientJob, update: ClientUpdate, draws: random.Random) -> Acti
 
 
 def numbers(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """NaN or infinity anywhere in a tensor."""
+    """Makes an update with NaN or infinity at a random place of a tensor."""
     job, update = pair(draws)
     name = draws.choice([name for name in update.backbone if name.startswith("layer")])
     value = update.backbone[name].clone()
@@ -56,7 +56,7 @@ def numbers(draws: random.Random, folder: Path) -> tuple[str, Action]:
 
 
 def shape(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """A tensor of another shape, with as many numbers or with others."""
+    """Makes an update with a tensor of another shape, with the same or another number of elements."""
     job, update = pair(draws)
     name = draws.choice(list(update.backbone))
     value = update.backbone[name]
@@ -66,7 +66,7 @@ def shape(draws: random.Random, folder: Path) -> tuple[str, Action]:
 
 
 def dtype(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """A tensor of another type."""
+    """Makes an update with a tensor of another dtype."""
     job, update = pair(draws)
     name, kind = draws.choice(list(update.backbone)), draws.choice(DTYPES)
     changed = {**update.backbone, name: update.backbone[name].to(kind)}
@@ -74,7 +74,7 @@ def dtype(draws: random.Random, folder: Path) -> tuple[str, Action]:
 
 
 def names(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """A tensor too few, too many, or called otherwise."""
+    """Makes an update with a missing, an extra or a renamed tensor."""
     job, update = pair(draws)
     state = dict(update.backbone)
     name = draws.choice(list(state))
@@ -90,7 +90,7 @@ def names(draws: random.Random, folder: Path) -> tuple[str, Action]:
 
 
 def address(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """Of another round or client."""
+    """Makes an update of another round or client."""
     job, update = pair(draws)
     changed: dict[str, Any] = draws.choice(
         [
@@ -102,14 +102,14 @@ def address(draws: random.Random, folder: Path) -> tuple[str, Action]:
 
 
 def count(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """A number of images that cannot be."""
+    """Makes an update with an impossible number of images."""
     job, update = pair(draws)
     claimed = draws.choice([0, -1, -draws.randrange(1, 10**9), DECLARED + draws.randrange(1, 10**9), 2**53, 10**5000])
     return "count", checking(job, replace(update, num_samples=claimed), draws)
 
 
 def metric(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """A metric out of its range, of another's test set, or not finite."""
+    """Makes an update with a metric that is out of range, of another client's test set, or not finite."""
     job, update = pair(draws)
     lies: dict[str, float] = draws.choice(
         [
@@ -132,7 +132,7 @@ def metric(draws: random.Random, folder: Path) -> tuple[str, Action]:
 
 
 def kinds(draws: random.Random, folder: Path) -> tuple[str, Action]:
-    """A tensor that is none: sparse, or without content."""
+    """Makes an update with a sparse tensor, or a meta tensor without data."""
     job, update = pair(draws)
     name = draws.choice(list(update.backbone))
     value = update.backbone[name]

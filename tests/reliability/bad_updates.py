@@ -1,4 +1,4 @@
-"""A sequential engine with one hostile client; what it may send is in `hostile.updates`."""
+"""A sequential engine with one hostile client; `hostile.updates` lists its updates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdat
 
 
 class BadClientEngine(SequentialEngine):
-    """A real engine whose client `name` sends what `spoil` makes of its update."""
+    """A sequential engine that replaces the updates of client `name` with `spoil(update)`."""
 
     name: str
     spoil: Spoil
@@ -27,11 +27,11 @@ class BadClientEngine(SequentialEngine):
 
 
 def engine_with(name: str, spoil: Spoil) -> type[BadClientEngine]:
-    """The engine's class with one bad client."""
+    """Returns an engine class with one bad client."""
     return type("Engine", (BadClientEngine,), {"name": name, "spoil": staticmethod(spoil)})
 
 
 def hang(*parts: Any, **named: Any) -> None:
-    """A batch that never ends, in Python: what a dead file server or a lost worker looks like."""
+    """Simulates a batch that never ends, as with a dead file server or a lost worker."""
     while True:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Words of a command line and YAML files that cannot be meant, made at random; each has to be refused by one line."""
+"""Random invalid command-line words and YAML files; the program must refuse each with one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECTIONS = [item.name for item in fields(Config) if is_dataclass(item.default_fa
 
 
 def limits(schema: type = Config, prefix: str = "") -> dict[str, Any]:
-    """(type, bounds) of every key."""
+    """Returns (type, bounds) of every key."""
     found: dict[str, Any] = {}
     for item in fields(schema):
         if is_dataclass(item.default_factory):
@@ -38,7 +38,7 @@ FLAGS = [key for key, (kind, _) in LIMITS.items() if kind == "bool"]
 
 
 def typo(word: str, draws: random.Random) -> str:
-    """A word with one letter lost, doubled, changed or swapped."""
+    """Returns the word with one letter removed, doubled, changed or swapped."""
     place = draws.randrange(len(word))
     letter = draws.choice("abcdefghijklmnopqrstuvwxyz")
     return draws.choice(
@@ -52,7 +52,7 @@ def typo(word: str, draws: random.Random) -> str:
 
 
 def composing(*words: str) -> Action:
-    """Composes, and makes the callbacks, as `train` does before it reads anything."""
+    """Returns an action that composes the configuration and creates the callbacks, as `train` does first."""
     return lambda: callback_factory(compose(words).callbacks)
 
 
@@ -92,7 +92,7 @@ def wrong_type(draws: random.Random, folder: Path) -> tuple[str, Action]:
     return word, composing(word)
 
 
-def no_choice(draws: random.Random, folder: Path) -> tuple[str, Action]:
+def invalid_choice(draws: random.Random, folder: Path) -> tuple[str, Action]:
     key = draws.choice(CHOICES)
     choices = LIMITS[key][1]["choices"]
     while (value := typo(draws.choice(choices), draws)) in (*choices, "", "~") or value.lower() == "null":
@@ -101,7 +101,7 @@ def no_choice(draws: random.Random, folder: Path) -> tuple[str, Action]:
     return word, composing(word)
 
 
-def no_word(draws: random.Random, folder: Path) -> tuple[str, Action]:
+def invalid_word(draws: random.Random, folder: Path) -> tuple[str, Action]:
     key = draws.choice(KEYS)
     section = draws.choice(SECTIONS)
     words = [key, f"={key}", f"{key} 3", f"--{key}", f"{key}=1\n2", f"{key}\x00=1", f"{key}.more=1", f"{section}=3"]
@@ -112,7 +112,7 @@ def no_word(draws: random.Random, folder: Path) -> tuple[str, Action]:
     return word, composing(word)
 
 
-def no_name(draws: random.Random, folder: Path) -> tuple[str, Action]:
+def unknown_name(draws: random.Random, folder: Path) -> tuple[str, Action]:
     kind = draws.choice(["exp", "data"])
     names = available(kind)
     while (name := typo(draws.choice(names), draws)) in names:
@@ -121,7 +121,7 @@ def no_name(draws: random.Random, folder: Path) -> tuple[str, Action]:
     return word, composing(word)
 
 
-def no_callback(draws: random.Random, folder: Path) -> tuple[str, Action]:
+def unknown_callback(draws: random.Random, folder: Path) -> tuple[str, Action]:
     names = known_callbacks()
     while (name := typo(draws.choice(names), draws)) in names:
         pass
@@ -129,7 +129,7 @@ def no_callback(draws: random.Random, folder: Path) -> tuple[str, Action]:
     return word, composing(word)
 
 
-def no_option(draws: random.Random, folder: Path) -> tuple[str, Action]:
+def invalid_option(draws: random.Random, folder: Path) -> tuple[str, Action]:
     name = draws.choice(known_callbacks())
     options = list(inspect.signature(find_callback(name).__init__).parameters)[1:]
     kinds = inspect.get_annotations(find_callback(name).__init__, eval_str=False)
@@ -168,4 +168,14 @@ def bad_yaml(draws: random.Random, folder: Path) -> tuple[str, Action]:
     return repr(content[:60]), composing(f"{file.stem}={file}")
 
 
-WORDS = [unknown_key, out_of_bounds, wrong_type, no_choice, no_word, no_name, no_callback, no_option, bad_yaml]
+WORDS = [
+    unknown_key,
+    out_of_bounds,
+    wrong_type,
+    invalid_choice,
+    invalid_word,
+    unknown_name,
+    unknown_callback,
+    invalid_option,
+    bad_yaml,
+]

@@ -1,4 +1,4 @@
-"""Data and weights that are recognised wherever they turn up: in a file, a message, a line on the screen."""
+"""Marked data and weights that a search can find in files, messages and printed lines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 PLACE = "canary-Ward7-Qz81"
-"""A part of the path of the pictures that nothing else is called by."""
+"""A unique part of the images' path."""
 RENAMED = re.compile(r"(\d{4})_c(\d+)")
-PIECE = 32  # bytes of a picture or of weights that are searched for
+PIECE = 32  # length of the searched piece of an image or of weights, in bytes
 
 
 def mark(root: Path) -> None:
-    """Renames the pictures of a benchmark: persons get numbers of nine digits, every file a name of its own."""
+    """Renames the images of a benchmark: persons get numbers of nine digits, every file gets a unique name."""
     for number, path in enumerate(sorted(root.rglob("*.jpg"))):
         match = RENAMED.match(path.name)
         if match is not None:
@@ -26,17 +26,17 @@ def mark(root: Path) -> None:
 
 
 class Canaries:
-    """What must not be found, by what it is: text and stretches of bytes."""
+    """Texts and byte sequences that a search must not find, with their kinds."""
 
     def __init__(self) -> None:
         self.needles: dict[bytes, str] = {}
 
     def add_text(self, what: str, *texts: str) -> None:
-        """Texts."""
+        """Adds texts of one kind."""
         self.needles |= {text.encode(): what for text in texts}
 
     def add_numbers(self, what: str, rows: torch.Tensor | np.ndarray) -> None:
-        """The beginning of every row of numbers: as float32, float64 and as text, as JSON and CSV write them."""
+        """Adds the beginning of every row of numbers as float32, float64 and as text in JSON and CSV."""
         array = np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)[:, : PIECE // 4]
         for row in array:
             if np.unique(row).size < 4:
@@ -46,12 +46,12 @@ class Canaries:
             self.needles[", ".join(map(repr, row[:3].tolist())).encode()] = what
 
     def add_pictures(self, root: Path, every: int) -> None:
-        """File names and persons of all pictures; pixels and file content of every n-th."""
+        """Adds file names and persons of all images, and pixels and file content of every n-th image."""
         self.add_text("a path", PLACE)
         for number, path in enumerate(sorted(root.rglob("*.jpg"))):
             self.add_text("a path", path.stem)
             person = path.name.split("_")[0]
-            if person != "-1":  # junk is nobody
+            if person != "-1":  # junk shows no person
                 self.add_text("an identity", person)
                 self.needles[int(person).to_bytes(8, "little")] = "an identity"
             if number % every:
@@ -66,7 +66,7 @@ class Canaries:
                     self.needles[row.tobytes()] = "pixels"
 
     def find(self, places: Mapping[str, bytes]) -> list[tuple[str, str]]:
-        """(what, where) of everything that was found."""
+        """Returns (kind, place) of all finds, sorted."""
         found = set()
         for where, content in places.items():
             found |= {(what, where) for needle, what in self.needles.items() if needle in content}
@@ -74,13 +74,13 @@ class Canaries:
 
 
 def files(folder: Path, but: Iterable[str] = ()) -> dict[str, bytes]:
-    """Content of all files below a folder by relative path; those whose path begins with one of `but` left out."""
+    """Returns the content of all files below a folder by relative path, without paths that begin with one of `but`."""
     every = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: content for name, content in every.items() if not name.startswith(tuple(but))}
 
 
 def watch(monkeypatch: Any, canaries: Canaries) -> dict[str, bytes]:
-    """Collects heads, per-image features and logits as canaries, and every message as a place to search."""
+    """Collects heads, per-image features and logits as canaries, and all messages as places to search."""
     from fedreid_pl.client import ReIDClient
     from fedreid_pl.engines import sequential
     from fedreid_pl.engines.sequential import SequentialEngine

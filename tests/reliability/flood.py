@@ -1,9 +1,9 @@
-"""Thousands of bad configurations, files and updates: none may end in a traceback, none may be taken.
+"""Reads thousands of invalid configurations, files and updates: none may be accepted or raise a traceback.
 
     python tests/reliability/flood.py count=10000 seed=0 [json=FILE] [table=FILE]
 
-Every case is bad by construction. It counts as refused if what reads it raises `FedReIDError` or `RejectedUpdate` with
-a message of one line.
+Every case is invalid by construction. It counts as refused if its reader raises `FedReIDError` or `RejectedUpdate`
+with a message of one line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KINDS: dict[str, list[Maker]] = {"configurations": WORDS, "files": FILES, "updat
 
 
 def judge(action: Callable[[], Any]) -> tuple[str, str]:
-    """`refused`, `taken` or `traceback`, and more about the last two."""
+    """Returns `refused`, `accepted` or `traceback`, and details about the last two."""
     try:
         taken = action()
     except (FedReIDError, RejectedUpdate) as error:
@@ -43,11 +43,11 @@ def judge(action: Callable[[], Any]) -> tuple[str, str]:
         return "refused", ""
     except Exception:
         return "traceback", traceback.format_exc()
-    return "taken", repr(taken)[:300]
+    return "accepted", repr(taken)[:300]
 
 
 def flood(count: int, seed: int, folder: Path) -> dict[str, Any]:
-    """`count` cases, the kinds and their makers in turn; what became of each maker's cases, and what was wrong."""
+    """Reads `count` cases of all kinds and makers in turn; returns the outcomes of each maker and the failures."""
     outcomes: Counter[tuple[str, str, str]] = Counter()
     wrong: list[dict[str, Any]] = []
     for number in range(count):
@@ -63,7 +63,7 @@ def flood(count: int, seed: int, folder: Path) -> dict[str, Any]:
         {
             "kind": kind,
             "maker": maker,
-            **{name: outcomes[kind, maker, name] for name in ("refused", "taken", "traceback")},
+            **{name: outcomes[kind, maker, name] for name in ("refused", "accepted", "traceback")},
         }
         for kind, maker in rows
     ]
@@ -71,8 +71,8 @@ def flood(count: int, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """What was made and what became of it, as Markdown."""
-    names = ("refused", "taken", "traceback")
+    """Returns the outcomes as a Markdown table."""
+    names = ("refused", "accepted", "traceback")
     lines = ["| kind | what is wrong | " + " | ".join(names) + " |", "|---|---|" + "---:|" * len(names)]
     for row in report["counts"]:
         what = row["maker"].replace("_", " ")

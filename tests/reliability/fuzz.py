@@ -1,10 +1,10 @@
-"""Altered inputs by the thousand: trees, names, lists, tables, picture bytes, words and YAML files.
+"""Reads thousands of altered inputs: folder trees, names, lists, tables, image bytes, words and YAML files.
 
     python tests/reliability/fuzz.py [each=5000] [seed=0] [only=market1501,words] [json=FILE]
 
-Every input is a good one with one to three alterations. It has to be read, with every file of the folder accounted for
-(read, list, unused, skipped or named: together all that is present), or refused by one line. A traceback, a message of
-several lines, a file that nobody counts, or a word that means something else than it says is a finding.
+Every input is a valid one with one to three alterations. The program must read it and count every file of the folder
+(as read, list, unused, skipped or named), or refuse it with one line. A finding is a traceback, a message of several
+lines, an uncounted file, or a word that is read as another value.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ VALUES += [
 
 
 def altered_bytes(content: bytes, draws: random.Random) -> bytes:
-    """The content with bytes lost, added, exchanged or moved."""
+    """Returns the content with bytes removed, added, exchanged or moved."""
     for _ in range(draws.randint(1, 3)):
         place, more = draws.randrange(len(content) + 1), draws.choice(JUNK)
         end = min(len(content), place + draws.choice([1, 2, 9, 200]))
@@ -110,7 +110,7 @@ def altered_bytes(content: bytes, draws: random.Random) -> bytes:
 
 
 class Tree:
-    """One miniature on disk, altered in place and put right again."""
+    """A miniature dataset on disk that is altered in place and restored."""
 
     def __init__(self, name: str, root: Path) -> None:
         mini = layouts.MINIATURES[name]()
@@ -123,7 +123,7 @@ class Tree:
         return sorted(os.path.join(at, name) for at, _, names in os.walk(self.root) for name in names)
 
     def alter(self, draws: random.Random) -> str:
-        """Makes one alteration and returns what it was."""
+        """Makes one alteration and returns its description."""
         files = self.files()
         if not files:
             return "nothing"
@@ -162,7 +162,7 @@ class Tree:
         self.undo.clear()
 
     def read(self) -> None:
-        """Reads, and counts the files of the folder another way than the reader does."""
+        """Reads the folder and compares the inventory with an independent count of the files."""
         options = ReadOptions(train_only=self.train_only)
         table, _ = read_with_inventory(self.layout, self.root, "fuzz", options)
         assert table.inventory is not None
@@ -170,7 +170,7 @@ class Tree:
         links = [path for path in links if os.path.islink(path)]
         found = sum(len(names) for _, _, names in os.walk(self.root)) + len(links)
         counted = table.inventory.present
-        # A link to a folder counts as one, or as what lies behind it where the reader follows it.
+        # A link to a folder counts as one file, or as the files behind it if the reader follows the link.
         if counted != found and not (links and counted > found):
             raise AssertionError(f"{found} files are present, {counted} are accounted for: {table.inventory.as_dict()}")
 
@@ -198,13 +198,13 @@ class Tree:
 
 
 def trees(folder: Path, draws: random.Random, tree: Tree) -> tuple[str, Callable[[], object]]:
-    """One altered tree."""
+    """Alters a folder tree; returns a description and the action that reads the tree."""
     said = [tree.alter(draws) for _ in range(draws.randint(1, 3))]
     return "; ".join(said), tree.read
 
 
 def pictures(folder: Path, draws: random.Random, content: bytes) -> tuple[str, Callable[[], object]]:
-    """One altered picture; it is decoded to pixels of the size asked for, or refused."""
+    """Alters an image; returns a description and an action that decodes the image and checks its size."""
     altered = altered_bytes(content, draws)
     path = folder / "picture"
     path.write_bytes(altered)
@@ -222,7 +222,7 @@ def _mangled(word: str, draws: random.Random) -> str:
 
 
 def words(folder: Path, draws: random.Random, base: None) -> tuple[str, Callable[[], object]]:
-    """One to three words; a text key keeps its characters, a whole number is its digits."""
+    """Makes one to three words; the action checks that texts keep their characters and integers their digits."""
     keys = [name for name, _, _ in describe()] + ["exp", "data", "callbacks.fedprox.mu", "callbacks.x", "optim"]
     typed = [f"{draws.choice(keys)}={draws.choice(VALUES)}" for _ in range(draws.randint(1, 2))]
     typed = [_mangled(word, draws) if draws.random() < 0.3 else word for word in typed]
@@ -240,13 +240,13 @@ def words(folder: Path, draws: random.Random, base: None) -> tuple[str, Callable
         file = folder / "again.yaml"
         file.write_text(to_yaml(config), encoding="utf-8")
         if load_config(file) != config:
-            raise AssertionError("the saved configuration reads back as another one")
+            raise AssertionError("the saved configuration differs after reading")
 
     return repr(typed), action
 
 
 def documents(folder: Path, draws: random.Random, base: bytes) -> tuple[str, Callable[[], object]]:
-    """One altered YAML file."""
+    """Alters a YAML file; returns a description and the action that composes it."""
     content = altered_bytes(base, draws)
     file = folder / "mine.yaml"
     file.write_bytes(content)
@@ -254,12 +254,12 @@ def documents(folder: Path, draws: random.Random, base: bytes) -> tuple[str, Cal
 
 
 def sources(folder: Path) -> dict[str, list[tuple[Callable[..., Any], Any]]]:
-    """By reader, the makers of altered inputs and what they alter."""
+    """Returns, for each reader, the makers of altered inputs with their valid inputs."""
     found: dict[str, list[tuple[Callable[..., Any], Any]]] = {}
     for name in layouts.MINIATURES:
         try:
             tree = Tree(name, folder / name)
-        except ImportError:  # an official split in MATLAB's format wants scipy
+        except ImportError:  # an official split in MATLAB's format needs scipy
             continue
         found.setdefault(tree.layout.key, []).append((trees, tree))
     from PIL import Image
@@ -277,7 +277,7 @@ def sources(folder: Path) -> dict[str, list[tuple[Callable[..., Any], Any]]]:
 
 
 def fuzz(each: int, seed: int, folder: Path, only: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """`each` altered inputs of every reader: how many were read and refused, and every finding."""
+    """Reads `each` altered inputs with every reader; returns the counts of outcomes and all findings."""
     counts: dict[str, Counter[str]] = {}
     findings: list[dict[str, str]] = []
     for reader, makers in sources(folder).items():
@@ -297,7 +297,7 @@ def fuzz(each: int, seed: int, folder: Path, only: frozenset[str] = frozenset())
 
 
 def judge(action: Callable[[], object]) -> tuple[str, str]:
-    """`read`, `refused` or `finding`, and more about the last."""
+    """Returns `read`, `refused` or `finding`, and details of a finding."""
     try:
         action()
     except FedReIDError as error:

@@ -1,11 +1,11 @@
-"""Runs that are killed by SIGKILL at random instants, started again, and compared with runs that were not.
+"""Kills runs with SIGKILL at random instants, restarts them, and compares them with undisturbed runs.
 
     python tests/reliability/kills.py kills=100 seed=0 [exps="fedpav_kd_rw fedpav_cc_rw"] [json=FILE] [table=FILE]
 
-Each run is a process of its own, made by `fork` from this one, which has imported everything and trained nothing; it
-runs the command line's `main` with the same words every time. Half of the kills come at a random call of a named
-point (points.py), each phase in turn; the other half at a random time, from outside. A run is killed once to three
-times, then left to finish. What it leaves must equal, to the bit, what an undisturbed run left.
+Each run is a forked process of this one, which has imported all modules and trained nothing. It runs `main` of the
+command line with the same words every time. Half of the kills happen at a random call of a named point (points.py),
+each phase in turn; the other half at a random time, from outside. A run is killed one to three times and then
+finishes. Its files must equal, to the bit, those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ import support
 import torch
 from reliability.points import Points
 
-from fedreid_pl import experiment  # noqa: F401  (imported once, for every fork)
+from fedreid_pl import experiment  # noqa: F401  (imported once for all forks)
 from fedreid_pl.cli import main
 from fedreid_pl.federation.storage import read_state
 
 ROUNDS = 3
 TIMED = ("timings.csv", "report.html", "attempt.json")
-"""Files of seconds and memory, and a page that shows them: different in every run."""
+"""Files with durations and memory, and the page that shows them; they differ between runs."""
 PHASES = ("start", "fit", "collect", "aggregate", "distil", "cluster", "evaluate", "checkpoint", "log")
 
 
 def words(root: Path, folder: Path, exp: str) -> list[str]:
-    """The command that is given again and again."""
+    """Returns the command that is repeated after each kill."""
     return ["train", f"exp={exp}", *support.quick(root, folder, f"rounds={ROUNDS}", "trainer.accelerator=cpu")]
 
 
 def launch(command: list[str], log: Path, points: Points, counts: Path | None = None) -> int:
-    """Forks a process that runs the command; returns its id."""
+    """Forks a process that runs the command and returns its id."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -71,7 +71,7 @@ def launch(command: list[str], log: Path, points: Points, counts: Path | None = 
 
 
 def wait(child: int, limit: float = 300.0) -> int:
-    """Exit code of a process, negative for a signal; one that does not end in time is an error."""
+    """Returns the exit code of a process, negative for a signal; raises an error if it does not end in time."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -84,7 +84,7 @@ def wait(child: int, limit: float = 300.0) -> int:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Names of what two runs left that is not equal to the last bit, but for times and the folder's own name."""
+    """Returns the names of files that differ between two runs, apart from times and the folder's name."""
     found = []
     names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
     for name in sorted(names):
@@ -110,11 +110,11 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 class Experiment:
-    """One experiment: the run that nobody disturbs, and how often it reaches every point."""
+    """One experiment: its undisturbed run, and the number of times the run reaches every point."""
 
     def __init__(self, name: str, root: Path, work: Path) -> None:
         self.name, self.root, self.work = name, root, work
-        self.whole = work / "runs" / name / "whole"  # a place of its own: runs look for others two folders up
+        self.whole = work / "runs" / name / "whole"  # a separate place, because runs look for others two folders up
         start = time.monotonic()
         code = wait(launch(words(root, self.whole, name), work / f"{name}.log", Points(), work / f"{name}.json"))
         if code:
@@ -125,7 +125,7 @@ class Experiment:
         self.counts: dict[str, int] = json.loads((work / f"{name}.json").read_text())
 
     def choose(self, phase: str, draws: random.Random) -> tuple[str, int] | None:
-        """A random call of a random point of a phase, if the experiment has it."""
+        """Returns a random call of a random point of a phase, or `None` if the experiment lacks the phase."""
         points = sorted(point for point in self.counts if point.startswith(phase + ":"))
         if not points:
             return None
@@ -134,11 +134,11 @@ class Experiment:
 
 
 class Torment:
-    """Kills runs until there were enough kills.
+    """Kills runs until the number of kills is reached.
 
     Args:
-        experiments: whose runs, in turn.
-        seed: of the instants.
+        experiments: the experiments to run, in turn.
+        seed: the seed of the random instants.
     """
 
     def __init__(self, experiments: list[Experiment], seed: int) -> None:
@@ -150,7 +150,7 @@ class Torment:
         self.runs = 0
 
     def run(self, kills: int) -> None:
-        """Adds to `kills` and `wrong`; says on stderr how far it is."""
+        """Adds to `kills` and `wrong`, and prints the progress on stderr."""
         while len(self.kills) < kills:
             exp = self.experiments[self.runs % len(self.experiments)]
             self.runs += 1
@@ -158,14 +158,14 @@ class Torment:
             print(f"{len(self.kills)} of {kills} kills, {len(self.wrong)} wrong", file=sys.stderr, flush=True)
 
     def _one(self, exp: Experiment, times: int) -> None:
-        """One run that is killed some times and then left to finish."""
+        """Kills one run several times and then lets it finish."""
         folder, log = exp.work / "runs" / exp.name / str(self.runs), exp.work / f"{exp.name}-{self.runs}.log"
         command = words(exp.root, folder, exp.name)
         before, code = len(self.kills), -signal.SIGKILL
         for _ in range(times):
             code, kill = self._kill(exp, command, log)
             if code != -signal.SIGKILL:
-                break  # the run was over before the instant came
+                break  # the run ended before the instant
             self.kills.append(kill)
         if code in (0, -signal.SIGKILL):
             code = wait(launch(command, log, Points()))
@@ -176,7 +176,7 @@ class Torment:
         shutil.rmtree(folder)
 
     def _kill(self, exp: Experiment, command: list[str], log: Path) -> tuple[int, dict[str, str]]:
-        """Starts the command and kills it: exit code, and where it was."""
+        """Starts the command and kills it; returns the exit code and the last point."""
         place, by_time = mmap.mmap(-1, 64), next(self.by_time)
         target = None if by_time else next(filter(None, (exp.choose(phase, self.draws) for phase in self.phases)))
         child = launch(command, log, Points(target, place))
@@ -189,7 +189,7 @@ class Torment:
 
 
 def soak(kills: int, seed: int, names: list[str], work: Path) -> dict[str, Any]:
-    """The whole of it; what was killed where, and what was wrong afterwards."""
+    """Runs all kills; returns their places and the differences found afterwards."""
     root = support.write_tiny(work / "data")
     torment = Torment([Experiment(name, root, work) for name in names], seed)
     torment.run(kills)
@@ -198,7 +198,7 @@ def soak(kills: int, seed: int, names: list[str], work: Path) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Kills by phase and by how the instant was chosen, as Markdown."""
+    """Returns a Markdown table of kills by phase and by how the instant was chosen."""
     counts = Counter((kill["point"].split(":")[0], kill["exp"], kill["how"]) for kill in report["kills"])
     names = sorted({kill["exp"] for kill in report["kills"]})
     columns = [(name, how) for name in names for how in ("point", "time")]

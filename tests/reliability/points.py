@@ -1,6 +1,6 @@
-"""Places in a run at which a test may kill it: found by name, counted, and struck at the n-th time.
+"""Named points in a run at which a test can kill the process, at the n-th call.
 
-Nothing of this is in the product: functions are wrapped from outside, in the process that is to die.
+The product contains no such code: the test wraps the functions in the process that it kills.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ CALLS = {
     "log: the table": ("fedreid_pl.federation.server.history", "History.to_csv"),
     "log: the summary": ("fedreid_pl.reporting.run_folder", "build_summary"),
 }
-"""Point: module and function that is wrapped; its phase stands before the colon."""
+"""Maps a point to the module and the function that are wrapped; the text before the colon is the phase."""
 
 WRITES = {".ckpt": "checkpoint", ".pt": "fit", ".csv": "log", ".json": "log", ".yaml": "start"}
-"""Phase of a file that is written, by its ending; the process may die wherever `storage` takes a step of its own."""
+"""Maps a file's ending to the phase that writes it; the process can be killed at every step of `storage`."""
 
 
 class Points:
-    """Wraps every point in this process; counts, tells the last one, and kills at the chosen one.
+    """Wraps every point in this process, counts calls, records the last point, and kills at the chosen one.
 
     Args:
-        target: (point, number of the call) to die at; `None`: at none.
-        place: shared memory that the name of the last point is written to, for whom kills from outside.
+        target: (point, number of the call) at which the process kills itself; `None` disables this.
+        place: shared memory for the name of the last point, for kills from outside.
     """
 
     def __init__(self, target: tuple[str, int] | None = None, place: mmap.mmap | None = None) -> None:
@@ -51,7 +51,7 @@ class Points:
         self._file = ""
 
     def reach(self, point: str) -> None:
-        """The process is at a point."""
+        """Records that the process has reached a point, and kills it at the target."""
         self.counts[point] += 1
         if self.place is not None:
             self.place[:] = point.encode().ljust(len(self.place))
@@ -59,7 +59,7 @@ class Points:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
-        """Wraps the functions; for ever, in a process that is made for it."""
+        """Wraps the functions until the process ends."""
         for point, (module_name, path) in CALLS.items():
             owner: Any = importlib.import_module(module_name)
             *classes, name = path.split(".")
@@ -69,12 +69,12 @@ class Points:
         self.install_storage()
 
     def install_storage(self) -> None:
-        """Has files written in steps, with a point before and after each."""
+        """Splits the writing of files into steps, with a point before and after each step."""
         storage: Any = importlib.import_module("fedreid_pl.federation.storage")
         storage.open, storage.os = self._open, _System(self)
 
     def step(self, name: str) -> None:
-        """The process is about to take a step in writing the file that it opened last."""
+        """Records a step in writing the file that was opened last."""
         self.reach(f"{self._file} {name}")
 
     def _wrapped(self, point: str, function: Callable) -> Callable:
@@ -98,7 +98,7 @@ class Points:
 
 
 class _Halves:
-    """A file that is written in two parts, with a place to die between them."""
+    """A file that is written in two parts, with a point between them."""
 
     def __init__(self, file: Any, points: Points) -> None:
         self._opened, self._points = file, points
@@ -120,7 +120,7 @@ class _Halves:
 
 
 class _System:
-    """The `os` module as `storage` sees it, with places to die before and after what makes a file whole."""
+    """A replacement of `os` in `storage`, with points before and after the calls that complete a file."""
 
     def __init__(self, points: Points) -> None:
         self._points = points

@@ -1,8 +1,8 @@
-"""One of two processes is killed at a random time; the other has to stop by itself, and the command to go on.
+"""Kills one of two processes at a random time; the other must stop, and the repeated command must resume the run.
 
     python tests/reliability/ranks.py kills=10 seed=0 [json=FILE]
 
-Real commands, started as a user would. Each run is killed once, its first or its second process in turn.
+The script starts real commands. It kills each run once, the first or the second process in turn.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ DDP = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 GOES_ON = "finished rounds are saved, repeat the command to resume"
 LINES = {"first": f"error: process 1 of 2 is gone; {GOES_ON}"}
 LINES["second"] = f"error: process 2 of 2 was ended by SIGKILL; {GOES_ON}"
-"""What the other one says, by which was killed."""
+"""The line that the surviving process prints, by the killed process."""
 
 
 def start(root: Path, folder: Path, log: Path) -> subprocess.Popen:
-    """A run of five rounds in two processes; what it says goes into the log."""
+    """Starts a run of five rounds in two processes; stderr goes to the log."""
     words = support.quick(root, folder, "exp=fedpav_kd_rw", "rounds=5", *DDP)
     with open(log, "w") as errors:
         return subprocess.Popen(
@@ -44,13 +44,13 @@ def start(root: Path, folder: Path, log: Path) -> subprocess.Popen:
 
 
 def child_of(process: subprocess.Popen) -> int:
-    """Id of the process that a process has started."""
+    """Returns the id of a process's only child."""
     (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return int(child)
 
 
 def ended(pid: int) -> bool:
-    """Gone, or dead and not yet waited for."""
+    """Returns whether a process is gone or a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
     except OSError:
@@ -58,10 +58,10 @@ def ended(pid: int) -> bool:
 
 
 def wait(condition: Callable[[], bool], limit: float = 120.0) -> float:
-    """Seconds until a condition holds.
+    """Waits until a condition is true and returns the seconds that this took.
 
     Raises:
-        TimeoutError: if it does not in time.
+        TimeoutError: if the condition is not true within the limit.
     """
     begin = time.monotonic()
     while not condition():
@@ -72,7 +72,7 @@ def wait(condition: Callable[[], bool], limit: float = 120.0) -> float:
 
 
 def kill_one(process: subprocess.Popen, victim: str) -> float:
-    """Kills the first or the second process; seconds until the other has stopped by itself."""
+    """Kills the first or the second process and returns the seconds until the other has stopped."""
     child = child_of(process)
     os.kill(process.pid if victim == "first" else child, signal.SIGKILL)
     if victim == "first":
@@ -82,7 +82,7 @@ def kill_one(process: subprocess.Popen, victim: str) -> float:
 
 
 def soak(kills: int, seed: int, work: Path) -> dict[str, Any]:
-    """What happened at every kill."""
+    """Runs all kills and returns a record of each."""
     root, draws, cases = support.write_tiny(work / "data"), random.Random(seed), []
     began = time.monotonic()
     if start(root, work / "whole", work / "whole.log").wait(300):

@@ -1,9 +1,9 @@
-"""Runs with engine=ray that are disturbed again and again, and compared with the sequential engine's, bit by bit.
+"""Disturbs runs with engine=ray repeatedly and compares them, bit by bit, with runs of the sequential engine.
 
     python tests/reliability/ray_kills.py kills=20 seed=0 [exps="scaffold fedpav_rw"] [json=FILE]
 
-By turns: SIGKILL for a slot at a random time, SIGKILL for a slot while it works, SIGKILL for Ray's own process on this
-machine (raylet), SIGKILL for the driver. The command is given again until it ends with exit code 0, as a user would.
+In turn, SIGKILL hits a slot at a random time, a slot during a turn, Ray's process on this machine (raylet), and the
+driver. The script repeats the command until it ends with exit code 0.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROUNDS = 4
 
 
 def start(root: Path, folder: Path, exp: str, log: Path, *words: str) -> subprocess.Popen:
-    """The command in a process of its own."""
+    """Starts the command in a separate process."""
     common = support.quick(root, folder, f"rounds={ROUNDS}", "trainer.accelerator=cpu")
     command = [sys.executable, "-m", "fedreid_pl", "train", f"exp={exp}", *common, *words]
     with open(log, "a") as file:
@@ -42,7 +42,7 @@ def start(root: Path, folder: Path, exp: str, log: Path, *words: str) -> subproc
 
 
 def victims(driver: int, kind: str) -> list[int]:
-    """Ids of the processes of a kind that belong to a driver's Ray."""
+    """Returns the ids of the processes of a kind that belong to a driver's Ray."""
     if kind == "driver":
         return [driver]
     found = []
@@ -60,7 +60,7 @@ def victims(driver: int, kind: str) -> list[int]:
 
 
 def disturbed(root: Path, folder: Path, exp: str, kind: str, draws: random.Random, log: Path) -> bool:
-    """Starts the command, strikes once, and repeats the command until it is done; whether something was struck."""
+    """Starts the command, kills once, and repeats the command until it succeeds; returns whether a process was hit."""
     process = start(root, folder, exp, log, "engine=ray", "engine.slots=2")
     struck = False
     wait = draws.uniform(0, 3)
@@ -81,7 +81,7 @@ def disturbed(root: Path, folder: Path, exp: str, kind: str, draws: random.Rando
 
 
 def main() -> int:
-    """Disturbs, compares, prints; returns the exit code."""
+    """Runs and compares all disturbances, prints the results, and returns the exit code."""
     options = {"kills": "20", "seed": "0", "exps": "scaffold fedpav_rw", "json": ""}
     options |= dict(word.split("=", 1) for word in sys.argv[1:])
     draws, kinds, done = random.Random(int(options["seed"])), itertools.cycle(KINDS), list[dict[str, object]]()

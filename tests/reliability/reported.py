@@ -1,4 +1,4 @@
-"""What scripts over many altered inputs share: their words, the table and the files of a report."""
+"""Shared code of the scripts over altered inputs: parses their words, prints the table, saves the report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import torch
 def reported(
     make: Callable[[int, int, Path], dict[str, Any]], table: Callable[[dict[str, Any]], str]
 ) -> dict[str, Any]:
-    """Makes the report that the words of the command ask for; prints its table; saves both if asked to.
+    """Makes the report, prints its table, and saves both if the words name files.
 
     Words: count=10000 seed=0 [json=FILE] [table=FILE].
 
     Args:
-        make: takes the number of cases, the seed and an empty folder; returns the report.
-        table: of a report, as Markdown.
+        make: a function of the number of cases, the seed and an empty folder that returns the report.
+        table: a function that returns a report's table as Markdown.
     """
     options = {"count": "10000", "seed": "0", "json": "", "table": ""}
     options |= dict(word.split("=", 1) for word in sys.argv[1:])

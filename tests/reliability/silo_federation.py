@@ -1,4 +1,4 @@
-"""A federation of processes behind a proxy, and the run in one process that it has to equal."""
+"""A federation of processes behind a proxy, and the reference run in one process."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from fedreid_pl.engines.silos.federation_folder import FederationFolder
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.federation.storage import read_state
 
-LIMIT = 600.0  # seconds for anything to happen
+LIMIT = 600.0  # longest wait for any event, in seconds
 PARTS = ("silo", "coordinator", "proxy")
 
 
 class Federation:
-    """Three silos, a coordinator and a proxy in front of it, each a process that is started again when it is killed.
+    """Three silos, a coordinator and a proxy in front of it, as processes that are restarted after a kill.
 
     Args:
-        nursery: forks the processes.
-        root: of the data.
-        home: of all folders; made anew unless they are kept.
-        words: of the experiment.
-        pace: seconds that every training takes at least.
-        keep: goes on with the folders of an earlier one, all of whose processes ended at once.
+        nursery: the process that forks the others.
+        root: the data's folder.
+        home: the parent of all folders; its content is deleted unless `keep` is set.
+        words: the settings of the experiment.
+        pace: minimum duration of each training, in seconds.
+        keep: whether to resume from the folders of an earlier federation whose processes have all ended.
     """
 
     def __init__(
@@ -73,26 +73,26 @@ class Federation:
 
     @property
     def over(self) -> bool:
-        """Whether the coordinator has ended for good."""
+        """Returns whether the coordinator has ended with its final exit code."""
         return self.services["coordinator"].code is not None
 
     def set_harm(self, kind: str, silos: list[str]) -> None:
-        """Tells the proxy what to do to the connections of some silos."""
+        """Sets the proxy's disturbance of some silos' connections."""
         beside = self.harm.with_suffix(".new")
         beside.write_text(json.dumps({"kind": kind, "silos": silos}))
         beside.replace(self.harm)
 
     def rounds(self) -> int:
-        """Rounds that are saved."""
+        """Returns the number of saved rounds."""
         return max((int(path.stem[6:]) for path in (self.run / "checkpoints").glob("round-*.ckpt")), default=0)
 
     def wait(self, seconds: float) -> None:
-        """Looks after the processes for some seconds, or until the run is over."""
+        """Restarts killed processes for some seconds, or until the run is over."""
         end = time.monotonic() + seconds
         watch(self.all(), lambda: time.monotonic() >= end or self.over, LIMIT)
 
     def wait_for_hit(self, limit: float) -> str | None:
-        """Waits until a party is where it was told to wait; returns the spot, `None` if the time or the run is over."""
+        """Waits until a party pauses at a spot and returns the spot, or `None` if the time or the run is over."""
         end = time.monotonic() + limit
         watch(self.all(), lambda: self.control.hit() is not None or self.over or time.monotonic() > end, LIMIT)
         return self.control.hit()
@@ -102,7 +102,7 @@ class Federation:
         watch(self.all(), lambda: self.rounds() >= round or self.over, LIMIT)
 
     def finish(self) -> int:
-        """Waits for the end; returns the coordinator's exit code."""
+        """Waits for the end of the run and returns the coordinator's exit code."""
         watch(self.all(), lambda: self.over, LIMIT)
         code = self.services["coordinator"].code
         assert code is not None
@@ -112,22 +112,22 @@ class Federation:
         return list(self.services.values())
 
     def stop(self) -> None:
-        """Ends every process."""
+        """Kills all processes."""
         for service in self.services.values():
             service.away = False
             service.stop()
 
     def said(self) -> str:
-        """The last words of everybody."""
+        """Returns the ends of all logs."""
         return "\n".join(f"{item.log.name}: {item.log.read_text()[-1500:]}" for item in self.all() if item.log.exists())
 
 
 def missed(run: Path, rounds: int, evaluated: list[int]) -> tuple[Missed, list[str]]:
-    """Who missed which turns of a run, by its ledger and its table of scores, and what else was left out.
+    """Returns the missed turns of a run, according to its ledger and its scores, and all other rejections.
 
     Args:
         run: the run's folder.
-        rounds: how many it has.
+        rounds: the run's number of rounds.
         evaluated: rounds in which models were evaluated.
     """
     state = read_state(run / "checkpoints" / f"round-{rounds:05d}.ckpt")
@@ -147,7 +147,7 @@ def missed(run: Path, rounds: int, evaluated: list[int]) -> tuple[Missed, list[s
 
 
 def differences(made: Federation, reference: Path, rounds: int) -> list[str]:
-    """What of a run is not that of the reference, to the bit: table, last checkpoint, and what each client keeps."""
+    """Returns the files whose bits differ from the reference: table, last checkpoint and clients' states."""
     found = []
     if (made.run / "metrics.csv").read_bytes() != (reference / "metrics.csv").read_bytes():
         found.append("metrics.csv")
@@ -171,7 +171,7 @@ def differences(made: Federation, reference: Path, rounds: int) -> list[str]:
 
 
 def equal(one: object, other: object) -> bool:
-    """Equal to the last bit."""
+    """Returns whether two states are equal to the last bit."""
     try:
         support.assert_equal(one, other)
     except AssertionError:
@@ -180,13 +180,13 @@ def equal(one: object, other: object) -> bool:
 
 
 class References:
-    """Runs in one process without any disturbance, made once for each set of missed turns."""
+    """Undisturbed runs in one process, computed once for each set of missed turns."""
 
     def __init__(self, nursery: Nursery, root: Path, home: Path) -> None:
         self.nursery, self.root, self.home = nursery, root, home
 
     def of(self, words: tuple[str, ...], turns: Missed) -> Path:
-        """Folder of the run with these words in which these turns were missed."""
+        """Returns the folder of the run with these words and these missed turns."""
         text = json.dumps([words, {name: sorted(set(turns[name])) for name in sorted(turns)}])
         folder = self.home / hashlib.sha256(text.encode()).hexdigest()[:16]
         if not (folder / "done").exists():

@@ -1,19 +1,17 @@
-"""A federation of processes whose silos, coordinator and proxy are killed, and whose lines are cut.
+"""Kills silos, coordinator and proxy of a federation of processes, and cuts its connections.
 
     python tests/reliability/silo_soak.py kills=30 partitions=10 attacks=10000 seed=0 [work=FOLDER] [json=FILE]
-    python tests/reliability/silo_soak.py minutes=30 [work=FOLDER] [json=FILE]    # one run of 30 rounds under all of it
+    python tests/reliability/silo_soak.py minutes=30 [work=FOLDER] [json=FILE]    # one run of 30 rounds
 
-Three silos call the coordinator through a proxy (`silos/tcp_proxy.py`), each on a port of its own; all are processes
-that start again by themselves. SIGKILL strikes a silo, the coordinator or the proxy while a party is at a named spot
-of a phase (`silos/spots.py`); gRPC has no process of its own. Partitions begin at such spots as well, for one silo or
-for all.
+Three silos call the coordinator through a proxy (`silos/tcp_proxy.py`), each over a separate port; killed processes are
+restarted. SIGKILL hits a silo, the coordinator or the proxy while a party pauses at a named spot of a phase
+(`silos/spots.py`). Network partitions begin at such spots as well, for one silo or for all.
 
-A run in which no silo missed a turn has to end with the bits of an undisturbed one. In every third run a round ends
-after a deadline with two silos, and a silo that is struck stays away until a round was saved without it. Then the bits
-have to be those of a run, in one process, in which the clients that the ledger names did nothing in the rounds that it
-names.
+A run in which no silo missed a turn must end with the bits of an undisturbed run. In every third run a round ends
+after a deadline with two silos, and a hit silo stays away until a round was saved without it. Such a run must have the
+bits of a run in one process in which the same clients miss the same rounds, according to the ledger.
 
-With `work`, what is done is kept there: the same command goes on.
+With `work`, results are saved in that folder, and the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ EXPERIMENTS = ("scaffold", "fedpav_rw")
 def one_run(
     number: int, incidents: list[Incident], nursery: Nursery, root: Path, work: Path, seed: int
 ) -> dict[str, Any]:
-    """A federation, disturbed and left to finish: what was struck, who missed what, and what is wrong with the end."""
+    """Disturbs a federation and lets it finish; returns the incidents, the missed turns and the differences."""
     draws, away = random.Random(f"{seed}/{number}"), number % 3 == 2
     exp = EXPERIMENTS[number % len(EXPERIMENTS)]
     words = (f"exp={exp}", f"rounds={ROUNDS}", "evaluate_every=2", f"min_clients={2 if away else 3}")
@@ -66,7 +64,7 @@ def one_run(
             made.wait(draws.uniform(0, 0.7))
         wrong, found = ended(made, References(nursery, root, work / "references"), words, ROUNDS, 2)
     except AssertionError as error:
-        wrong, found = [f"stands still: {error}"], {}
+        wrong, found = [f"the run makes no progress: {error}"], {}
     finally:
         made.stop()
     if not away and found:
@@ -79,18 +77,18 @@ def one_run(
 def ended(
     made: Federation, references: References, words: tuple[str, ...], rounds: int, every: int
 ) -> tuple[list[str], dict[str, Any]]:
-    """What is wrong with the end of a run, and who missed what."""
+    """Returns the differences of a finished run from its reference, and the missed turns."""
     if (code := made.finish()) != 0:
         return [f"exit code {code}\n{made.said()}"], {}
     evaluated = [number for number in range(rounds + 1) if number % every == 0 or number == rounds]
     found, odd = missed(made.run, rounds, evaluated)
     wrong = [*odd, *differences(made, references.of(words, found), rounds)]
     late = [client for client, turns in found.items() if ("fit", rounds) in turns]
-    return wrong + [f"{client} did not come back" for client in late], found
+    return wrong + [f"{client} did not rejoin" for client in late], found
 
 
 def soak(kills: int, partitions: int, seed: int, work: Path) -> dict[str, Any]:
-    """All incidents, in runs; goes on with what `work` holds."""
+    """Runs all incidents; continues from the results saved in `work`."""
     file, root = work / "report.json", work / "data"
     report: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"cases": []}
     if not root.exists():
@@ -120,9 +118,9 @@ def soak(kills: int, partitions: int, seed: int, work: Path) -> dict[str, Any]:
 
 
 def for_minutes(minutes: float, seed: int, work: Path, rounds: int = 30) -> dict[str, Any]:
-    """One run of many rounds that takes about so many minutes, disturbed all the time; goes on with what `work` holds.
+    """Disturbs one long run for about this many minutes; continues from the results saved in `work`.
 
-    If everything ended at once, all parties start again from their folders.
+    After an interruption all parties start again from their folders.
     """
     pace = 60 * minutes / rounds / 1.8
     words = ("exp=scaffold", f"rounds={rounds}", "evaluate_every=5", "min_clients=2")
@@ -159,7 +157,7 @@ def incidents_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Kills by part and phase, and partitions by kind, as Markdown."""
+    """Returns Markdown tables of kills by part and phase, and of partitions by kind."""
     found = incidents_of(report)
     counts = Counter((item["part"], item["phase"]) for item in found if item["what"] == "kill")
     lines = ["| killed | " + " | ".join(PHASES) + " | sum |", "|---|" + "---:|" * (len(PHASES) + 1)]
@@ -182,7 +180,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Strikes, attacks, prints; returns the exit code."""
+    """Runs kills, partitions and attacks, prints the results, and returns the exit code."""
     options = {"kills": "30", "partitions": "10", "attacks": "10000", "seed": "0", "minutes": "0"}
     options |= {"work": "", "json": "", "table": ""} | dict(word.split("=", 1) for word in sys.argv[1:])
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():

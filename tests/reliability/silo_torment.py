@@ -1,4 +1,4 @@
-"""What is done to a federation of processes: which incidents, in which order, and how each strikes."""
+"""The incidents that disturb a federation of processes, their order, and their execution."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ HOSTS = {
     "checkpoint": ("silo", "coordinator"),
     "evaluation": ("silo",),
 }
-"""Whose spots a phase has."""
+"""Maps a phase to the parties that have spots in it."""
 
 
 @dataclass(frozen=True)
 class Incident:
-    """One strike.
+    """One kill or network partition.
 
     Args:
         what: `kill` or `partition`.
-        part: what is killed; kind of the partition.
-        phase: in which.
-        spot: the very place, when it was struck.
-        away: whether the struck silo missed a round by intent.
+        part: the killed party, or the kind of the partition.
+        phase: the phase in which the incident happens.
+        spot: the exact place, known after the incident.
+        away: whether the killed silo deliberately missed a round.
     """
 
     what: str
@@ -45,7 +45,7 @@ class Incident:
 
 
 def plan(kills: int, partitions: int, seed: int) -> list[Incident]:
-    """Every part in every phase and every kind of partition in turn."""
+    """Returns incidents that go through all parts, phases and kinds of partition in turn."""
     draws = random.Random(seed)
     orders, kinds = {part: draws.sample(PHASES, len(PHASES)) for part in PARTS}, list(KINDS)
     pairs = [(part, orders[part][number]) for number in range(len(PHASES)) for part in PARTS]
@@ -55,11 +55,11 @@ def plan(kills: int, partitions: int, seed: int) -> list[Incident]:
     lines = zip(itertools.cycle(kinds), range(partitions), strict=False)
     found += [Incident("partition", kind, draws.choice(phases)) for kind, _ in lines]
     draws.shuffle(found)
-    return sorted(found, key=lambda incident: incident.phase == "joining")  # joining comes once in a run
+    return sorted(found, key=lambda incident: incident.phase == "joining")  # a run joins once
 
 
 def runs(todo: list[Incident]) -> Iterator[list[Incident]]:
-    """Up to three incidents a run, at most one of them while silos join; that one is the first."""
+    """Yields up to three incidents for each run; at most one happens during joining, and it comes first."""
     joining = [incident for incident in todo if incident.phase == "joining"]
     others = [incident for incident in todo if incident.phase != "joining"]
     while joining or others:
@@ -74,8 +74,8 @@ class Torment:
 
     Args:
         made: the federation, not started yet.
-        draws: decides where and how long.
-        away: whether a silo that is struck misses a round.
+        draws: random numbers for places and durations.
+        away: whether a killed silo misses a round.
     """
 
     def __init__(self, made: Federation, draws: random.Random, away: bool) -> None:
@@ -83,7 +83,7 @@ class Torment:
         self.struck: list[Incident] = []
 
     def strike(self, incident: Incident, started: bool = True, limit: float = 120.0) -> bool:
-        """Waits for the incident's phase and strikes; `False` if the run was over before."""
+        """Waits for the incident's phase and executes the incident; returns `False` if the run ended before."""
         made, draws = self.made, self.draws
         hosts = HOSTS[incident.phase]
         kind = incident.part if incident.part in hosts else draws.choice(hosts)
@@ -108,7 +108,7 @@ class Torment:
     def _kill(self, name: str, phase: str) -> bool:
         made = self.made
         service = made.services[name]
-        # a coordinator that starts waits for all its silos
+        # a starting coordinator waits for all silos
         away = service.away = self.away and name in SILOS and made.rounds() > 0 and phase != "joining"
         service.kill()
         made.control.release()

@@ -1,4 +1,4 @@
-"""A real run with one bad client: refused, named, counted; the model is that of a run without it, to the bit."""
+"""A run with one bad client: its updates are refused and counted, and the model has the bits of a run without it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def models(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def without(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The models of every experiment in a federation that the third client does not belong to."""
+    """Returns the models of every experiment in a federation without the third client."""
     found = {}
     for exp in EXPERIMENTS:
         folder = tmp_path_factory.mktemp(exp)
@@ -49,7 +49,7 @@ def run(root: Path, folder: Path, exp: str, spoil: Any, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("defect", UPDATES)
-def test_refused_named_and_without_a_trace(
+def test_a_bad_update_is_refused_and_leaves_the_model_unchanged(
     defect: str, tiny_root: Path, tmp_path: Path, without: Any, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
     summary = run(tiny_root, tmp_path, "fedpav", UPDATES[defect], monkeypatch)
@@ -64,7 +64,7 @@ def test_refused_named_and_without_a_trace(
 
 
 @pytest.mark.parametrize("exp", EXPERIMENTS)
-def test_no_algorithm_is_touched_by_a_refused_update(
+def test_a_refused_update_does_not_change_any_algorithm(
     exp: str, tiny_root: Path, tmp_path: Path, without: Any, monkeypatch: Any
 ) -> None:
     run(tiny_root, tmp_path, exp, UPDATES["NaN"], monkeypatch)
@@ -73,7 +73,7 @@ def test_no_algorithm_is_touched_by_a_refused_update(
 
 
 @pytest.mark.parametrize("distance", [-1.0, 5.0, 1e300])
-def test_a_lie_about_the_cosine_distance_skews_no_weight(
+def test_a_false_cosine_distance_does_not_skew_the_weights(
     distance: float, tiny_root: Path, tmp_path: Path, without: Any, monkeypatch: Any
 ) -> None:
     summary = run(tiny_root, tmp_path, "fedpav_rw", metrics(cosine_distance=distance), monkeypatch)
@@ -81,7 +81,7 @@ def test_a_lie_about_the_cosine_distance_skews_no_weight(
     assert sum(summary["weights"].values()) == pytest.approx(1) and LAST not in summary["weights"]
 
 
-def test_twice_the_same_update_counts_once(
+def test_a_repeated_update_counts_once(
     tiny_root: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path / "once")]) == 0
@@ -90,7 +90,7 @@ def test_twice_the_same_update_counts_once(
     assert summary["rejections"] == {LAST: {"the answer belongs to no job, or is a repetition": [1, 2]}}
 
 
-def test_too_many_bad_ones_stop_the_run_with_one_line(
+def test_too_many_bad_updates_stop_the_run_with_one_line(
     tiny_root: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(sequential, "SequentialEngine", engine_with(LAST, UPDATES["NaN"]))

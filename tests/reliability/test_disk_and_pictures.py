@@ -1,4 +1,4 @@
-"""A full disk and a picture that breaks in the middle of a run: one line, nothing lost, the same command goes on."""
+"""A full disk and an image damaged during a run: one error line, no lost results, and the same command resumes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def whole(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happened to."""
+    """Returns the folder of an undisturbed run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert main(["train", *words(tiny_root, folder)]) == 0
     return folder
@@ -34,7 +34,7 @@ def words(root: Path, folder: Path) -> list[str]:
 
 
 def train(root: Path, folder: Path, limit: int | None = None) -> subprocess.CompletedProcess:
-    """The command in a process that may write no file of more than `limit` bytes."""
+    """Runs the command in a process that may write no file of more than `limit` bytes."""
     return subprocess.run(
         [sys.executable, "-m", "fedreid_pl", "train", *words(root, folder)],
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -45,7 +45,7 @@ def train(root: Path, folder: Path, limit: int | None = None) -> subprocess.Comp
     )
 
 
-def told(done: subprocess.CompletedProcess) -> str:
+def error_line(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and done.stderr.splitlines()[-1] == errors[0] and "Traceback" not in done.stderr
@@ -53,18 +53,18 @@ def told(done: subprocess.CompletedProcess) -> str:
 
 
 @pytest.mark.parametrize(("limit", "file"), [(100, "config.yaml"), (3_000, ".pt"), (200_000, "round-00001.ckpt")])
-def test_no_room_for_a_file(limit: int, file: str, tiny_root: Path, tmp_path: Path, whole: Path) -> None:
+def test_a_file_that_cannot_be_written(limit: int, file: str, tiny_root: Path, tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
-    line = told(train(tiny_root, folder, limit))
+    line = error_line(train(tiny_root, folder, limit))
     assert file in line and "cannot be written" in line and "Free disk space" in line
-    assert not list(folder.rglob("*.tmp")), "nothing half-written is left"
+    assert not list(folder.rglob("*.tmp")), "no partial file is left"
     assert main(["train", *words(tiny_root, folder)]) == 0
     assert differences(whole, folder) == []
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte, where mounting is allowed."""
+    """Mounts a file system of one megabyte, if mounting is allowed."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = shutil.which("mount")
@@ -72,24 +72,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         mount is None
         or subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True).returncode
     ):
-        pytest.skip("may not mount a file system")
+        pytest.skip("mounting a file system is not allowed here")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_disk_that_fills_up(small_disk: Path, tiny_root: Path, tmp_path: Path, whole: Path) -> None:
-    """Rounds are saved until there is no room; after moving to a larger disk the run goes on from the last one."""
+def test_a_full_disk(small_disk: Path, tiny_root: Path, tmp_path: Path, whole: Path) -> None:
+    """Rounds are saved until the disk is full; on a larger disk the run resumes after the last saved round."""
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 300_000)
     folder = small_disk / "run"
-    assert "No space left on device" in told(train(tiny_root, folder))
+    assert "No space left on device" in error_line(train(tiny_root, folder))
     shutil.copytree(folder, tmp_path / "run")
     assert main(["train", *words(tiny_root, tmp_path / "run")]) == 0
     assert differences(whole, tmp_path / "run") == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
-def test_a_picture_that_breaks_in_the_middle(
+def test_an_image_that_is_damaged_during_the_run(
     damage: str, tiny_root: Path, tmp_path: Path, whole: Path, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
     root, folder = tmp_path / "data", tmp_path / "run"
@@ -110,4 +110,4 @@ def test_a_picture_that_breaks_in_the_middle(
     picture.write_bytes(content)
     assert main(["train", *words(root, folder)]) == 0
     assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
-    assert set(differences(whole, folder)) == {"config.yaml", "summary.json"}, "these two say where the data lies"
+    assert set(differences(whole, folder)) == {"config.yaml", "summary.json"}, "these two files contain the data's path"

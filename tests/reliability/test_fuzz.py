@@ -1,4 +1,4 @@
-"""200 altered inputs of every reader; `make fuzz` feeds thousands with the same script."""
+"""200 altered inputs for every reader; `make fuzz` reads thousands with the same script."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return list(sources(tmp_path_factory.mktemp("sources")))
 
 
-def test_every_layout_and_the_words_are_there(readers: list[str]) -> None:
+def test_all_layouts_and_the_words_are_fuzzed(readers: list[str]) -> None:
     assert {"market1501", "msmt17", "csv_table", "id_folders", "pictures", "words", "documents"} <= set(readers)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_nothing_is_lost_in_silence_and_nothing_ends_in_a_traceback(tmp_path: Path, readers: list[str]) -> None:
+def test_altered_input_is_read_completely_or_refused_with_one_line(tmp_path: Path, readers: list[str]) -> None:
     report = fuzz(EACH, 2, tmp_path)
     assert report["findings"] == []
     assert set(report["counts"]) == set(readers)
@@ -32,7 +32,7 @@ def test_nothing_is_lost_in_silence_and_nothing_ends_in_a_traceback(tmp_path: Pa
         assert sum(count.values()) == EACH and count.get("refused") and count.get("read"), reader
 
 
-def test_the_judge_finds_a_traceback_and_a_file_that_nobody_counts(tmp_path: Path) -> None:
+def test_the_judge_finds_a_traceback_and_an_uncounted_file(tmp_path: Path) -> None:
     def raising(error: Exception) -> None:
         raise error
 

@@ -1,4 +1,4 @@
-"""Files that were made to do harm, or belong elsewhere: nothing in them runs, and every command says one line."""
+"""Hostile and misplaced files: their code is never executed, and every command prints one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fedreid_pl.federation.storage import read_state, write_state
 
 
 class Bomb:
-    """Makes a folder when it is unpickled by whom trusts it."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -40,7 +40,7 @@ def saved(content: Any) -> bytes:
 
 
 def armed(content: Any, version: int = 2) -> bytes:
-    """A file with a right header and checksum around whatever `torch.save` makes of the content."""
+    """Writes a file with a valid header and checksum around the `torch.save` output of the content."""
     data = saved(content)
     header = {"format": "fedreid_pl", "version": version, "bytes": len(data), "written_by": "9.9"}
     return json.dumps({**header, "sha256": hashlib.sha256(data).hexdigest()}).encode() + b"\n" + data
@@ -48,7 +48,7 @@ def armed(content: Any, version: int = 2) -> bytes:
 
 @pytest.fixture(scope="module")
 def finished(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one round."""
+    """Trains a run of one round and returns its folder."""
     folder = tmp_path_factory.mktemp("finished")
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, folder, "rounds=1")]) == 0
     return folder
@@ -56,7 +56,7 @@ def finished(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
+    """Returns a copy that a test may damage."""
     shutil.copytree(finished, tmp_path / "run")
     return tmp_path / "run"
 
@@ -74,7 +74,7 @@ def checkpoint_of(run: Path) -> Path:
     return run / "checkpoints" / "round-00001.ckpt"
 
 
-def test_the_bomb_is_a_real_one(tmp_path: Path) -> None:
+def test_the_bomb_works_without_protection(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Bomb(tmp_path / "made")))
     assert (tmp_path / "made").is_dir()
 
@@ -94,7 +94,7 @@ def test_a_bomb_in_a_checkpoint(
 
 
 def deflated(state: Any, zeros: int = 1 << 28) -> bytes:
-    """What `torch.save` makes of a state, with one tensor of a gigabyte of zeros more, in a small archive."""
+    """Returns the `torch.save` output of a state and an extra gigabyte of zeros, compressed into a small archive."""
     plain = zipfile.ZipFile(io.BytesIO(saved({**state, "zeros": torch.zeros(4)})))
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -124,8 +124,8 @@ def test_a_gigabyte_in_a_small_archive(run: Path, tiny_root: Path, capsys: pytes
 HOSTILE_SPLITS = {
     "text for a number": '{"mini-viper": {"train": "many"}}',
     "deep": '{"mini-viper": ' + "[" * 10_000 + "]" * 10_000 + "}",
-    "a name that drives a terminal": '{"a\\u001b[2Jb": {"train": 1}}',
-    "a digest that is none": '{"mini-viper": {"sha256": "<script>"}}',
+    "a name with terminal control characters": '{"a\\u001b[2Jb": {"train": 1}}',
+    "an invalid digest": '{"mini-viper": {"sha256": "<script>"}}',
     "not a number": '{"mini-viper": {"train": NaN}}',
     "a list": "[1]",
     "a hundred thousand datasets": json.dumps({f"d{n}": {"train": n} for n in range(100_000)}),
@@ -133,7 +133,7 @@ HOSTILE_SPLITS = {
 
 
 @pytest.mark.parametrize("kind", [*HOSTILE_SPLITS, "a gigabyte", "a pipe", "a link"])
-def test_splits_that_no_run_wrote(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture, kind: str) -> None:
+def test_invalid_files_of_splits(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture, kind: str) -> None:
     file = run / "splits.json"
     if kind in HOSTILE_SPLITS:
         file.write_text(HOSTILE_SPLITS[kind])
@@ -156,7 +156,7 @@ def test_a_bomb_in_a_clients_file(run: Path, tiny_root: Path, tmp_path: Path, ca
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0
     said = capsys.readouterr().err
     assert f"client {support.TINY[1]} is left out: LostState" in said and str(file) in said
-    assert not (tmp_path / "made").exists() and file.read_bytes() == before, "never a new head in its place"
+    assert not (tmp_path / "made").exists() and file.read_bytes() == before, "no new head replaces it"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["rejections"] == {support.TINY[1]: {"LostState": [2]}}
     assert not (file.parent / "round-00002.pt").exists()
@@ -173,7 +173,7 @@ def test_a_damaged_file_of_a_client_under_min_clients(
     assert checkpoint_of(run).read_bytes() == checkpoint
 
 
-def test_an_earlier_file_of_a_client_takes_the_place_of_a_damaged_one(
+def test_an_earlier_client_file_replaces_a_damaged_one(
     run: Path, tiny_root: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0
@@ -216,7 +216,7 @@ def test_a_checkpoint_of_another_run(run: Path, tiny_root: Path, tmp_path: Path,
     assert wanted in refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, run, "rounds=3"))
     assert checkpoint_of(run).read_bytes() == before
     (run / "checkpoints" / "round-00002.ckpt").unlink()
-    assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0, "nothing was lost"
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, run)]) == 0, "the run is intact"
 
 
 def test_a_checkpoint_of_a_newer_version(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:
@@ -232,7 +232,7 @@ def test_a_checkpoint_of_a_newer_version(run: Path, tiny_root: Path, capsys: pyt
         assert "format 3 and was written by fedreid_pl 9.9" in line and path.name in line
         elsewhere = support.quick(tiny_root, run.with_name("new"), f"resume={run}")
         assert "format 3" in refused(capsys, "train", "exp=fedpav", *elsewhere)
-        assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before, "nothing is touched"
+        assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before, "no file is changed"
 
 
 def test_a_clients_file_in_place_of_a_checkpoint(run: Path, tiny_root: Path, capsys: pytest.CaptureFixture) -> None:

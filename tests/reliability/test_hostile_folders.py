@@ -1,4 +1,4 @@
-"""Run folders that were made to do harm, file by file, through the commands that read them: one line, or plain text."""
+"""Hostile files in run folders, read by the commands that use them: one error line, or plain text in the output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = "kittiwake-4711"
 
 
 def inspection(image: str = "images/q.jpg") -> dict[str, Any]:
-    """An inspection with one ranked list and one plane of points."""
+    """Returns an inspection with one ranked list and one plane of points."""
     content = curves_of(TESTS, 0.4)
     shot = {"identity": 7, "camera": 1, "image": image}
     entry = {"query": shot, "hardest": True, "average_precision": 0.5}
@@ -35,7 +35,7 @@ def inspection(image: str = "images/q.jpg") -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run's folder without checkpoints, with all that the report reads."""
+    """Returns a run folder without checkpoints, with all files that the report reads."""
     history = history_of(2, TESTS, lambda section, round, test: 0.2 + 0.1 * round)
     folder = write_run(tmp_path / "run", ["exp=fedpav", "rounds=2"], history, TESTS, inspection())
     (folder / "images").mkdir()
@@ -91,7 +91,10 @@ SPOILT: dict[str, tuple[str, Callable[[Path], None]]] = {
     "summary: a score of 1e300": (SUMMARY, holding(SUMMARY, '{"local": {"a": {"rank1": {"last": 1e300}}}}')),
     "summary: deep": (SUMMARY, holding(SUMMARY, '{"clients": ' + DEEP + "}")),
     "summary: clients": (SUMMARY, changed(SUMMARY, lambda c: {**c, "clients": {str(n): n for n in range(100_001)}})),
-    "summary: a name that drives a terminal": (SUMMARY, changed(SUMMARY, lambda c: {**c, "clients": {ESCAPE: 1}})),
+    "summary: a name with terminal control characters": (
+        SUMMARY,
+        changed(SUMMARY, lambda c: {**c, "clients": {ESCAPE: 1}}),
+    ),
     "summary: costs": (SUMMARY, changed(SUMMARY, lambda c: {**c, "costs": {"seconds": {"fit": [1]}}})),
     "summary: a gigabyte": (SUMMARY, sparse(SUMMARY)),
     "summary: a pipe": (SUMMARY, pipe(SUMMARY)),
@@ -107,7 +110,10 @@ SPOILT: dict[str, tuple[str, Callable[[Path], None]]] = {
         holding(METRICS, rows(*(f"1,global,n{n},rank1,0.5" for n in range(1_000_000)))),
     ),
     "metrics: a line break in a name": (METRICS, holding(METRICS, rows('1,global,"a\nb",rank1,0.5'))),
-    "metrics: a name that drives a terminal": (METRICS, holding(METRICS, rows(f"1,global,{ESCAPE},rank1,0.5"))),
+    "metrics: a name with terminal control characters": (
+        METRICS,
+        holding(METRICS, rows(f"1,global,{ESCAPE},rank1,0.5")),
+    ),
     "metrics: a long field": (METRICS, holding(METRICS, rows(f"1,global,{'x' * 200_000},rank1,0.5"))),
     "metrics: bytes": (METRICS, holding(METRICS, b"\xff\xfe\x00round")),
     "metrics: a gigabyte": (METRICS, sparse(METRICS)),
@@ -129,7 +135,7 @@ SPOILT: dict[str, tuple[str, Callable[[Path], None]]] = {
     "inspection: a gigabyte": (SEEN, sparse(SEEN)),
     "config: an anchor": ("config.yaml", holding("config.yaml", "callbacks: &a [*a]\n")),
     "config: a name that is a path": ("config.yaml", holding("config.yaml", 'name: "../../outside"\n')),
-    "config: a name that drives a terminal": ("config.yaml", holding("config.yaml", 'name: "a\\x1b[2Jb"\n')),
+    "config: a name with terminal control characters": ("config.yaml", holding("config.yaml", 'name: "a\\x1b[2Jb"\n')),
     "config: a gigabyte": ("config.yaml", sparse("config.yaml")),
     "config: a pipe": ("config.yaml", pipe("config.yaml")),
 }
@@ -138,7 +144,7 @@ READS["figure"] = READS["report"]
 
 
 def outcome(capfd: pytest.CaptureFixture, *words: str) -> tuple[int, str]:
-    """Exit code and all that was said; never a traceback, and nothing that drives a terminal."""
+    """Returns the exit code and the output; asserts that there is no traceback and no terminal control character."""
     capfd.readouterr()
     code = main(list(words))
     captured = capfd.readouterr()
@@ -149,7 +155,7 @@ def outcome(capfd: pytest.CaptureFixture, *words: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", ["report", "figure", "dashboard"])
 @pytest.mark.parametrize("name", SPOILT)
-def test_a_spoilt_file_is_named_in_one_line(
+def test_one_error_line_names_an_invalid_file(
     command: str, name: str, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     file, spoil = SPOILT[name]
@@ -166,7 +172,7 @@ def test_a_spoilt_file_is_named_in_one_line(
 
 
 @pytest.mark.parametrize("name", [name for name in SPOILT if "gigabyte" not in name and "million" not in name])
-def test_a_comparison_takes_no_spoilt_run_for_a_finished_one(
+def test_a_comparison_does_not_count_a_damaged_run_as_finished(
     name: str, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, spoil = SPOILT[name]
@@ -176,7 +182,7 @@ def test_a_comparison_takes_no_spoilt_run_for_a_finished_one(
     spoil(place)
     monkeypatch.chdir(tmp_path)
     code, said = outcome(capfd, "compare", "exps=fedpav", "data=market_layout", f"data.root={tmp_path / 'none'}")
-    assert code == 2 and "data.root" in said, "it would have to be trained anew"
+    assert code == 2 and "data.root" in said, "the command tries to train the run"
 
 
 @pytest.fixture(scope="module")
@@ -187,10 +193,10 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
         yield opened
 
 
-def test_the_report_of_a_hostile_run_asks_for_nothing_and_runs_nothing(
+def test_the_report_of_a_hostile_run_requests_and_executes_nothing(
     tab: chromium.Browser, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    """Markup in every text that a run's files have, with the page's own policy taken out: the markup is text."""
+    """Every text in the run's files contains markup; without the page's security policy it is still plain text."""
     name = MARKUP
     history = history_of(2, (name, TESTS[0]), lambda section, round, test: 0.5)
     content = inspection()
@@ -237,7 +243,7 @@ PICTURES: dict[str, tuple[str, Callable[[Path], Any] | None]] = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_that_is_none_of_the_runs_is_not_shown(
+def test_images_outside_the_run_are_not_shown(
     name: str, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     image, make = PICTURES[name]
@@ -255,7 +261,7 @@ def test_a_picture_that_is_none_of_the_runs_is_not_shown(
 
 
 def test_links_in_a_folder_are_not_written_through(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    """A lock, a folder of checkpoints or a report that are links: what they lead to stays as it is."""
+    """The lock, the folder of checkpoints and the report are links; their targets do not change."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text(SECRET)
@@ -267,7 +273,7 @@ def test_links_in_a_folder_are_not_written_through(run: Path, tmp_path: Path, ca
     assert {path.name for path in precious.iterdir()} == {"file"} and (precious / "file").read_text() == SECRET
 
 
-def test_a_comparison_leads_to_no_run_elsewhere(
+def test_a_comparison_opens_no_run_outside_its_folder(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "a" / "b" / "c" / "d" / "e" / "compare"

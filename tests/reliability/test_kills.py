@@ -1,4 +1,4 @@
-"""Ten kills at random instants; `make soak` does a hundred with the same script."""
+"""Ten kills at random instants; `make soak` makes a hundred with the same script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stays personal is in no message: experts, private normalisation, kept layers and heads."""
+"""Messages contain no personal state: experts, private normalisation, personal layers, heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedreid_pl.federation.storage import read_state
 pytestmark = pytest.mark.system
 
 STAYS = {
-    "moon": [],  # the last local model is what the client sent in its last turn
+    "moon": [],  # the last local model equals the last update
     "fedper": [("backbone_sync", "own")],
     "lg_fedavg": [("backbone_sync", "own")],
     "fedbn": [("backbone_sync", "own")],
@@ -25,11 +25,11 @@ STAYS = {
     "fedreid_decentralised": [("fedreid_decentralised", "backbone"), ("fedreid_decentralised", "head")],
     "dual_norm": [("dual_norm", "private")],
 }
-"""Parts of the callbacks' state at the client that no message may hold, heads apart."""
+"""Entries of the callbacks' client state, besides heads, that no message may contain."""
 
 
 @pytest.mark.parametrize("exp", list(STAYS))
-def test_what_stays_at_a_client(exp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_state_stays_at_the_client(exp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = support.write_tiny(tmp_path / "canary-Ward7-Qz81")
     mark(root)
     canaries = Canaries()
@@ -56,10 +56,12 @@ def test_what_stays_at_a_client(exp: str, tmp_path: Path, monkeypatch: pytest.Mo
         assert (set(update.backbone) == whole) is (exp not in ("fedper", "lg_fedavg", "fedbn"))
         assert all(type(value) in (int, float) for value in update.metrics.values())
     found = canaries.find(files(tmp_path / "run" / "clients"))
-    assert {what for what, _ in found} == {"a head"} | ({"what stays"} if STAYS[exp] else set()), "the search finds it"
+    assert {what for what, _ in found} == {"a head"} | ({"what stays"} if STAYS[exp] else set()), (
+        "the search finds it in the client's files"
+    )
 
 
-def test_a_private_set_that_travels_would_be_found() -> None:
+def test_the_search_finds_a_private_set_in_a_message() -> None:
     canaries = Canaries()
     state = torch.linspace(-1, 1, 16)[None]
     canaries.add_numbers("what stays", state)

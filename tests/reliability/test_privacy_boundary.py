@@ -1,4 +1,4 @@
-"""Nothing of a client but its backbone and plain numbers is in an update, a log, the server's files or a wandb run."""
+"""Updates, logs, server files and wandb runs contain only backbones and plain numbers of a client."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from reliability.canaries import PLACE, Canaries, files, mark, watch
 from fedreid_pl.cli import main
 from fedreid_pl.federation.storage import read_state
 
-CLIENTS = "clients/"  # what clients keep, each for itself
-NAME_THE_ROOT = ("config.yaml",)  # where the pictures are; this file stays, see docs/reliability.md
+CLIENTS = "clients/"  # private states of the clients
+NAME_THE_ROOT = ("config.yaml",)  # contains the images' path; see docs/reliability.md
 FOLDER, USER = f"{PLACE}-folder", "canary-user-Hx55"
 
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny benchmark with names and persons that are found again."""
+    """The tiny benchmark with names and persons that a search can find."""
     root = support.write_tiny(tmp_path_factory.mktemp("data") / PLACE)
     mark(root)
     (root / support.TINY[2]).rename(root / FOLDER)
@@ -29,7 +29,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("exp", ["fedpav_kd_rw", "fedpav_cc_rw", "scaffold"])
-def test_what_leaves_a_client(
+def test_no_private_data_leave_a_client(
     exp: str, marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     canaries = Canaries()
@@ -62,13 +62,13 @@ def test_what_leaves_a_client(
         assert name in kept
     assert any(name.startswith("wandb/") and name.endswith(".wandb") for name in kept)
     assert canaries.find(kept) == [("a path", name) for name in NAME_THE_ROOT]
-    assert b"client3" in kept["summary.json"], "a folder that nobody knows has its place in the list for a name"
+    assert b"client3" in kept["summary.json"], "an unknown folder is named by its number"
     own = canaries.find(files(tmp_path / "run" / CLIENTS))
-    assert {what for what, _ in own} == {"a head"}, "the search finds what is there"
+    assert {what for what, _ in own} == {"a head"}, "the search finds heads in the client's files"
 
 
 def tensors(state: Any, name: str = "") -> dict[str, torch.Tensor]:
-    """Every tensor of a nested state by path."""
+    """Yields every tensor of a nested state with its path."""
     if isinstance(state, torch.Tensor):
         return {name: state}
     items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
@@ -76,7 +76,9 @@ def tensors(state: Any, name: str = "") -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("exp", ["fedpav_kd_rw", "scaffold", "fedadam", "local"])
-def test_the_servers_checkpoint_holds_tensors_of_the_backbone_alone(exp: str, tiny_root: Path, tmp_path: Path) -> None:
+def test_the_servers_checkpoint_contains_only_tensors_of_the_backbone(
+    exp: str, tiny_root: Path, tmp_path: Path
+) -> None:
     assert main(["train", f"exp={exp}", *support.quick(tiny_root, tmp_path)]) == 0
     held = tensors(read_state(tmp_path / "checkpoints" / "round-00002.ckpt"))
     if exp == "local":
@@ -89,7 +91,7 @@ def test_the_servers_checkpoint_holds_tensors_of_the_backbone_alone(exp: str, ti
 
 
 @pytest.mark.parametrize("kind", ["a path", "an identity", "an image file", "pixels", "numbers"])
-def test_the_search_would_find_it(kind: str, marked: Path) -> None:
+def test_the_search_finds_planted_data(kind: str, marked: Path) -> None:
     canaries = Canaries()
     canaries.add_pictures(marked, every=20)
     rows = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whatever comes in: a right result, or one line that says what is wrong."""
+"""Property tests: any input gives a correct result or one error line."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ COUNTS = st.integers(-5, 10**18)
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(st.lists(FLOATS, min_size=3, max_size=3), COUNTS), min_size=1, max_size=5))
-def test_what_is_accepted_averages_to_what_it_says(clients: list[tuple[list[float], int]]) -> None:
-    """Any numbers of any clients: the accepted ones give their weighted mean, in float64, between their extremes."""
+def test_accepted_updates_give_their_weighted_mean(clients: list[tuple[list[float], int]]) -> None:
+    """The accepted updates give their weighted mean in float64, which lies between their extremes."""
     job = support.fit_job(1, "c", {"w": torch.zeros(3)})
     accepted: list[tuple[str, dict[str, torch.Tensor], int]] = []
     for number, (values, count) in enumerate(clients):
@@ -36,7 +36,7 @@ def test_what_is_accepted_averages_to_what_it_says(clients: list[tuple[list[floa
         try:
             check_update(update, job, declared=10**9)
         except RejectedUpdate:
-            assert not all(map(math.isfinite, values)) or not 1 <= count <= 10**9, "only what is bad is refused"
+            assert not all(map(math.isfinite, values)) or not 1 <= count <= 10**9, "only invalid updates are refused"
             continue
         assert all(map(math.isfinite, values)) and 1 <= count <= 10**9
         accepted.append((str(number), update.backbone, count))
@@ -68,7 +68,7 @@ TREES = st.recursive(CONTENTS, lambda inner: st.dictionaries(NAMES, inner, max_s
 
 
 def plant(tree: object, place: Path) -> None:
-    """Makes the tree's folders and files; names that the file system refuses are left out."""
+    """Creates the tree's folders and files; skips names that the file system refuses."""
     if isinstance(tree, bytes):
         place.write_bytes(tree)
         return
@@ -80,7 +80,7 @@ def plant(tree: object, place: Path) -> None:
 
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(NAMES, TREES, max_size=5), st.booleans())
-def test_any_folder_is_a_dataset_or_one_line(
+def test_any_folder_is_a_dataset_or_gives_one_error_line(
     tmp_path_factory: pytest.TempPathFactory, tree: dict, train_only: bool
 ) -> None:
     root = tmp_path_factory.mktemp("tree") / "dataset"
@@ -94,7 +94,7 @@ def test_any_folder_is_a_dataset_or_one_line(
             continue
         assert len(table.paths) == len(table.identities) == len(table.cameras) == len(table.splits) > 0, key
         assert table.identities.min() >= min(JUNK, DISTRACTOR) and set(table.splits) <= set(SPLITS.values())
-        assert all(Path(file).is_file() or ".mat" in file for file in table.files()), "no row without a picture"
+        assert all(Path(file).is_file() or ".mat" in file for file in table.files()), "every row has an image"
     shutil.rmtree(root)
 
 
@@ -105,7 +105,7 @@ def test_any_folder_is_a_dataset_or_one_line(
     st.integers(0, 2**31),
     st.sampled_from([0.0, math.nan, math.inf, -math.inf]),
 )
-def test_the_metric_is_in_its_range_or_refuses(queries: int, gallery: int, seed: int, odd: float) -> None:
+def test_the_metric_is_in_its_range_or_raises_an_error(queries: int, gallery: int, seed: int, odd: float) -> None:
     draws = torch.Generator().manual_seed(seed)
 
     def part(count: int, least: int) -> tuple[torch.Tensor, ...]:
@@ -122,9 +122,9 @@ def test_the_metric_is_in_its_range_or_refuses(queries: int, gallery: int, seed:
         metric.update(*part(gallery, -2), query=False)
         scores = {name: float(value) for name, value in metric.compute().items()}
     except ValueError as error:
-        assert odd or "no query has a match" in str(error), "nothing else is wrong"
+        assert odd or "no query has a match" in str(error), "the only other error is a query without a match"
         return
-    assert not odd, "features that are no numbers cannot be ranked"
+    assert not odd, "features with NaN or infinity cannot be ranked"
     assert 1 <= scores.pop("queries") <= queries
     assert all(0 <= value <= 1 for value in scores.values())
     assert scores["rank1"] <= scores["rank5"] <= scores["rank10"]

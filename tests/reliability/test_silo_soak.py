@@ -1,4 +1,4 @@
-"""A tenth of `make soak-silos`, and what its table rests on."""
+"""A tenth of `make soak-silos`, and tests of its parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fedreid_pl.federation.storage import read_state
 
 
 @pytest.mark.system
-def test_a_tenth_of_the_soak_ends_as_stated(tmp_path: Path) -> None:
+def test_a_tenth_of_the_soak_passes(tmp_path: Path) -> None:
     script, report = Path(__file__).with_name("silo_soak.py"), tmp_path / "report.json"
     words = ["kills=3", "partitions=1", "attacks=1000", f"json={report}"]
     done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, timeout=600)
@@ -41,7 +41,7 @@ def test_a_tenth_of_the_soak_ends_as_stated(tmp_path: Path) -> None:
     assert sum(row["refused"] + row["lie"] for row in found["attacks"]["counts"]) == 1000
 
 
-def test_the_plan_strikes_every_part_in_every_phase() -> None:
+def test_the_plan_contains_every_part_in_every_phase() -> None:
     found = plan(30, 10, 7)
     kills = Counter((item.part, item.phase) for item in found if item.what == "kill")
     assert set(kills) == {(part, phase) for part in PARTS for phase in PHASES} and kills.total() == 30
@@ -59,12 +59,12 @@ def run(root: Path, folder: Path, *words: str) -> Path:
     return folder
 
 
-def test_the_ledger_says_who_missed_what_and_the_reference_repeats_it(
+def test_the_reference_repeats_the_missed_turns_of_the_ledger(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = {support.TINY[1]: [("fit", 2), ("evaluate", 3)]}
     whole = run(tiny_root, tmp_path / "whole")
-    monkeypatch.setattr(sequential, "SequentialEngine", sequential.SequentialEngine)  # put back afterwards
+    monkeypatch.setattr(sequential, "SequentialEngine", sequential.SequentialEngine)  # restored after the test
     absent.install(away)
     folder = run(tiny_root, tmp_path / "away")
     assert missed(folder, 3, [0, 1, 2, 3]) == (away, [])
@@ -76,7 +76,7 @@ def test_the_ledger_says_who_missed_what_and_the_reference_repeats_it(
 
 @pytest.fixture()
 def proxied(tmp_path: Path) -> Iterator[tuple[Path, int, socket.socket]]:
-    """The proxy's control file, its port for silo a, and a server behind it that sends everything back."""
+    """Returns the proxy's control file, its port for silo a, and a connection to an echo server behind the proxy."""
     server, control, port = socket.create_server(("127.0.0.1", 0)), tmp_path / "harm.json", free_port()
     control.write_text(json.dumps({"kind": "", "silos": []}))
 
@@ -102,7 +102,7 @@ def answer(connection: socket.socket) -> None:
             connection.sendall(data)
 
 
-def told(control: Path, kind: str, silo: str = "a") -> None:
+def disturb(control: Path, kind: str, silo: str = "a") -> None:
     beside = control.with_suffix(".new")
     beside.write_text(json.dumps({"kind": kind, "silos": [silo]}))
     shutil.move(beside, control)
@@ -122,24 +122,24 @@ def received(end: socket.socket, size: int, seconds: float) -> bytes:
     return data
 
 
-def test_the_proxy_does_what_it_is_told(proxied: tuple[Path, int, socket.socket]) -> None:
+def test_the_proxy_disturbs_connections_on_command(proxied: tuple[Path, int, socket.socket]) -> None:
     control, port, _ = proxied
     with socket.create_connection(("127.0.0.1", port)) as end:
-        told(control, "drop", "b")
+        disturb(control, "drop", "b")
         end.sendall(b"one")
-        assert received(end, 3, 5) == b"one", "another silo's line is cut"
-        told(control, "drop")
+        assert received(end, 3, 5) == b"one", "only silo b's connection is disturbed"
+        disturb(control, "drop")
         end.sendall(b"two")
         assert received(end, 3, 0.5) == b""
-        told(control, "delay")
-        assert received(end, 3, 5) == b"two", "what was held back arrives"
+        disturb(control, "delay")
+        assert received(end, 3, 5) == b"two", "the delayed bytes arrive"
         begun = time.monotonic()
         end.sendall(b"three")
-        assert received(end, 5, 30) == b"three" and time.monotonic() - begun >= 2 * DELAY, "there and back"
-        told(control, "duplicate")
+        assert received(end, 5, 30) == b"three" and time.monotonic() - begun >= 2 * DELAY, "both directions are delayed"
+        disturb(control, "duplicate")
         end.sendall(b"x")
         assert received(end, 4, 5) == b"xxxx", "twice in each direction"
-        told(control, "cut")
+        disturb(control, "cut")
         end.sendall(bytes(10**6))
         assert len(received(end, 10**6, 10)) < 10**6
         assert end.recv(1) == b"", "the connection is closed"

@@ -1,4 +1,4 @@
-"""Methods for unseen domains: what they keep or measure at a client is in no message but the style bank's rows."""
+"""Methods for unseen domains: messages contain no client state or statistics, except the style bank's rows."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ KEPT = {
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny benchmark with names and persons that are found again."""
+    """The tiny benchmark with names and persons that a search can find."""
     root = support.write_tiny(tmp_path_factory.mktemp("data") / PLACE)
     mark(root)
     return root
 
 
 def rows_of(state: Any) -> list[torch.Tensor]:
-    """Every tensor of a nested state that has rows of eight numbers or more."""
+    """Yields every tensor of a nested state whose rows have at least eight numbers."""
     if isinstance(state, torch.Tensor):
         wide = state.is_floating_point() and state.dim() > 1 and state[0].numel() >= 8
         return [state] if wide else []
@@ -47,7 +47,9 @@ def rows_of(state: Any) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("exp", list(ACTING))
-def test_what_a_client_keeps_stays(exp: str, marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clients_state_stays_at_the_client(
+    exp: str, marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     canaries = Canaries()
     canaries.add_pictures(marked, every=5)
     messages = watch(monkeypatch, canaries)
@@ -68,6 +70,6 @@ def test_what_a_client_keeps_stays(exp: str, marked: Path, tmp_path: Path, monke
         assert isinstance(update, ClientUpdate)
         assert set(update.extras) == ({"style_bank"} if exp == "style_bank" else set())
         numbers = {name for name in update.metrics if not name.startswith(("test/", "train/", "cost/"))}
-        assert not numbers, "losses, scores and costs, as in every experiment"
+        assert not numbers, "only losses, scores and costs, as in every experiment"
     server = files(tmp_path, but=["clients/", "config.yaml"])
     assert [(what, where) for what, where in canaries.find(server) if what != "a path"] == []

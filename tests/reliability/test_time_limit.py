@@ -1,4 +1,4 @@
-"""A client that is slow, hangs, or fails once: left out in time, or asked again and taken with the same bits."""
+"""A slow, hanging or failing client: skipped after the time limit, or its job is repeated with the same bits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def models(folder: Path) -> dict[str, Any]:
 
 
 def disturb(monkeypatch: pytest.MonkeyPatch, what: Any, times: int) -> list[int]:
-    """`what` happens in the training step of the last client, in its first `times` turns."""
+    """Calls `what` in the training step of the last client, in its first `times` turns."""
     original, turns = ReIDClient.training_step, []
 
     def step(self: ReIDClient, batch: Any, batch_idx: int) -> Any:
@@ -41,7 +41,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch, what: Any, times: int) -> list[int]
     return turns
 
 
-def test_a_client_that_hangs_is_left_out(
+def test_a_hanging_client_is_skipped(
     tiny_root: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
     two = f"data.datasets=[{','.join(support.TINY[:2])}]"
@@ -57,7 +57,7 @@ def test_a_client_that_hangs_is_left_out(
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL, "no alarm is left"
 
 
-def test_a_client_that_fails_once_is_asked_again_and_nothing_else_changes(
+def test_the_job_of_a_client_that_fails_once_is_repeated_with_the_same_result(
     tiny_root: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture
 ) -> None:
     def fail() -> None:
@@ -72,10 +72,10 @@ def test_a_client_that_fails_once_is_asked_again_and_nothing_else_changes(
     assert f"round 1: client {LAST} gets the job again" in errors
     kept = (tmp_path / "shaken" / "summary.json").read_text()
     assert json.loads(kept)["rejections"] == {LAST: {"RuntimeError": [1]}}
-    assert "ward-7" not in kept, "what the error says stays on the screen of the machine where it happened"
+    assert "ward-7" not in kept, "the error text is only printed"
 
 
-def test_the_clock_is_looked_at_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_is_checked_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with TimeLimit(60.0) as limit:
@@ -85,7 +85,7 @@ def test_the_clock_is_looked_at_between_batches(monkeypatch: pytest.MonkeyPatch)
         now[0] = 160.1
         with pytest.raises(TurnTimeout, match="client_timeout=60 seconds"):
             limit.on_test_batch_end()
-    limit.on_train_batch_end()  # outside of a turn nothing is late
+    limit.on_train_batch_end()  # outside a turn there is no limit
 
 
 def test_without_a_limit_there_is_no_alarm() -> None:
@@ -98,7 +98,7 @@ def test_without_a_limit_there_is_no_alarm() -> None:
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0 and signal.getsignal(signal.SIGALRM) is before
 
 
-def test_outside_of_the_main_thread_the_clock_alone_watches() -> None:
+def test_outside_the_main_thread_only_the_clock_is_checked() -> None:
     found: list[float] = []
 
     def turn() -> None:

@@ -1,4 +1,4 @@
-"""One of two processes is killed: the other stops within a minute with one line, and the same command goes on."""
+"""One of two processes is killed: the other prints one line and stops, and the same command resumes the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ needs_two = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def whole(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes leave that nobody disturbs."""
+    """Returns the folder of an undisturbed run in two processes."""
     folder = tmp_path_factory.mktemp("whole")
     assert start(tiny_root, folder / "run", folder / "log").wait(300) == 0
     return folder / "run"
@@ -32,7 +32,7 @@ def whole(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_two
 @pytest.mark.parametrize("victim", ["first", "second"])
-def test_the_other_stops_with_a_line_and_the_command_goes_on(
+def test_the_other_process_stops_with_one_line_and_the_command_resumes(
     victim: str, tiny_root: Path, tmp_path: Path, whole: Path
 ) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
@@ -42,7 +42,7 @@ def test_the_other_stops_with_a_line_and_the_command_goes_on(
     lines = log.read_text().splitlines()
     assert lines[-1] == LINES[victim]
     assert sum(line.startswith("error: ") for line in lines) == 1 and "Traceback" not in log.read_text()
-    assert not (folder / "checkpoints" / "round-00005.ckpt").exists(), "killed too late to prove anything"
+    assert not (folder / "checkpoints" / "round-00005.ckpt").exists(), "the kill came too late"
     assert start(tiny_root, folder, log).wait(300) == 0, log.read_text()
     assert "resumed after round" in log.read_text()
     assert differences(whole, folder) == []
@@ -50,7 +50,7 @@ def test_the_other_stops_with_a_line_and_the_command_goes_on(
 
 @needs_two
 @pytest.mark.parametrize("asked", ["first", "second"])
-def test_a_process_that_is_asked_to_end_takes_the_other_along(asked: str, tiny_root: Path, tmp_path: Path) -> None:
+def test_a_signal_to_one_process_ends_both(asked: str, tiny_root: Path, tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
     process = start(tiny_root, folder, log)
     wait((folder / "checkpoints" / "round-00002.ckpt").exists)
@@ -63,12 +63,12 @@ def test_a_process_that_is_asked_to_end_takes_the_other_along(asked: str, tiny_r
     assert lines[-1].startswith(
         "interrupted; " if asked == "first" else "error: process 2 of 2 ended with exit code 130"
     )
-    assert not (folder / "checkpoints" / "round-00005.ckpt").exists(), "asked too late to prove anything"
+    assert not (folder / "checkpoints" / "round-00005.ckpt").exists(), "the signal came too late"
 
 
 @needs_two
-def test_a_mistake_that_one_process_meets_is_told_once(tiny_root: Path, tmp_path: Path) -> None:
-    """No room on the disk: only the first process writes, and the second has nothing to add."""
+def test_an_error_of_one_process_is_printed_once(tiny_root: Path, tmp_path: Path) -> None:
+    """On a full disk only the first process writes, so the second must print no error."""
     import resource
 
     words = support.quick(tiny_root, tmp_path / "run", "exp=fedpav", *DDP)
@@ -90,7 +90,7 @@ def sleeper(code: str = "import time; time.sleep(60)") -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code])
 
 
-def test_what_became_of_a_process_is_told() -> None:
+def test_the_end_of_a_process_is_described() -> None:
     child, failed, done = sleeper(), sleeper("raise SystemExit(3)"), sleeper("pass")
     failed.wait(), done.wait()
     try:
@@ -104,8 +104,8 @@ def test_what_became_of_a_process_is_told() -> None:
         child.kill()
 
 
-def test_a_process_that_waits_for_ever_is_ended() -> None:
-    """In no collective operation nothing fails; the watch ends the process itself."""
+def test_a_waiting_process_is_ended() -> None:
+    """Outside collective operations no call fails, so the watch thread must end the process."""
     script = (
         "import subprocess, sys, time; from fedreid_pl.engines import peers\n"
         "peers.GRACE = 0.5\n"

@@ -44,7 +44,7 @@ def altered(packed: Parcel, how: str) -> Parcel:
     chunks, note = dict(packed.chunks), dict(packed.note)
     if how == "missing":
         del chunks["00001"]
-    elif how == "*extra chunk":
+    elif how == "extra chunk":
         chunks["00003"] = b"x"
     elif how == "swapped":
         chunks["00000"], chunks["00001"] = chunks["00001"], chunks["00000"]
@@ -58,7 +58,7 @@ def altered(packed: Parcel, how: str) -> Parcel:
         chunks = {f"../{name}": chunk for name, chunk in chunks.items()}
     elif how == "larger note":
         note["size"] = 4 * SMALL + 1
-    elif how == "*size as a string":
+    elif how == "size as a string":
         note["size"] = "many"
     elif how == "no envelope":
         note = {}
@@ -69,14 +69,14 @@ def altered(packed: Parcel, how: str) -> Parcel:
     ("how", "named"),
     [
         ("missing", "needs 3 chunks"),
-        ("*extra chunk", "needs 3 chunks"),
+        ("extra chunk", "needs 3 chunks"),
         ("other names", "needs 3 chunks"),
         ("larger note", "needs 5 chunks"),
         ("longer", "chunk 00002 needs 500 bytes"),
         ("shorter", "chunk 00000 needs 1000 bytes"),
         ("swapped", "differs from what the sender signed"),
         ("other bytes", "differs from what the sender signed"),
-        ("*size as a string", "envelope"),
+        ("size as a string", "envelope"),
         ("no envelope", "envelope"),
     ],
 )
