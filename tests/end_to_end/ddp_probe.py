@@ -1,4 +1,4 @@
-"""Run by tests in every process: experiments one after the other, then what this process holds and what it wrote.
+"""Runs experiments one after the other in every process, then reports the process's results and written files.
 
 python ddp_probe.py REPORT_FOLDER EXPERIMENTS.json
 

@@ -1,4 +1,4 @@
-"""A run that is stopped in the middle of its second round and goes on, against one that was left alone."""
+"""Compares a run that is stopped in its second round and resumed with an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedreid_pl.federation.storage import read_state
 
 
 class Stopped(SequentialEngine):
-    """Stops after five turns of training: in the second round, after two of three clients."""
+    """Stops after five training turns: in the second round, after two of three clients."""
 
     turns = 0
 
@@ -29,10 +29,10 @@ class Stopped(SequentialEngine):
 
 
 def assert_resumes(run: Callable[[Path], Any], place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Models, numbers and what clients keep end with the same bits; returns the loop of the run that was left alone.
+    """Asserts equal bits of models, numbers and client states; returns the loop of the uninterrupted run.
 
     Args:
-        run: trains two rounds of three clients in a folder.
+        run: a function that trains two rounds of three clients in a folder.
         place: an empty folder.
     """
     straight = run(place / "straight")
@@ -56,5 +56,5 @@ def assert_resumes(run: Callable[[Path], Any], place: Path, monkeypatch: pytest.
 
 
 def assert_distance_weights(weights: dict[str, float]) -> None:
-    """The weights of three clients by cosine distance: they differ and add up to one."""
+    """Asserts that the cosine-distance weights of three clients differ and add up to one."""
     assert sum(weights.values()) == pytest.approx(1) and len(set(weights.values())) == 3

@@ -1,4 +1,4 @@
-"""Clients in processes of their own: an engine that hands them bytes, gets bytes back, and shuffles the answers."""
+"""Clients in separate processes: an engine that exchanges only bytes and shuffles the answers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fedreid_pl.federation.messages import ClientJob, ClientUpdate, from_bytes, 
 
 
 class Interruption(BaseException):
-    """Stops a run in the middle of a round."""
+    """Raised to stop a run in the middle of a round."""
 
 
 class ClientProcess:
-    """A process that does the turns of clients from the configuration and a folder alone; only bytes go in and out."""
+    """A process that runs clients' turns from a configuration and a folder, and exchanges only bytes."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -37,13 +37,13 @@ class ClientProcess:
 
 
 class RemoteEngine:
-    """An engine over processes: jobs are dealt out in turn, and answers come back in a random order.
+    """An engine over processes: distributes jobs in turn and returns answers in a random order.
 
     Args:
-        processes: where the jobs run.
-        parts: what every engine is made of.
-        home: the folder that the processes work in, which is not the run's.
-        stop: number of the turn of training at which the run is interrupted; `None`: it is not.
+        processes: the processes that run the jobs.
+        parts: the arguments of every engine.
+        home: the working folder of the processes, not the run's folder.
+        stop: number of the training turn at which the run is interrupted; `None` disables the interruption.
     """
 
     def __init__(self, processes: list[ClientProcess], parts: EngineParts, home: Path, stop: int | None = None) -> None:
@@ -73,7 +73,7 @@ class RemoteEngine:
         for start in range(0, len(sent), len(self.processes)):
             pairs = list(zip(self.processes, sent[start : start + len(self.processes)], strict=False))
             for _ in pairs:
-                begin()  # no answer is left in a pipe
+                begin()  # the pipes contain no answers now
             for process, job in pairs:
                 self.parts.announce(job)
                 process.pipe.send(("do", to_bytes(job)))
@@ -88,7 +88,7 @@ class RemoteEngine:
 
 
 def serve(pipe: Connection) -> None:
-    """The other process: builds the clients of a configuration and does the jobs that come in."""
+    """Main function of the process: builds the clients of a configuration and runs the received jobs."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     worker: Any = None

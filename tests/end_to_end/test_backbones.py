@@ -1,4 +1,4 @@
-"""Every family of backbones through a federation: rounds, resume to the bit, export, and algorithms that use it."""
+"""Every family of backbones in a federation: rounds, bit-identical resume, export, and algorithms that use it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CASES: dict[str, tuple[str, ...]] = {
 
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A working directory with an own network, and thin versions of what is large in its smallest size."""
+    """Creates a working directory with a custom network, and thin versions of large backbones."""
 
     def thin_resnet(weights: Any = None) -> torch.nn.Module:
         return resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1])
@@ -66,7 +66,7 @@ def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def swin_for_a_federation(pretrained: bool = False, pretrained_cfg: Any = None, **options: Any) -> torch.nn.Module:
-    """A thin Swin."""
+    """Returns a thin Swin."""
     from timm.models.swin_transformer import SwinTransformer
 
     options = {name: value for name, value in options.items() if name in ("img_size", "num_classes", "global_pool")}
@@ -102,7 +102,7 @@ def test_rounds_resume_and_export(name: str, networks: Path, tiny_root: Path, tm
     support.assert_equal(dict(again.state_dict()), dict(model.backbone.state_dict()))
 
 
-def test_no_code_of_a_run_is_imported_unasked(
+def test_code_named_in_a_run_folder_is_not_imported_without_permission(
     networks: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fedreid_pl.config import trusted

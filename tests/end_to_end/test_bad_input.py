@@ -1,4 +1,4 @@
-"""Every mistake: one clear line, exit code 2, nothing lost."""
+"""Every mistake gives one clear line and exit code 2, and saved results stay intact."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fedreid_pl.federation.storage import read_state
 
 
 def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
-    """The one line that a command is refused with."""
+    """Runs a command that must fail and returns its single error line."""
     capsys.readouterr()
     assert main(list(words)) == 2
     captured = capsys.readouterr()
     lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, captured.err
-    assert captured.err.splitlines()[-1] == lines[0], "the error is the last thing said"
+    assert captured.err.splitlines()[-1] == lines[0], "the error is the last line"
     assert "Traceback" not in captured.err and captured.out == ""
     return lines[0]
 
@@ -49,7 +49,7 @@ def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
         (["evaluate", "run=/does/not/exist"], ["/does/not/exist"]),
     ],
 )
-def test_words_that_cannot_be_meant(words: list[str], hints: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_invalid_words_are_refused(words: list[str], hints: list[str], capsys: pytest.CaptureFixture) -> None:
     line = refused(capsys, *words)
     assert all(hint in line for hint in hints), line
 
@@ -80,7 +80,7 @@ def test_words_that_do_not_fit_data_or_machine(
             pytest.skip("this machine has a GPU")
     line = refused(capsys, "train", "exp=fedpav", *support.quick(tiny_root, tmp_path / "run", word))
     assert all(hint in line for hint in hints), line
-    assert not (tmp_path / "run" / "config.yaml").exists(), "refused before anything is written"
+    assert not (tmp_path / "run" / "config.yaml").exists(), "refused before any file is written"
 
 
 def spoil_empty(folder: Path) -> None:
@@ -167,10 +167,10 @@ def test_disk_full_at_a_checkpoint_leaves_the_earlier_one_intact(tiny_root: Path
     assert (tmp_path / "checkpoints" / "round-00001.ckpt").read_bytes() == before
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"attempt.json", "round-00001.ckpt"}
     assert read_state(tmp_path / "checkpoints" / "round-00001.ckpt")["round"] == 1
-    assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path)]) == 0, "with room again it goes on"
+    assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path)]) == 0, "with free space the run resumes"
 
 
-def test_errors_leave_the_process_with_code_2() -> None:
+def test_errors_end_the_process_with_code_2() -> None:
     done = support.run_cli("train", "exp=fedpaw")
     assert done.returncode == 2
     assert done.stderr == "error: exp=fedpaw: no such configuration, did you mean 'fedpav'?\n"

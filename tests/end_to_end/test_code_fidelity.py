@@ -1,4 +1,4 @@
-"""`fidelity=code` against the published code's round written as one loop: two clients, three rounds."""
+"""Compares `fidelity=code` with the published code's round, written as one loop: two clients, three rounds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORDS = (
 
 
 class Client:
-    """Pictures, labels and head of one client of the published code."""
+    """Images, labels and head of one client of the published code."""
 
     def __init__(self, config: Config, name: str) -> None:
         self.config, self.name = config, name
@@ -36,7 +36,7 @@ class Client:
         for file in sorted(os.listdir(folder)):
             if (person := file.split("_")[0]) in seen:
                 files.append(file)
-            seen.add(person)  # the first picture of every person is held out
+            seen.add(person)  # the first image of every person is for validation
         size = (config.data.width, config.data.height)
         pictures = [
             np.array(Image.open(folder / f).convert("RGB").resize(size, Image.Resampling.BICUBIC)) for f in files
@@ -55,13 +55,13 @@ class Client:
     def turn(self, network: nn.Module, round: int, tested: bool) -> float:
         """Trains `network` and the head in place; returns the cosine distance.
 
-        `network` enters as the server's and its running statistics as they were when this client loaded them. What
-        the pass before training does to them is in `self.left` for the client after this one.
+        `network` has the server's weights and the running statistics that this client loaded. After the pass before
+        training, `self.left` contains the changed statistics for the next client.
         """
         config, name, head = self.config, self.name, self.head
         seed = derive_seed(config.seed, round, name)
         torch.manual_seed(derive_seed(seed, "dropout", 0))
-        nn.Linear(head.in_features, head.out_features)  # making the head draws
+        nn.Linear(head.in_features, head.out_features)  # creating the head draws random numbers
         loaded = {key: value.clone() for key, value in network.state_dict().items()}
         pad, flip = config.data.pad, config.data.flip
         rows = torch.randperm(len(self.images), generator=generator(seed, "probe"))[: config.data.probe_size]
@@ -101,7 +101,7 @@ class Client:
 
 
 def published_code(config: Config) -> tuple[dict[str, Tensor], list[Client], list[list[float]]]:
-    """The server's model and the clients after all rounds, and each round's weights."""
+    """Returns the server's model and the clients after all rounds, and each round's weights."""
     network = build_backbone(config.model, config.seed)
     buffers = {name for name, _ in network.named_buffers()}
     model = {name: value.clone() for name, value in network.state_dict().items()}
@@ -139,4 +139,4 @@ def test_the_preset_is_the_published_code(tiny_root: Path, tmp_path: Path) -> No
     for client in clients:
         head = read_state(tmp_path / "clients" / client.name / "round-00003.pt")["head"]
         assert torch.equal(head["weight"], client.head.weight.data)
-        assert len(client.images) % config.batch_size, "an incomplete batch is among them"
+        assert len(client.images) % config.batch_size, "the last batch is incomplete"

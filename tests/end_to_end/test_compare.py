@@ -1,4 +1,4 @@
-"""`fedreid-pl compare` with real runs: what is missing is trained, what is there is used, what fails is named."""
+"""`fedreid-pl compare` with real runs: trains missing runs, reuses existing ones, and reports failed ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Said(NamedTuple):
 
 
 def compare(root: Path, folder: Path, *words: str) -> Said:
-    """One comparison of two experiments over two seeds, called in `folder`."""
+    """Compares two experiments over two seeds in `folder`."""
     common = [word for word in support.quick(root, folder) if not word.startswith("output_dir=")]
     out, err = io.StringIO(), io.StringIO()
     before = Path.cwd()
@@ -59,7 +59,7 @@ def times(folder: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
-    """A folder in which the comparison has been made with two runs at a time."""
+    """Returns a folder with a finished comparison that trained two runs at a time."""
     folder = tmp_path_factory.mktemp("comparison")
     return folder, compare(tiny_root, folder, "jobs=2")
 
@@ -96,15 +96,15 @@ def test_the_second_call_trains_nothing_and_prints_the_same(trained: tuple[Path,
     assert {path: time for path, time in times(folder).items() if "elsewhere" not in path.parts} == before
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(
+def test_a_failed_run_is_reported_and_the_others_continue(
     trained: tuple[Path, Said], tiny_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(trained[0], folder)
     places = {(experiment, seed): place for experiment, seed, place in folders(folder)}
-    config = places["fedpav", 1] / "config.yaml"  # the folder now belongs to another configuration
+    config = places["fedpav", 1] / "config.yaml"  # the folder now has another configuration
     config.write_text(config.read_text().replace("lr_head: 0.02", "lr_head: 0.5"))
-    (places["local", 1] / "summary.json").unlink()  # as if it was killed; it comes after the one that fails
+    (places["local", 1] / "summary.json").unlink()  # as if killed; this run comes after the failing one
     said = compare(tiny_root, folder, "jobs=1")
     assert said.code == 2
     child = capfd.readouterr().err
@@ -131,7 +131,7 @@ def test_the_report_shows_every_number_of_the_tables(trained: tuple[Path, Said],
     for experiment in EXPERIMENTS:
         assert f"fedreid-pl train exp={experiment}" in (place / "report.html").read_text()
     before = Path.cwd()
-    os.chdir(tmp_path)  # the folders in runs.csv are relative to where the comparison was made
+    os.chdir(tmp_path)  # the folders in runs.csv are relative to the comparison's working directory
     try:
         assert main(["report", str(place), f"out={tmp_path / 'again.html'}"]) == 0
     finally:
@@ -145,7 +145,7 @@ class Row(NamedTuple):
 
 
 def tables_of_page(path: Path) -> list[list[Row]]:
-    """Every table of a page that is not folded away: names of a row, and its cells by heading."""
+    """Returns the rows of every expanded table of a page: the names of a row, and its cells by heading."""
     text = re.sub(r"<details.*?</details>", "", path.read_text())
     tables = []
     for table in re.findall(r"<table.*?</table>", text):
@@ -160,7 +160,7 @@ def tables_of_page(path: Path) -> list[list[Row]]:
 
 
 def close(shown: str, number: float, deviation: float) -> bool:
-    """Whether a cell is these numbers, rounded to as many decimals as it shows."""
+    """Returns whether a cell shows these numbers, rounded to the cell's decimals."""
     parts = [part.strip().replace(",", "") for part in shown.split("±")]
     if parts == ["-"]:
         return False

@@ -1,4 +1,4 @@
-"""Datasets that are customarily split ten times: every experiment on every split, pairs of one split, mean over all."""
+"""Datasets with ten customary splits: every experiment on every split, paired by split, with the mean over all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = ("VIPeR", "CUHK01")
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """Two datasets whose halves are drawn, small pictures, one round."""
+    """Returns settings: two datasets whose halves are drawn, small images, one round."""
     for name in NAMES:
         layouts.write(layouts.MINIATURES[name](), tmp_path / "data" / name)
     return [
@@ -42,7 +42,7 @@ def test_every_experiment_on_every_split(
     assert set(runs) == {(name, split) for name in ("local", "fedpav") for split in range(3)}
     digests = {run: json.loads((folder / "splits.json").read_text()) for run, folder in runs.items()}
     for split in range(3):
-        assert digests["local", split] == digests["fedpav", split], "a pair is read alike"
+        assert digests["local", split] == digests["fedpav", split], "both runs of a pair use the same images"
     assert len({json.dumps(digests["local", split]) for split in range(3)}) == 3
 
     for (_, split), folder in runs.items():
@@ -74,7 +74,7 @@ def test_every_experiment_on_every_split(
         (["splits=2", "data.split=1"], "splits=2: stands beside data.split"),
     ],
 )
-def test_words_that_cannot_be_meant(options: list[str], hint: str, words, capsys: pytest.CaptureFixture) -> None:
+def test_invalid_words_are_refused(options: list[str], hint: str, words, capsys: pytest.CaptureFixture) -> None:
     assert main(["compare", "exps=local", *options, *words]) == 2
     assert hint in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""trainer.compile: the same run, resumed to the bit, by whatever compiler; and one line where there is none."""
+"""trainer.compile: the same run and a bit-identical resume; without a compiler, one error line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fedreid_pl.models.compiled import CompiledTrunk
 pytestmark = pytest.mark.system
 
 
-def test_a_compiled_run_is_the_run_and_is_resumed_to_the_bit(
+def test_a_compiled_run_equals_the_run_and_resumes_bit_identically(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With Dynamo's own tracing and no code generator, which would round otherwise."""
+    """Uses Dynamo's tracing without a code generator, which would round differently."""
     torch._dynamo.reset()
     monkeypatch.setattr(CompiledTrunk.__init__, "__defaults__", ("eager",))
     entered = []

@@ -44,7 +44,7 @@ def test_scenarios_and_centralized_training_share_one_decoding(
     assert "deleted" in capsys.readouterr().out and not list((tmp_path / "cache" / "images").iterdir())
 
 
-def test_nothing_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_empty_cache_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["data", "cache", f"data.cache_dir={tmp_path / 'nowhere'}"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'nowhere'}\nthe cache is empty\n"
 

@@ -19,14 +19,14 @@ pytestmark = [pytest.mark.system, pytest.mark.skipif((os.cpu_count() or 1) < 2, 
 
 @pytest.fixture(scope="module")
 def ddp_run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two rounds by two processes, in `run`, and what each process reported."""
+    """Trains two rounds in two processes, in the folder `run`; the fixture includes the report of each process."""
     folder = tmp_path_factory.mktemp("ddp")
     words = support.quick(tiny_root, folder / "run", "exp=fedpav_rw", *DDP)
     (folder / "stderr.txt").write_text(in_two_processes(folder, {"fedpav_rw": words}, seconds=300))
     return folder
 
 
-def test_all_ranks_end_with_identical_bits_and_only_the_first_writes(ddp_run: Path) -> None:
+def test_all_ranks_have_identical_bits_and_only_the_first_writes(ddp_run: Path) -> None:
     first, second = (report["fedpav_rw"] for report in reports_of(ddp_run))
     assert first["digest"] == second["digest"]
     assert first["history"] == second["history"]
@@ -53,7 +53,7 @@ def test_metrics_are_the_same_for_one_and_two_processes(
         assert line.split()[1] == f"{100 * summary['global'][name]['rank1']['last']:.1f}"
 
 
-def test_a_single_process_goes_on_where_two_stopped(ddp_run: Path, tiny_root: Path) -> None:
+def test_a_single_process_resumes_a_run_of_two(ddp_run: Path, tiny_root: Path) -> None:
     words = support.quick(tiny_root, ddp_run / "run", "exp=fedpav_rw", "rounds=3", "trainer.accelerator=cpu")
     assert main(["train", *words]) == 0
     assert json.loads((ddp_run / "run" / "summary.json").read_text())["rounds"] == 3

@@ -1,4 +1,4 @@
-"""Clients with fewer images than two processes can share: nothing crashes, nothing is padded, the bits are one's."""
+"""Clients with too few images for two processes: no crash, no padding, and the bits of one process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DRAWN = ("data.jitter=0.2", "data.erasing=0.5", "batch_size=4", "exp=fedpav_rw")
 
 @pytest.fixture(scope="module")
 def small_root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny datasets with three, two and three training images of two persons each."""
+    """Creates the tiny datasets with three, two and three training images of two persons each."""
     root = tmp_path_factory.mktemp("small") / "data"
     shutil.copytree(tiny_root, root)
     for name, keep in zip(support.TINY, (3, 2, 3), strict=True):
@@ -35,7 +35,7 @@ def small_root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return root
 
 
-def test_two_processes_end_with_the_bits_of_one(small_root: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_bits_of_one(small_root: Path, tmp_path: Path) -> None:
     def words(processes: int) -> list[str]:
         strategy = ("trainer.accelerator=cpu", f"trainer.devices={processes}")
         return ["train", *support.quick(small_root, tmp_path / str(processes), *DRAWN, *strategy)]
@@ -51,6 +51,6 @@ def test_two_processes_end_with_the_bits_of_one(small_root: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     one, two = (read_state(tmp_path / count / "checkpoints" / "round-00002.ckpt") for count in "12")
     support.assert_equal(one["models"], two["models"])
-    assert one["models"]["global"]["bottleneck.1.num_batches_tracked"] == 2  # a step per round, none dropped
+    assert one["models"]["global"]["bottleneck.1.num_batches_tracked"] == 2  # one step per round, no step dropped
     assert one["weights"] == two["weights"]
     assert (tmp_path / "1" / "metrics.csv").read_text() == (tmp_path / "2" / "metrics.csv").read_text()

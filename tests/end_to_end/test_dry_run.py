@@ -1,4 +1,4 @@
-"""`train dry_run=true`: the same checks, what would be trained, and no file left."""
+"""`train dry_run=true` makes the same checks, prints the training plan, and writes no file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedreid_pl.data.minireid import DOMAINS, PUBLIC, store
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file below a folder with a digest, and every folder."""
+    """Returns every file below a folder with a digest, and every folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
@@ -43,7 +43,9 @@ def test_a_dry_run_prints_clients_sizes_and_rates_and_writes_nothing(
     assert "in 47% of the rounds the learning rates are below a thousandth" in shown.err
 
 
-def test_a_dry_run_refuses_what_the_run_would(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_dry_run_refuses_the_same_input_as_the_run(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     words = support.quick(tiny_root, tmp_path / "run", "trainer.accelerator=cpu", "data.datasets=[mini-viper]")
     assert main(["train", "exp=fedpav", *words]) == 0
     before = contents(tmp_path)
@@ -65,7 +67,7 @@ def test_a_dry_run_refuses_what_the_run_would(tiny_root: Path, tmp_path: Path, c
     assert contents(tmp_path) == before
 
 
-def test_minireid_that_is_not_drawn_yet_is_drawn_for_the_dry_run_alone(
+def test_a_dry_run_draws_a_missing_minireid_in_a_temporary_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

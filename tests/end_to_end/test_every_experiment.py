@@ -1,5 +1,5 @@
-"""Every shipped experiment for three rounds: interrupted and resumed, with its clients in other processes whose answers
-come in a random order, and in two processes; always the same bits."""
+"""Every shipped experiment gives the same bits over three rounds: interrupted and resumed, with clients in other
+processes that answer in a random order, and in two processes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MORE = {
     "multi_krum": ["callbacks.robust.byzantine=0"],
     "fedpav_dp": ["callbacks.differential_privacy.noise=seed"],
 }
-"""Words without which an experiment does not run with three clients, or not twice with the same bits."""
+"""Settings that an experiment needs to run with three clients, or to repeat with the same bits."""
 ABLATIONS = ("fedpav_large", "fedpav_small", "fedpav_equal", "fedpav_images", "fedpav_rw_clipped")
-"""Settings of experiments that are here already; tests/test_ablations.py has them."""
+"""Variants of other experiments, which tests/test_ablations.py tests."""
 EXPERIMENTS = [exp for exp in available("exp") if exp not in ABLATIONS]
 
 
@@ -45,7 +45,7 @@ def clients() -> Iterator[list[ClientProcess]]:
 
 
 @pytest.mark.parametrize("exp", EXPERIMENTS)
-def test_interrupted_resumed_and_with_clients_elsewhere_it_ends_with_the_same_bits(
+def test_an_experiment_interrupted_resumed_and_with_remote_clients_gives_the_same_bits(
     exp: str, tiny_root: Path, tmp_path: Path, clients: list[ClientProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight, remote, elsewhere = tmp_path / "straight", tmp_path / "remote", tmp_path / "elsewhere"
@@ -58,7 +58,7 @@ def test_interrupted_resumed_and_with_clients_elsewhere_it_ends_with_the_same_bi
         return engines[-1]
 
     monkeypatch.setattr(parts, "build_engine", engine)
-    if exp != "centralized":  # with one client there is no place between two
+    if exp != "centralized":  # one client cannot be interrupted between two clients
         with pytest.raises(Interruption):
             main(words(exp, tiny_root, remote))
         assert not (remote / "checkpoints" / "round-00002.ckpt").exists()
@@ -72,7 +72,7 @@ def test_interrupted_resumed_and_with_clients_elsewhere_it_ends_with_the_same_bi
     assert json.loads((straight / "inspection.json").read_text()) == json.loads(
         (remote / "inspection.json").read_text()
     )
-    assert not (remote / "clients").exists(), "what clients keep stays where the clients are"
+    assert not (remote / "clients").exists(), "client states stay with the clients"
     kept = sorted((straight / "clients").rglob("*.pt"))
     assert [path.relative_to(straight) for path in kept] == sorted(
         path.relative_to(elsewhere) for path in (elsewhere / "clients").rglob("*.pt")

@@ -1,4 +1,4 @@
-"""Experiments of every shape through the command line: two rounds, a table, the files of a run."""
+"""Experiments of all kinds through the command line: two rounds, a table, the files of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import support
 from fedreid_pl.cli import main
 
 
-# no model at the server, one client, one model, a model per cluster, one refined; test_every_experiment.py has all
+# no server model, one client, one model, a model per cluster, a refined model; test_every_experiment.py tests all
 @pytest.mark.parametrize("exp", ["local", "centralized", "fedpav", "fedpav_cc", "fedpav_kd_rw"])
 def test_experiment_runs_two_rounds(exp: str, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["train", f"exp={exp}", *support.quick(tiny_root, tmp_path / "run")]) == 0
@@ -30,7 +30,7 @@ def test_experiment_runs_two_rounds(exp: str, tiny_root: Path, tmp_path: Path, c
             assert f"{100 * scores['rank1']['last']:.1f}" in printed.out
     assert "synthetic" in printed.out
     rounds = [line for line in printed.err.splitlines() if line.startswith("round ")]
-    assert len(rounds) == 2, "one line per round where the output is not a terminal"
+    assert len(rounds) == 2, "one line per round if the output is not a terminal"
     assert "GPU available" not in printed.err + printed.out
 
 
@@ -54,7 +54,7 @@ def test_metrics_csv_agrees_with_the_summary(tiny_root: Path, tmp_path: Path) ->
     assert summary["costs"]["bytes_up"] == summary["costs"]["bytes_down"] == 2 * 3 * size
 
 
-def test_same_seed_same_summary_and_other_seed_another(tiny_root: Path, tmp_path: Path) -> None:
+def test_the_seed_determines_the_summary(tiny_root: Path, tmp_path: Path) -> None:
     summaries = []
     for number, seed in enumerate((1, 1, 2)):
         words = support.quick(tiny_root, tmp_path / str(number), f"seed={seed}")
@@ -87,10 +87,10 @@ def test_evaluate_repeats_the_scores_of_the_run(tiny_root: Path, tmp_path: Path,
             scores = summary[section][name]
             line = next(line for line in table.splitlines() if line.startswith(name))
             assert line.split()[1:] == [f"{100 * scores[key]['last']:.1f}" for key in ("rank1", "mAP")]
-        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "evaluation writes nothing"
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "evaluation writes no file"
 
 
-def test_table_compares_with_a_standalone_run_beside_it(
+def test_the_table_compares_with_a_standalone_run_in_the_same_folder(
     tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     for exp in ("local", "fedpav"):

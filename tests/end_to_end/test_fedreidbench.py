@@ -1,4 +1,4 @@
-"""The paper's nine datasets, small but in the folders and names of their authors, trained from the command line."""
+"""Trains on small versions of the paper's nine datasets, with the authors' folders and file names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TWO = ("CUHK03-NP", "PRID2011")
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The nine, the public CUHK02, and a folder that is no dataset."""
+    """Creates the nine datasets, the public CUHK02, and a folder without a dataset."""
     root = tmp_path_factory.mktemp("fedreidbench")
     for name, folder in FOLDERS.items():
         layouts.write(MINIATURES[name], root / folder)
@@ -42,14 +42,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(bench: Path, output: Path, *words: str) -> tuple[dict, list[dict[str, str]]]:
-    """Two rounds of ResNet-18 on small pictures; the summary and the rows of metrics.csv."""
+    """Trains two rounds of ResNet-18 on small images; returns the summary and the rows of metrics.csv."""
     settings = [
         f"data.root={bench}",
         "data.layout=auto",
         "data.height=64",
         "data.width=32",
         "data.pad=2",
-        "optim.lr_backbone=0.0001",  # a last batch of two images makes BatchNorm's gradients thousands of times larger
+        "optim.lr_backbone=0.0001",  # BatchNorm's gradients are thousands of times larger in a last batch of two images
         "optim.lr_head=0.001",
         "model.name=resnet18",
         "model.weights=none",
@@ -66,7 +66,7 @@ def train(bench: Path, output: Path, *words: str) -> tuple[dict, list[dict[str, 
 
 
 def possible_sizes(mini: layouts.Miniature) -> set[int]:
-    """How many images may train: over all choices of the persons who do, unless these are recorded."""
+    """Returns the possible numbers of training images, over all choices of training persons that are not recorded."""
     if mini.protocol is None:
         return {sum(shot.split == layouts.TRAIN for shot in mini.shots)}
     if mini.protocol.recorded is not None:
@@ -77,7 +77,7 @@ def possible_sizes(mini: layouts.Miniature) -> set[int]:
 
 
 def check_run(summary: dict, rows: list[dict[str, str]], tests: set[str]) -> None:
-    """Both rounds averaged by the numbers of images, and every test set and client was scored."""
+    """Asserts that both rounds averaged by the numbers of images, and that every test set and client has scores."""
     clients = summary["clients"]
     assert summary["rounds"] == 2 and summary["complete"] and not summary["synthetic"]
     weights = {(row["round"], row["name"]): float(row["value"]) for row in rows if row["metric"] == "weight"}
@@ -89,7 +89,7 @@ def check_run(summary: dict, rows: list[dict[str, str]], tests: set[str]) -> Non
         assert 0 < scores["mAP"]["last"] <= 1
 
 
-def test_nine_datasets_as_distributed(bench: Path, tmp_path: Path) -> None:
+def test_the_nine_datasets_in_their_distributed_layout(bench: Path, tmp_path: Path) -> None:
     summary, rows = train(bench, tmp_path)
     assert list(summary["clients"]) == list(FOLDERS)
     for name, mini in MINIATURES.items():

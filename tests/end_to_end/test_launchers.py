@@ -1,4 +1,4 @@
-"""Real launchers and what they leave behind: exit code 0 means that the run is whole."""
+"""Real launchers and their leftover variables: exit code 0 means that the run is complete."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_torchrun_trains_with_two_processes(tiny_root: Path, tmp_path: Path) -> 
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
+    """Returns a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
 
 
 def two_nodes(commands: list[list[str]], words: list[str], variables: list[dict[str, str]]) -> list[str]:
-    """Starts the same run twice, as on two machines; what both printed as errors."""
+    """Starts the same run twice, as on two machines; returns the stderr of both."""
     environment = {**clean_environment(os.environ), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen([*command, "train", *words], env={**environment, **more}, stderr=subprocess.PIPE, text=True)
@@ -57,8 +57,8 @@ def two_nodes(commands: list[list[str]], words: list[str], variables: list[dict[
 
 @pytest.mark.system
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
-def test_two_processes_as_two_nodes_end_with_one_run_folder(tiny_root: Path, tmp_path: Path) -> None:
-    """By torchrun and with Slurm's variables: the same bits."""
+def test_two_processes_as_two_nodes_write_one_run_folder(tiny_root: Path, tmp_path: Path) -> None:
+    """torchrun and Slurm's variables give the same bits."""
     nodes = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2", "rounds=1"]
     rendezvous = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", *rendezvous, str(free_port())]

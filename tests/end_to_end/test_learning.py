@@ -1,4 +1,4 @@
-"""The benchmark is hard in the right way: cameras matter, and training alone overcomes them."""
+"""The benchmark's difficulty comes from camera differences, and only training overcomes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOMAIN = "mini-dukemtmcreid"
 
 
 def raw_pixel_rank1(root: Path) -> float:
-    """Rank-1 of the nearest neighbour in pixels, by a loop that shares nothing with the package."""
+    """Returns Rank-1 of the nearest neighbour in pixel space, computed by an independent loop."""
 
     def load(folder: str) -> tuple[np.ndarray, list[str], list[str]]:
         files = sorted((root / folder).glob("*.jpg"))

@@ -1,4 +1,4 @@
-"""`data.leave_out`: an unseen dataset is tested on, and changes no bit of what is trained, validated or chosen."""
+"""`data.leave_out`: the run is tested on an unseen dataset, which affects no training, validation or selection."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fedreid_pl.data.images import ImageSource
 from fedreid_pl.federation.storage import read_state
 
 TARGET = "mini-market1501"
-"""The largest: its pictures would be noticed."""
+"""The largest dataset: any use of its images would change the results."""
 OPTIONS = (f"data.leave_out={TARGET}", "data.val_ids=0.4", "trainer.accelerator=cpu", "data.public=null")
 
 
 def train(root: Path, folder: Path, *words: str, exp: str = "fedpav") -> dict:
-    """Trains on what is left of the tiny data; returns the summary."""
+    """Trains on the remaining tiny datasets and returns the summary."""
     assert main(["train", f"exp={exp}", *support.quick(root, folder), *words]) == 0
     return json.loads((folder / "summary.json").read_text())
 
@@ -35,7 +35,7 @@ def records(folder: Path) -> list[dict[str, str]]:
 
 
 def learnt(folder: Path) -> dict:
-    """All that a run has learnt, measured on its own clients, and chosen."""
+    """Returns the run's models, heads, selected round and scores on its own clients."""
     state = read_state(folder / "checkpoints" / "round-00002.ckpt")
     clients = {path.parent.name: read_state(path) for path in sorted((folder / "clients").glob("*/round-00002.pt"))}
     summary = json.loads((folder / "summary.json").read_text())
@@ -50,14 +50,14 @@ def learnt(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def clean(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that leaves out the target."""
+    """Trains a run that leaves out the target."""
     folder = tmp_path_factory.mktemp("clean")
     train(tiny_root, folder, *OPTIONS)
     return folder
 
 
 def poisoned(root: Path, to: Path) -> Path:
-    """A copy in which the target's training files are other persons' names, unreadable bytes, or gone."""
+    """Returns a copy in which the target's training files are renamed, unreadable or missing."""
     shutil.copytree(root, to)
     for number, path in enumerate(sorted((to / TARGET / "bounding_box_train").iterdir())):
         if number % 3 == 0:
@@ -68,7 +68,7 @@ def poisoned(root: Path, to: Path) -> Path:
     return to
 
 
-def test_training_files_of_the_target_change_no_bit_at_all(tiny_root: Path, tmp_path: Path, clean: Path) -> None:
+def test_training_files_of_the_target_change_no_bit(tiny_root: Path, tmp_path: Path, clean: Path) -> None:
     train(poisoned(tiny_root, tmp_path / "data"), tmp_path / "run", *OPTIONS)
     support.assert_equal(learnt(tmp_path / "run"), learnt(clean))
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (clean / "metrics.csv").read_bytes()
@@ -76,7 +76,7 @@ def test_training_files_of_the_target_change_no_bit_at_all(tiny_root: Path, tmp_
     assert split == json.loads((tmp_path / "run" / "splits.json").read_text())[TARGET] and split["train"] == 0
 
 
-def test_test_pictures_of_the_target_change_its_own_scores_alone(tiny_root: Path, tmp_path: Path, clean: Path) -> None:
+def test_test_images_of_the_target_change_only_its_own_scores(tiny_root: Path, tmp_path: Path, clean: Path) -> None:
     shutil.copytree(tiny_root, tmp_path / "data")
     pictures = [
         path for side in ("query", "bounding_box_test") for path in (tmp_path / "data" / TARGET / side).iterdir()
@@ -122,7 +122,7 @@ def test_a_network_in_training_reads_no_file_of_the_target(
     assert target == {"query", "bounding_box_test"}
 
 
-def test_where_the_scores_stand(clean: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_scores_appear_in_table_summary_and_report(clean: Path, capsys: pytest.CaptureFixture) -> None:
     summary = json.loads((clean / "summary.json").read_text())
     assert set(summary["unseen"]) == {TARGET, "mean"} and set(summary["clients"]) == set(support.TINY) - {TARGET}
     assert not any(TARGET in summary[section] for section in ("global", "local", "val_global", "val_local"))
@@ -138,7 +138,7 @@ def test_where_the_scores_stand(clean: Path, capsys: pytest.CaptureFixture) -> N
 
 
 def test_every_model_of_a_run_without_a_whole_global_one(tiny_root: Path, tmp_path: Path) -> None:
-    """Standalone clients, and clients that keep their BatchNorm: a mean over models, and each of them."""
+    """Standalone clients, and clients with local BatchNorm: the mean over models, and each model."""
     for exp, word in (("local", "rounds=2"), ("fedpav", "callbacks.backbone_sync.batch_norm=local")):
         found = train(tiny_root, tmp_path / exp, f"data.leave_out={TARGET}", word, exp=exp)
         models = [found["unseen_models"][f"{TARGET} by {client}"]["mAP"]["last"] for client in found["clients"]]
@@ -149,7 +149,7 @@ def test_every_model_of_a_run_without_a_whole_global_one(tiny_root: Path, tmp_pa
 def test_the_score_is_that_of_the_model_on_a_dataset_it_never_saw(
     tiny_root: Path, clean: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """The same numbers by another way: `evaluate` on other data."""
+    """`evaluate` on other data gives the same numbers."""
     words = [f"data.root={tiny_root}", f"data.datasets=[{TARGET}]", "data.public=null", "data.val_ids=0"]
     assert main(["evaluate", f"run={clean}", *words]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("global"))
@@ -158,7 +158,7 @@ def test_the_score_is_that_of_the_model_on_a_dataset_it_never_saw(
     assert line.split() == ["global", TARGET, *wanted]
 
 
-def test_a_resume_goes_on_exactly_and_another_target_is_another_run(
+def test_a_resume_is_bit_identical_and_another_target_is_refused(
     tiny_root: Path, tmp_path: Path, clean: Path, capsys: pytest.CaptureFixture
 ) -> None:
     train(tiny_root, tmp_path, *OPTIONS, "rounds=1")
@@ -179,7 +179,7 @@ def test_a_resume_goes_on_exactly_and_another_target_is_another_run(
         (["data.leave_out=mini-viper,mini-viper"], "give each dataset once"),
     ],
 )
-def test_what_cannot_be_left_out_is_refused(
+def test_invalid_targets_are_refused(
     words: list[str], hint: str, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["train", "exp=fedpav", *support.quick(tiny_root, tmp_path / "run", *words)]) == 2
@@ -197,7 +197,7 @@ def test_weights_of_a_run_that_trained_on_the_target_are_refused(
     assert main(["train", "exp=fedpav", *words, f"data.leave_out={TARGET}"]) == 0
 
 
-def test_a_picture_of_the_target_that_a_client_trains_on_is_refused(
+def test_an_image_of_the_target_among_training_images_is_refused(
     tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     shutil.copytree(tiny_root, tmp_path / "data")
@@ -211,7 +211,7 @@ def test_a_picture_of_the_target_that_a_client_trains_on_is_refused(
     assert main(["train", "exp=fedpav", *words, f"data.leave_out={TARGET}", "data.overlap=warn"]) == 0
 
 
-def test_it_needs_pictures_that_a_coordinator_of_silos_has_not(capsys: pytest.CaptureFixture) -> None:
+def test_leave_out_is_refused_with_silos(capsys: pytest.CaptureFixture) -> None:
     from fedreid_pl.config import compose
     from fedreid_pl.engines.silos.shared import check_shareable
     from fedreid_pl.errors import FedReIDError

@@ -1,4 +1,4 @@
-"""`local_steps`: exactly so many optimizer steps a turn, whatever a client has."""
+"""`local_steps` sets the exact number of optimizer steps of a turn, whatever the client's number of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.federation.storage import read_state
 from fedreid_pl.functional.local_steps import effective_steps
 
 STEPS = 7
-"""Less than a pass of the largest client, more than two of the smallest."""
+"""Less than one pass over the largest client's data, more than two over the smallest client's."""
 
 
 def train(root: Path, folder: Path, exp: str, *words: str) -> list[dict[str, str]]:
@@ -32,7 +32,7 @@ def test_fednova_counts_the_steps_of_every_client(words: list[str], tiny_root: P
     assert counts == {name: pytest.approx(wanted) for name in support.TINY}
 
 
-def test_a_resume_goes_on_exactly(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_resume_is_bit_identical(tiny_root: Path, tmp_path: Path) -> None:
     for exp in ("fedpav", "scaffold", "local"):
         train(tiny_root, tmp_path / exp / "whole", exp)
         train(tiny_root, tmp_path / exp / "parts", exp, "rounds=1")
@@ -47,7 +47,7 @@ def test_a_resume_goes_on_exactly(tiny_root: Path, tmp_path: Path) -> None:
 
 
 def test_one_pass_of_steps_is_an_epoch(tiny_root: Path, tmp_path: Path) -> None:
-    """As many steps as a pass has batches: the bits of `local_epochs=1`."""
+    """With as many steps as a pass has batches, the bits are those of `local_epochs=1`."""
     words = support.quick(tiny_root, tmp_path, "trainer.accelerator=cpu", "data.datasets=[mini-viper]")
     images = len(list((tiny_root / "mini-viper" / "bounding_box_train").iterdir()))
     full, rest = divmod(images, 8)
@@ -58,7 +58,7 @@ def test_one_pass_of_steps_is_an_epoch(tiny_root: Path, tmp_path: Path) -> None:
     support.assert_equal(one["models"], two["models"])
 
 
-def test_epochs_and_steps_are_not_both_taken(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_epochs_and_steps_together_are_refused(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = support.quick(tiny_root, tmp_path / "run", "local_epochs=2", "local_steps=3")
     assert main(["train", "exp=fedpav", *words]) == 2
     said = capsys.readouterr().err.strip()

@@ -1,4 +1,4 @@
-"""What stays personal, with BatchNorm policies, batches of every kind, distance weights, resume and two processes."""
+"""Personalised methods with BatchNorm policies, all kinds of batches, distance weights, resume and two processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("exp", METHODS)
-def test_interrupted_and_resumed_it_ends_with_the_same_bits(
+def test_an_interrupted_and_resumed_run_gives_the_same_bits(
     exp: str, kind: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = list(KINDS[kind])
@@ -50,12 +50,12 @@ STRONG = {
     "moon": ["callbacks.moon.mu=10"],
     "fedreid_decentralised": ["callbacks.fedreid_decentralised.noise=0.01"],
 }
-"""So that the method would be missed among rounding, and draws are made."""
+"""Settings with which the method's effect exceeds rounding, and with random draws."""
 
 
 @pytest.fixture(scope="module")
 def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every method trained by two processes, in a folder of its name, and what each process reported."""
+    """Trains every method in two processes, in a folder of its name; includes the report of each process."""
     folder = tmp_path_factory.mktemp("two")
     runs = {
         exp: support.quick(tiny_root, folder / exp, f"exp={exp}", *WORDS, *STRONG.get(exp, []), "trainer.devices=2")
@@ -68,7 +68,7 @@ def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
 @pytest.mark.parametrize("exp", METHODS)
 def test_two_processes_train_the_models_of_one(exp: str, in_two: Path, tiny_root: Path, tmp_path: Path) -> None:
-    """The federated model and what every client keeps, up to rounding; both processes to the bit."""
+    """The federated model and all client states are equal up to rounding; the two processes have equal bits."""
     ranks = [report[exp] for report in reports_of(in_two)]
     assert ranks[0]["digest"] == ranks[1]["digest"] and ranks[0]["history"] == ranks[1]["history"]
     config = compose(support.quick(tiny_root, tmp_path, f"exp={exp}", *WORDS, *STRONG.get(exp, [])))
@@ -90,4 +90,4 @@ def test_two_processes_train_the_models_of_one(exp: str, in_two: Path, tiny_root
                 moved = distance({name: start[name] for name in state}, state, statistics=False)
                 assert 0 < distance(theirs[part], state, statistics=False) < 0.05 * moved
                 compared += 1
-    assert compared == (0 if exp == "fedbabu" else 3), "FedBABU keeps nothing of the backbone"
+    assert compared == (0 if exp == "fedbabu" else 3), "FedBABU saves no backbone at the client"

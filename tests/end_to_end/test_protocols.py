@@ -1,4 +1,4 @@
-"""Protocols of evaluation through the command line: validation, single-shot, other pictures, unseen datasets."""
+"""Evaluation protocols through the command line: validation, single-shot, other images, unseen datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import fedreid_pl
 from fedreid_pl.cli import main
 
 SEEN = support.TINY[:2]
-"""The tiny datasets that have enough persons to hold some out."""
+"""The tiny datasets with enough persons for a validation set."""
 
 
 def train(root: Path, folder: Path, exp: str, *words: str) -> dict:
@@ -23,7 +23,7 @@ def train(root: Path, folder: Path, exp: str, *words: str) -> dict:
 
 
 def rows(table: str) -> list[list[str]]:
-    """Cells of a table, or of the first one of what `evaluate` prints."""
+    """Returns the cells of a table, or of the first table that `evaluate` prints."""
     blocks = table.strip().split("\n\n")
     lines = blocks[min(1, len(blocks) - 1)].splitlines()
     return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in (lines[0], *lines[2:])]
@@ -31,7 +31,7 @@ def rows(table: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """GRID and CAVIAR4REID in the folders of their authors."""
+    """Creates GRID and CAVIAR4REID in their authors' layouts."""
     root = tmp_path_factory.mktemp("unseen")
     for folder in ("underground_reid", "CAVIAR4REID"):
         layouts.write(layouts.MINIATURES[folder](), root / folder)
@@ -40,7 +40,7 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fedpav(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two rounds."""
+    """Trains a run of two rounds and returns its folder."""
     folder = tmp_path_factory.mktemp("fedpav")
     train(tiny_root, folder, "fedpav")
     return folder
@@ -87,7 +87,7 @@ def test_the_best_round_is_chosen_by_validation(
 
 
 def check_open_set(folder: Path, best: int, capsys: pytest.CaptureFixture) -> None:
-    """Checks the threshold of validation persons: saved with the last round, printed with what it costs."""
+    """Checks the threshold from validation persons: saved with the last round, printed with its error rates."""
     saved = json.loads((folder / "inspection.json").read_text())
     threshold = saved["thresholds"]["global"]
     assert threshold["clients"] == len(SEEN) and 0 < threshold["value"] < 1
@@ -106,7 +106,7 @@ def check_open_set(folder: Path, best: int, capsys: pytest.CaptureFixture) -> No
     assert rows(scores)[0][-2:] == ["global re-ranked R1", "global re-ranked mAP"]
 
 
-def test_what_was_read_is_kept_and_held_against_a_resume(
+def test_the_record_of_the_data_is_saved_and_checked_at_a_resume(
     tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     root, folder = tmp_path / "data", tmp_path / "run"
@@ -114,7 +114,7 @@ def test_what_was_read_is_kept_and_held_against_a_resume(
     summary = train(root, folder, "fedpav", "rounds=1")
     splits = json.loads((folder / "splits.json").read_text())
     assert list(splits) == [*support.TINY, "mini-cuhk02", "data.root"]
-    del splits["data.root"]  # what is no dataset in the folder
+    del splits["data.root"]  # not a dataset in the folder
     for name in support.TINY:
         folders = (("train", "bounding_box_train"), ("query", "query"), ("gallery", "bounding_box_test"))
         for split, images in folders:
@@ -148,7 +148,7 @@ def test_a_global_model_on_an_unseen_dataset(unseen: Path, fedpav: Path, capsys:
         assert header[:6] == ["model", "test set", "Rank-1", "Rank-5", "Rank-10", "mAP"]
         assert header[6:] == ["single-shot R1", "single-shot R5", "single-shot R10"]
         assert line[:2] == ["global", name] and all(0 <= float(cell) <= 100 for cell in line[2:])
-    assert {path: path.stat().st_mtime_ns for path in fedpav.rglob("*")} == before, "evaluation writes nothing"
+    assert {path: path.stat().st_mtime_ns for path in fedpav.rglob("*")} == before, "evaluation writes no file"
 
 
 def test_splits_are_averaged(unseen: Path, fedpav: Path, capsys: pytest.CaptureFixture) -> None:
@@ -169,7 +169,7 @@ def test_splits_are_averaged(unseen: Path, fedpav: Path, capsys: pytest.CaptureF
     assert len({tuple(values) for values in single}) > 1
 
 
-# no model at the server, one per cluster, BatchNorm at the clients
+# no server model, a model per cluster, local BatchNorm
 @pytest.mark.parametrize(
     ("exp", "word"), [("local", ""), ("fedpav_cc", ""), ("fedpav", "callbacks.backbone_sync.batch_norm=local")]
 )
@@ -186,13 +186,13 @@ def test_every_other_model_has_a_row(
         assert names and all(name.startswith("cluster-mini-") for name in names)
     else:
         assert names == list(support.TINY)
-        assert len({tuple(line[2:]) for line in lines}) > 1, "three different models"
+        assert len({tuple(line[2:]) for line in lines}) > 1, "the three models differ"
 
 
 def test_the_same_scores_as_on_a_clients_own_data(
     tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """A dataset under another name is unseen: what a model scores there is what it scores under its own name."""
+    """A renamed dataset counts as unseen; the model's scores on it equal those under the original name."""
     root = tmp_path / "data"
     root.mkdir()
     (root / "renamed").symlink_to(tiny_root / SEEN[0])
@@ -220,7 +220,7 @@ def test_the_same_scores_as_on_a_clients_own_data(
         (["data=market_layout", "data.root=/nowhere"], "/nowhere"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said(
+def test_evaluations_that_are_not_possible_are_refused(
     words: list[str], hint: str, tiny_root: Path, tmp_path: Path, fedpav: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "renamed").symlink_to(tiny_root / SEEN[0])
@@ -231,10 +231,10 @@ def test_what_cannot_be_evaluated_is_said(
     assert hint in said and "\n" not in said
 
 
-def test_unmatched_queries_count_if_they_are_kept(
+def test_unmatched_queries_count_if_they_are_included(
     tiny_root: Path, tmp_path: Path, fedpav: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """Every second query loses its matches; kept, they halve the score, left out, they leave it about as it is."""
+    """Every second query has no match; including these queries halves the score, excluding them hardly changes it."""
     name = SEEN[1]
     shutil.copytree(tiny_root / name, tmp_path / name)
     persons = sorted({path.name.split("_")[0] for path in (tmp_path / name / "query").iterdir()})

@@ -1,4 +1,4 @@
-"""Reports and figures of real runs: written by training, again on demand, and opened in a browser."""
+"""Reports and figures of real runs: written after training, rewritten on demand, and opened in a browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTHS, SCHEMES = (390, 1280), ("light", "dark")
 
 @pytest.fixture(scope="module")
 def runs(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three runs with their reports, and one report of all in `all.html`."""
+    """Trains three runs with reports, and writes one report of all runs to `all.html`."""
     folder = tmp_path_factory.mktemp("reported")
     for exp in ("local", "fedpav", "fedpav_rw"):
         assert main(["train", f"exp={exp}", *support.quick(tiny_root, folder / exp / "seed0", "report.queries=2")]) == 0
@@ -55,7 +55,7 @@ def test_a_browser_shows_it_without_network_error_or_overflow(
     assert tab.complaints() == []
     tab.run("document.querySelectorAll('details').forEach(part => part.open = true)")
     size = tab.run("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert size[0] <= size[1] == width, "wider than the window"
+    assert size[0] <= size[1] == width, "the page is not wider than the window"
     dark = tab.run("return getComputedStyle(document.body).backgroundColor")
     assert (dark == "rgb(255, 255, 255)") is (scheme == "light")
     broken = "return [...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
@@ -79,8 +79,8 @@ def test_no_text_of_a_chart_is_cut_or_smaller_than_nine_pixels(tab: chromium.Bro
         assert min(scales) * 10.5 > 9
 
 
-def test_text_is_readable_on_its_ground(tab: chromium.Browser, runs: Path) -> None:
-    """WCAG's contrast of 4.5 for the colours of text, of 3 for lines and marks, on the page and on panels."""
+def test_text_has_enough_contrast(tab: chromium.Browser, runs: Path) -> None:
+    """WCAG contrast on the page and on panels: at least 4.5 for text, at least 3 for lines and marks."""
 
     def luminance(colour: str) -> float:
         parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
@@ -102,7 +102,7 @@ def test_text_is_readable_on_its_ground(tab: chromium.Browser, runs: Path) -> No
                 assert (light + 0.05) / (dark + 0.05) >= (3 if name in lines else 4.5), (scheme, ground, name)
 
 
-def test_training_ends_with_a_report_beside_its_standalone_run(runs: Path) -> None:
+def test_training_writes_a_report_that_compares_with_the_standalone_run(runs: Path) -> None:
     text = (runs / "fedpav" / "seed0" / "report.html").read_text()
     summary = json.loads((runs / "fedpav" / "seed0" / "summary.json").read_text())
     for name in support.TINY:
@@ -111,7 +111,9 @@ def test_training_ends_with_a_report_beside_its_standalone_run(runs: Path) -> No
     assert "fedreid-pl train exp=fedpav" in text
 
 
-def test_images_can_be_taken_out_and_put_back(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_images_can_be_removed_from_the_report_and_restored(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     folder = tmp_path / "fedpav" / "seed0"
     shutil.copytree(runs / "fedpav" / "seed0", folder)
     before = read_inspection(folder)
@@ -125,14 +127,14 @@ def test_images_can_be_taken_out_and_put_back(runs: Path, tmp_path: Path, capsys
     assert main(["report", str(folder), "report.images=true"]) == 0
     again = read_inspection(folder)
     assert again is not None
-    assert again["tests"] == before["tests"] and again["embedding"] == before["embedding"], "the models are the same"
+    assert again["tests"] == before["tests"] and again["embedding"] == before["embedding"], "the models did not change"
     assert (folder / "images").is_dir() and "base64" in (folder / "report.html").read_text()
     assert capsys.readouterr().out.endswith(f"report in {folder / 'report.html'}\n")
 
 
 @pytest.mark.system
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
-def test_two_processes_see_what_one_sees(runs: Path, tiny_root: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_inspection_of_one(runs: Path, tiny_root: Path, tmp_path: Path) -> None:
     words = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "report.queries=2")
     done = support.run_cli(
         "train", "exp=fedpav", *support.quick(tiny_root, tmp_path / "run", *words), OMP_NUM_THREADS="1"
@@ -147,7 +149,7 @@ def test_two_processes_see_what_one_sees(runs: Path, tiny_root: Path, tmp_path: 
     assert by_one is not None and by_one["tests"] == by_two["tests"]
 
 
-def test_figures_have_the_width_of_columns(runs: Path, tmp_path: Path) -> None:
+def test_figures_have_the_width_of_one_or_two_columns(runs: Path, tmp_path: Path) -> None:
     assert main(["figure", *(str(runs / exp / "seed0") for exp in ("local", "fedpav")), f"out={tmp_path}"]) == 0
     names = {path.stem for path in tmp_path.glob("*.png")}
     assert names == {f"{name}{wide}" for name in ("accuracy", "cmc", "weights", "gap") for wide in ("", "-wide")}
@@ -158,7 +160,7 @@ def test_figures_have_the_width_of_columns(runs: Path, tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"%PDF") for path in tmp_path.glob("*.pdf"))
 
 
-def test_without_matplotlib_figures_cost_one_line(
+def test_figures_without_matplotlib_give_one_error_line(
     runs: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -181,7 +183,7 @@ def test_without_matplotlib_figures_cost_one_line(
         (["figure", "RUN", "rounds=3"], "rounds=3: unknown word"),
     ],
 )
-def test_a_mistake_costs_one_line(
+def test_a_mistake_prints_one_line(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture, words: list[str], message: str
 ) -> None:
     (tmp_path / "EMPTY").mkdir()

@@ -1,4 +1,4 @@
-"""A run killed by SIGKILL and started again ends with the same bits as one that was never killed."""
+"""A run that was killed by SIGKILL and restarted gives the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUNDS = 4
 
 @pytest.fixture(scope="module")
 def unbroken(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four rounds that nobody disturbed."""
+    """Trains an uninterrupted run of four rounds."""
     folder = tmp_path_factory.mktemp("unbroken")
     assert main(["train", "exp=fedpav_rw", *words(tiny_root, folder)]) == 0
     return folder
@@ -52,7 +52,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert names == sorted(path.relative_to(other) for path in (other / folder).rglob("round-*.*"))
         for name in names:
             left, right = read_state(one / name), read_state(other / name)
-            for own in ("costs", "turn"):  # seconds; the session's name
+            for own in ("costs", "turn"):  # durations; the session's name
                 left.pop(own, None), right.pop(own, None)
             support.assert_equal(left, right, str(name))
     assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
@@ -74,12 +74,14 @@ def test_killed_and_resumed_equals_never_killed(
         wait_for(tmp_path / instant, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert not Checkpoints(tmp_path / "checkpoints").path(ROUNDS).exists(), "killed too late to prove anything"
+    assert not Checkpoints(tmp_path / "checkpoints").path(ROUNDS).exists(), "the kill came too late"
     assert main(["train", "exp=fedpav_rw", *words(tiny_root, tmp_path)]) == 0
     assert_same_run(unbroken, tmp_path)
 
 
-def test_interrupt_ends_cleanly_and_the_same_command_goes_on(tiny_root: Path, tmp_path: Path, unbroken: Path) -> None:
+def test_an_interrupted_run_ends_cleanly_and_the_same_command_resumes_it(
+    tiny_root: Path, tmp_path: Path, unbroken: Path
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "fedreid_pl", "train", "exp=fedpav_rw", *words(tiny_root, tmp_path)],
         stderr=subprocess.PIPE,
@@ -94,7 +96,7 @@ def test_interrupt_ends_cleanly_and_the_same_command_goes_on(tiny_root: Path, tm
     assert_same_run(unbroken, tmp_path)
 
 
-def test_damaged_last_checkpoint_costs_one_round_only(
+def test_a_damaged_last_checkpoint_repeats_only_one_round(
     tiny_root: Path, tmp_path: Path, unbroken: Path, capsys: pytest.CaptureFixture
 ) -> None:
     import shutil

@@ -27,25 +27,25 @@ METHODS = {
     "sscu": ["callbacks.sscu.first_round=1", "data.val_ids=0.2"],
     "snr": ["callbacks.snr.weight=1", "model.snr_stages=3"],
 }
-"""Each with what makes it act in this data."""
+"""Methods with the settings that make them act on these data."""
 OF_A_PART = {exp: [f"callbacks.{exp}.authenticity=0"] for exp in ("dacs", "sscu")}
 OF_A_PART["snr"] = ["callbacks.snr.weight=0"]
-"""What leaves out losses that are of a process's part of the batch, as the triplet loss is."""
+"""Settings without losses over one process's part of the batch, such as the triplet loss."""
 KINDS = {
     "identities, first": ("first", ["data.instances=2", "loss.triplet=1"]),
     "small last batch, recalibrate": ("recalibrate", ["batch_size=6"]),
     "local, distance weights": ("local", ["exp=fedpav_rw"]),
 }
-"""Policy of BatchNorm, and words."""
+"""BatchNorm policy and settings."""
 
 
 def acting(exp: str) -> list[str]:
-    """Words with which a method acts in this data, and equally in any number of processes."""
+    """Returns settings with which a method acts on these data, equally in any number of processes."""
     return [*METHODS[exp], *OF_A_PART.get(exp, [])]
 
 
 def words(exp: str, kind: str, root: Path, folder: Path) -> list[str]:
-    """Of a run of two rounds; with distance weights the experiment's callback joins those of `fedpav_rw`."""
+    """Returns the settings of a run of two rounds; with distance weights, adds the callback to `fedpav_rw`."""
     policy, more = KINDS[kind]
     joined = [] if any(word.startswith("exp=") for word in more) else [f"exp={exp}"]
     own = METHODS[exp] or [f"callbacks.{exp}={{}}"]
@@ -55,7 +55,7 @@ def words(exp: str, kind: str, root: Path, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("exp", list(METHODS))
-def test_interrupted_and_resumed_it_ends_with_the_same_bits(
+def test_an_interrupted_and_resumed_run_gives_the_same_bits(
     exp: str, kind: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(folder: Path) -> Any:
@@ -72,7 +72,7 @@ WORDS = ("rounds=2", "evaluate_every=2", "optim.lr_backbone=0.0001", "optim.lr_h
 
 @pytest.fixture(scope="module")
 def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every method trained by two processes, in a folder of its name, and what each process reported."""
+    """Trains every method in two processes, in a folder of its name; includes the report of each process."""
     folder = tmp_path_factory.mktemp("two")
     runs = {
         exp: support.quick(tiny_root, folder / exp, f"exp={exp}", *WORDS, *acting(exp), "trainer.devices=2")
@@ -85,7 +85,7 @@ def in_two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
 @pytest.mark.parametrize("exp", list(METHODS))
 def test_two_processes_train_the_model_of_one(exp: str, in_two: Path, tiny_root: Path, tmp_path: Path) -> None:
-    """Up to rounding, partners and styles of other processes' images among it; both processes to the bit."""
+    """Models are equal up to rounding, also with partners and styles of the other process; ranks have equal bits."""
     ranks = [report[exp] for report in reports_of(in_two)]
     assert ranks[0]["digest"] == ranks[1]["digest"] and ranks[0]["history"] == ranks[1]["history"]
     config = compose(support.quick(tiny_root, tmp_path / "one", f"exp={exp}", *WORDS, *acting(exp)))
@@ -97,4 +97,4 @@ def test_two_processes_train_the_model_of_one(exp: str, in_two: Path, tiny_root:
     way = {kind: distance(start, one, kind) for kind in (False, True)}
     assert distance(two, one, statistics=False) < 0.05 * way[False]
     assert distance(two, one, statistics=True) < 1e-4 * way[True]
-    assert distance(fedpav, one, statistics=False) > 0.1 * way[False], "the method would be missed"
+    assert distance(fedpav, one, statistics=False) > 0.1 * way[False], "the method has an effect"

@@ -1,4 +1,4 @@
-"""logger=tensorboard: the event files read back with TensorBoard's own reader hold the numbers of the files."""
+"""logger=tensorboard: the event files, read with TensorBoard's reader, contain the numbers of the run's files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def float32(value: float) -> float:
     return struct.unpack("f", struct.pack("f", value))[0]
 
 
-def test_every_number_is_there_once_also_after_more_rounds(tiny_root: Path, tmp_path: Path) -> None:
+def test_every_number_is_logged_once_also_after_more_rounds(tiny_root: Path, tmp_path: Path) -> None:
     words = support.quick(tiny_root, tmp_path, "exp=fedpav_kd_rw", "logger=tensorboard")
     assert main(["train", *words, "rounds=1"]) == 0
     assert main(["train", *words, "rounds=3"]) == 0
@@ -27,7 +27,7 @@ def test_every_number_is_there_once_also_after_more_rounds(tiny_root: Path, tmp_
     logged: dict[int, dict[str, float]] = {}
     for tag in events.Tags()["scalars"]:
         for event in events.Scalars(tag):
-            assert tag not in logged.setdefault(event.step, {}), "a round stands there twice"
+            assert tag not in logged.setdefault(event.step, {}), "a round is logged twice"
             logged[event.step][tag] = event.value
     written = from_csv(tmp_path)
     assert sorted(logged) == sorted(written) == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""A real run behind a pseudo-terminal of 40 and of 120 columns, as a terminal shows it, and in a plain file."""
+"""Output of a real run in a pseudo-terminal of 40 and of 120 columns, and in a plain file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ import support
 pytestmark = pytest.mark.system
 
 PATHS = re.compile(r"  (\S+/\S*|wandb sync \S+|fedreid-pl dashboard \S+)$")
-"""Lines that may be broken by the terminal: a path or command that has to be copied whole."""
+"""Lines that the terminal may wrap: a path or command that users copy as a whole."""
 
 
 class Screen:
-    """Enough of a terminal: carriage return, line feed, erase to the end of the line, and wrapping at the edge."""
+    """A minimal terminal: carriage return, line feed, erase to the end of the line, and wrapping."""
 
     def __init__(self, width: int) -> None:
         self.width, self.lines, self.place = width, [""], 0
         self.wrapped: list[str] = []
-        """Lines that were wider than the screen."""
+        """Returns the lines that were wider than the screen."""
 
     def feed(self, text: str) -> None:
         for piece in re.findall(r"\r?\n|\r|\x1b\[K|[^\r\n\x1b]+|\x1b", text):
@@ -47,7 +47,7 @@ class Screen:
 
 
 def in_terminal(width: int, folder: Path, *words: str) -> tuple[Screen, str]:
-    """Output of `train` in a terminal of that width, as a screen and as it was written."""
+    """Runs `train` in a terminal of this width; returns the screen and the raw output."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     kept = {name: value for name, value in os.environ.items() if name not in ("WANDB_SERVICE", "COLUMNS")}
@@ -86,9 +86,9 @@ def test_nothing_wraps(width: int, tiny_root: Path, tmp_path: Path) -> None:
     assert [line for line in screen.wrapped if not PATHS.search(line)] == []
     shown = "\n".join(screen.lines)
     assert re.search(r"^round 3/3 .*R(ank-)?1 ", shown, re.MULTILINE) and "left" in shown
-    assert "training mini" not in shown, "the living line is gone when the round is done"
+    assert "training mini" not in shown, "the progress line is erased after the round"
     client = r"training mini-viper 2/3" if width == 120 else r"2/3 mini-viper 2/3"
-    assert re.search(client + r".* R(ank-)?1 .*\d+ s", written), "who trains, how good, how long still"
+    assert re.search(client + r".* R(ank-)?1 .*\d+ s", written), "client, last score and remaining time"
     rows = [line.split() for line in screen.lines if line.startswith("mini-market1501")]
     assert len(rows) == (3 if width == 40 else 1) and sum(len(row) - 1 for row in rows) == 5
     assert "wandb sync run/wandb/offline-run-" in shown and "fedreid-pl dashboard run=run" in shown
@@ -105,7 +105,7 @@ def test_a_plain_file_gets_whole_lines(tiny_root: Path, tmp_path: Path) -> None:
     assert max(map(len, done.stderr.splitlines())) > 120, "lines of a file are not wrapped"
 
 
-def test_what_the_code_does_otherwise_is_told_in_sentences(tiny_root: Path, tmp_path: Path) -> None:
+def test_differences_from_the_published_code_are_printed_as_sentences(tiny_root: Path, tmp_path: Path) -> None:
     screen, _ = in_terminal(40, tmp_path, *words(tiny_root, "fidelity=code", "logger=csv", "rounds=1"))
     assert [line for line in screen.wrapped if not PATHS.search(line) and " " in line.strip()] == []
     assert "settings in which the run follows the" in screen.lines

@@ -1,4 +1,4 @@
-"""A whole run with the training options that are off by default, and what a schedule over the run forbids."""
+"""A run with all training options that are off by default, and the limits of schedules over the whole run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPTIONS = (
 )
 
 
-def test_every_option_at_once_and_no_other_number_of_rounds(
+def test_a_run_with_all_options_refuses_another_number_of_rounds(
     tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     words = support.quick(tiny_root, tmp_path, "trainer.accelerator=cpu", *OPTIONS)
@@ -55,7 +55,7 @@ def test_every_option_at_once_and_no_other_number_of_rounds(
 
 
 @pytest.mark.parametrize("option", ["optim.schedule=step", "optim.scope=round"])
-def test_schedules_that_do_not_span_the_run_can_be_prolonged(tiny_root: Path, tmp_path: Path, option: str) -> None:
+def test_runs_with_schedules_within_a_round_can_be_prolonged(tiny_root: Path, tmp_path: Path, option: str) -> None:
     words = support.quick(tiny_root, tmp_path, "trainer.accelerator=cpu", "optim.schedule=cosine", option)
     words += ["data.datasets=[mini-viper]", "rounds=1"]
     assert main(["train", "exp=fedpav", *words]) == 0
@@ -64,7 +64,7 @@ def test_schedules_that_do_not_span_the_run_can_be_prolonged(tiny_root: Path, tm
     assert all(math.isfinite(float(value.float().sum())) for value in model.values())
 
 
-def test_a_warm_up_that_every_round_would_break_off_is_refused(
+def test_a_warm_up_longer_than_a_round_is_refused(
     tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     words = support.quick(tiny_root, tmp_path / "run", "optim.scope=round", "optim.warmup=3", "local_epochs=2")

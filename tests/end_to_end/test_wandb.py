@@ -1,4 +1,4 @@
-"""A real offline wandb run, read back record by record: complete, on the axis of rounds, equal to the files."""
+"""A real offline wandb run, read record by record: complete, with the round as axis, equal to the run's files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def train(root: Path, folder: Path, *words: str) -> Path:
 
 @pytest.fixture(scope="module")
 def distilled(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything but clusters: weights by distance, distillation."""
+    """Trains a run with distance weights and distillation, without clusters."""
     return train(tiny_root, tmp_path_factory.mktemp("run"), "exp=fedpav_kd_rw")
 
 
@@ -38,7 +38,7 @@ def clustered(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return train(tiny_root, tmp_path_factory.mktemp("run"), "exp=fedpav_cc")
 
 
-def test_every_number_is_there_by_round_and_equals_the_files(distilled: Path, clustered: Path) -> None:
+def test_every_number_is_logged_by_round_and_equals_the_files(distilled: Path, clustered: Path) -> None:
     assert_complete(distilled)
     assert_complete(clustered)
     first, last = read_back(distilled)[0], read_back(distilled)[2]
@@ -54,7 +54,7 @@ def test_every_number_is_there_by_round_and_equals_the_files(distilled: Path, cl
     assert wanted | {"train/server/distillation_loss"} <= last.keys()
 
 
-def test_what_follows_from_the_numbers_is_logged_too(distilled: Path) -> None:
+def test_derived_numbers_are_logged_too(distilled: Path) -> None:
     logged, written = read_back(distilled), from_csv(distilled)
     for number in (1, 2):
         for models in ("global", "local"):
@@ -108,28 +108,28 @@ def test_killed_and_resumed_has_every_round_once(tiny_root: Path, tmp_path: Path
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "checkpoints" / "round-00004.ckpt").exists(), "killed too late to prove anything"
+    assert not (tmp_path / "checkpoints" / "round-00004.ckpt").exists(), "the kill came too late"
     started = (tmp_path / "wandb" / "run_id").read_text()
     assert main(words) == 0
     assert sorted(read_back(tmp_path)) == [0, 1, 2, 3, 4]
     assert_complete(tmp_path)
-    assert (tmp_path / "wandb" / "run_id").read_text() == started, "it is the same run"
+    assert (tmp_path / "wandb" / "run_id").read_text() == started, "the run id is the same"
     seconds = [values["system/fit/seconds"] for number, values in from_csv(tmp_path).items() if number]
     assert len(seconds) == 4 and all(value > 0 for value in seconds)
 
 
-def test_a_longer_run_is_complete_and_has_nothing_twice(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_prolonged_run_is_complete_without_duplicates(tiny_root: Path, tmp_path: Path) -> None:
     train(tiny_root, tmp_path, "exp=fedpav_rw", "rounds=1")
     train(tiny_root, tmp_path, "exp=fedpav_rw", "rounds=3")
     assert sorted(read_back(tmp_path)) == [0, 1, 2, 3]
     assert_complete(tmp_path)
-    train(tiny_root, tmp_path, "exp=fedpav_rw", "rounds=3", "wandb.project=elsewhere")  # nothing is left to train
+    train(tiny_root, tmp_path, "exp=fedpav_rw", "rounds=3", "wandb.project=elsewhere")  # no round is left to train
     assert_complete(tmp_path)
     (run,) = [item.run for item in records(run_file(tmp_path)) if item.WhichOneof("record_type") == "run"]
     assert run.project == "elsewhere"
 
 
-def test_a_run_that_is_begun_anew_is_another_one(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_restarted_run_gets_a_new_id(tiny_root: Path, tmp_path: Path) -> None:
     train(tiny_root, tmp_path / "run", "exp=fedpav", "rounds=1")
     train(tiny_root, tmp_path / "run", "exp=fedpav", "rounds=1", "resume=never", "wandb.artifact=true")
     ids = {(tmp_path / name / "wandb" / "run_id").read_text() for name in ("run", "run.old-1")}
@@ -152,4 +152,4 @@ def test_rounds_without_evaluation_and_standalone_training(tiny_root: Path, tmp_
     for number, values in written.items():
         assert {key: logged[number][key] for key in values} == values
     assert "local/mini-viper/rank1" not in logged[1] and "local/mini-viper/rank1" in logged[2]
-    assert not [key for key in logged[3] if "drift" in key], "nothing is exchanged"
+    assert not [key for key in logged[3] if "drift" in key], "no model is exchanged"

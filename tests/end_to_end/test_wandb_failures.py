@@ -1,4 +1,4 @@
-"""No network, a wrong key, no home, no room, no service: the run goes on or stops with a line; nothing is lost."""
+"""wandb without network, valid key, home, disk space or service: the run continues or stops with one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = "0" * 40
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """A wandb server to which every key is wrong."""
+    """A wandb server that refuses every key."""
 
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -37,7 +37,7 @@ class Refusing(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = answer
 
     def log_message(self, *arguments: object) -> None:
-        """Quiet."""
+        """Prints no log line."""
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def refusing() -> Iterator[str]:
 
 
 def train(root: Path, folder: Path, *words: str, **env: str | None) -> subprocess.CompletedProcess:
-    """A run in a process of its own; `None` takes a variable out of its surroundings."""
+    """Trains in a separate process; the value `None` removes a variable from its environment."""
     kept = {name: value for name, value in os.environ.items() if name not in ("WANDB_SERVICE", "WANDB_MODE")}
     kept = {name: value for name, value in {**kept, "NETRC": "/dev/null", **env}.items() if value is not None}
     quick = support.quick(root, folder, "exp=fedpav", "logger=wandb", "rounds=1", *words)
@@ -61,23 +61,23 @@ def train(root: Path, folder: Path, *words: str, **env: str | None) -> subproces
 
 
 def warnings(done: subprocess.CompletedProcess) -> list[str]:
-    """What was said beside the usual lines; a traceback or a service's log is not usual."""
+    """Returns the unusual lines on stderr, such as a traceback or a service's log."""
     usual = ("fedpav: ", "round ", "resumed after ")
     lines = [line for line in done.stderr.splitlines() if not line.startswith(usual)]
     return [line for line in lines if "decoded into memory" not in line]
 
 
-def test_an_unreachable_server_costs_the_attempt_and_one_line(tiny_root: Path, tmp_path: Path) -> None:
+def test_an_unreachable_server_gives_one_warning(tiny_root: Path, tmp_path: Path) -> None:
     nobody = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
     done = train(tiny_root, tmp_path / "run", **nobody, WANDB_INIT_TIMEOUT="3")
     assert done.returncode == 0, done.stderr
     (line,) = warnings(done)
     assert line.startswith("warning: wandb cannot be reached") and "is logged offline" in line
     assert_complete(tmp_path / "run")
-    assert not list((tmp_path / "run" / "wandb").glob("run-*")), "the attempt leaves nothing"
+    assert not list((tmp_path / "run" / "wandb").glob("run-*")), "the failed attempt leaves no folder"
 
 
-def test_a_wrong_key_costs_one_line(refusing: str, tiny_root: Path, tmp_path: Path) -> None:
+def test_a_wrong_key_gives_one_warning(refusing: str, tiny_root: Path, tmp_path: Path) -> None:
     done = train(tiny_root, tmp_path / "run", WANDB_BASE_URL=refusing, WANDB_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
     (line,) = warnings(done)
@@ -87,14 +87,14 @@ def test_a_wrong_key_costs_one_line(refusing: str, tiny_root: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("home", ["/dev/null", None])
 def test_without_a_home(home: str | None, tiny_root: Path, tmp_path: Path) -> None:
-    """Not even root can write below a file; tables and the checkpoint are staged beside the run."""
+    """Even root cannot write below a file; tables and the checkpoint are staged beside the run."""
     done = train(tiny_root, tmp_path / "run", "wandb.artifact=true", HOME=home)
     assert done.returncode == 0 and warnings(done) == [], done.stderr
     assert_complete(tmp_path / "run")
     assert not (tmp_path / ".wandb_cache").exists()
 
 
-def test_online_without_an_account_asks_nothing(tiny_root: Path, tmp_path: Path) -> None:
+def test_online_mode_without_a_login_does_not_prompt(tiny_root: Path, tmp_path: Path) -> None:
     done = train(tiny_root, tmp_path / "run", WANDB_MODE="online", HOME=str(tmp_path))
     assert done.returncode == 0
     (line,) = warnings(done)
@@ -107,7 +107,7 @@ def test_disabled_by_the_environment(tiny_root: Path, tmp_path: Path) -> None:
     assert done.returncode == 0 and warnings(done) == [] and not (tmp_path / "run" / "wandb").exists()
 
 
-def test_a_full_disk_stops_the_run_and_loses_nothing(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_run_without_loss(tiny_root: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
@@ -124,7 +124,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tiny_root: Path, tmp_path: 
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_a_file_that_is_cut_off_is_noticed(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_is_detected(tiny_root: Path, tmp_path: Path) -> None:
     assert train(tiny_root, tmp_path / "run").returncode == 0
     file = run_file(tmp_path / "run")
     assert is_whole(file)
@@ -135,7 +135,7 @@ def test_a_file_that_is_cut_off_is_noticed(tiny_root: Path, tmp_path: Path) -> N
     assert not becomes_whole(tmp_path / "cut", seconds=0.1) and not is_whole(tmp_path / "missing")
 
 
-def test_a_logger_that_fails_does_not_stop_the_run(tiny_root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_failing_logger_does_not_stop_the_run(tiny_root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     def broken(*arguments: object, **options: object) -> None:
         raise OSError("no room for logs")
 
@@ -145,7 +145,7 @@ def test_a_logger_that_fails_does_not_stop_the_run(tiny_root: Path, tmp_path: Pa
     assert (tmp_path / "summary.json").exists()
 
 
-def test_pictures_that_fail_do_not_cost_the_numbers(tiny_root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_numbers_are_logged_if_images_fail(tiny_root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     def broken(*arguments: object) -> None:
         raise OSError("no such picture")
 
@@ -155,8 +155,8 @@ def test_pictures_that_fail_do_not_cost_the_numbers(tiny_root: Path, tmp_path: P
     assert_complete(tmp_path)
 
 
-def test_a_service_that_dies_is_given_up(tiny_root: Path, tmp_path: Path) -> None:
-    """The service is killed after the first round; the rounds go on, and the end of the process is quiet."""
+def test_the_run_continues_without_a_dead_service(tiny_root: Path, tmp_path: Path) -> None:
+    """The test kills the service after the first round; training continues and ends without a traceback."""
     script = (
         "import os, signal, sys\n"
         "from fedreid_pl.cli import main\n"
@@ -177,5 +177,5 @@ def test_a_service_that_dies_is_given_up(tiny_root: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr and 1 <= len(warnings(done)) <= 3, done.stderr
     assert '"complete": true' in (tmp_path / "run" / "summary.json").read_text()
-    assert train(tiny_root, tmp_path / "run", "rounds=3").returncode == 0, "the same command logs it anew"
+    assert train(tiny_root, tmp_path / "run", "rounds=3").returncode == 0, "the same command logs the run again"
     assert_complete(tmp_path / "run")

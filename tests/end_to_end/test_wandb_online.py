@@ -1,4 +1,4 @@
-"""A run that is sent to a wandb server (one on this machine): every round arrives once, also when it goes on later."""
+"""A run logged to a local wandb server: every round arrives once, also after a resume."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def train(server: Server, root: Path, folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_a_run_that_goes_on_has_every_round_once(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_has_every_round_once(tiny_root: Path, tmp_path: Path) -> None:
     with wandb_server() as server:
         shown = train(server, tiny_root, tmp_path, "exp=fedpav", "rounds=1")
         assert f"{server.url}/me/fedreid_pl-minireid/runs/" in shown and "wandb sync" not in shown

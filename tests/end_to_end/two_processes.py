@@ -1,4 +1,4 @@
-"""Experiments in two real processes, and what each of them reports (ddp_probe.py)."""
+"""Runs experiments in two processes and reads the report of each (ddp_probe.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def in_two_processes(folder: Path, experiments: dict[str, list[str]], seconds: float = 600) -> str:
-    """Trains experiments, given by their words, one after the other; returns what was printed to stderr.
+    """Trains experiments, given by their settings, one after the other; returns the stderr output.
 
     The reports are in `folder`, see `reports_of`.
     """
@@ -29,5 +29,5 @@ def in_two_processes(folder: Path, experiments: dict[str, list[str]], seconds: f
 
 
 def reports_of(folder: Path) -> list[dict[str, Any]]:
-    """Of both processes: facts by experiment."""
+    """Returns the reports of both processes by experiment."""
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]

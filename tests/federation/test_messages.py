@@ -1,4 +1,4 @@
-"""Messages carry tensors and plain values; nothing that a sender makes of the bytes runs or gets through."""
+"""Messages contain only tensors and plain values; hostile bytes are neither executed nor accepted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ JOB = support.fit_job(3, "a", make_state(), {"evaluate": True, "tests": "x,y", "
 
 
 class Evil:
-    """Creates a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,7 +77,7 @@ class Evil:
         {7: 1.0},
     ],
 )
-def test_an_update_takes_plain_numbers_only(metrics: dict) -> None:
+def test_an_update_accepts_only_plain_numbers(metrics: dict) -> None:
     with pytest.raises(TypeError, match="has type "):
         make_update(metrics=metrics)
 
@@ -98,7 +98,7 @@ def test_an_update_takes_plain_numbers_only(metrics: dict) -> None:
         {"backbone": {0: torch.zeros(1)}},
     ],
 )
-def test_every_field_has_its_type(changed: dict) -> None:
+def test_the_type_of_every_field_is_checked(changed: dict) -> None:
     with pytest.raises(TypeError):
         make_update(**changed)
     if changed.keys() <= {"round", "client", "backbone"}:
@@ -107,23 +107,25 @@ def test_every_field_has_its_type(changed: dict) -> None:
 
 
 @pytest.mark.parametrize("value", [torch.zeros(1), [1], None, Path("x"), len])
-def test_a_job_takes_plain_values_only(value: Any) -> None:
+def test_a_job_accepts_only_plain_values(value: Any) -> None:
     with pytest.raises(TypeError, match="has type "):
         support.fit_job(1, "a", {}, {"key": value})
 
 
-def test_sizes_are_those_of_the_tensors() -> None:
+def test_message_sizes_are_those_of_the_tensors() -> None:
     assert state_bytes(make_state()) == 4 * 27 * 4 + 4 * 4 + 8 + 5 * 2
     assert JOB.nbytes == make_update().nbytes == 466
     assert 466 <= len(to_bytes(make_update())) < 466 + 5000
     assert support.fit_job(1, "a").nbytes == 0
 
 
-def test_a_view_does_not_take_its_storage_along() -> None:
+def test_a_view_is_sent_without_the_rest_of_its_storage() -> None:
     secret = torch.arange(10_000, dtype=torch.float64)
     data = to_bytes(make_update(backbone={"w": secret[:2]}))
     assert len(data) < 5000 and secret[5000:5002].numpy().tobytes() not in data
-    assert secret[5000:5002].numpy().tobytes() in pickle.dumps(secret.numpy()), "the search would find it"
+    assert secret[5000:5002].numpy().tobytes() in pickle.dumps(secret.numpy()), (
+        "the search finds the secret in the storage"
+    )
 
 
 def test_round_trip_in_another_process() -> None:
@@ -163,7 +165,7 @@ def test_code_in_the_bytes_does_not_run(tmp_path: Path, wrap: Any) -> None:
         from_bytes(data)
     assert not target.exists()
     pickle.loads(pickle.dumps(Evil(target)))
-    assert target.exists(), "the same object does run where pickle is trusted"
+    assert target.exists(), "pickle executes the same object"
 
 
 @pytest.mark.parametrize(
@@ -254,6 +256,6 @@ def test_a_good_update_passes() -> None:
         ({"metrics": {"count": 10**400}}, "metric 'count'"),
     ],
 )
-def test_every_defect_is_named(changed: dict, wanted: str) -> None:
+def test_the_error_names_the_defect(changed: dict, wanted: str) -> None:
     with pytest.raises(RejectedUpdate, match=wanted):
         check_update(make_update(**changed), JOB)

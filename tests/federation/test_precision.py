@@ -1,4 +1,4 @@
-"""What `trainer.precision=auto` becomes, and that a run keeps it."""
+"""The value of `trainer.precision=auto` on different machines, and its record in a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedreid_pl.federation.storage import read_state
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, cpu: str = "", gpu: bool | None = None, mps: bool = False) -> None:
-    """A machine whose processor has the instructions `cpu`, with a GPU that has bfloat16 or not, or none."""
+    """Simulates a machine with the CPU instructions `cpu` and with a GPU with or without bfloat16, or no GPU."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {cpu: True, "avx2": True})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu or including_emulation)
@@ -31,7 +31,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, cpu: str = "", gpu: bool | None = N
         ("cpu", {"cpu": "avx512_bf16"}, "bf16-mixed"),
         ("cpu", {"cpu": "amx_bf16", "gpu": False}, "bf16-mixed"),
         ("auto", {"cpu": "amx_bf16"}, "bf16-mixed"),
-        ("auto", {"cpu": "amx_bf16", "gpu": False}, "32-true"),  # the GPU is what would be used
+        ("auto", {"cpu": "amx_bf16", "gpu": False}, "32-true"),  # a run would use the GPU
         ("auto", {"gpu": True}, "bf16-mixed"),
         ("gpu", {"gpu": True}, "bf16-mixed"),
         ("gpu", {"cpu": "amx_bf16", "gpu": False}, "32-true"),
@@ -47,7 +47,7 @@ def test_auto_is_bfloat16_where_the_device_computes_it(
     assert default_precision(accelerator) == expected
 
 
-def test_what_is_named_or_recorded_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_or_recorded_precision_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, cpu="avx512_bf16")
     plain = compose(["trainer.accelerator=cpu"])
     assert resolve_precision(plain) is plain and plain.trainer.precision == "32-true"
@@ -59,13 +59,15 @@ def test_what_is_named_or_recorded_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert resolve_precision(named, recorded="32-true") is named
 
 
-def test_auto_differs_from_nothing_but_two_precisions_do() -> None:
+def test_auto_equals_any_precision_but_two_precisions_differ() -> None:
     auto, one, other = (compose([f"trainer.precision={name}"]) for name in ("auto", "32-true", "bf16-mixed"))
     assert differences(auto, one) == differences(other, auto) == []
     assert differences(one, other) == ["trainer.precision"]
 
 
-def test_a_run_records_it_and_goes_on_with_it(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_records_its_precision_and_resumes_with_it(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def words(folder: str, *more: str) -> list[str]:
         auto = ("exp=fedpav", "trainer.precision=auto", "trainer.accelerator=cpu")
         return ["train", *support.quick(tiny_root, tmp_path / folder, *auto, *more)]

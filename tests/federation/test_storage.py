@@ -1,4 +1,4 @@
-"""Files are whole or not there: injected failures, damage, other versions, hostile content."""
+"""Writes are atomic: injected failures, damage, other versions, hostile content."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(with_header(saved(STATE)))
-    assert read_state(tmp_path / "file")["round"] == 3, "the header of this test is right"
+    assert read_state(tmp_path / "file")["round"] == 3, "the test's header is valid"
     (tmp_path / "file").write_bytes(with_header(saved(STATE), version=3))
     with pytest.raises(NewerFormat, match=r"has format 3 and was written by .* formats up to 2"):
         read_state(tmp_path / "file")
@@ -194,7 +194,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("wrap", [saved, pickle.dumps, lambda evil: saved({"round": 1, "models": evil})])
-def test_code_behind_a_right_header_does_not_run(tmp_path: Path, wrap: Any) -> None:
+def test_code_behind_a_valid_header_is_not_executed(tmp_path: Path, wrap: Any) -> None:
     target = tmp_path / "made"
     (tmp_path / "file").write_bytes(with_header(wrap(Evil(target))))
     with pytest.raises(DamagedFile, match="contains other objects than tensors and plain values") as caught:
@@ -211,7 +211,7 @@ def packed(parts: dict[str, bytes], kind: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    """torch reads compressed archives: a file of a hundred kilobytes could stand for gigabytes."""
+    """torch reads compressed archives, so a file of a hundred kilobytes could unpack to gigabytes."""
     with zipfile.ZipFile(io.BytesIO(saved({"w": torch.zeros(25_000_000)}))) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     bomb = packed(parts, zipfile.ZIP_DEFLATED)
@@ -224,7 +224,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 
 def test_parts_that_share_bytes_are_refused() -> None:
-    """The directory of an archive may list one stretch of bytes many times."""
+    """The directory of an archive can list the same bytes many times."""
     whole = packed({"a": b"x" * 10_000})
     start = whole.index(b"PK\x01\x02")
     end = whole.index(b"PK\x05\x06")
@@ -237,7 +237,7 @@ def test_parts_that_share_bytes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [10**6, 10**18, -5])
-def test_a_header_cannot_ask_for_memory(tmp_path: Path, size: int) -> None:
+def test_a_header_cannot_cause_a_large_allocation(tmp_path: Path, size: int) -> None:
     (tmp_path / "file").write_bytes(with_header(saved(STATE), bytes=size))
     with pytest.raises(DamagedFile):
         read_state(tmp_path / "file")
@@ -247,7 +247,7 @@ def test_a_header_cannot_ask_for_memory(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), "text", None])
-def test_content_that_is_no_state_is_refused(tmp_path: Path, content: Any) -> None:
+def test_content_that_is_not_a_state_is_refused(tmp_path: Path, content: Any) -> None:
     (tmp_path / "file").write_bytes(with_header(saved(content)))
     with pytest.raises(DamagedFile, match="expected a dictionary"):
         read_state(tmp_path / "file")

@@ -1,7 +1,7 @@
-"""What a hostile server sends: every entry alters an honest job of round 2 or later so that a client has to refuse it.
+"""Jobs of a hostile server: every entry alters an honest job of round 2 or later so that a client must refuse it.
 
-`federation/client/test_hostile_jobs.py` gives them to a worker of the sequential engine and, as a system test, to one
-of Ray's slots; `silos/test_hostile_coordinator.py` signs them with the coordinator's key.
+`federation/client/test_hostile_jobs.py` passes them to a worker of the sequential engine and, as a system test, to a
+Ray slot; `silos/test_hostile_coordinator.py` signs them with the coordinator's key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Alter = Callable[[ClientJob], ClientJob]
 
 
 def backbone(change: Callable[[State], State]) -> Alter:
-    """Sends another backbone, and says that its entries are exchanged."""
+    """Replaces the backbone and declares its entries as exchanged."""
     return lambda job: job.exchanging(change(dict(job.backbone)))
 
 
@@ -35,7 +35,7 @@ def extra(**more: torch.Tensor) -> Alter:
 
 
 def address(**changes: Any) -> Alter:
-    """Is of another round, attempt, session or client."""
+    """Changes the round, attempt, session or client."""
     return lambda job: replace(job, **changes)
 
 
@@ -74,4 +74,4 @@ JOBS: dict[str, Alter] = {
     "starts from below zero": values(starts_from=-1),
     "a test set by path": values(tests="../../etc"),
 }
-"""By what is wrong."""
+"""Maps the description of a defect to the function that makes the job."""

@@ -1,7 +1,7 @@
-"""Altered payloads by the thousand: a signed file and its envelope with one thing changed, in either direction.
+"""Makers of altered payloads: a signed file and its envelope with one change, for both directions.
 
-Whoever alters a payload is either on the way (the signature is the honest one, or of another key) or its sender, who
-signs whatever it likes with its own key. Every maker but `flip` makes what has to be refused.
+An attacker on the network alters the file under the honest signature or signs with another key. A hostile sender signs
+arbitrary content with its own valid key. Receivers must refuse the output of every maker except `flip`.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from fedreid_pl.engines.silos.keys import SigningKey
 from fedreid_pl.engines.silos.payload import DOMAIN, MOST_HEADER, Envelope, Payload, digest_of
 
 STRANGER = SigningKey.new()
-"""A key that nobody knows."""
+"""A key that no party knows."""
 ODD: list[Any] = [
     *(None, True, -1, 0, 2**63, 10**400, 0.5, 1e308, "", " ", "x" * 400, "../../etc/passwd", "a\x00b", "\x1b[2J", "‮"),
     *("\ud800", [], {}, [[]], {"a": {"b": []}}, "__import__('os').system('true')", "!!python/object:os.system", "*"),
 ]
-"""Values of all kinds for places that want another one."""
+"""Values of all types, to replace a value of another type."""
 
 
 @dataclass
 class File:
-    """A safetensors file in parts."""
+    """A safetensors file, split into its parts."""
 
     header: dict[str, Any]
     table: dict[str, Any]
     data: bytes
-    text: str | None = field(default=None)  # in place of the header's
+    text: str | None = field(default=None)  # replaces the header's text
 
     @classmethod
     def read(cls, path: Path) -> File:
@@ -59,7 +59,7 @@ class File:
 
 
 class Altered(NamedTuple):
-    """Bytes and who signs them: the `sender`, a `stranger`, or `nobody` (the honest envelope stays)."""
+    """Altered bytes and their signer: `sender`, `stranger`, or `nobody` (the honest envelope is used)."""
 
     what: str
     data: bytes
@@ -73,11 +73,11 @@ def packed(table: bytes) -> bytes:
     return struct.pack("<Q", len(table)) + table
 
 
-# whoever is on the way
+# an attacker on the network
 
 
 def on_the_way(draws: random.Random, file: File) -> Altered:
-    """Bytes changed, lost or added under the honest signature."""
+    """Changes, removes or adds bytes under the honest signature."""
     raw = bytearray(file.bytes())
     place = draws.randrange(len(raw))
     kind = draws.choice(["bit", "cut", "more", "swapped"])
@@ -93,25 +93,25 @@ def on_the_way(draws: random.Random, file: File) -> Altered:
 
 
 def stranger(draws: random.Random, file: File) -> Altered:
-    """The honest content under another key."""
+    """Signs the honest content with another key."""
     return Altered("another key", file.bytes(), "stranger")
 
 
-# the sender itself
+# a hostile sender
 
 
 def _address(draws: random.Random, file: File) -> Altered:
-    """A field that says who, whom, which federation, experiment or session."""
+    """Changes a field of the address: sender, receiver, federation, experiment or session."""
     name = draws.choice(["sender", "addressee", "federation", "experiment", "session", "kind", "format"])
     before = file.header[name]
-    another = [] if name == "session" else ["f" * 16]  # which would be a new run, and no attack
+    another = [] if name == "session" else ["f" * 16]  # another session id would be a valid new run
     others = [*another, "0" * 64, "b", "coordinator", "update", "joined", 2, *ODD]
     file.header[name] = draws.choice([value for value in others if value != before])
     return Altered(f"{name} = {str(file.header[name])[:40]!r}", file.bytes())
 
 
 def _number(draws: random.Random, file: File) -> Altered:
-    """A round or an attempt that cannot be."""
+    """Sets an impossible round or attempt."""
     name = draws.choice(["round", "attempt"])
     odd = [-1, 0, 10**7, 10**400, 2**63, 1.0, True, "1", None, [1], -(10**30)]
     file.header[name] = draws.choice([value for value in odd if value != file.header[name] or type(value) is not int])
@@ -119,7 +119,7 @@ def _number(draws: random.Random, file: File) -> Altered:
 
 
 def _fields(draws: random.Random, file: File) -> Altered:
-    """A field too few, too many, or a header of another kind."""
+    """Removes or adds a field, or makes a header of another kind."""
     kind = draws.choice(["missing", "more", "list", "code"])
     if kind == "missing":
         file.header.pop(draws.choice(sorted(file.header)))
@@ -131,7 +131,7 @@ def _fields(draws: random.Random, file: File) -> Altered:
 
 
 def _form(draws: random.Random, file: File) -> Altered:
-    """A text that is no canonical JSON."""
+    """Writes the header as text that is not canonical JSON."""
     plain = file.bytes()
     text = json.dumps(file.header, sort_keys=True, separators=(",", ":"))
     forms = [
@@ -145,7 +145,7 @@ def _form(draws: random.Random, file: File) -> Altered:
 
 
 def _deep(draws: random.Random, file: File) -> Altered:
-    """Lists or objects in each other, in the header, its values or the table of tensors."""
+    """Nests lists or objects deeply in the header, its values or the table of tensors."""
     depth = draws.choice([100, 1000, 10_000, 200_000])
     opening, closing = draws.choice([("[", "]"), ('{"a":', "}")])
     nested = opening * depth + "1" + closing * depth
@@ -160,7 +160,7 @@ def _deep(draws: random.Random, file: File) -> Altered:
 
 
 def _large(draws: random.Random, file: File) -> Altered:
-    """A header beyond its bound, or a length that is a lie."""
+    """Makes an oversized header, or a header with a false length."""
     kind = draws.choice(["spaces", "lists", "texts", "names", "length"])
     if kind == "length":
         length = draws.choice([2**63, 2**64 - 1, MOST_HEADER + 1, 2**40, 0, 1, 7])
@@ -179,7 +179,7 @@ def _large(draws: random.Random, file: File) -> Altered:
 
 
 def _values(draws: random.Random, file: File) -> Altered:
-    """Plain values that are none, come twice, or stand for others."""
+    """Makes invalid, duplicate or replaced plain values."""
     values = file.header["values"]
     kind = draws.choice(["nested", "twice", "object", "unnamed", "odd"])
     if kind == "twice":
@@ -196,7 +196,7 @@ def _values(draws: random.Random, file: File) -> Altered:
 
 
 def _table(draws: random.Random, file: File) -> Altered:
-    """Tensors whose place, type or shape in the file is another one than can be."""
+    """Sets an impossible offset, dtype or shape of a tensor in the file's table."""
     name = draws.choice(file.names())
     entry = file.table[name] = copy.deepcopy(file.table[name])
     start, end = entry["data_offsets"]
@@ -216,7 +216,7 @@ def _table(draws: random.Random, file: File) -> Altered:
 
 
 def _names(draws: random.Random, file: File) -> Altered:
-    """Tensors that header and table agree upon, and that nobody asked for."""
+    """Adds or renames tensors consistently in header and table, although they are not expected."""
     full = draws.choice([name for name in file.names() if name.startswith("backbone/")])
     name, kind = full.removeprefix("backbone/"), draws.choice(["missing", "renamed", "more", "extras", "twice"])
     odd = ["head.weight", "classifier.weight", "*", "../../x", "", "\x1b[2J", "a" * 10_000, "__reduce__", "\u202e"]
@@ -247,7 +247,7 @@ def _names(draws: random.Random, file: File) -> Altered:
 
 
 def _numbers(draws: random.Random, file: File) -> Altered:
-    """NaN or infinity anywhere in a tensor."""
+    """Sets NaN or infinity at a random place of a tensor."""
     floats = [name for name, entry in file.table.items() if entry["dtype"] == "F32" and math.prod(entry["shape"])]
     start, end = file.table[draws.choice(floats)]["data_offsets"]
     place = draws.randrange(start, end, 4)
@@ -257,7 +257,7 @@ def _numbers(draws: random.Random, file: File) -> Altered:
 
 
 def _orders(draws: random.Random, file: File) -> Altered:
-    """Orders of dimensions that are none."""
+    """Sets invalid orders of dimensions."""
     name = draws.choice(file.names())
     dimensions = len(file.table[name]["shape"])
     odd = [
@@ -276,7 +276,7 @@ def _orders(draws: random.Random, file: File) -> Altered:
 
 
 def _foreign(draws: random.Random, file: File) -> Altered:
-    """A file of another format."""
+    """Makes a file of another format."""
     archive = io.BytesIO()
     torch.save({"backbone": torch.ones(2)}, archive)
     zeros = gzip.compress(bytes(10**6))
@@ -295,7 +295,7 @@ def _foreign(draws: random.Random, file: File) -> Altered:
 
 
 def flip(draws: random.Random, file: File) -> Altered:
-    """Bytes of header and table changed, and signed by the sender: it may be another payload that is well-formed."""
+    """Changes bytes of header and table, signed by the sender; the result may be another well-formed payload."""
     raw = bytearray(file.bytes())
     end = len(raw) - len(file.data)
     for _ in range(draws.randint(1, 3)):
@@ -319,19 +319,19 @@ MAKERS: dict[str, Maker] = {
     "orders of dimensions": _orders,
     "another format": _foreign,
 }
-"""By kind; what each makes has to be refused in both directions."""
+"""Makers by kind; both receivers must refuse their payloads."""
 
 
 def altered(
     payload: Payload, path: Path, maker: Maker, draws: random.Random, sender: SigningKey
 ) -> tuple[str, Payload]:
-    """Writes an altered copy of a payload; returns what was done to it and the copy.
+    """Writes an altered copy of a payload; returns a description of the alteration, and the copy.
 
     Args:
-        payload: an honest one.
-        path: of the copy.
-        maker: alters it.
-        draws: decides how.
+        payload: an honest payload.
+        path: the path of the copy.
+        maker: the function that alters the payload.
+        draws: random numbers for the alteration.
         sender: the honest sender's key.
     """
     made = maker(draws, File.read(payload.path))

@@ -1,6 +1,6 @@
-"""What a hostile client sends: every entry alters an honest update so that the server has to refuse it.
+"""Updates of a hostile client: every entry alters an honest update so that the server must refuse it.
 
-The entries know no engine. `reliability/test_bad_updates.py` sends them through the sequential engine,
+The entries do not depend on an engine. `reliability/test_bad_updates.py` sends them through the sequential engine,
 `engines/test_ray.py` through Ray, and `silos/test_hostile_silo.py` from a silo that signs them with its own key.
 """
 
@@ -20,22 +20,22 @@ State = dict[str, torch.Tensor]
 
 
 def tensors(change: Callable[[State], State]) -> Spoil:
-    """Sends another backbone."""
+    """Replaces the backbone."""
     return lambda update: [replace(update, backbone=change(dict(update.backbone)))]
 
 
 def first_of(state: State, value: torch.Tensor) -> State:
-    """The state with another first tensor."""
+    """Returns the state with another first tensor."""
     return {**state, next(iter(state)): value}
 
 
 def filled(number: float) -> Spoil:
-    """Sends a first tensor that holds one number."""
+    """Sets all elements of the first tensor to one number."""
     return tensors(lambda state: first_of(state, torch.full_like(next(iter(state.values())), number)))
 
 
 def one_number(number: float) -> Spoil:
-    """Sends a last floating-point tensor of which one element is `number`."""
+    """Sets one element of the last floating-point tensor to `number`."""
 
     def change(state: State) -> State:
         name = [name for name, value in state.items() if value.is_floating_point() and value.numel()][-1]
@@ -47,18 +47,18 @@ def one_number(number: float) -> Spoil:
 
 
 def metrics(**lies: float) -> Spoil:
-    """Adds or replaces metrics; `__` in a name stands for a slash."""
+    """Adds or replaces metrics; `__` in a name means a slash."""
     named = {name.replace("__", "/"): value for name, value in lies.items()}
     return lambda update: [replace(update, metrics={**update.metrics, **named})]
 
 
 def extras(**more: torch.Tensor) -> Spoil:
-    """Adds tensors that nobody asked for."""
+    """Adds undeclared tensors."""
     return lambda update: [replace(update, extras={**update.extras, **more})]
 
 
 CODE = torch.frombuffer(bytearray(pickle.dumps(print)), dtype=torch.uint8)
-"""A pickle that would call a function, as a tensor of bytes."""
+"""A tensor of bytes with a pickle that calls a function."""
 
 UPDATES: dict[str, Spoil] = {
     "NaN": filled(math.nan),
@@ -97,4 +97,4 @@ UPDATES: dict[str, Spoil] = {
     "failure": lambda update: [ClientFailure(update.round, update.client, "RuntimeError", "out of memory")],
     "silence": lambda update: [],
 }
-"""By what is wrong. The names of test sets are those of `support.TINY`, whose last client is the hostile one."""
+"""Maps a defect to the function that makes the update. The hostile client is the last one of `support.TINY`."""

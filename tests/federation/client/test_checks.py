@@ -1,4 +1,4 @@
-"""Jobs that no honest server sends: a client refuses each before anything is changed."""
+"""Jobs that an honest server does not send: the client refuses each before it changes any state."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_honest_job_passes() -> None:
     check(GOOD, LAST, "session")
     check(replace(GOOD, extras={}), {**LAST, "round": 7})  # the same job again
     check(GOOD, {**LAST, "round": 9, "session": "another"})
-    check(replace(GOOD, attempt=2), {**LAST, "round": 9})  # the server went back
+    check(replace(GOOD, attempt=2), {**LAST, "round": 9})  # the server resumed from an earlier round
     check(support.evaluate_job(0, "a", STATE, {"tests": "x/y"}))
     check(support.evaluate_job(3, "a", {}, {"tests": "x/y", "starts_from": 3}), LAST)
 
@@ -63,8 +63,8 @@ BAD: dict[str, tuple[ClientJob, str]] = {
     "unknown key": (configured(lr=0.5), "'lr', which no callback of this client declares"),
     "another type": (configured(probe_seed=0.5), "'probe_seed' has type float, expected int"),
     "a flag": (configured(starts_from=True), "'starts_from' has type bool, expected int"),
-    "the future": (configured(starts_from=7), "starts from round 7"),
-    "before time": (configured(starts_from=-1), "starts from round -1"),
+    "a later round": (configured(starts_from=7), "starts from round 7"),
+    "a negative round": (configured(starts_from=-1), "starts from round -1"),
     "rounds": (configured(keeps="4/../5"), "'keeps' is '4/../5', expected rounds separated by '/'"),
     "long": (configured(tests="x" * 200_000), "'tests' has 200000 characters"),
     "round 0": (replace(GOOD, round=0), "has round 0 and attempt 1"),
@@ -79,7 +79,7 @@ BAD: dict[str, tuple[ClientJob, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_others_are_refused(name: str) -> None:
+def test_hostile_jobs_are_refused(name: str) -> None:
     job, reason = BAD[name]
     with pytest.raises(RejectedJob, match=reason):
         check(job, LAST, "session")
@@ -88,6 +88,6 @@ def test_others_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "change", [{"kind": "delete"}, {"exchanged": ("w",)}, {"session": 5}, {"attempt": "1"}, {"backbone": {}}]
 )
-def test_a_message_that_is_no_job_is_not_made(change: dict[str, Any]) -> None:
+def test_an_invalid_job_raises_an_error_when_it_is_created(change: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         replace(GOOD, **change)

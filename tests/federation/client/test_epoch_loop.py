@@ -1,4 +1,4 @@
-"""The lean epoch loop against Lightning's own: the same hooks, in the same order, to the same bits."""
+"""The lean epoch loop calls the same hooks in the same order as Lightning's loop and gives the same bits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER_HOOKS = ("on_train_start", "on_train_epoch_start", "on_train_epoch_end", "
 
 
 class Diary(pl.Callback):
-    """Writes down every hook with what it can see: arguments, counters, gradients, the name of the running hook."""
+    """Records every hook with its arguments, the counters, the gradients and the name of the running hook."""
 
     def __init__(self) -> None:
         self.lines: list[tuple] = []
@@ -59,7 +59,7 @@ for _name in (*BATCH_HOOKS, *OTHER_HOOKS):
 
 
 class Logging(pl.Callback):
-    """Uses `log` where people do."""
+    """Calls `log` in the usual hooks."""
 
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         module.log("slope", module.head.weight.grad.norm())
@@ -69,7 +69,7 @@ class Logging(pl.Callback):
 
 
 class HookedClient(ReIDClient):
-    """A module with two hooks of its own, one of which changes gradients, and numbers that it logs."""
+    """A module that overrides two hooks, one of which changes gradients, and logs numbers."""
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         loss = super().training_step(batch, batch_idx)
@@ -84,7 +84,7 @@ class HookedClient(ReIDClient):
 
 
 class Batches(pl.LightningDataModule):
-    """Batches that a hook doubles on their way to the device."""
+    """A datamodule whose transfer hook doubles the batches."""
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(tiny_turn.make_batches(), batch_size=None)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Every job of a hostile server is refused by the worker of the sequential engine before anything is changed."""
+"""The worker of the sequential engine refuses every hostile job before it changes any state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENT, SESSION = "mini-viper", "0123456789abcdef"
 
 @pytest.fixture(scope="module")
 def worker(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientWorker]:
-    """A worker whose client has trained in round 1."""
+    """Returns a worker whose client has trained in round 1."""
     folder = tmp_path_factory.mktemp("hostile")
     config = compose(["exp=fedpav", *support.quick(tiny_root, folder), "trainer.accelerator=cpu"])
     made = build_worker(config, folder, SESSION)
@@ -28,7 +28,7 @@ def worker(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def honest(worker: ClientWorker, round: int) -> ClientJob:
-    """What an honest server sends."""
+    """Returns the job of an honest server."""
     config = {"starts_from": round - 1, "keeps": "", "evaluate": False, "inspect": False}
     return ClientJob("fit", SESSION, round, 1, CLIENT, config=config).exchanging(dict(worker.initial))  # type: ignore[arg-type]
 
@@ -42,15 +42,15 @@ def kept(worker: ClientWorker) -> dict[str, bytes]:
 def test_a_hostile_job_is_refused_and_changes_nothing(name: str, worker: ClientWorker) -> None:
     before = kept(worker)
     job = JOBS[name](honest(worker, 2))
-    if name == "older round":  # of the round that is answered, and not its job
+    if name == "older round":  # another job of the answered round
         job = JOBS[name](honest(worker, 1))
     with pytest.raises(RejectedJob) as refusal:
         worker.do(job)
     text = str(refusal.value)
-    assert text.isprintable() and len(text) < 500, "one line, whatever was sent"
+    assert text.isprintable() and len(text) < 500, "one printable line"
     assert kept(worker) == before
 
 
-def test_what_the_hostile_jobs_are_made_from_is_honest(worker: ClientWorker) -> None:
+def test_the_job_before_its_alteration_is_accepted(worker: ClientWorker) -> None:
     update = worker.do(honest(worker, 2))
     assert update.round == 2 and set(update.backbone) == set(worker.initial)

@@ -1,4 +1,4 @@
-"""What a client half learns of the steps, with torch's own SGD and loss scale."""
+"""A client half reads learning rates, step counts and the loss scale from torch's SGD and GradScaler."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_a_skipped_step_does_not_count(fused: bool) -> None:
         scaler.step(optimizer)
         scaler.update()
         steps.after_step(trainer)
-    assert [scale for scale, _ in scales] == [16, 16, 32, 16, 16, 32], "it grows and falls"
+    assert [scale for scale, _ in scales] == [16, 16, 32, 16, 16, 32], "the scale grows and falls"
     assert [scale for _, scale in scales] == [scale if fused else 1.0 for scale, _ in scales]
     assert steps.of(weight) == ([0.1] * 5, 0.9, False)
     assert steps.displacement(weight) == pytest.approx(-weight.item(), rel=1e-5)
 
 
-def test_without_a_loss_scale_gradients_are_as_they_are() -> None:
+def test_without_a_loss_scale_gradients_are_unscaled() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, fused=True)
     assert gradient_scale(trainer_with(), optimizer) == 1.0
     assert gradient_scale(SimpleNamespace(precision_plugin=SimpleNamespace(scaler=None)), optimizer) == 1.0  # type: ignore[arg-type]

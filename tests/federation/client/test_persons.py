@@ -1,4 +1,4 @@
-"""A client that comes back with more pictures or other persons: known persons keep their rows of the head."""
+"""A client that returns with more images or other persons: known persons keep their rows of the head."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ A = support.TINY[1]
 
 @pytest.fixture
 def root(tiny_root: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny data that a test may change."""
+    """Returns a copy of the tiny data that a test may change."""
     shutil.copytree(tiny_root, tmp_path / "data")
     return tmp_path / "data"
 
 
 def persons(root: Path) -> list[str]:
-    """Numbers of the training persons of client A, in the order of the head's rows."""
+    """Returns the numbers of client A's training persons, in the order of the head's rows."""
     folder = root / A / "bounding_box_train"
     return sorted({path.name.split("_")[0] for path in folder.iterdir()}, key=int)
 
@@ -44,7 +44,7 @@ def rename(root: Path, person: str, to: str) -> None:
 
 
 def add(root: Path, person: str, like: str) -> None:
-    """A person who is new, with the pictures of another."""
+    """Adds a new person with the images of another."""
     for path in pictures(root, like):
         shutil.copyfile(path, path.with_name(path.name.replace(like, person, 1)))
 
@@ -57,18 +57,18 @@ def fit(worker: ClientWorker, round: int) -> dict[str, dict[str, Tensor]]:
 
 
 def started(worker: ClientWorker, round: int) -> dict[str, dict[str, Tensor]]:
-    """What the client would start a round with."""
+    """Returns the client state at the start of a round."""
     return worker.states.load(support.fit_job(round, A, worker.initial))
 
 
-def test_known_persons_keep_their_rows_and_new_ones_begin_anew(root: Path, tmp_path: Path) -> None:
+def test_known_persons_keep_their_rows_and_new_persons_get_new_rows(root: Path, tmp_path: Path) -> None:
     before = fit(build(root, tmp_path / "kept"), 1)
     old = persons(root)
-    new = f"{int(old[1]) + 1:0{len(old[1])}d}"  # between two that are there, if the number is free
+    new = f"{int(old[1]) + 1:0{len(old[1])}d}"  # between two existing numbers, if free
     assert new not in old
     add(root, new, like=old[0])
     for path in pictures(root, old[-1]):
-        path.unlink()  # a person who is gone
+        path.unlink()  # removes a person
     worker = build(root, tmp_path / "kept")
     fresh = worker.states.new_head(A).state_dict()
     after = started(worker, 2)["head"]
@@ -84,7 +84,7 @@ def test_known_persons_keep_their_rows_and_new_ones_begin_anew(root: Path, tmp_p
     assert int(kept["persons"][:, 1].max()) == len(now) - 1  # type: ignore[call-overload]
 
 
-def test_more_pictures_of_the_same_persons_change_nothing(root: Path, tmp_path: Path) -> None:
+def test_more_images_of_the_same_persons_change_no_row(root: Path, tmp_path: Path) -> None:
     before = fit(build(root, tmp_path / "kept"), 1)
     person = persons(root)[0]
     shutil.copyfile(pictures(root, person)[-1], pictures(root, person)[-1].with_name(f"{person}_c1s1_999999_01.jpg"))
@@ -99,7 +99,7 @@ def rows_of(marks: Tensor, rows: list[tuple[str, int, int, int]]) -> list[int | 
 
 
 def test_numbers_of_persons_do_not_matter() -> None:
-    """Readers that number persons by the order of their names give other numbers when one is added."""
+    """A reader that numbers persons in the order of their names changes the numbers when a person is added."""
     rows = [(f"{name}/{number}.jpg", place, 0, 0) for place, name in enumerate("ace") for number in range(3)]
     marks = person_marks(make_table("x", Path(), rows))
     more = [(f"{name}/{number}.jpg", place, 0, 0) for place, name in enumerate("abcde") for number in range(3)]
@@ -107,14 +107,14 @@ def test_numbers_of_persons_do_not_matter() -> None:
     assert known_rows(marks, person_marks(make_table("x", Path("/elsewhere"), rows))) == [0, 1, 2]
     other = person_marks(make_table("x", Path(), rows), "another client")
     assert known_rows(marks, other) == [None, None, None], "equal file names of two clients are different persons"
-    merged = [(path, min(person, 1), 0, 0) for path, person, _, _ in rows]  # c and e are one person after all
+    merged = [(path, min(person, 1), 0, 0) for path, person, _, _ in rows]  # c and e are now one person
     assert rows_of(marks, merged) == [0, 1]
     split = [(path, int(path.endswith(("1.jpg", "2.jpg"))), 0, 0) for path, *_ in rows[:3]]
-    assert rows_of(marks, split) == [None, 0], "the row goes to whom most of its pictures are now"
+    assert rows_of(marks, split) == [None, 0], "the row goes to the person with most of its images"
 
 
 def test_equal_file_names_in_folders_of_persons_are_different_pictures() -> None:
-    """Frames are often numbered from 1 in every folder, at any depth."""
+    """Datasets often number frames from 1 in every folder, at any depth."""
     rows = [(f"{name}/camera/day/{number}.jpg", place, 0, 0) for place, name in enumerate("ab") for number in range(2)]
     marks = person_marks(make_table("x", Path("/one"), rows))
     assert len(marks[:, 0].unique()) == 4
@@ -122,7 +122,7 @@ def test_equal_file_names_in_folders_of_persons_are_different_pictures() -> None
 
 
 @pytest.mark.parametrize("again", ["/home/new", "/mnt/deep/er"])
-def test_datasets_that_were_put_together_may_move(again: str) -> None:
+def test_merged_datasets_may_move(again: str) -> None:
     """The table of `data.scenario=merged` has absolute paths."""
     marks, moved = (
         person_marks(
@@ -159,7 +159,7 @@ def test_other_heads_and_momentum_follow(exp: str, root: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("exp", "part"), [("snr", "classifiers"), ("fedbabu", "drawn")])
-def test_what_else_is_kept_for_every_person_is_refused(exp: str, part: str, root: Path, tmp_path: Path) -> None:
+def test_other_state_per_person_is_refused(exp: str, part: str, root: Path, tmp_path: Path) -> None:
     worker = build(root, tmp_path / "kept", exp=exp)
     fit(worker, 1)
     kept = worker.store.load(A, 2)
@@ -176,7 +176,7 @@ def test_what_else_is_kept_for_every_person_is_refused(exp: str, part: str, root
 @pytest.mark.parametrize(
     "marks", [torch.zeros(3), torch.zeros(3, 2), torch.tensor([[5, 10**6]]), torch.tensor([[5, -1]]), "x"]
 )
-def test_marks_that_no_client_wrote_are_refused(marks: Any, root: Path, tmp_path: Path) -> None:
+def test_invalid_tables_of_persons_are_refused(marks: Any, root: Path, tmp_path: Path) -> None:
     worker = build(root, tmp_path / "kept")
     kept = fit(worker, 1)
     worker.store.save(A, 1, {**kept, "persons": marks})

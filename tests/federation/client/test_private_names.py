@@ -1,4 +1,4 @@
-"""Names that Lightning keeps to itself: without each of them Lightning's own part does the work, to the same bits."""
+"""Private names of Lightning: without any of them, Lightning's own code runs instead and gives the same bits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OURS = "fedreid_pl.federation.client.epoch_loop"
 
 
 def turn() -> tuple[dict[str, Tensor], dict[str, float], pl.Trainer]:
-    """Final weights and what is reported, of a turn in the Trainer that the product builds."""
+    """Returns the final weights and the reported numbers of a turn in the product's Trainer."""
     quiet()
     module = ReIDClient(tiny_turn.make_backbone(), tiny_turn.make_head(), tiny_turn.MOMENTUM)
     trainer = build_trainer(compose(["exp=fedpav", "trainer.accelerator=cpu", "local_epochs=2"]))
@@ -41,7 +41,7 @@ def expected() -> tuple[dict[str, Tensor], dict[str, float]]:
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Makes a name look as if this Lightning did not have it; Lightning itself still finds it."""
+    """Hides a name of Lightning from the product, while Lightning itself still finds it."""
     if name == "_TrainingEpochLoop":
         monkeypatch.delattr(training_epoch_loop, name)
         monkeypatch.delitem(sys.modules, OURS, raising=False)
@@ -57,7 +57,7 @@ SIGNALS = ("_signal_connector", "register_signal_handlers", "received_sigterm")
 
 
 @pytest.mark.parametrize("name", [*LOOP, *SIGNALS, "registry"])
-def test_a_turn_without_the_name_ends_with_the_same_bits(
+def test_a_turn_without_the_name_gives_the_same_bits(
     name: str, expected: tuple[dict, dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(monkeypatch, name)
@@ -70,8 +70,10 @@ def test_a_turn_without_the_name_ends_with_the_same_bits(
     assert isinstance(trainer._signal_connector, trainer_parts.NoSignals) is (name not in SIGNALS)
 
 
-def test_the_running_hook_s_name_may_go(monkeypatch: pytest.MonkeyPatch, expected: tuple[dict, dict]) -> None:
-    """`ReIDClient.__setattr__` is a faster way for a name that Lightning sets; without it all is as before."""
+def test_the_attribute_of_the_running_hook_may_be_missing(
+    monkeypatch: pytest.MonkeyPatch, expected: tuple[dict, dict]
+) -> None:
+    """`ReIDClient.__setattr__` is a fast path for an attribute that Lightning sets; results do not depend on it."""
     monkeypatch.delattr(ReIDClient, "__setattr__")
     weights, metrics, _ = turn()
     assert all(torch.equal(weights[key], value) for key, value in expected[0].items()) and metrics == expected[1]

@@ -1,4 +1,4 @@
-"""What clients keep: which file a turn reads, and which files a resume may still need."""
+"""The clients' saved states: the file that a turn reads, and the files that a resume may need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.federation.client.store import ClientStore
 
 
 class Names(ClientStore):
-    """The store with its files replaced by names, for many cases at once."""
+    """A store with names instead of files, to test many cases quickly."""
 
     def __init__(self, turns: dict[str, set[int]]) -> None:
         super().__init__(Path("unused"))
@@ -51,10 +51,10 @@ def test_a_turn_reads_the_last_one_before_it(tmp_path: Path) -> None:
     assert read(store, "b", 3) is None and read(store, "b", 5) == 4
     assert read(ClientStore(tmp_path), "a", 6) == 5
     fill(store, "a", 100_000)
-    assert read(store, "a", 100_001) == 100_000, "numbers with more digits come later, not earlier"
+    assert read(store, "a", 100_001) == 100_000, "rounds are sorted as numbers"
 
 
-def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
+def test_foreign_files_are_not_changed(tmp_path: Path) -> None:
     store = ClientStore(tmp_path)
     fill(store, "a", 1)
     for name in ("notes.txt", ".round-00009.pt.12.tmp", "round-00009.pt.bak"):
@@ -66,7 +66,7 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "a")) == [".round-00009.pt.12.tmp", "notes.txt", "round-00009.pt.bak"]
 
 
-def test_forget_drops_what_came_later(tmp_path: Path) -> None:
+def test_forget_deletes_later_rounds(tmp_path: Path) -> None:
     store = ClientStore(tmp_path)
     ClientStore(tmp_path / "none").forget(3)
     fill(store, "a", 1, 3, 4)
@@ -76,7 +76,7 @@ def test_forget_drops_what_came_later(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "a")) == ["round-00001.pt", "round-00003.pt"]
 
 
-def test_other_processes_read_and_never_write(tmp_path: Path) -> None:
+def test_other_processes_only_read(tmp_path: Path) -> None:
     first, second = ClientStore(tmp_path), ClientStore(tmp_path, writable=False)
     fill(first, "a", 1, 2)
     fill(second, "a", 3)
@@ -88,7 +88,7 @@ def test_other_processes_read_and_never_write(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.sets(st.integers(1, 12), max_size=8), st.sets(st.integers(1, 12), max_size=4))
-def test_prune_keeps_exactly_what_a_resume_reads(turns: set[int], checkpoints: set[int]) -> None:
+def test_prune_keeps_exactly_the_files_that_a_resume_reads(turns: set[int], checkpoints: set[int]) -> None:
     store = Names({"a": set(turns)})
     store.prune("a", checkpoints)
     read_later = set()

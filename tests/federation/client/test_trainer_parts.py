@@ -1,4 +1,4 @@
-"""The parts of the Trainer that a turn does without: nothing is missed."""
+"""Parts of the Trainer that a turn skips: the results do not change."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ import resource, sys, torch
 from fedreid_pl.federation.memory import keep_freed_memory
 print(keep_freed_memory() if sys.argv[1] == "keep" else None)
 def batch():
-    torch.ones(12 * 2**20), torch.ones(12 * 2**20)  # 48 MiB, more than glibc keeps of itself
+    torch.ones(12 * 2**20), torch.ones(12 * 2**20)  # 48 MiB, more than glibc reuses by default
 for _ in range(10):
-    batch()  # blocks find their places
+    batch()  # warm-up
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     batch()
@@ -41,7 +41,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(word: str, **environment: str) -> tuple[str, int]:
-    """What `keep_freed_memory` said, and the page faults of ten batches of two blocks of 48 MiB."""
+    """Returns the result of `keep_freed_memory` and the page faults of ten batches of two blocks of 48 MiB."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", FAULTS, word]
     done = subprocess.run(command, env={**own, **environment}, capture_output=True, text=True, check=True, timeout=120)
@@ -50,22 +50,22 @@ def faults(word: str, **environment: str) -> tuple[str, int]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_freed_memory_is_used_again() -> None:
+def test_freed_memory_is_reused() -> None:
     _, plain = faults("leave")
     said, kept = faults("keep")
     assert said == "True"
-    assert plain > 10 * 2 * 48 / 2 * 0.9  # every page anew, even if they are as large as 2 MiB
+    assert plain > 10 * 2 * 48 / 2 * 0.9  # a fault for every page, even if pages are 2 MiB large
     assert kept < plain / 10
 
 
 @pytest.mark.parametrize(
     "variable", [{"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}]
 )
-def test_what_the_user_set_is_left_alone(variable: dict[str, str]) -> None:
+def test_variables_set_by_the_user_are_not_changed(variable: dict[str, str]) -> None:
     assert faults("keep", **variable)[0] == "False"
 
 
-def test_signals_are_left_to_the_program() -> None:
+def test_the_trainer_installs_no_signal_handlers() -> None:
     seen = []
 
     class Look(pl.Callback):
@@ -93,7 +93,7 @@ def test_one_processor_trains_and_tests_as_lightnings_strategy_does(
     assert ours.history.records == theirs.history.records
 
 
-def test_seeds_give_torchs_draws_and_leave_nothing_behind() -> None:
+def test_seeds_give_torchs_draws_and_restore_the_generators() -> None:
     torch.manual_seed(2**62 + 1)
     expected = torch.rand(5)
     queued = len(torch.cuda._queued_calls)

@@ -1,4 +1,4 @@
-"""A client's turn against a plain PyTorch loop, what an update carries, and what one turn may do to another."""
+"""A client's turn equals a plain PyTorch loop; the content of an update; the independence of turns."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ quiet()
 
 
 def build(root: Path, folder: Path, *words: str, exp: str = "fedpav") -> ClientWorker:
-    """A worker over the tiny data whose clients keep their state below `folder`."""
+    """Returns a worker over the tiny data whose clients save their state below `folder`."""
     config = compose([f"exp={exp}", *support.quick(root, folder), "trainer.accelerator=cpu", *words])
     data = load_federated_data(config.data)
     pool = ImagePool(config.data.height, config.data.width)
@@ -57,12 +57,12 @@ def build(root: Path, folder: Path, *words: str, exp: str = "fedpav") -> ClientW
 
 
 def job(worker: ClientWorker, client: str, round: int = 1, **config: bool | str) -> ClientJob:
-    """What FedPav's server sends in the first round."""
+    """Returns the job of FedPav's server in the first round."""
     return support.fit_job(round, client, worker.initial, config)
 
 
 def asked(worker: ClientWorker, client: str, round: int = 1, **config: bool | str) -> ClientJob:
-    """The same, to evaluate."""
+    """Returns the same job for an evaluation."""
     return support.evaluate_job(round, client, worker.initial, config)
 
 
@@ -73,7 +73,7 @@ def assert_same(one: State, other: State) -> None:
 
 
 def read_images(config: Config, client: str) -> tuple[Tensor, list[int]]:
-    """uint8 `[N, 3, H, W]` and labels of a training folder, read with nothing but PIL."""
+    """Reads a training folder with PIL only: images as uint8 `[N, 3, H, W]`, and labels."""
     folder = Path(str(config.data.root)) / client / "bounding_box_train"
     names = sorted(os.listdir(folder))
     persons = sorted({name.split("_")[0] for name in names}, key=int)
@@ -86,7 +86,7 @@ def read_images(config: Config, client: str) -> tuple[Tensor, list[int]]:
 
 
 def crop_one_by_one(images: Tensor, config: Config, draws: torch.Generator) -> Tensor:
-    """The paper's augmentation, image by image with slices; normalised as the formula says."""
+    """Applies the paper's augmentation image by image with slices, and normalises by the formula."""
     pad, (height, width) = config.data.pad, images.shape[2:]
     corners = torch.randint(0, 2 * pad + 1, (2, len(images)), generator=draws).tolist()
     mirrored = (torch.rand(len(images), generator=draws) < config.data.flip).tolist()
@@ -101,7 +101,7 @@ def crop_one_by_one(images: Tensor, config: Config, draws: torch.Generator) -> T
 
 
 class ByHand:
-    """A client as a plain loop: no Trainer, no module, no datamodule, no callbacks; `keep`: one optimizer for all."""
+    """A client as a plain loop without Lightning or callbacks; `keep` uses one optimizer for all turns."""
 
     def __init__(self, config: Config, client: str, exact: bool, keep: bool = False) -> None:
         self.config, self.client, self.exact, self.keep = config, client, exact, keep
@@ -117,7 +117,7 @@ class ByHand:
         config = self.config
         seed = derive_seed(config.seed, round, self.client)
         torch.manual_seed(derive_seed(seed, "dropout", 0))
-        nn.Linear(self.head.in_features, self.head.out_features)  # the client's head draws when it is made
+        nn.Linear(self.head.in_features, self.head.out_features)  # creating the client's head draws random numbers
         draws = torch.Generator().manual_seed(derive_seed(seed, "augment", 0))
         augment = TrainAugmentation(config.data.pad, config.data.flip, 0.0, 0.0, derive_seed(seed, "augment", 0))
         weights = [(value, config.optim.lr_backbone) for value in self.backbone.parameters()]
@@ -196,7 +196,7 @@ def test_a_turn_equals_a_loop_with_its_own_augmentation_and_sgd(tiny_root: Path,
     assert update.metrics == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_update_holds_the_backbone_and_numbers_and_nothing_else(tiny_root: Path, tmp_path: Path) -> None:
+def test_an_update_contains_only_the_backbone_and_numbers(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path, exp="fedpav_rw")
     update = worker.fit(job(worker, B, evaluate=True))
     kept = worker.store.load(B, before=2)
@@ -217,8 +217,10 @@ def test_an_update_holds_the_backbone_and_numbers_and_nothing_else(tiny_root: Pa
     for name, value in update.backbone.items():
         assert (value.shape, value.dtype) == (reference[name].shape, reference[name].dtype)
         assert not value.requires_grad and value.device.type == "cpu"
-        assert value.untyped_storage().data_ptr() not in own, "the lent backbone would change it later"
-        assert value.untyped_storage().nbytes() == value.numel() * value.element_size(), "carries more than it shows"
+        assert value.untyped_storage().data_ptr() not in own, "the update shares no memory with the worker's backbone"
+        assert value.untyped_storage().nbytes() == value.numel() * value.element_size(), (
+            "the tensor has no hidden storage"
+        )
 
     data = to_bytes(update)
     assert update.nbytes <= len(data) < 1.2 * update.nbytes + 20_000
@@ -232,7 +234,7 @@ def test_an_update_holds_the_backbone_and_numbers_and_nothing_else(tiny_root: Pa
     assert pixels[0, 0, 0].numpy().tobytes() not in data
 
 
-def test_nothing_of_a_turn_stays_in_memory(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_turn_leaves_no_objects_in_memory(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path, exp="fedpav_rw")
     held: list[weakref.ref] = []
     make = worker.make_trainer
@@ -254,7 +256,7 @@ def test_nothing_of_a_turn_stays_in_memory(tiny_root: Path, tmp_path: Path) -> N
     assert all(value.grad is None for value in worker.backbone.parameters())
 
 
-def test_a_turn_does_not_depend_on_those_before_it(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_turn_does_not_depend_on_earlier_turns(tiny_root: Path, tmp_path: Path) -> None:
     one, other = (build(tiny_root, tmp_path / name, exp="fedpav_rw") for name in ("one", "other"))
     first = [one.fit(job(one, A)), one.fit(job(one, B))]
     other.evaluate(asked(other, "mini-ilids", 0))
@@ -287,7 +289,7 @@ def test_a_rate_of_almost_zero_moves_statistics_only(tiny_root: Path, tmp_path: 
         assert changed == (name not in parameters), name
 
 
-def test_the_head_is_kept_from_turn_to_turn(tiny_root: Path, tmp_path: Path) -> None:
+def test_the_head_is_saved_between_turns(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path)
     worker.fit(job(worker, A))
     after_one = worker.store.load(A, before=2)
@@ -301,12 +303,12 @@ def test_the_head_is_kept_from_turn_to_turn(tiny_root: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("exp", ["fedpav", "local"])
-def test_a_turn_that_is_done_again_ends_the_same(tiny_root: Path, tmp_path: Path, exp: str) -> None:
+def test_a_repeated_turn_gives_the_same_bits(tiny_root: Path, tmp_path: Path, exp: str) -> None:
     worker = build(tiny_root, tmp_path, exp=exp)
     jobs = [support.fit_job(round, A, worker.initial if exp == "fedpav" else {}) for round in (1, 2)]
     worker.fit(jobs[0])
     first, kept = worker.fit(jobs[1]), worker.store.load(A, before=3)
-    again, kept_again = worker.fit(jobs[1]), worker.store.load(A, before=3)  # the run was killed before it was saved
+    again, kept_again = worker.fit(jobs[1]), worker.store.load(A, before=3)  # as after a kill before the save
     assert kept and kept_again and first.metrics == again.metrics
     assert_same(first.backbone, again.backbone)
     assert ("backbone" in kept) == (exp == "local")
@@ -315,8 +317,10 @@ def test_a_turn_that_is_done_again_ends_the_same(tiny_root: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("state", ["keep", "reset"])
-def test_alone_every_client_goes_on_with_its_own_backbone(tiny_root: Path, tmp_path: Path, state: str) -> None:
-    """And with one optimizer for the whole run, unless it is told to begin anew in every round."""
+def test_without_exchange_every_client_continues_with_its_own_backbone(
+    tiny_root: Path, tmp_path: Path, state: str
+) -> None:
+    """The optimizer's state also continues over rounds, unless the configuration resets it in every round."""
     more = [] if state == "keep" else ["optimizer_state=reset"]
     worker = build(tiny_root, tmp_path, *HAND, *more, exp="local")
     hand = ByHand(worker.config, A, exact=True, keep=state == "keep")
@@ -342,7 +346,7 @@ def test_scores_after_training_are_those_of_the_uploaded_backbone(tiny_root: Pat
     assert evaluated.metrics == {name: value for name, value in update.metrics.items() if name.startswith("test/")}
     before = worker.evaluate(asked(worker, B, 0))
     assert before.metrics != evaluated.metrics
-    assert os.listdir(tmp_path / B) == ["round-00001.pt"], "an evaluation keeps nothing"
+    assert os.listdir(tmp_path / B) == ["round-00001.pt"], "an evaluation saves no state"
 
 
 def test_only_the_named_test_sets_are_evaluated(tiny_root: Path, tmp_path: Path) -> None:
@@ -357,7 +361,7 @@ def test_only_the_named_test_sets_are_evaluated(tiny_root: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("exp", ["fedpav", "local"])
-def test_training_into_nan_is_a_failure_and_keeps_nothing(tiny_root: Path, tmp_path: Path, exp: str) -> None:
+def test_training_into_nan_is_a_failure_and_saves_no_state(tiny_root: Path, tmp_path: Path, exp: str) -> None:
     worker = build(tiny_root, tmp_path, "optim.lr_backbone=1e30", "optim.lr_head=1e30", "batch_size=2", exp=exp)
     backbone = worker.initial if exp == "fedpav" else {}
     jobs = [support.fit_job(1, client, backbone) for client in (A, B)]
@@ -367,18 +371,18 @@ def test_training_into_nan_is_a_failure_and_keeps_nothing(tiny_root: Path, tmp_p
         (ClientFailure, 1, B),
     ]
     assert all("NaN" in outcome.detail and "\n" not in outcome.detail for outcome in outcomes)
-    assert all(outcome.reason == "Diverged" and outcome.final for outcome in outcomes), "not to be asked again"
+    assert all(outcome.reason == "Diverged" and outcome.final for outcome in outcomes), "the job is not repeated"
     assert not list(tmp_path.rglob("*.pt"))
 
 
-def test_a_backbone_alone_that_is_not_finite_keeps_nothing(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_backbone_with_nan_is_a_failure_and_saves_no_state(tiny_root: Path, tmp_path: Path) -> None:
     worker = build(tiny_root, tmp_path, "optim.lr_backbone=1e38", "optim.weight_decay=1e4", "batch_size=8")
-    (outcome,) = SequentialEngine(worker).fit([job(worker, A)])  # one step: the head's comes before the damage
+    (outcome,) = SequentialEngine(worker).fit([job(worker, A)])  # one step: the head is updated before the damage
     assert isinstance(outcome, ClientFailure) and "backbone" in outcome.detail
     assert not list(tmp_path.rglob("*.pt"))
 
 
-def test_a_failed_evaluation_leaves_the_next_client_as_it_was(
+def test_a_failed_evaluation_does_not_affect_the_next_client(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm, shaken = build(tiny_root, tmp_path / "calm"), build(tiny_root, tmp_path / "shaken")

@@ -1,4 +1,4 @@
-"""Whatever the order in which answers arrive, they are handed on in the order of the jobs."""
+"""Answers are passed on in the order of the jobs, whatever their order of arrival."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.federation.server.answers import Outcome, in_job_order
 
 
 def answered(order: Iterable[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
-    """What comes out, and in which order it arrived, of clients a, b and c that answer in `order`."""
+    """Returns the answers of clients a, b and c in the passed-on order and in the order of arrival `order`."""
     arrived: list[str] = []
 
     def ask(jobs: Iterable[ClientJob]) -> Iterator[Outcome]:
@@ -29,15 +29,15 @@ def answered(order: Iterable[str]) -> tuple[list[tuple[str, str | None]], list[s
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
-def test_every_order_of_arrival_comes_out_the_same(order: tuple[str, ...]) -> None:
+def test_the_order_of_arrival_does_not_matter(order: tuple[str, ...]) -> None:
     assert answered(order) == ([("a", "A"), ("b", "B"), ("c", "C")], list(order))
 
 
-def test_the_silent_are_told_and_nobody_answers_twice_or_unasked() -> None:
+def test_silent_clients_are_reported_and_repeated_or_unexpected_answers_are_separated() -> None:
     assert answered("cxac") == ([("a", "A"), ("b", None), ("c", "C")], ["c", "x!", "a", "c!"])
 
 
-def test_one_job_after_the_other_waits_for_nothing() -> None:
+def test_sequential_answers_are_passed_on_immediately() -> None:
     events: list[str] = []
 
     def ask(jobs: Iterable[ClientJob]) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Session and attempt over kills: the number never falls, and a repeated round keeps its own."""
+"""Session and attempt after kills: the number never falls, and a repeated round keeps its attempt."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def test_a_round_that_is_repeated_after_a_kill_keeps_its_attempt(tmp_path: Path)
     first = Attempts(tmp_path)
     assert [first.begin(1), first.begin(2), first.again()] == [1, 1, 2]
     second = Attempts(tmp_path)
-    assert (second.session, second.begin(2)) == (first.session, 2), "an answer to the earlier job is one to this"
+    assert (second.session, second.begin(2)) == (first.session, 2), "an answer to the earlier job is valid"
     assert second.begin(3) == 2
 
 
-def test_going_back_to_an_earlier_round_takes_the_next_attempt(tmp_path: Path) -> None:
+def test_resuming_from_an_earlier_round_starts_the_next_attempt(tmp_path: Path) -> None:
     Attempts(tmp_path).begin(7)
     back = Attempts(tmp_path)
     assert [back.begin(5), back.begin(6), back.begin(7), back.begin(8)] == [2, 2, 2, 2]
 
 
-def test_it_is_saved_before_anybody_is_asked_and_on_the_first_process_only(tmp_path: Path) -> None:
+def test_the_file_is_saved_before_any_job_and_by_the_first_process_only(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path)
     attempts.begin(4)
     saved = json.loads((tmp_path / NAME).read_text())
@@ -47,7 +47,7 @@ def test_it_is_saved_before_anybody_is_asked_and_on_the_first_process_only(tmp_p
         "[" * 10**5,
     ],
 )
-def test_a_damaged_file_begins_a_new_session(tmp_path: Path, text: str) -> None:
+def test_a_damaged_file_starts_a_new_session(tmp_path: Path, text: str) -> None:
     (tmp_path / NAME).write_text(text)
     attempts = Attempts(tmp_path)
     assert attempts.begin(3) == 1 and len(attempts.session) == 16

@@ -1,4 +1,4 @@
-"""Which checkpoints stay, and what is read when some are damaged or a folder is taken over."""
+"""Deletion of old checkpoints, damaged checkpoints, and the resume from another folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
     assert latest is not None and latest["round"] == 24 and problems == []
 
 
-def test_a_best_round_that_is_gone_does_no_harm(tmp_path: Path) -> None:
+def test_a_missing_best_round_is_no_error(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.save(7, state(7), best=2) == [7]
     assert checkpoints.save(8, state(8), best=None) == [7, 8]
@@ -72,7 +72,7 @@ def test_latest_falls_back_past_damaged_ones(tmp_path: Path) -> None:
         checkpoints.latest()
 
 
-def test_a_failed_write_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_earlier_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path)
     for round in (1, 2):
         checkpoints.save(round, state(round), None)
@@ -116,18 +116,18 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
                 ForeignCheckpoint, match=r"round-00001\.ckpt: belongs to a run with another configuration"
             ):
                 theirs.latest()
-    assert Checkpoints(tmp_path).latest()[0] is not None, "who does not ask may read it"
+    assert Checkpoints(tmp_path).latest()[0] is not None, "without a configuration the checkpoint can be read"
 
 
 @pytest.mark.parametrize("part", ["round", "models", "history", "callbacks"])
-def test_a_file_that_is_no_checkpoint_of_a_server_is_refused(tmp_path: Path, part: str) -> None:
+def test_a_file_that_is_not_a_server_checkpoint_is_refused(tmp_path: Path, part: str) -> None:
     for spoiled in ({**state(1), part: None}, {name: value for name, value in state(1).items() if name != part}):
         write_state(tmp_path / "file", spoiled)
         with pytest.raises(DamagedFile, match=f"is not a checkpoint of a server .'{part}'"):
             read_checkpoint(tmp_path / "file")
 
 
-def test_models_have_to_fit_the_network() -> None:
+def test_models_must_fit_the_network() -> None:
     like = {"w": torch.zeros(3), "n": torch.tensor(1)}
     check_models({"global": {"n": torch.tensor(5), "w": torch.ones(3)}}, like)
     check_models({}, like)
@@ -143,7 +143,7 @@ def test_models_have_to_fit_the_network() -> None:
             check_models({"global": spoiled}, like)
 
 
-# a run's folder that is gone on with
+# resuming a run's folder
 
 
 def make_run(folder: Path, *words: str, rounds: int = 3) -> Config:
@@ -156,7 +156,7 @@ def make_run(folder: Path, *words: str, rounds: int = 3) -> Config:
     return config
 
 
-def test_the_same_configuration_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+def test_the_same_configuration_resumes_and_another_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     config = make_run(folder)
     lock = prepare_folder(config, folder)
@@ -173,7 +173,7 @@ def test_the_same_configuration_goes_on_and_another_is_refused(tmp_path: Path) -
     assert rounds_on_disk(folder / "checkpoints") == [1, 2, 3]
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     config = make_run(folder)
     left = [folder / ".metrics.csv.12.tmp", folder / "clients" / "a" / ".round-00004.pt.7.tmp"]
@@ -185,7 +185,7 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
     assert rounds_on_disk(folder / "checkpoints") == [1, 2, 3]
 
 
-def test_never_moves_an_earlier_run_aside_unless_somebody_writes_it(tmp_path: Path) -> None:
+def test_with_resume_never_an_earlier_run_is_renamed_unless_it_is_locked(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     config = make_run(folder, "resume=never")
     lock = RunLock(folder)
@@ -198,7 +198,7 @@ def test_never_moves_an_earlier_run_aside_unless_somebody_writes_it(tmp_path: Pa
     assert os.listdir(folder) == [".lock"] and rounds_on_disk(tmp_path / "run.old-1" / "checkpoints") == [1, 2, 3]
 
 
-def test_a_checkpoint_of_another_folder_is_taken_over_with_the_clients(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_folder_is_copied_with_the_clients(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     make_run(source)
     checkpoint = source / "checkpoints" / "round-00002.ckpt"
@@ -206,13 +206,13 @@ def test_a_checkpoint_of_another_folder_is_taken_over_with_the_clients(tmp_path:
     lock = prepare_folder(config, target)
     assert rounds_on_disk(target / "checkpoints") == [2]
     assert sorted(os.listdir(target / "clients" / "a")) == ["round-00001.pt", "round-00002.pt"]
-    assert rounds_on_disk(source / "checkpoints") == [1, 2, 3], "the source stays as it is"
+    assert rounds_on_disk(source / "checkpoints") == [1, 2, 3], "the source does not change"
     assert len(os.listdir(source / "clients" / "a")) == 3
     del lock
     (target / "checkpoints" / "round-00003.ckpt").write_bytes(b"what the new run did before it was killed")
     lock = prepare_folder(config, target)
     del lock
-    assert rounds_on_disk(target / "checkpoints") == [2, 3], "the same command again goes on, and takes nothing back"
+    assert rounds_on_disk(target / "checkpoints") == [2, 3], "the repeated command resumes and deletes no round"
     for words, wanted in (
         (["seed=4"], "seed differ"),
         (["rounds=1"], "is of round 2, but rounds=1"),
@@ -222,11 +222,11 @@ def test_a_checkpoint_of_another_folder_is_taken_over_with_the_clients(tmp_path:
             prepare_folder(compose(["exp=fedpav", "rounds=5", f"resume={checkpoint}", *words]), tmp_path / "third")
 
 
-def test_other_pictures_than_at_the_beginning_are_refused(tmp_path: Path) -> None:
+def test_images_that_changed_since_the_start_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     config = make_run(folder)
     digests = {"market": {"sha256": "1", "train": 5}, "viper": {"sha256": "2"}}
-    del_me = prepare_folder(config, folder, digests)  # a run of before the file was written
+    del_me = prepare_folder(config, folder, digests)  # a run from before this file existed
     del del_me
     write_splits(folder, digests)
     del_me = prepare_folder(config, folder, {**digests, "market": {"sha256": "1"}})
@@ -244,7 +244,7 @@ def test_other_pictures_than_at_the_beginning_are_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "other" / "checkpoints").exists()
     for checkpoint in (folder / "checkpoints").iterdir():
         checkpoint.unlink()
-    prepare_folder(config, folder, {})  # nothing was learnt from the other pictures
+    prepare_folder(config, folder, {})  # the refused images left no record
 
 
 def test_find_checkpoint(tmp_path: Path) -> None:

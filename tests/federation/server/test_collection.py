@@ -1,4 +1,4 @@
-"""Who is asked, how often, and what becomes of the answers."""
+"""The collection of updates: jobs, repeated jobs, accepted and refused answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fedreid_pl.federation.server.context import RoundContext
 
 
 class Once(FakeEngine):
-    """Clients do what `wrong` says at the first asking in a round only."""
+    """Clients that answer as in `wrong` only to the first job of a round."""
 
     def fit(self, jobs: Any) -> Any:
         yield from super().fit(jobs)
@@ -29,7 +29,7 @@ class Once(FakeEngine):
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_second_good_answer_makes_up_for_the_first(tmp_path: Path, defect: str) -> None:
+def test_a_valid_second_answer_replaces_an_invalid_first_one(tmp_path: Path, defect: str) -> None:
     calm, engine = make_loop(tmp_path / "1"), Once()
     calm.run()
     engine.wrong[1, "b"] = DEFECTS[defect]
@@ -40,7 +40,7 @@ def test_a_second_good_answer_makes_up_for_the_first(tmp_path: Path, defect: str
     assert shaken.context.weights == calm.context.weights
     for name, value in calm.context.models["global"].items():
         assert torch.equal(shaken.context.models["global"][name], value)
-    assert shaken.context.costs.bytes_down > calm.context.costs.bytes_down, "the job travelled twice"
+    assert shaken.context.costs.bytes_down > calm.context.costs.bytes_down, "the job was sent twice"
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
@@ -55,7 +55,7 @@ def test_the_number_of_attempts(tmp_path: Path, retries: int) -> None:
     assert sum("gets the job again" in row[1] for row in watcher.log if row[0] == "warning") == retries
 
 
-def test_a_failure_that_would_come_again_is_not_asked_for_again(tmp_path: Path) -> None:
+def test_the_job_is_not_repeated_after_a_final_failure(tmp_path: Path) -> None:
     engine = FakeEngine()
     engine.wrong[1, "b"] = lambda update: [ClientFailure(1, "b", "Diverged", "NaN", final=True)]
     loop = make_loop(tmp_path, "client_retries=5", engine=engine)
@@ -63,7 +63,7 @@ def test_a_failure_that_would_come_again_is_not_asked_for_again(tmp_path: Path) 
     assert loop.context.rejected == {"b": 1}
 
 
-def test_what_was_refused_survives_a_resume(tmp_path: Path) -> None:
+def test_the_record_of_refused_updates_survives_a_resume(tmp_path: Path) -> None:
     engine = FakeEngine()
     engine.wrong = {(1, "b"): DEFECTS["nan"], (2, "a"): DEFECTS["failure"], (3, "b"): DEFECTS["nan"]}
     loop = make_loop(tmp_path, engine=engine)
@@ -83,7 +83,7 @@ def test_what_was_refused_survives_a_resume(tmp_path: Path) -> None:
     assert essence(again) == essence(loop)
 
 
-def test_an_answer_for_another_client_is_refused_and_the_silent_one_named(tmp_path: Path) -> None:
+def test_an_answer_for_another_client_is_refused_and_the_silent_client_is_reported(tmp_path: Path) -> None:
     engine = FakeEngine()
     engine.wrong[1, "b"] = lambda update: [replace(update, client="a")]
     loop = make_loop(tmp_path, "rounds=1", engine=engine)
@@ -116,7 +116,7 @@ def update_of(**changed: Any) -> ClientUpdate:
         ({"x": 10**9999}, "metric 'x' is a number with several thousand digits"),
     ],
 )
-def test_metrics_keep_to_what_is_possible(metrics: dict, wanted: str) -> None:
+def test_impossible_metrics_are_refused(metrics: dict, wanted: str) -> None:
     with pytest.raises(RejectedUpdate, match=wanted):
         check_update(update_of(metrics=metrics), JOB, 10, ("x",))
     asked = replace(JOB, config={"tests": "x"})
@@ -140,7 +140,7 @@ DECLARED = DeclaredTensor("prototypes", (None, 3), torch.float16, bound=2.0, mos
 
 
 class Prototypes(FederationCallback):
-    """Sends nothing and wants a few rows back."""
+    """A callback that declares a few rows as the answer."""
 
     def declared_answers(self, federation: RoundContext, job: ClientJob) -> list[DeclaredTensor]:
         return [DECLARED]
@@ -161,7 +161,7 @@ class Prototypes(FederationCallback):
         (None, "tensor 'prototypes' is missing"),
     ],
 )
-def test_an_answer_of_another_shape_is_held_against_its_declaration(
+def test_an_answer_is_checked_against_its_declaration(
     tmp_path: Path, rows: torch.Tensor | None, reason: str | None
 ) -> None:
     class Answering(FakeEngine):
@@ -181,7 +181,7 @@ def test_an_answer_of_another_shape_is_held_against_its_declaration(
     assert len(found) == 1 and re.search(reason, next(iter(found)))
 
 
-def test_jobs_say_what_they_are_and_what_the_client_starts_from(tmp_path: Path) -> None:
+def test_jobs_contain_their_address_and_the_clients_last_round(tmp_path: Path) -> None:
     engine = FakeEngine()
     engine.wrong[2, "b"] = DEFECTS["failure"]
     engine.wrong[2, "c"] = DEFECTS["nan"]
@@ -193,7 +193,7 @@ def test_jobs_say_what_they_are_and_what_the_client_starts_from(tmp_path: Path) 
         **dict.fromkeys([(2, client, 1) for client in "abc"], 1),
         **dict.fromkeys([(2, client, 2) for client in "bc"], 1),
         **{(3, "a", 2): 2, (3, "b", 2): 1, (3, "c", 2): 2},
-    }, "b kept nothing of round 2, c did though it was refused"
+    }, "b saved no state in round 2; c did, although its update was refused"
     assert {job.kind for job in engine.jobs} == {"fit"} and {job.kind for job in engine.evaluations} == {"evaluate"}
     assert {job.session for job in engine.jobs} == {loop.attempts.session}
     assert all(job.exchanged == tuple(job.backbone) for job in engine.jobs)

@@ -1,4 +1,4 @@
-"""What each round took, by a clock that the test turns: apart from the history, over a resume too."""
+"""Durations of each round, with a fake clock: separate from the history, also after a resume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def seconds(costs: Costs, name: str) -> dict[int, float]:
     return costs.timings.series("system", name, "seconds")
 
 
-def test_a_round_reaches_from_checkpoint_to_checkpoint(clock: list[float]) -> None:
+def test_a_round_lasts_from_checkpoint_to_checkpoint(clock: list[float]) -> None:
     costs = Costs()
     costs.restart()
     a_round(costs, clock, 1, fit=4.0, other=1.0)
@@ -33,7 +33,7 @@ def test_a_round_reaches_from_checkpoint_to_checkpoint(clock: list[float]) -> No
         clock[0] += 0.5
     a_round(costs, clock, 2, fit=2.0, other=0.25)
     assert seconds(costs, "fit") == {1: 4.0, 2: 2.0}
-    assert seconds(costs, "checkpoint") == {1: 0.0, 2: 0.5}, "writing a checkpoint is time of the next round"
+    assert seconds(costs, "checkpoint") == {1: 0.0, 2: 0.5}, "writing a checkpoint counts toward the next round"
     assert seconds(costs, "other") == {1: 1.0, 2: 0.25}
     assert seconds(costs, "total") == {1: 5.0, 2: 2.75}
     assert sum(seconds(costs, "total").values()) == costs.by_phase()["total"]
@@ -46,7 +46,7 @@ def test_a_resumed_run_has_every_round_once(clock: list[float]) -> None:
     a_round(costs, clock, 1, fit=4.0, other=1.0)
     with costs.phase("checkpoint"):
         state = costs.state_dict()
-    a_round(costs, clock, 2, fit=100.0, other=0.0)  # lost in a kill
+    a_round(costs, clock, 2, fit=100.0, other=0.0)  # lost by a kill
     clock[0] += 1000
     resumed = Costs()
     resumed.load_state_dict(state)
@@ -57,7 +57,7 @@ def test_a_resumed_run_has_every_round_once(clock: list[float]) -> None:
     assert len(resumed.timings.of_round(1)) == len(resumed.timings.of_round(2))
 
 
-def test_a_checkpoint_of_before_rounds_were_timed(clock: list[float]) -> None:
+def test_a_checkpoint_without_durations(clock: list[float]) -> None:
     costs = Costs()
     old = {"seconds": {**costs.seconds, "fit": 50.0, "total": 60.0}, "bytes_down": 1, "bytes_up": 2}
     costs.load_state_dict(old)

@@ -1,4 +1,4 @@
-"""Which section and name a score goes to: test sets and validation sets, of the server's models and of local ones."""
+"""Section and name of every score: test and validation sets, models of the server and local models."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.evaluation import evaluate_models, evaluate_own, record_local
 
 SCORE = {"one": 1.0, "two": 4.0}
-"""A model's score on every test set; on a validation set it is a tenth of it."""
+"""A model's score on every test set; the score on a validation set is a tenth of it."""
 
 
 class Clients:
-    """Three clients: `a` and `b` share a test set, `c` works with another model and has no validation set."""
+    """Three clients: `a` and `b` share a test set; `c` uses another model and has no validation set."""
 
     def __init__(self, backwards: bool = False) -> None:
         self.backwards = backwards
@@ -53,7 +53,7 @@ def rows(clients: Clients) -> list[tuple]:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_validation_sets_have_a_section_of_their_own(backwards: bool) -> None:
+def test_validation_sets_have_a_separate_section(backwards: bool) -> None:
     federation = Clients(backwards)
     evaluate_models(federation.context, federation)
     assert federation.jobs == [("a", "x/val:a"), ("b", "val:b"), ("c", "x/y")]
@@ -65,7 +65,7 @@ def test_validation_sets_have_a_section_of_their_own(backwards: bool) -> None:
     assert federation.warnings == ["round 3: client b could not evaluate the one model: no memory"]
 
 
-def test_a_local_model_goes_by_its_client_where_that_has_one_test_set() -> None:
+def test_a_local_models_scores_have_its_clients_name_if_the_client_has_one_test_set() -> None:
     federation = Clients()
     for client, scores in (("a", {"x": 0.5, "val:a": 0.25}), ("c", {"x": 0.75, "y": 1.0})):
         metrics = {f"test/{test}/mAP": value for test, value in scores.items()} | {"train/loss": 2.0, "other": 1.0}

@@ -1,4 +1,4 @@
-"""The run's numbers: curves, means and summary against values computed by hand, and the file they go to."""
+"""The run's numbers: curves, means and summary compared with values computed by hand, and metrics.csv."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_curves_and_names() -> None:
     assert history.of_round(20)[1] == Record(20, "global", "b", "rank1", 0.75)
 
 
-def test_the_mean_is_taken_where_all_test_sets_are_there() -> None:
+def test_the_mean_is_computed_only_for_rounds_with_all_test_sets() -> None:
     history = make_history()
     means = history.mean_series("global", "rank1")
     assert means == pytest.approx({0: 0.15, 10: 0.375, 20: 0.575, 30: 0.6})
@@ -76,24 +76,24 @@ def test_statistics_of_any_curve(values: list[float], untrained: bool) -> None:
         assert set(result) == {"untrained"}
 
 
-def test_the_best_round_is_chosen_without_test_data_where_that_is_possible() -> None:
+def test_the_best_round_is_chosen_without_test_data_if_possible() -> None:
     history = make_history()
     assert best_round(History()) == (None, "test")
     assert best_round(history) == (30, "test")
     history.add(20, "local", "a", "rank1", 1.0)
-    assert best_round(history) == (30, "test"), "local models count where the server has none"
+    assert best_round(history) == (30, "test"), "local models count if the server has no model"
     history.add(0, "val_local", "a", "rank1", 0.9)
-    assert best_round(history) == (None, "validation"), "nothing is trained yet"
+    assert best_round(history) == (None, "validation"), "no round is trained yet"
     history.add(10, "val_local", "a", "rank1", 0.6)
     history.add(20, "val_local", "a", "rank1", 0.6)
     history.add(30, "val_local", "a", "rank1", 0.1)
-    assert best_round(history) == (20, "validation"), "of equal rounds, the last"
+    assert best_round(history) == (20, "validation"), "the last of equal rounds"
     history.add(10, "val_global", "b", "rank1", 0.2)
     history.add(30, "val_global", "b", "rank1", 0.1)
     assert best_round(history) == (10, "validation")
 
 
-def test_the_summary_holds_every_test_set_and_the_mean_of_the_curves() -> None:
+def test_the_summary_contains_every_test_set_and_the_mean_of_the_curves() -> None:
     summary = summarize(make_history(), "global")
     assert list(summary) == ["a", "b", "mean"]
     assert set(summary["a"]) == {"rank1", "mAP"} and set(summary["b"]) == {"rank1"}

@@ -1,4 +1,4 @@
-"""Updates that wait on the disk are those that came in, and an average of them holds one tensor at a time."""
+"""Updates stored on the disk equal the received ones, and averaging them loads one tensor at a time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_update(client: str = "a", seed: int = 0, size: int = 1000) -> ClientUpd
     return ClientUpdate(1, client, backbone, 5, {"train/loss": 0.5}, {"c": torch.ones(2, 2)})
 
 
-def test_a_kept_update_is_the_one_that_came(tmp_path: Path) -> None:
+def test_a_stored_update_equals_the_received_one(tmp_path: Path) -> None:
     update = make_update()
     kept = UpdateInbox(tmp_path, in_memory=0).keep(update)
     assert isinstance(kept.backbone, StoredState) and isinstance(kept.extras, StoredState)
@@ -47,7 +47,7 @@ def test_a_kept_update_is_the_one_that_came(tmp_path: Path) -> None:
     support.assert_equal(dict(kept.extras), dict(update.extras))
     for name, value in update.backbone.items():
         assert kept.backbone[name].dtype == value.dtype
-        if name != "view":  # comes back without its gaps
+        if name != "view":  # stored without its gaps
             assert kept.backbone[name].stride() == value.stride(), name
     assert (kept.nbytes, kept.num_samples, kept.metrics) == (update.nbytes, 5, {"train/loss": 0.5})
     sent = from_bytes(to_bytes(kept))
@@ -55,25 +55,25 @@ def test_a_kept_update_is_the_one_that_came(tmp_path: Path) -> None:
     support.assert_equal(dict(sent.backbone), dict(update.backbone))
 
 
-def test_a_change_to_what_was_read_is_private(tmp_path: Path) -> None:
+def test_a_change_of_a_loaded_tensor_does_not_change_the_file(tmp_path: Path) -> None:
     kept = UpdateInbox(tmp_path, in_memory=0).keep(make_update())
     kept.backbone["linear"].zero_()
     assert torch.equal(kept.backbone["linear"], make_update().backbone["linear"])
 
 
-def test_small_updates_stay_in_memory_until_they_are_too_many(tmp_path: Path) -> None:
+def test_small_updates_stay_in_memory_up_to_a_limit(tmp_path: Path) -> None:
     updates = [make_update(name, seed) for seed, name in enumerate("abc")]
     inbox = UpdateInbox(tmp_path, in_memory=2 * updates[0].nbytes)
-    for _ in range(2):  # `clear` makes room again
+    for _ in range(2):  # `clear` frees the space
         kept = [inbox.keep(update) for update in updates]
         assert kept[0] is updates[0] and kept[1] is updates[1]
         assert isinstance(kept[2].backbone, StoredState)
         inbox.clear()
-    support.assert_equal(dict(kept[2].backbone), dict(updates[2].backbone))  # still readable by who holds it
+    support.assert_equal(dict(kept[2].backbone), dict(updates[2].backbone))  # references stay readable
     assert UpdateInbox(None, in_memory=0).keep(updates[0]) is updates[0]
 
 
-def test_nothing_is_left_on_the_disk(tmp_path: Path) -> None:
+def test_no_file_is_left_on_the_disk(tmp_path: Path) -> None:
     inbox = UpdateInbox(tmp_path / "new", in_memory=0)
     kept = inbox.keep(make_update())
     assert os.listdir(tmp_path / "new") == []
@@ -85,7 +85,7 @@ def test_nothing_is_left_on_the_disk(tmp_path: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) == descriptors - 1
 
 
-def test_an_average_holds_one_tensor_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_average_loads_one_tensor_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live: list[int] = []
     most = [0]
 
@@ -104,13 +104,13 @@ def test_an_average_holds_one_tensor_at_a_time(tmp_path: Path, monkeypatch: pyte
     kept = [inbox.keep(update) for update in updates]
     monkeypatch.setattr(module.mmap, "mmap", Counted)
     average = weighted_average(((update.client, update.backbone) for update in kept), weights)
-    assert 1 <= most[0] <= 2  # the one before is let go of when the next one is there
+    assert 1 <= most[0] <= 2  # the previous tensor is freed after the next one is loaded
     assert not live
     support.assert_equal(average, expected)
 
 
 class FullDisk:
-    """A file that takes nothing."""
+    """A file that cannot be written."""
 
     def seek(self, *place: int) -> int:
         return 0
@@ -119,14 +119,14 @@ class FullDisk:
         raise OSError(28, "No space left on device")
 
 
-def test_a_full_disk_costs_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_gives_one_error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: FullDisk())
     with pytest.raises(FedReIDError, match="No space left") as error:
         UpdateInbox(tmp_path, in_memory=0).keep(make_update())
     assert str(tmp_path) in str(error.value)
 
 
-def test_a_file_that_takes_a_part_at_a_time(tmp_path: Path) -> None:
+def test_a_file_with_partial_writes(tmp_path: Path) -> None:
     class Slow:
         def __init__(self, file: Any) -> None:
             self.file = file
@@ -152,7 +152,7 @@ def models(summary: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 @pytest.mark.parametrize("experiment", ["fedpav_kd_rw", "fedpav_cc_rw", "scaffold", "fednova", "median"])
-def test_runs_do_not_depend_on_where_updates_wait(
+def test_runs_do_not_depend_on_where_updates_are_stored(
     experiment: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []

@@ -33,7 +33,7 @@ def make_state() -> State:
 
 
 class FakeEngine:
-    """Adds noise of (round, client) to what it is sent; `wrong` maps (round, client) to what it sends instead."""
+    """An engine that adds noise of (round, client) to the sent model; `wrong` maps (round, client) to other answers."""
 
     def __init__(self, sizes: Mapping[str, int] = SIZES) -> None:
         self.sizes = sizes
@@ -79,7 +79,7 @@ class FakeEngine:
 
 
 class Recorder(FederationCallback, Observer):
-    """Writes down every hook; an observer and a callback at once."""
+    """Records every hook; an observer and a callback at the same time."""
 
     def __init__(self, log: list[tuple] | None = None, label: str = "") -> None:
         self.log = [] if log is None else log
@@ -169,7 +169,7 @@ def make_loop(
 
 
 def essence(loop: FederationLoop) -> tuple:
-    """All that has to be equal between two runs, but for the seconds."""
+    """Returns all values that must be equal in two runs, without durations."""
     context = loop.context
     models = {name: {key: value.tolist() for key, value in state.items()} for name, state in context.models.items()}
     costs = context.costs
@@ -234,7 +234,7 @@ def test_the_order_of_arrival_changes_neither_model_nor_weights(tmp_path: Path) 
     )
 
 
-def test_some_of_the_clients_take_part(tmp_path: Path) -> None:
+def test_only_the_drawn_clients_take_part(tmp_path: Path) -> None:
     sizes = dict.fromkeys("abcdefg", 10)
     engine = FakeEngine(sizes)
     loop = make_loop(tmp_path, "rounds=8", "clients_per_round=3", engine=engine, sizes=sizes)
@@ -265,7 +265,7 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_bad_update_is_left_out_named_and_counted(tmp_path: Path, defect: str) -> None:
+def test_a_bad_update_is_skipped_reported_and_counted(tmp_path: Path, defect: str) -> None:
     engine, watcher = FakeEngine(), Recorder()
     engine.wrong[2, "b"] = DEFECTS[defect]
     loop = make_loop(tmp_path, engine=engine, observers=[watcher])
@@ -306,7 +306,7 @@ def test_too_few_good_updates_stop_the_run_at_the_saved_round(tmp_path: Path) ->
     assert state is not None and state["round"] == 1 and problems == []
 
 
-def test_updates_that_nobody_asked_for_or_come_twice(tmp_path: Path) -> None:
+def test_unexpected_and_repeated_updates_are_refused(tmp_path: Path) -> None:
     engine, watcher = FakeEngine(), Recorder()
     engine.wrong[1, "a"] = lambda update: [update, replace(update, num_samples=10**9)]
     engine.wrong[1, "b"] = lambda update: [update, replace(update, client="stranger")]
@@ -321,14 +321,14 @@ def test_updates_that_nobody_asked_for_or_come_twice(tmp_path: Path) -> None:
     )
 
 
-def test_bytes_are_those_that_travelled(tmp_path: Path) -> None:
+def test_the_byte_counts_are_those_of_the_sent_messages(tmp_path: Path) -> None:
     engine = FakeEngine()
     engine.wrong[1, "b"] = DEFECTS["failure"]
     engine.wrong[2, "c"] = DEFECTS["nan"]
     loop = make_loop(tmp_path, engine=engine)
     loop.run()
     assert loop.context.costs.bytes_down == 3 * 3 * STATE_BYTES, "every job was sent"
-    assert loop.context.costs.bytes_up == (3 * 3 - 1) * STATE_BYTES, "a bad update has travelled, a failure has not"
+    assert loop.context.costs.bytes_up == (3 * 3 - 1) * STATE_BYTES, "a bad update counts, a failure does not"
     assert loop.context.history.series("cost", "b", "bytes_down") == dict.fromkeys((1, 2, 3), STATE_BYTES)
     assert loop.context.history.series("cost", "b", "bytes_up") == dict.fromkeys((2, 3), STATE_BYTES)
 
@@ -380,7 +380,7 @@ def test_rounds_of_evaluation(tmp_path: Path, words: tuple[str, ...], wanted: li
     assert loop.best_round() in wanted[1:]
 
 
-def test_a_failed_evaluation_is_said_and_does_no_more(tmp_path: Path) -> None:
+def test_a_failed_evaluation_only_gives_a_warning(tmp_path: Path) -> None:
     engine, watcher = FakeEngine(), Recorder()
     engine.wrong["evaluate", "b"] = True  # type: ignore[index]
     loop = make_loop(tmp_path, "rounds=1", engine=engine, observers=[watcher])
@@ -437,7 +437,7 @@ def test_the_state_of_a_checkpoint_is_read_back_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4])
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, stop: int) -> None:
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stop: int) -> None:
     words = ("rounds=5", "evaluate_every=2", "clients_per_round=2")
     whole = make_loop(tmp_path / "whole", *words)
     whole.run()
@@ -462,7 +462,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, stop: i
     assert second.checkpoints.rounds() == whole.checkpoints.rounds()
 
 
-def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     loop = make_loop(tmp_path)
     loop.run()
     engine = FakeEngine()
@@ -472,12 +472,10 @@ def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
     again.load_state_dict(state)
     again.run()
     assert engine.jobs == [] and engine.evaluations == [] and essence(again) == essence(loop)
-    assert again.context.weights == loop.context.weights, (
-        "the summary of a run that is looked at again holds its weights"
-    )
+    assert again.context.weights == loop.context.weights, "the summary of a reopened run contains its weights"
 
 
-def test_checkpoints_hold_the_last_two_and_the_best(tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     loop = make_loop(tmp_path, "rounds=6", "evaluate_every=1")
     loop.run()
     series = {round: value for round, value in loop.context.history.mean_series("global", "rank1").items() if round}

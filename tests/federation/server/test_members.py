@@ -1,4 +1,4 @@
-"""Clients that join, leave and come back: who is asked when, the books, the means and the state of algorithms."""
+"""Clients that join, leave and return: jobs, the ledger, means and the state of algorithms."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BY_ROUND = {1: "ab", 2: "abc", 3: "ac", 4: "ac", 5: "dabc"}
 
 
 class Changing(FakeEngine):
-    """An engine whose clients are those of `BY_ROUND`; b comes back in round 5 with 40 images."""
+    """An engine with the clients of `BY_ROUND`; b returns in round 5 with 40 images."""
 
     def __init__(self) -> None:
         super().__init__(dict(SIZES))
@@ -59,7 +59,7 @@ class Noting(FederationCallback):
         self.seen.append((federation.round, dict(changes)))
 
 
-def test_a_round_is_of_those_who_are_there(tmp_path: Path) -> None:
+def test_a_round_has_the_current_members(tmp_path: Path) -> None:
     engine, noting = Changing(), Noting()
     loop = run(tmp_path, engine, callbacks={"sync": BackboneSync(), "noting": noting})
     loop.run()
@@ -67,14 +67,14 @@ def test_a_round_is_of_those_who_are_there(tmp_path: Path) -> None:
     assert asked == {1: ["a", "b"], 2: ["a", "b", "c"], 3: ["a", "c"], 4: ["a", "c"], 5: ["d", "a", "b", "c"]}
     assert noting.seen == [(2, {"c": 60}), (3, {"b": 0}), (5, {"b": 40, "d": 5})]
     jobs = {(job.round, job.client): job for job in engine.jobs}
-    assert jobs[2, "c"].config["starts_from"] == 0, "nothing is known of a client that is new"
+    assert jobs[2, "c"].config["starts_from"] == 0, "a new client has no earlier turn"
     assert jobs[5, "b"].config["starts_from"] == 2, "its last turn before it left"
-    assert torch.equal(jobs[2, "c"].backbone["w"], jobs[2, "a"].backbone["w"]), "and it begins with everybody's model"
+    assert torch.equal(jobs[2, "c"].backbone["w"], jobs[2, "a"].backbone["w"]), "a new client receives the same model"
     weights = {r.name: r.value for r in loop.context.history.of_round(5) if r.metric == "weight"}
     assert weights == pytest.approx({"a": 10 / 115, "b": 40 / 115, "c": 60 / 115, "d": 5 / 115})
 
 
-def test_the_books_say_who_was_there_when(tmp_path: Path) -> None:
+def test_the_ledger_records_membership_by_round(tmp_path: Path) -> None:
     loop = run(tmp_path, Changing())
     loop.run()
     members = build_summary(loop.context)["members"]
@@ -85,7 +85,7 @@ def test_the_books_say_who_was_there_when(tmp_path: Path) -> None:
     assert changes == [(2, "c", 60), (3, "b", 0), (5, "d", 5), (5, "b", 40)]
 
 
-def test_the_mean_is_over_those_who_are_there_in_the_end(tmp_path: Path) -> None:
+def test_the_mean_is_over_the_final_members(tmp_path: Path) -> None:
     BY_ROUND[5] = "ac"
     try:
         loop = run(tmp_path, Changing())
@@ -96,11 +96,11 @@ def test_the_mean_is_over_those_who_are_there_in_the_end(tmp_path: Path) -> None
     series = history.mean_series("global", "rank1")
     one, other = (history.series("global", name, "rank1") for name in "ac")
     assert series == {round: (one[round] + other[round]) / 2 for round in (2, 3, 4, 5)}
-    assert "b" in history.names("global"), "what was measured of it is still there"
+    assert "b" in history.names("global"), "its earlier scores are kept"
     assert loop.best_round() in series
 
 
-def test_a_resumed_run_goes_on_with_the_members_it_had(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_with_its_members(tmp_path: Path) -> None:
     straight = run(tmp_path / "straight", Changing())
     straight.run()
     engine = Changing()
@@ -132,7 +132,7 @@ def test_a_resumed_run_may_have_other_members(tmp_path: Path) -> None:
     assert again.context.ledger.members.present() == {"b": 30, "x": 7}
 
 
-def test_a_run_of_before_the_books_were_kept_had_its_clients_from_the_start(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_ledger_counts_its_clients_as_members_from_the_start(tmp_path: Path) -> None:
     loop = make_loop(tmp_path, "rounds=1")
     loop.run()
     state = loop.state_dict()
@@ -155,11 +155,11 @@ def test_too_few_members_stop_the_run_at_the_saved_round(tmp_path: Path) -> None
             loop.context.config.min_clients = 3 if round == 3 else 2
             loop.run_round()
     assert Checkpoints(tmp_path / "checkpoints").rounds()[-1] == 2
-    assert {job.round for job in engine.jobs} == {1, 2}, "nobody trains for a round that cannot be"
+    assert {job.round for job in engine.jobs} == {1, 2}, "no client trains for a round that cannot finish"
 
 
 class Controls(Changing):
-    """Every client's c_k+ is a number of its own; the change that SCAFFOLD's client would send."""
+    """Returns the change that SCAFFOLD's client would send if every client's c_k+ is a different number."""
 
     own: dict[str, torch.Tensor]
 
@@ -175,7 +175,7 @@ class Controls(Changing):
             yield ClientUpdate(job.round, job.client, update.backbone, update.num_samples, update.metrics, change)
 
 
-def test_scaffolds_c_stays_the_mean_over_all_clients_that_ever_were(tmp_path: Path) -> None:
+def test_scaffolds_c_is_the_mean_over_all_clients_that_were_ever_members(tmp_path: Path) -> None:
     engine, scaffold = Controls(), Scaffold()
     loop = run(tmp_path, engine, callbacks={"sync": BackboneSync(), "scaffold": scaffold})
     loop.run()
@@ -185,7 +185,7 @@ def test_scaffolds_c_stays_the_mean_over_all_clients_that_ever_were(tmp_path: Pa
 
 
 class Server:
-    """A context with models of clusters."""
+    """Returns a context with models of clusters."""
 
     def __init__(self, clients: str, assignment: dict[str, str]) -> None:
         self.clients, self.assignment = dict.fromkeys(clients, 1), assignment
@@ -195,7 +195,7 @@ class Server:
         return self.assignment.get(client, "global")
 
 
-def test_a_client_that_joins_clusters_begins_with_the_largest() -> None:
+def test_a_new_client_starts_with_the_model_of_the_largest_cluster() -> None:
     server: Any = Server("abcde", {"a": "cluster-a", "b": "cluster-c", "c": "cluster-c", "d": "cluster-gone"})
     Clustering().on_members_change(server, {"e": 1})
     assert server.assignment == {
@@ -204,7 +204,7 @@ def test_a_client_that_joins_clusters_begins_with_the_largest() -> None:
     }
 
 
-def test_privacy_that_promises_nothing_for_more_clients_is_refused() -> None:
+def test_more_clients_than_the_privacy_guarantee_covers_are_refused() -> None:
     private = DifferentialPrivacy(noise_multiplier=1.0, clip=1.0, delta=0.3)
     federation: Any = Server("abc", {})
     private.on_members_change(federation, {})
@@ -213,7 +213,7 @@ def test_privacy_that_promises_nothing_for_more_clients_is_refused() -> None:
         private.on_members_change(federation, {"d": 1})
 
 
-def test_the_rate_that_epsilon_is_computed_for_lasts() -> None:
+def test_the_sampling_rate_of_epsilon_does_not_change() -> None:
     federation: Any = Server("abcd", {})
     federation.config = type("Config", (), {"clients_per_round": 2})
     private = DifferentialPrivacy(selection="poisson", clip=1.0, delta=1e-3)
@@ -227,7 +227,7 @@ def test_the_rate_that_epsilon_is_computed_for_lasts() -> None:
 
 
 @pytest.mark.parametrize("events", [[], [[1]], [[1, -1]], [["1", 2]], [[1, 2, 3]], 7])
-def test_books_that_no_server_wrote_are_refused(events: Any) -> None:
+def test_an_invalid_ledger_is_refused(events: Any) -> None:
     assert problem_of({"round": 1, "members": {"a": events}}) == "'members' is not valid"
     assert problem_of({"round": 1, "members": {"a": [[1, 10], [4, 0]]}}) is None
 

@@ -1,4 +1,4 @@
-"""The draw of a round's clients: without replacement, fair, and of (seed, round) alone."""
+"""The draw of a round's clients: without replacement, uniform, a function of only (seed, round)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ CLIENTS = [f"client{number}" for number in range(9)]
 
 
 @pytest.mark.parametrize("count", [None, 9, 12])
-def test_all_of_them(count: int | None) -> None:
+def test_all_clients_take_part(count: int | None) -> None:
     assert select_clients(CLIENTS, count, seed=0, round=1) == CLIENTS
 
 
 @pytest.mark.parametrize("count", [1, 4, 8])
-def test_some_without_replacement_in_their_own_order(count: int) -> None:
+def test_clients_are_drawn_without_replacement_and_keep_their_order(count: int) -> None:
     for round in range(1, 40):
         drawn = select_clients(CLIENTS, count, seed=3, round=round)
         assert len(set(drawn)) == count and drawn == [client for client in CLIENTS if client in drawn]
 
 
-def test_the_draw_is_of_seed_and_round_alone() -> None:
+def test_the_draw_depends_only_on_seed_and_round() -> None:
     before = [select_clients(CLIENTS, 3, seed=1, round=round) for round in range(1, 30)]
     torch.manual_seed(12)
     torch.rand(5)
@@ -34,7 +34,7 @@ def test_the_draw_is_of_seed_and_round_alone() -> None:
     assert other != before and len({tuple(drawn) for drawn in before}) > 15
 
 
-def test_every_client_gets_its_turn_equally_often() -> None:
+def test_every_client_is_drawn_equally_often() -> None:
     rounds, count = 3000, 3
     turns = Counter(client for round in range(rounds) for client in select_clients(CLIENTS, count, 0, round))
     expected = rounds * count / len(CLIENTS)
