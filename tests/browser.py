@@ -1,4 +1,4 @@
-"""A headless Chromium that opens files, says what it asked the network for and what went wrong in the page."""
+"""A headless Chromium that opens files and records network requests and console messages of the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLAGS = (
 
 
 def missing() -> str | None:
-    """Why there is no browser here, `None` if there is one."""
+    """Returns why no browser is available, or `None` if one is."""
     try:
         import selenium  # noqa: F401
     except ModuleNotFoundError:
@@ -29,37 +29,37 @@ def missing() -> str | None:
 
 
 class Browser:
-    """One tab."""
+    """One browser tab."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
     def open(self, path: Path, width: int, scheme: str, height: int = 900) -> None:
-        """Shows a file in a window of this width, in a light or dark scheme."""
+        """Opens a file in a window of this width, in a light or dark colour scheme."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        self.driver.get_log("performance")  # what came before is not this page's
+        self.driver.get_log("performance")  # discards the log of earlier pages
         self.driver.get_log("browser")
         self.driver.get(path.resolve().as_uri())
 
     def run(self, script: str) -> Any:
-        """The value of a script in the page."""
+        """Runs a script in the page and returns its value."""
         return self.driver.execute_script(script)
 
     def requests(self) -> list[str]:
-        """Addresses that the page asked for, without those inside it."""
+        """Returns the addresses that the page requested, without data URLs."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith("data:")]
 
     def complaints(self) -> list[str]:
-        """What the console says."""
+        """Returns the console messages."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def picture(self, path: Path) -> None:
-        """A picture of the whole page."""
+        """Saves a screenshot of the whole page."""
         height = self.run("return document.documentElement.scrollHeight")
         width = self.run("return document.documentElement.clientWidth")
         metrics = {"width": width, "height": min(height, 16000), "deviceScaleFactor": 1, "mobile": False}
@@ -69,7 +69,7 @@ class Browser:
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
-    """A browser with a fresh profile, ended at the end."""
+    """Starts a browser with a fresh profile and closes it at the end."""
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service

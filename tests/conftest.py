@@ -1,6 +1,6 @@
-"""Fixtures shared by all tests: a tiny benchmark in real files, and no more threads than a worker's share.
+"""Fixtures shared by all tests: a tiny benchmark in real files, and a limit of threads per worker.
 
-The tests and the processes that they start use a temporary folder of their own, which is removed when all tests passed.
+The tests and their processes use a separate temporary folder, which is removed if all tests passed.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
-settings.register_profile("no deadline", deadline=None)  # a busy machine is slow, which is no fault
+settings.register_profile("no deadline", deadline=None)  # a busy machine is slow
 settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Removes the temporary folder, or says where it is."""
+    """Removes the temporary folder, or prints its path after a failure."""
     if OWN_TEMPORARY_FOLDER is None or hasattr(session.config, "workerinput"):
         return
     if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -50,7 +50,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache, home or network account."""
+    """Prevents that tests read or write the user's cache, home or network account."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("FEDREID_PL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -1,4 +1,4 @@
-"""Small copies of datasets in the naming of their authors. The files are empty: a reader never opens an image."""
+"""Small copies of datasets with the authors' file names. The files are empty, because readers open no image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLIT_NAMES = {number: name for name, number in SPLITS.items()}
 
 
 def touch(root: Path, *paths: str) -> Path:
-    """Empty files at these places below `root`."""
+    """Creates empty files at these paths below `root`."""
     for folder in {os.path.dirname(path) for path in paths}:
         (root / folder).mkdir(parents=True, exist_ok=True)
     for path in paths:
@@ -29,7 +29,7 @@ def read(layout: str, root: Path, **options) -> SampleTable:
 
 
 def rows_of(table: SampleTable) -> list[tuple[str, int, int, str]]:
-    """(path, identity, camera, split) of every image, in the table's order."""
+    """Returns (path, identity, camera, split) of every image, in the table's order."""
     splits = [SPLIT_NAMES[split] for split in table.splits.tolist()]
     return list(zip(table.paths, table.identities.tolist(), table.cameras.tolist(), splits, strict=True))
 
@@ -39,12 +39,12 @@ def persons_of(table: SampleTable, split: str) -> set[int]:
 
 
 def counts_of(table: SampleTable) -> list[int]:
-    """Persons and images of train, query and gallery, as the columns of the paper's Table 1."""
+    """Returns the persons and images of train, query and gallery, as in the columns of the paper's Table 1."""
     return [number for split in SPLITS for number in (table.split(split).num_identities(), len(table.split(split)))]
 
 
 def message_of(layout: str, root: Path, **options) -> str:
-    """The one line that reading ends with."""
+    """Reads a folder that must fail and returns the error line."""
     with pytest.raises(FedReIDError) as caught:
         read(layout, root, **options)
     text = str(caught.value)
@@ -53,7 +53,7 @@ def message_of(layout: str, root: Path, **options) -> str:
 
 
 class Shuffled:
-    """`os.scandir` with its entries in another order."""
+    """A replacement of `os.scandir` that returns its entries in another order."""
 
     def __init__(self, entries, seed: int) -> None:
         self.entries = entries
@@ -68,6 +68,6 @@ class Shuffled:
 
 
 def shuffle_listings(monkeypatch, seed: int) -> None:
-    """From now on folders are listed in an order that depends on `seed`."""
+    """Makes the listing order of folders depend on `seed`."""
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda folder: Shuffled(scandir(folder), seed))

@@ -1,4 +1,4 @@
-"""A few empty files of every dataset that the catalogue knows, in the layout of its authors."""
+"""A few empty files of every dataset in the catalogue, in its authors' layout."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ FILES = {
     ),
     "CAVIAR4REID": tuple(f"CAVIARa/000{person}{image:03d}.jpg" for person in range(1, 5) for image in (1, 11)),
 }
-"""A few images of each dataset in the layout of its authors: at least two persons train and one is tested."""
+"""A few images of each dataset in its authors' layout, with at least two training persons and one test person."""
 
 
 def write(root: Path, dataset: str, folder: str | None = None) -> Path:
-    """The files of `dataset` (empty: readers open none) in the folder `root/folder`."""
+    """Creates the empty files of `dataset` in the folder `root/folder`."""
     place = touch(root / (folder or dataset), *FILES[dataset])
     if dataset == "MSMT17":
         for name, text in LISTS.items():

@@ -1,4 +1,4 @@
-"""Folders of runs made from numbers, with the files and the summary that the real code writes."""
+"""Makes run folders from given numbers, with the files and the summary that the real code writes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fedreid_pl.federation.server.history import TESTS, History, best_round, sum
 from fedreid_pl.reporting.run_folder import setting
 
 Score = Callable[[str, int, str], float]
-"""Rank-1 from section, round and test set."""
+"""A function of section, round and test set that returns Rank-1."""
 
 
 def history_of(rounds: int, tests: tuple[str, ...], score: Score, weights: bool = True, every: int = 1) -> History:
-    """Scores of both sections (of `local` alone without weights), weights that favour the first client, bytes."""
+    """Returns a history with scores of both sections (only `local` without weights), unequal weights, and bytes."""
     history = History()
     for round in range(rounds + 1):
         for section in TESTS if weights else ("local",):
@@ -37,7 +37,7 @@ def history_of(rounds: int, tests: tuple[str, ...], score: Score, weights: bool 
 def write_run(
     folder: Path, words: list[str], history: History, tests: tuple[str, ...], inspection: dict[str, Any] | None = None
 ) -> Path:
-    """A run's folder of the configuration that `words` compose."""
+    """Writes the run folder of the configuration that `words` compose."""
     config = compose(words)
     best, best_by = best_round(history)
     rounds = max((record.round for record in history.records), default=0)
@@ -69,7 +69,7 @@ def write_run(
 
 
 def curves_of(tests: tuple[str, ...], first: float, models: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """An inspection without images: curves that rise from `first` to 1."""
+    """Returns an inspection without images whose curves rise from `first` to 1."""
     levels = {"global": first, **(models or {})}
     curves = {model: [level + (1 - level) * rank / 49 for rank in range(50)] for model, level in levels.items()}
     entry = {"model": "global", "cmc": curves["global"], "cmcs": curves, "ranked": [], "confusions": []}

@@ -1,4 +1,4 @@
-"""Run by tests in every process: BatchNorm layers over one process's part of a batch, and what came out of them.
+"""Runs BatchNorm layers over one process's part of a batch, and writes the outputs; tests start it in every process.
 
 python norm_ranks.py FOLDER RANK
 """
@@ -17,12 +17,12 @@ from fedreid_pl.functional.batch_part import BatchPart, working_on
 from fedreid_pl.models.synchronized_norm import NormSync
 
 PARTS = ((4,), (0, 2, 9), (1, 3, 5, 6, 7, 8, 10))
-"""Places of three processes in a batch of eleven."""
+"""Positions of three processes' images in a batch of eleven."""
 STEPS = 3
 
 
 class Case(NamedTuple):
-    """A layer and its batches of eleven."""
+    """A layer and its batches of eleven images."""
 
     make: Callable[[], nn.Module]
     shape: tuple[int, ...] = (5,)
@@ -32,7 +32,7 @@ class Case(NamedTuple):
 
 
 def without_bias() -> nn.Module:
-    """As in the BNNeck."""
+    """Returns a BatchNorm without a trainable bias, as in the BNNeck."""
     layer = nn.BatchNorm1d(5)
     layer.register_parameter("bias", None)
     return layer
@@ -54,10 +54,10 @@ CASES = {
 
 
 def results(case: Case, part: BatchPart | None) -> dict[str, Any]:
-    """Outputs and gradients of some training steps and an evaluation, and the layer's state after them.
+    """Returns outputs and gradients of some training steps and an evaluation, and the layer's final state.
 
     Args:
-        part: `None`: the plain layer over whole batches.
+        part: this process's positions; `None` runs the plain layer over whole batches.
     """
     draws = torch.Generator().manual_seed(0)
     layer = case.make().to(torch.float64 if case.dtype == torch.float64 else torch.float32)
@@ -91,7 +91,7 @@ def results(case: Case, part: BatchPart | None) -> dict[str, Any]:
 
 
 def too_few() -> str:
-    """What a layer says to a batch of one vector over all processes: here the others have none."""
+    """Returns the layer's error for a batch that has one vector over all processes; the other parts are empty."""
     layer: Any = NormSync().apply(nn.BatchNorm1d(5))
     own: Tensor = torch.zeros(1 if distributed.get_rank() == 0 else 0, 5)
     try:
@@ -103,7 +103,7 @@ def too_few() -> str:
 
 
 def main() -> None:
-    """All cases in one of three processes."""
+    """Runs all cases in one of three processes."""
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=len(PARTS))

@@ -1,4 +1,4 @@
-"""Run by a test in a process of its own: one Trainer fits, fails and fits again; prints what the layers were when.
+"""Fits with one Trainer, fails, fits again, and prints the layers' classes at each step, in a separate process.
 
 python norm_turns.py
 """
@@ -19,7 +19,7 @@ from fedreid_pl.models.synchronized_norm import NormSync
 
 
 class Tiny(pl.LightningModule):
-    """A convolution, two BatchNorms, and a loss that may fail."""
+    """A module with a convolution, two BatchNorms, and a loss that can fail."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,23 +29,23 @@ class Tiny(pl.LightningModule):
         self.fails = False
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
-        """Notes the classes of the layers."""
+        """Records the classes of the layers."""
         classes.append(kinds(self))
         if self.fails:
             raise RuntimeError("as asked")
         return self.network(images).square().mean()
 
     def test_step(self, images: Tensor, batch_idx: int) -> None:
-        """Notes the classes of the layers."""
+        """Records the classes of the layers."""
         classes.append(kinds(self))
 
     def configure_optimizers(self) -> Any:
-        """Plain SGD."""
+        """Returns plain SGD."""
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def kinds(module: Tiny) -> str:
-    """Classes of the two norms."""
+    """Returns the classes of the two norms."""
     return f"{type(module.network[1]).__name__} {type(module.network[4]).__name__}"
 
 

@@ -1,4 +1,4 @@
-"""Sizes that were published of the backbones, and what torchreid 0.2.5 computes with the weights of `filled`."""
+"""Published sizes of the backbones, and outputs of torchreid 0.2.5 with the weights of `filled`."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ PUBLISHED = {
     "osnet_ain_x0_5": 1_143_034 - 513_000,
     "osnet_ain_x0_25": 714_864 - 513_000,
 }
-"""Parameters of the network with a classifier for 1,000 classes, less that classifier.
+"""Number of parameters without the classifier.
 
-MobileNetV2 and ConvNeXt: torchvision's documentation. ResNet-IBN-a: as many as torchvision's ResNets, since instance
-normalisation has a gain and a bias per channel as BatchNorm has. OSNet: torchreid 0.2.5, counted.
+Each number is that of the network for 1,000 classes minus its classifier. MobileNetV2 and ConvNeXt: torchvision's
+documentation. ResNet-IBN-a: the same as torchvision's ResNets, because instance normalisation has a gain and a bias
+per channel, like BatchNorm. OSNet: counted in torchreid 0.2.5.
 """
 
 
 class Recorded(NamedTuple):
-    """What torchreid's network has and gives.
+    """Names and outputs of a torchreid network.
 
     Args:
         names: the first digits of a hash of its state dict's names and shapes, without the classifier.
-        wave: sum of its features of `picture_pair()`, each times a cosine of its place.
+        wave: sum of its features of `picture_pair()`, each multiplied by a cosine of its index.
         total: sum of its features.
     """
 
@@ -64,13 +65,13 @@ RECORDED = {
 }
 """Recorded with torchreid 0.2.5 from PyPI, in float64 on a CPU, in eval mode.
 
-Recorded again by `names_of(reference.state_dict())` and `sums_of(reference(picture_pair()))`, where `reference` is
-torchreid's network with `reference.load_state_dict(filled(...), strict=False)`.
+To record them again, compute `names_of(reference.state_dict())` and `sums_of(reference(picture_pair()))`, where
+`reference` is torchreid's network after `reference.load_state_dict(filled(...), strict=False)`.
 """
 
 
 def filled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of waves: numbers that depend on names and places alone, of a size that keeps activations alive."""
+    """Returns a state dict of waves that depend only on names and indices, scaled to avoid vanishing activations."""
     values: dict[str, Tensor] = {}
     for key, value in state.items():
         if not value.is_floating_point():
@@ -89,17 +90,17 @@ def filled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def picture_pair() -> Tensor:
-    """Two images `[2, 3, 64, 32]` float64 of a wave."""
+    """Returns two images `[2, 3, 64, 32]` float64 of a wave."""
     return torch.sin(torch.arange(2 * 3 * 64 * 32).double() * 0.37).reshape(2, 3, 64, 32)
 
 
 def names_of(state: Mapping[str, Tensor]) -> str:
-    """The first digits of a hash of names and shapes."""
+    """Returns the first digits of a hash of names and shapes."""
     lines = (f"{key} {tuple(state[key].shape)}" for key in sorted(state) if not key.startswith("classifier"))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def sums_of(features: Tensor) -> tuple[float, float]:
-    """Two sums over features `[2, D]` float64."""
+    """Returns two sums over features `[2, D]` float64."""
     wave = torch.cos(torch.arange(features.numel()).double() * 1.7).reshape(features.shape)
     return float((features * wave).sum()), float(features.sum())

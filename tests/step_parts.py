@@ -1,4 +1,4 @@
-"""A client with a small network and a batch of small images: one step without a Trainer."""
+"""A client with a small network and a batch of small images, for one step without a Trainer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IDENTITIES = 3
 
 
 def make_batch(size: int = 6, seed: int = 0, part: BatchPart | None = None) -> TrainBatch:
-    """`size` images of 64 x 32 of three identities and two cameras; of a part its images alone."""
+    """Returns `size` images of 64 x 32 of three identities and two cameras, or only the images of a part."""
     draws = torch.Generator().manual_seed(seed)
     images = torch.randn(size, 3, 64, 32, generator=draws) * torch.rand(size, 3, 1, 1, generator=draws)
     images += torch.randn(size, 3, 1, 1, generator=draws)
@@ -31,7 +31,7 @@ def make_batch(size: int = 6, seed: int = 0, part: BatchPart | None = None) -> T
 def make_client(
     *callbacks: FederationCallback, dropout: float = 0.5, trunk: str = "small", job: Any = None, **loss: Any
 ) -> ReIDClient:
-    """A client in train mode with equal weights at every call, whose steps the callbacks take part in."""
+    """Returns a client in train mode with these callbacks; the weights are equal at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = IDEBackbone(build_trunk(trunk), feature_dim=16, dropout=dropout)

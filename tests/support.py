@@ -1,4 +1,4 @@
-"""What several test files need: tiny data and the words of a quick run."""
+"""Helpers for several test files: tiny data and the settings of a quick run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ TINY = ("mini-market1501", "mini-viper", "mini-ilids")
 
 
 def write_tiny(root: Path) -> Path:
-    """Three datasets of a few dozen images each and a public one, in Market-1501's layout."""
-    first = domains_of(1)  # whose test sets are small
+    """Writes three datasets of a few dozen images each and a public one, in Market-1501's layout."""
+    first = domains_of(1)  # version 1 has small test sets
     domains = [first[name].scaled(0.12) for name in TINY] + [first[PUBLIC.name].scaled(0.05)]
     write_benchmark(root, domains, processes=1)
     return root
 
 
 def quick(root: Path, output: Path, *words: str) -> list[str]:
-    """Words of a run of two rounds over the tiny data that takes a few seconds."""
+    """Returns the settings of a run of two rounds over the tiny data, which takes a few seconds."""
     return [
         "data.source=folder",
         f"data.root={root}",
@@ -46,18 +46,18 @@ def quick(root: Path, output: Path, *words: str) -> list[str]:
 def fit_job(
     round: int, client: str, backbone: Any = None, config: Any = None, extras: Any = None, kind: str = "fit"
 ) -> ClientJob:
-    """A job whose session and attempt do not matter."""
+    """Returns a training job with an arbitrary session and attempt."""
     job = ClientJob(kind, "session", round, 1, client, config=config or {}, extras=extras or {})
     return job.exchanging(backbone or {})
 
 
 def evaluate_job(round: int, client: str, backbone: Any = None, config: Any = None) -> ClientJob:
-    """The same, to evaluate."""
+    """Returns an evaluation job with an arbitrary session and attempt."""
     return fit_job(round, client, backbone, config, kind="evaluate")
 
 
 def run_cli(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
-    """`python -m fedreid_pl WORDS` in a process of its own, apart from the wandb service of this one."""
+    """Runs `python -m fedreid_pl WORDS` in a separate process, without the wandb service of this process."""
     inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     return subprocess.run(
         [sys.executable, "-m", "fedreid_pl", *words],
@@ -70,13 +70,13 @@ def run_cli(*words: str, cwd: Path | None = None, **env: str) -> subprocess.Comp
 
 
 def without_times(summary: dict) -> dict:
-    """A summary without what two equal runs may differ in: seconds and memory."""
+    """Reads a summary without the values that differ between equal runs: durations and memory."""
     costs = {key: value for key, value in summary["costs"].items() if key not in ("seconds", "peak_memory_bytes")}
     return {**summary, "costs": costs}
 
 
 def assert_equal(left: object, right: object, where: str = "") -> None:
-    """Equal to the last bit: nested dicts of tensors and plain values."""
+    """Asserts that nested dicts of tensors and plain values are equal to the last bit."""
     if isinstance(left, torch.Tensor):
         assert isinstance(right, torch.Tensor) and torch.equal(left, right), where
     elif isinstance(left, dict):

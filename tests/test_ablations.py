@@ -1,4 +1,4 @@
-"""The ablations: which clients are large and small, and that each one is an experiment's name."""
+"""The ablations: the large and small clients, and the name of each ablation as an experiment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.reporting.run_folder import setting
 
 
-def test_large_and_small_clients_part_at_the_median(tiny_root: Path) -> None:
+def test_the_median_separates_large_and_small_clients(tiny_root: Path) -> None:
     config = compose(["exp=fedpav", *support.quick(tiny_root, Path("unused"))]).data
     sizes = {name: len(list((tiny_root / name / "bounding_box_train").iterdir())) for name in support.TINY}
     middle = sorted(sizes.values())[1]
@@ -30,7 +30,7 @@ def test_large_and_small_clients_part_at_the_median(tiny_root: Path) -> None:
         load_federated_data(replace(config, clients="small", datasets=["mini-viper"]))
 
 
-def test_every_ablation_has_a_name_of_its_own() -> None:
+def test_every_ablation_has_a_distinct_name() -> None:
     by_name = {name: compose([f"exp={name}"]) for name in available("exp") if name.startswith("fedpav_")}
     assert by_name["fedpav_large"].data.clients == "large" and by_name["fedpav_small"].data.clients == "small"
     assert by_name["fedpav_equal"].callbacks["reweighting"] == {"by": "uniform"}
@@ -38,4 +38,4 @@ def test_every_ablation_has_a_name_of_its_own() -> None:
     assert by_name["fedpav_rw_clipped"].callbacks["reweighting"] == {"clip": 2.0}
     alone = setting(compose(["exp=local"]))
     assert {setting(by_name[name]) for name in ("fedpav_large", "fedpav_small", "fedpav_equal")} == {alone}
-    assert setting(compose(["exp=local", "data.clients=large"])) != alone, "it lacks the small clients"
+    assert setting(compose(["exp=local", "data.clients=large"])) != alone, "the small clients are missing"

@@ -1,4 +1,4 @@
-"""What would fail or crawl in training is refused or said before."""
+"""Settings that would fail or be slow in training are refused or reported before training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def part(*persons: int) -> SampleTable:
 
 
 @pytest.mark.parametrize("scenario", ["by_camera", "by_identity"])
-def test_a_client_with_a_single_person_is_left_out_with_a_line(scenario: str) -> None:
+def test_a_client_with_a_single_person_is_skipped_with_a_message(scenario: str) -> None:
     config = DataConfig(scenario=scenario)
     parts = [("a", "set", part(1, 2, 2)), ("b", "set", part(3, 3))]
     kept, lines = _with_two_persons(config, parts)

@@ -25,7 +25,7 @@ quiet()
 
 
 class Mean(nn.Module):
-    """Image -> the mean of its left and of its right half, and two more numbers; no symmetry by accident."""
+    """Maps an image to the means of its left and right halves and two more numbers, so that a flip matters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Mean(nn.Module):
 
 
 class Batches(pl.LightningDataModule):
-    """Given training batches, the same in every epoch."""
+    """A datamodule with given training batches, the same in every epoch."""
 
     def __init__(self, batches: list[TrainBatch]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def test_the_loss_is_cross_entropy_times_the_share() -> None:
     assert client.training_step(as_batch(images, labels, 0.25), 1).item() == pytest.approx(mean / 4, rel=1e-5)
 
 
-def test_layers_know_of_the_part_of_a_batch_that_was_dealt_out() -> None:
+def test_layers_receive_the_part_of_a_distributed_batch() -> None:
     client, part = make_client(), BatchPart((1, 2, 5), 6)
     seen: list[BatchPart | None] = []
     client.backbone.register_forward_hook(lambda *_: seen.append(current_part()))
@@ -131,7 +131,7 @@ def test_the_turn_reports_loss_and_accuracy_over_images_not_batches() -> None:
         "train/accuracy": pytest.approx(float((logits.argmax(1) == labels).float().mean())),
     }
     assert all(type(value) is float for value in client.outbox.metrics.values())
-    assert client.outbox.backbone == {}, "what is exchanged is a matter of the callbacks"
+    assert client.outbox.backbone == {}, "only callbacks fill the outbox"
 
 
 def test_sgd_has_one_rate_for_the_backbone_and_one_for_the_head() -> None:
@@ -187,7 +187,7 @@ def test_the_cosine_falls_over_the_run_or_over_the_round(before: int) -> None:
 
 
 class Pooled(nn.Module):
-    """A trunk of one convolution."""
+    """A trunk with one convolution."""
 
     out_channels = 6
 
@@ -210,7 +210,7 @@ NECKS = pytest.mark.parametrize("neck", ["bottleneck", "bnneck"])
 
 
 @NECKS
-def test_the_bottleneck_s_rate_can_be_the_head_s(neck: str) -> None:
+def test_the_bottleneck_can_use_the_heads_learning_rate(neck: str) -> None:
     rates = {"lr_backbone": 0.01, "lr_head": 0.2}
     client = make_reid_client(neck, LossConfig(), **rates, bottleneck="head")
     names = {id(value): name for name, value in client.named_parameters()}
@@ -225,7 +225,7 @@ def test_the_bottleneck_s_rate_can_be_the_head_s(neck: str) -> None:
 
 
 def smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy with the target (1 - e) at the label and e / n everywhere (Szegedy et al., 2016)."""
+    """Returns cross-entropy with the target (1 - e) at the label plus e / n everywhere (Szegedy et al., 2016)."""
     total = logits.new_zeros(())
     for row, label in zip(logits, labels.tolist(), strict=True):
         chances = [value - torch.log(torch.exp(row).sum()) for value in row]
@@ -235,7 +235,7 @@ def smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
 
 def hardest(features: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """The batch-hard triplet loss as a loop over anchors; every one has its pairs here."""
+    """Returns the batch-hard triplet loss, as a loop over anchors that all have positive and negative pairs."""
     losses = []
     for a, (anchor, label) in enumerate(zip(features, labels, strict=True)):
         apart = [((anchor - other) ** 2).sum().sqrt() for other in features[labels != label]]
@@ -254,7 +254,7 @@ def test_label_smoothing_by_hand() -> None:
 
 @NECKS
 def test_a_turn_with_every_option_equals_a_plain_loop(neck: str) -> None:
-    """Also the weight of the triplet loss, the share, the rates of three groups, and what is reported."""
+    """Includes the triplet loss's weight, the share, the rates of three groups, and the reported numbers."""
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     batches = [as_batch(batch.images, labels, share) for share in (1.0, 0.5) for batch in make_batches(6)]
     loss = LossConfig(label_smoothing=0.2, triplet=0.7, margin=0.4)
@@ -265,7 +265,7 @@ def test_a_turn_with_every_option_equals_a_plain_loop(neck: str) -> None:
     rates = {name: 0.02 if ".trunk." in name else 0.1 for name, _ in hand.named_parameters()}
     speed = {name: torch.zeros_like(value) for name, value in hand.named_parameters()}
     totals, triplets = [], []
-    for factor in (1 / 2, 1.0, 1.0, 1 / 2):  # two epochs of warm-up, then half a cosine over the two that are left
+    for factor in (1 / 2, 1.0, 1.0, 1 / 2):  # two epochs of warm-up, then half a cosine over the other two
         for images, _, _, _, share, _ in batches:
             pooled = hand.backbone.trunk(images).flatten(2).mean(2)
             metric = pooled if neck == "bnneck" else hand.backbone.bottleneck[0](pooled)
@@ -301,7 +301,7 @@ def test_loaders_alternate_between_query_and_gallery_of_each_test_set() -> None:
 
     def feed(loader: int, rows: list[list[float]], persons: list[int], camera: int) -> None:
         images = torch.tensor(rows).view(-1, 1, 1, 2).expand(-1, 1, 1, 2)
-        images = torch.cat([images, images.flip(3)], dim=3)  # mirror images of themselves
+        images = torch.cat([images, images.flip(3)], dim=3)  # symmetric images
         index = torch.arange(len(rows))
         client.test_step((images, torch.tensor(persons), torch.full((len(rows),), camera), index), 0, loader)
 

@@ -1,4 +1,4 @@
-"""The words that the report quotes compose the configuration again."""
+"""The command words in the report compose the same configuration again."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fedreid_pl.config.compose import load_config, to_yaml
 
 
 def again(words: list[str]) -> list[str]:
-    """Keys in which a configuration differs from what its words compose, read as a shell reads them."""
+    """Returns the keys in which a configuration differs from the one composed from its words, parsed as by a shell."""
     config = compose(words)
     return differences(config, compose(shlex.split(" ".join(reproducing_words(config)))))
 
 
 @pytest.mark.parametrize("exp", available("exp"))
 @pytest.mark.parametrize("data", available("data"))
-def test_every_shipped_configuration_comes_back(exp: str, data: str) -> None:
+def test_every_shipped_configuration_is_reproduced(exp: str, data: str) -> None:
     assert again([f"exp={exp}", f"data={data}", "seed=3"]) == []
-    assert len(reproducing_words(compose([f"exp={exp}", f"data={data}"]))) == 2, "nothing but the two names"
+    assert len(reproducing_words(compose([f"exp={exp}", f"data={data}"]))) == 2, "only the two names"
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_every_shipped_configuration_comes_back(exp: str, data: str) -> None:
         ["callbacks.fedprox.mu='010'", "callbacks.fedprox.note='null'", "callbacks.fedprox.list=[010, '010', a b]"],
     ],
 )
-def test_overrides_come_back(words: list[str]) -> None:
+def test_overrides_are_reproduced(words: list[str]) -> None:
     assert again(words) == []
 
 
-def test_an_experiment_of_ones_own_comes_back_without_its_file(tmp_path: Path) -> None:
+def test_a_custom_experiment_is_reproduced_without_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("rounds: 7\ncallbacks:\n  backbone_sync: {batch_norm: first}\n  fedprox: {mu: 0.1}\n")
     config = compose([f"exp={path}"])

@@ -1,4 +1,4 @@
-"""Comparisons: what is read from the runs' folders, and the statistics of the tables."""
+"""Comparisons: reading the runs' folders, and the statistics of the tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fedreid_pl.comparison.tables import Table, tidy_csv
 from fedreid_pl.config import to_yaml
 
 Curves = Mapping[str, Mapping[str, list[float]]]
-"""Rank-1 by section and name, one value per round from round 1."""
+"""Rank-1 by section and name, with one value per round from round 1."""
 
 WORDS = ["rounds=4", "evaluate_every=1"]
 
@@ -34,7 +34,7 @@ def plan(exps: str, *words: str, **options: str) -> Plan:
 
 
 def write_run(run: PlannedRun, curves: Curves, weights: Mapping[str, list[float]] | None = None, size: int = 0) -> None:
-    """The files of a complete run, written without the code that reads them; mAP is half of Rank-1."""
+    """Writes the files of a complete run independently of the reading code; mAP is half of Rank-1."""
     lines = ["round,section,name,metric,value"]
     for index in range(run.config.rounds):
         for section, by_name in curves.items():
@@ -59,12 +59,12 @@ def tables_of(plan: Plan) -> dict[str, Table]:
     results = {run: result for run in plan.runs if (result := read_result(run))}
     tables: dict[str, Table] = {}
     for table in make_tables(plan, results):
-        tables.setdefault(table.key, table)  # Table 3 comes twice, Rank-1 first
+        tables.setdefault(table.key, table)  # Table 3 occurs twice, with Rank-1 first
     return tables
 
 
 def cells(table: Table) -> dict[tuple[str, str], tuple[float, float | None, int]]:
-    """The tidy rows of a table, read back."""
+    """Reads the tidy rows of a table."""
     rows = csv.DictReader(io.StringIO(tidy_csv([table])))
     return {
         (row["row"], row["column"]): (
@@ -99,10 +99,10 @@ def test_the_start_model_without_training_is_a_row_of_tables_3_and_4() -> None:
     assert tables["table3"].rows[0][0] == ("start model, not trained",)
     assert cells(tables["table4"])["start model, not trained", "a"][0] == pytest.approx(25.0 - 50.0)
     alone = {run: result for run in made.runs if run.experiment != "fedpav" and (result := read_result(run))}
-    assert "start model" not in tidy_csv(make_tables(made, alone)), "where nobody evaluated it, there is no row"
+    assert "start model" not in tidy_csv(make_tables(made, alone)), "no row without an evaluation of the start model"
 
 
-# what is read
+# reading
 
 
 def change(file: str, old: str, new: str) -> Callable[[Path], None]:
@@ -118,7 +118,7 @@ def change(file: str, old: str, new: str) -> Callable[[Path], None]:
     "spoil",
     [
         change("summary.json", '"complete": true', '"complete": false'),
-        change("summary.json", '"seconds"', '"minutes"'),  # of another version
+        change("summary.json", '"seconds"', '"minutes"'),  # another version
         change("summary.json", '"clients"', '"parties"'),
         change("summary.json", "{", "["),
         change("config.yaml", "lr_head: 0.05", "lr_head: 0.01"),
@@ -131,7 +131,7 @@ def change(file: str, old: str, new: str) -> Callable[[Path], None]:
         lambda folder: (folder / "config.yaml").unlink(),
     ],
 )
-def test_a_run_is_read_only_if_it_is_complete_and_the_wanted_one(spoil: Callable[[Path], None]) -> None:
+def test_only_complete_runs_of_the_right_configuration_are_read(spoil: Callable[[Path], None]) -> None:
     (run,) = plan("local", *WORDS).runs
     assert read_result(run) is None
     write_run(run, {"local": {"a": [0.1, 0.2, 0.3, 0.4]}})
@@ -141,7 +141,7 @@ def test_a_run_is_read_only_if_it_is_complete_and_the_wanted_one(spoil: Callable
     assert read_result(run) is None
 
 
-def test_where_a_run_is_kept_and_logged_makes_no_other_run() -> None:
+def test_the_output_folder_and_the_logger_do_not_change_a_runs_identity() -> None:
     (run,) = plan("local", *WORDS, "logger=csv").runs
     write_run(run, {"local": {"a": [0.1, 0.2, 0.3, 0.4]}})
     change("config.yaml", "logger: csv", "logger: none")(run.folder)
@@ -226,18 +226,20 @@ def test_table_4_leaves_out_a_seed_without_its_pair(pair: Plan) -> None:
     assert table.notes == []
 
 
-def test_table_4_says_when_more_than_the_algorithm_differs(pair: Plan) -> None:
+def test_table_4_notes_when_more_than_the_algorithm_differs(pair: Plan) -> None:
     wider = plan("local fedpav+batch_size=16 local+batch_size=8 fedpav+batch_size=8", *WORDS)
     for run in wider.runs[1:]:
         write_run(run, {"global": GLOBAL[0], "local": LOCAL[1] if run.role == "standalone" else LOCAL[0]})
     table = tables_of(wider)["table4"]
     found = cells(table)
-    assert found["fedpav+batch_size=16", "a"][0] == pytest.approx(55 - 40), "against the first"
-    assert found["fedpav+batch_size=8", "a"][0] == pytest.approx(55 - 30), "against the one of the same batch size"
+    assert found["fedpav+batch_size=16", "a"][0] == pytest.approx(55 - 40), "compared with the first"
+    assert found["fedpav+batch_size=8", "a"][0] == pytest.approx(55 - 30), (
+        "compared with the run of the same batch size"
+    )
     assert table.notes == ["fedpav+batch_size=16 and local differ in more than the algorithm."]
 
 
-def test_a_test_set_that_some_lack_leaves_their_mean_open(pair: Plan) -> None:
+def test_a_run_without_one_of_the_test_sets_has_no_mean(pair: Plan) -> None:
     wider = plan("local fedpav+data.datasets=[a]", *WORDS)
     write_run(wider.runs[1], {"global": {"a": GLOBAL[0]["a"]}, "local": {"a": LOCAL[0]["a"]}})
     found = cells(tables_of(wider)["table3"])
@@ -285,7 +287,7 @@ REAL = ["data=market_layout", "data.root=/datasets", "rounds=2", "evaluate_every
 MARKET = "Market-1501-v15.09.15"
 
 
-def test_the_papers_figures_stand_beside_real_data_only() -> None:
+def test_the_papers_numbers_are_shown_for_real_data_only() -> None:
     names = (MARKET, "VIPeR", "mine")
     for words, quoted in (REAL, True), ([*WORDS[1:], "rounds=2"], False):
         found = plan("local fedpav", *words)
@@ -303,17 +305,19 @@ def test_the_papers_figures_stand_beside_real_data_only() -> None:
 
 
 PEFL = (90.0, 59.4, 55.7, 63.1, 66.4)
-"""Rank-1 of Market-1501 by camera: centralized, baseline, MOON, DACS and the method, as notes on the paper say."""
+"""Rank-1 of Market-1501 by camera for centralized, baseline, MOON, DACS and the method, from notes on the paper."""
 
 
-def test_table_2_is_of_scenarios_over_one_dataset() -> None:
+def test_table_2_compares_scenarios_over_one_dataset() -> None:
     camera = "fedpav+data.scenario=by_camera"
     one = f"data.datasets=[{MARKET}]"
     found = plan(f"fedpav {camera}+{one} centralized+{one} {camera}+data.datasets=[mine]", *REAL)
     by_dataset, by_camera, merged, other = found.runs
     write_run(by_dataset, {"global": {"x": [0.5, 0.5]}, "local": {"x": [0.5, 0.5]}})
     write_run(by_camera, {"global": {MARKET: [0.1, 0.6]}, "local": {f"c{index}": [0.3, 0.4] for index in range(6)}})
-    write_run(merged, {"local": {"merged": [0.7, 0.9]}})  # the only client's name, as its test set has none of its own
+    write_run(
+        merged, {"local": {"merged": [0.7, 0.9]}}
+    )  # named after the only client, because its test set has no name
     write_run(other, {"global": {"mine": [0.1, 0.2]}, "local": {"c1": [0.3, 0.4]}})
     tables = tables_of(found)
     table = tables["table2"]
@@ -329,4 +333,6 @@ def test_table_2_is_of_scenarios_over_one_dataset() -> None:
     rank1 = [row[0].mean for _, row in table.rows if row[0] is not None]
     assert rank1 == [pytest.approx(value) for value in (60.0, 90.0, 61.13, 85.69, 88.93, *PEFL, 20.0)]
     assert "table2" not in tables_of(plan("fedpav", *REAL))
-    assert [column.name for column in tables["table3"].columns] == [MARKET, "x", "mean"], "no camera among them"
+    assert [column.name for column in tables["table3"].columns] == [MARKET, "x", "mean"], (
+        "cameras are not among the columns"
+    )

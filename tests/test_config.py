@@ -1,4 +1,4 @@
-"""The configuration: every shipped file, what wins over what, and every mistake in one line."""
+"""The configuration: every shipped file, the precedence of sources, and one line for every mistake."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_available_lists_the_files() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((SHIPPED / "exp").glob("*.yaml")), ids=lambda path: path.stem)
-def test_an_experiment_says_how_it_is_started(path: Path) -> None:
+def test_an_experiment_file_contains_its_command(path: Path) -> None:
     head = path.read_text().splitlines()[:3]
     assert all(line.startswith("#") for line in head[:2]) and f"EXP={path.stem}" in " ".join(head)
 
@@ -77,7 +77,7 @@ def test_the_papers_setting() -> None:
     assert (config.rounds, config.batch_size, config.local_epochs) == (300, 32, 1)
     assert (config.optim.lr_backbone, config.optim.lr_head) == (0.005, 0.05)
     assert (config.optim.momentum, config.optim.weight_decay, config.optim.schedule) == (0.9, 5e-4, "constant")
-    assert (config.optim.step, config.optim.gamma) == (40, 0.1), "what the paper names, under optim.schedule=step"
+    assert (config.optim.step, config.optim.gamma) == (40, 0.1), "the paper's values under optim.schedule=step"
     assert config.optimizer_state == "reset"
     assert {compose([f"exp={exp}"]).optimizer_state for exp in ("local", "centralized")} == {"keep"}
     assert (config.model.name, config.model.feature_dim, config.model.dropout) == ("resnet50", 512, 0.5)
@@ -85,14 +85,14 @@ def test_the_papers_setting() -> None:
 
 
 @pytest.mark.parametrize("word", ["optim.step=10", "optim.gamma=0.5"])
-def test_a_decay_that_the_schedule_does_not_look_at_is_refused(word: str) -> None:
+def test_a_decay_without_effect_under_the_schedule_is_refused(word: str) -> None:
     for schedule in ("constant", "cosine"):
         with pytest.raises(FedReIDError, match=f"{word}: has no effect under optim.schedule={schedule}"):
             compose([word, f"optim.schedule={schedule}"])
     compose([word, "optim.schedule=step"])
 
 
-def test_a_saved_run_keeps_the_number_of_its_defaults(tmp_path: Path) -> None:
+def test_a_saved_run_contains_the_number_of_its_defaults(tmp_path: Path) -> None:
     new = compose([])
     with pytest.raises(FedReIDError, match="defaults=1: this version of fedreid_pl uses defaults=2"):
         compose(["defaults=1"])
@@ -105,46 +105,46 @@ def test_a_saved_run_keeps_the_number_of_its_defaults(tmp_path: Path) -> None:
     assert "defaults" not in " ".join(reproducing_words(old))
 
 
-def test_lineages_of_old_runs_are_as_they_were_and_apart_from_new_ones() -> None:
-    """The digits as they were computed before the number: the values that differ from that time's schema."""
+def test_lineages_of_old_runs_do_not_change_and_differ_from_new_ones() -> None:
+    """The expected digest is computed as before the number existed, from the values that differ from the old schema."""
 
     def digits(**values: object) -> str:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     old = Config(defaults=1)
-    assert lineage(old) == digits(**{"optim.schedule": "constant"}), "no default of that time"
+    assert lineage(old) == digits(**{"optim.schedule": "constant"}), "not an old default"
     old.optim.schedule = "step"
     assert lineage(old) == digits()
     assert lineage(Config()) == digits(defaults=2)
 
 
-# what wins
+# precedence
 
 
-def test_later_sources_win(tmp_path: Path) -> None:
+def test_later_sources_have_precedence(tmp_path: Path) -> None:
     data, exp = tmp_path / "mine.yaml", tmp_path / "trial.yaml"
     data.write_text("rounds: 7\nseed: 3\nbatch_size: 9\noptim: {momentum: 0.5}\ndata: {height: 40, width: 30}\n")
     exp.write_text("rounds: 8\nseed: 4\ndata: {width: 31}\n")
     assert Config().rounds == 300 and Config().local_epochs == 1
     words = [f"exp={exp}", "rounds=9", f"data={data}"]
     config = compose(words)
-    assert config.rounds == 9, "the words win"
-    assert config.seed == 4, "the experiment wins over the data"
-    assert config.batch_size == 9, "the data win over the base"
-    assert config.model.name == "resnet50", "the base is there"
+    assert config.rounds == 9, "words have precedence"
+    assert config.seed == 4, "the experiment has precedence over the data file"
+    assert config.batch_size == 9, "the data file has precedence over the base"
+    assert config.model.name == "resnet50", "from the base"
     assert (config.data.height, config.data.width, config.optim.momentum) == (40, 31, 0.5)
     assert (config.name, config.data.name, config.callbacks) == ("trial", "mine", {})
     assert compose([*words, "rounds=10"]).rounds == 10 and compose(["rounds=10", *words]).rounds == 9
     assert compose([*words, "name=other"]).name == "other"
 
 
-def test_words_are_taken_in_any_order_around_exp_and_data() -> None:
+def test_words_may_come_before_or_after_exp_and_data() -> None:
     words = ["exp=local", "data=market_layout", "rounds=3", "seed=2"]
     assert compose(words) == compose(words[::-1])
     assert compose([]) == compose(["exp=fedpav", "data=minireid"])
 
 
-def test_callbacks_are_added_changed_and_taken_out() -> None:
+def test_callbacks_are_added_changed_and_removed() -> None:
     assert compose(["exp=fedpav_rw"]).callbacks == {"backbone_sync": {}, "reweighting": {}}
     assert compose(["exp=fedpav_rw", "callbacks.reweighting=null"]).callbacks == {"backbone_sync": {}}
     changed = compose(["exp=fedpav", "callbacks.backbone_sync.batch_norm=first", "callbacks.reweighting={}"])
@@ -318,7 +318,7 @@ def test_values_of_words(word: str, value: Any) -> None:
         ("rounds=" + "[" * 1200, "rounds=[[["),
     ],
 )
-def test_a_mistake_is_named_in_one_line(word: str, wanted: str) -> None:
+def test_one_error_line_names_the_mistake(word: str, wanted: str) -> None:
     assert wanted in refused(word)
 
 
@@ -359,7 +359,7 @@ def test_words_with_punctuation_in_the_middle_of_a_run() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["exp", "data"])
-def test_a_mistake_in_a_file_is_named_with_the_file(tmp_path: Path, text: str, wanted: str, kind: str) -> None:
+def test_one_error_line_names_the_file_and_the_mistake(tmp_path: Path, text: str, wanted: str, kind: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     message = refused(f"{kind}={path}")
@@ -413,7 +413,7 @@ def test_values_of_files(tmp_path: Path, text: str, key: str, value: Any) -> Non
     assert found == value and type(found) is type(value)
 
 
-def test_a_path_begins_at_home_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_in_a_path_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for key in ("data.root", "data.cache_dir", "output_dir", "resume", "model.weights"):
         assert get(compose([f"{key}=~"]), key) == str(tmp_path)
@@ -424,8 +424,8 @@ def test_a_path_begins_at_home_as_in_a_shell(tmp_path: Path, monkeypatch: pytest
     assert (config.data.root, config.output_dir) == (str(tmp_path), f"{tmp_path}/runs")
 
 
-def test_every_bound_of_the_schema_is_held() -> None:
-    """Each bound of each field is set to the nearest value beyond it."""
+def test_every_bound_of_the_schema_is_checked() -> None:
+    """Sets each field to the nearest value beyond each of its bounds."""
 
     def walk(section: Any, prefix: str) -> int:
         tried = 0
@@ -462,7 +462,7 @@ def test_every_bound_of_the_schema_is_held() -> None:
     check_bounds(config)
 
 
-def test_every_key_is_described() -> None:
+def test_every_key_has_a_description() -> None:
     rows = {name: (default, text) for name, default, text in describe()}
     for name, (default, text) in rows.items():
         assert len(text) > 3, name
@@ -501,7 +501,7 @@ def test_words_on_top_of_a_saved_configuration(tmp_path: Path) -> None:
     assert (other.data.name, other.data.root, other.data.height, other.data.synthetic) == (
         "market_layout",
         "/c",
-        99,  # the model's
+        99,  # of the model
         False,
     )
     assert load_config(path, ["data.height=77", "data=market_layout"]).data.height == 77
@@ -530,7 +530,7 @@ def test_words_on_top_of_a_saved_configuration(tmp_path: Path) -> None:
         "callbacks.backbone_sync=null",
     ],
 )
-def test_what_matters_changes_the_fingerprint(word: str) -> None:
+def test_relevant_settings_change_the_fingerprint(word: str) -> None:
     one, other = compose([]), compose([word])
     assert fingerprint(one) != fingerprint(other)
     changed = differences(one, other)
@@ -539,14 +539,14 @@ def test_what_matters_changes_the_fingerprint(word: str) -> None:
     assert {name.partition(".")[0] for name in changed} == {section}
 
 
-def test_the_place_does_not_change_the_fingerprint() -> None:
+def test_folders_do_not_change_the_fingerprint() -> None:
     words = ["output_dir=/x", "resume=never", "logger=none", "data.workers=4", "data.cache=none"]
     assert fingerprint(compose(words)) == fingerprint(compose([]))
     assert differences(compose(words), compose([])) == []
     assert len(fingerprint(compose([]))) == 12
 
 
-# anything at all
+# random words
 
 KEYS = st.sampled_from([name for name, _, _ in describe()] + ["exp", "data", "callbacks.x", "callbacks.x.y", "optim"])
 VALUES = st.one_of(

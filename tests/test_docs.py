@@ -1,4 +1,4 @@
-"""The pages: generated ones are up to date, links lead somewhere, every public name and every page has a place."""
+"""The docs: generated pages are current, links have targets, every public name and every page is listed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_configuration_page_is_up_to_date() -> None:
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", ROOT / "examples" / "README.md", *PAGES], ids=lambda page: page.name
 )
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith(("http", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
@@ -49,7 +49,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 
 def test_code_of_the_library_page_uses_names_that_exist() -> None:
-    """Every `fedreid_pl.NAME` and every `run.NAME(...)` in the page's Python blocks is there."""
+    """Every `fedreid_pl.NAME` and every `run.NAME(...)` in the page's Python blocks exists."""
     for name in ("library.md", "index.md"):
         text = (ROOT / "docs" / name).read_text(encoding="utf-8")
         for block in re.findall(r"```python\n(.*?)```", text, flags=re.S):
@@ -61,7 +61,7 @@ def test_code_of_the_library_page_uses_names_that_exist() -> None:
 
 @pytest.mark.system
 def test_add_an_algorithm_works_as_written(tmp_path: Path, tiny_root: Path) -> None:
-    """The page's files, installed beside this package, train; with power 1 they are FedPav to the bit."""
+    """The page's files, installed beside this package, train; with power 1 the result equals FedPav to the bit."""
     from support import quick
 
     text = (ROOT / "docs" / "add_an_algorithm.md").read_text(encoding="utf-8")

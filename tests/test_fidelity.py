@@ -1,4 +1,4 @@
-"""`fidelity=code`: what it sets, what it leaves alone, and that a word takes a single setting back."""
+"""`fidelity=code`: the settings that it changes, and words that override single settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedreid_pl.config import compose, departures, load_config, to_yaml
 from fedreid_pl.errors import FedReIDError
 
 
-def test_code_sets_what_concerns_the_experiment() -> None:
+def test_code_changes_the_experiments_settings() -> None:
     config = compose(["exp=fedpav_rw", "fidelity=code"])
     assert (config.optim.scope, config.optim.bottleneck, config.data.hold_out) == ("round", "head", "first")
     assert config.callbacks == {"backbone_sync": {"batch_norm": "first"}, "reweighting": {"probe": "code"}}
@@ -19,7 +19,7 @@ def test_code_sets_what_concerns_the_experiment() -> None:
     assert alone.callbacks == {} and alone.optim.scope == "round"
 
 
-def test_callbacks_added_or_taken_out_by_words_count() -> None:
+def test_callbacks_added_or_removed_by_words_count() -> None:
     words = ["exp=fedpav_rw", "fidelity=code", "callbacks.reweighting=null", "callbacks.distillation={}"]
     config = compose(words)
     assert set(config.callbacks) == {"backbone_sync", "distillation"}
@@ -32,7 +32,7 @@ def test_callbacks_added_or_taken_out_by_words_count() -> None:
     }
 
 
-def test_words_win_over_the_preset(tmp_path: Path) -> None:
+def test_words_have_precedence_over_the_preset(tmp_path: Path) -> None:
     words = ["exp=fedpav", "fidelity=code", "optim.scope=run", "callbacks.backbone_sync.batch_norm=average"]
     config = compose(words)
     assert config.optim.scope == "run" and config.callbacks["backbone_sync"]["batch_norm"] == "average"
@@ -44,7 +44,7 @@ def test_words_win_over_the_preset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exp", ["local", "fedpav", "fedpav_rw"])
-def test_the_default_departs_in_nothing_and_code_in_everything_that_concerns_it(exp: str) -> None:
+def test_the_default_has_no_differences_and_code_lists_all(exp: str) -> None:
     assert departures(compose([f"exp={exp}"])) == []
     assert compose([f"exp={exp}"]) == compose([f"exp={exp}", "fidelity=paper"])
     rows = departures(compose([f"exp={exp}", "fidelity=code"]))
@@ -53,7 +53,7 @@ def test_the_default_departs_in_nothing_and_code_in_everything_that_concerns_it(
         assert value != paper and text and key.count(".") in (1, 2)
 
 
-def test_the_code_s_cosine_distance_needs_an_engine_that_keeps_the_order() -> None:
+def test_the_codes_cosine_distance_needs_an_engine_with_a_fixed_order() -> None:
     config = compose(["exp=fedpav_rw", "fidelity=code"])
     callback_factory(config.callbacks)
     with pytest.raises(FedReIDError, match=r"sequential_order.*engine=ray"):

@@ -1,4 +1,4 @@
-"""The help of each command names the words that the command understands."""
+"""The help of each command lists the words that the command accepts."""
 
 from __future__ import annotations
 
@@ -62,4 +62,4 @@ def test_the_help_of_train_lists_every_key_and_fits_a_terminal() -> None:
         assert f"\n  {key} " in text, key
     narrow = keys_text(80).splitlines()
     assert max(map(len, narrow)) <= 80 and len(narrow) > len(keys_text().splitlines())
-    assert " ".join(keys_text(80).split()) == " ".join(keys_text().split()), "wrapped, not changed"
+    assert " ".join(keys_text(80).split()) == " ".join(keys_text().split()), "wrapping changes no word"

@@ -1,4 +1,4 @@
-"""Words and YAML files that were made to do harm: nothing expands, nothing is resolved, nothing runs."""
+"""Hostile words and YAML files: the program neither expands, resolves nor executes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESOLVERS = (
 
 
 def laughs(levels: int) -> str:
-    """A text whose anchors expand to ten to the power of `levels` words."""
+    """Returns a text whose anchors expand to ten to the power of `levels` words."""
     lines = ["a0: &a0 lol"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels + 1)]
     return "\n".join(lines) + f"\ncallbacks: {{backbone_sync: *a{levels}}}\n"
@@ -59,7 +59,9 @@ def test_a_resolver_in_a_file_is_text(text: str, monkeypatch: pytest.MonkeyPatch
         assert config.data.root == text
 
 
-def test_a_resolver_is_no_option_of_a_callback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_resolver_is_refused_as_an_option_of_a_callback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setenv("SECRET", "3")
     config = compose(["exp=fedprox", "callbacks.fedprox.mu=${oc.env:SECRET}"])
     with pytest.raises(Exception, match=r"callbacks\.fedprox\.mu"):
@@ -98,8 +100,8 @@ def test_a_hostile_file_is_refused_in_one_line(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024, "kilobytes"
 
 
-def test_a_text_that_would_expand_costs_no_memory(tmp_path: Path) -> None:
-    """In a process that may have 400 MB; the text stands for a thousand million words."""
+def test_an_expanding_text_uses_no_memory(tmp_path: Path) -> None:
+    """The process is limited to 400 MB; the text would expand to a thousand million words."""
     (tmp_path / "bomb.yaml").write_text(laughs(9))
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))\n"

@@ -1,4 +1,4 @@
-"""Imports point one way, and the round loop knows no algorithm: read from the source, not from what runs."""
+"""Imports follow one direction, and the round loop names no algorithm; the tests parse the source."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ BELOW["inspection"] = {"reporting", *BELOW["reporting"]}
 BELOW["clients"] = {"callbacks", "inspection", "start", *BELOW["inspection"]}
 BELOW["resume"] = {"reporting", *BELOW["reporting"]}
 BELOW["comparison"] = {"callbacks", "reporting", "start", *BELOW["reporting"]}
-"""Every part of the package and the parts that it may import. What is not here is at the top."""
+"""Maps a part of the package to the parts that it may import. Parts that are not listed may import all others."""
 
 
 def source_files() -> list[tuple[str, Path]]:
-    """(module, file) of the package and of the callbacks."""
+    """Returns (module, file) for the package and the callbacks."""
     files = [(".".join(path.relative_to(PACKAGE).with_suffix("").parts), path) for path in PACKAGE.rglob("*.py")]
     if CALLBACKS.parent != PACKAGE:
         files += [(f"callbacks.{path.stem}", path) for path in CALLBACKS.glob("*.py")]
@@ -55,7 +55,7 @@ def for_types_only(node: ast.AST) -> bool:
 
 
 def imports(tree: ast.AST, module: str, types: bool = False) -> Iterator[tuple[int, str]]:
-    """(line, module below fedreid_pl) of every import, those inside functions too; with `types` those for types too."""
+    """Yields (line, module below fedreid_pl) of every import, also inside functions; `types` adds imports for types."""
     for node in ast.iter_child_nodes(tree):
         if for_types_only(node) and not types:
             continue
@@ -91,7 +91,7 @@ def test_all_files_are_read() -> None:
     assert set(BELOW) <= {module.split(".")[0] for module in names}
 
 
-def test_imports_point_one_way() -> None:
+def test_imports_follow_one_direction() -> None:
     found = [
         breach
         for module, path in source_files()
@@ -115,16 +115,16 @@ def test_imports_point_one_way() -> None:
         ("client", "from fedreid_pl.federation.messages import ClientJob"),
     ],
 )
-def test_a_breach_is_found(module: str, text: str) -> None:
+def test_a_violation_is_found(module: str, text: str) -> None:
     assert len(breaches(module, text, "file")) == 1
 
 
-def test_an_import_for_types_only_is_none() -> None:
+def test_an_import_for_types_only_is_allowed() -> None:
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fedreid_pl.callbacks import x\n"
     assert breaches("federation.server.loop", text, "file") == []
 
 
-def test_the_drawing_names_folders_and_files_that_are_there() -> None:
+def test_the_drawing_names_existing_folders_and_files() -> None:
     page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
     drawing = page.split("```")[1]
     boxes = re.findall(r"[a-z/]+/(?=[ :\n|])|[a-z_/]+\.py", drawing)
@@ -147,7 +147,7 @@ def test_the_federation_names_no_algorithm(name: str) -> None:
 
 
 def modules_used() -> dict[str, set[str]]:
-    """Every module of the package and those that its file imports, for types too."""
+    """Returns every module of the package with the modules that it imports, including imports for types."""
     files = {module.removesuffix(".__init__"): path for module, path in source_files()}
     used: dict[str, set[str]] = {}
     for module, path in files.items():
@@ -162,7 +162,7 @@ def modules_used() -> dict[str, set[str]]:
 
 
 def circles(used: dict[str, set[str]]) -> list[set[str]]:
-    """Groups of modules that import each other, however indirectly."""
+    """Returns groups of modules that import each other directly or indirectly."""
     reach = {module: set(names) for module, names in used.items()}
     changed = True
     while changed:
@@ -178,7 +178,7 @@ def test_no_modules_import_each_other_not_even_for_types() -> None:
     assert circles(modules_used()) == []
 
 
-def test_a_circle_is_found() -> None:
+def test_a_cycle_is_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [{"b", "c"}]
 
 
@@ -209,7 +209,7 @@ def test_a_process_of_one_half_has_not_loaded_the_other(loads: str, stays_out: s
 
 
 def test_config_needs_no_torch() -> None:
-    """A mistyped key is reported in milliseconds: neither torch nor Lightning is imported for it."""
+    """A mistyped key is reported in milliseconds, without an import of torch or Lightning."""
     script = (
         "import sys, fedreid_pl.cli, fedreid_pl.config as config; config.compose(['exp=fedpav'])\n"
         "print(sorted({'torch', 'pytorch_lightning', 'wandb', 'torchvision'} & set(sys.modules)))"

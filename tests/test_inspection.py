@@ -1,4 +1,4 @@
-"""What is kept behind the scores, by a real run over real files, held against metrics.csv and the dataset."""
+"""The inspection of a real run, compared with metrics.csv and the dataset."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def data(tiny_root: Path) -> FederatedData:
     return load_federated_data(compose(support.quick(tiny_root, Path("unused"))).data)
 
 
-def test_curves_hold_the_last_rounds_scores_of_every_model(run: Path, content: dict[str, Any]) -> None:
+def test_curves_contain_the_last_rounds_scores_of_every_model(run: Path, content: dict[str, Any]) -> None:
     glob, local = last_scores(run, "global"), last_scores(run, "local")
     for test in support.TINY:
         entry = content["tests"][test]
-        assert set(entry["cmcs"]) == {"global", test}, "the server's model and the client's own"
+        assert set(entry["cmcs"]) == {"global", test}, "the server's model and the client's model"
         assert entry["model"] == "global" and entry["cmc"] == entry["cmcs"]["global"]
         for scores, curve in ((glob, entry["cmc"]), (local, entry["cmcs"][test])):
             assert [curve[k - 1] for k in (1, 5, 10)] == [scores[test, f"rank{k}"] for k in (1, 5, 10)]
@@ -62,7 +62,7 @@ def test_curves_hold_the_last_rounds_scores_of_every_model(run: Path, content: d
     assert content["round"] == 2
 
 
-def test_the_scores_of_the_persons_have_the_last_rounds_scores_as_means(
+def test_the_mean_of_the_persons_scores_is_the_last_rounds_score(
     run: Path, content: dict[str, Any], data: FederatedData
 ) -> None:
     scores = {"global": last_scores(run, "global"), "local": last_scores(run, "local")}
@@ -76,7 +76,7 @@ def test_the_scores_of_the_persons_have_the_last_rounds_scores_as_means(
                 assert mean == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_resumed_run_is_looked_into_as_one_that_was_not_stopped(
+def test_a_resumed_run_has_the_inspection_of_an_uninterrupted_one(
     tiny_root: Path, tmp_path: Path, content: dict[str, Any]
 ) -> None:
     words = support.quick(tiny_root, tmp_path / "run", "report.queries=4")
@@ -85,7 +85,7 @@ def test_a_resumed_run_is_looked_into_as_one_that_was_not_stopped(
     assert read_inspection(tmp_path / "run") == content
 
 
-def test_lists_are_of_the_hardest_and_of_drawn_queries(content: dict[str, Any]) -> None:
+def test_lists_show_the_hardest_and_randomly_drawn_queries(content: dict[str, Any]) -> None:
     for entry in content["tests"].values():
         hard = [one["average_precision"] for one in entry["ranked"] if one["hardest"]]
         others = [one["average_precision"] for one in entry["ranked"] if not one["hardest"]]
@@ -113,7 +113,7 @@ def test_thumbnails_show_the_images_that_the_columns_describe(
                 shown = np.asarray(Image.open(run / image["image"]))
                 source = np.asarray(Image.open(table.files()[row]).convert("RGB").resize((32, 64)))
                 assert shown.shape == (64, 32, 3)
-                assert np.abs(shown.astype(int) - source).mean() < 8, "JPEG of the same picture"
+                assert np.abs(shown.astype(int) - source).mean() < 8, "a JPEG of the same image"
     assert names == {f"images/{path.name}" for path in (run / "images").iterdir()}
 
 
@@ -130,7 +130,7 @@ def test_confusions_count_wrong_first_ranks(run: Path, content: dict[str, Any], 
             assert pair["mistaken_for"] in data.tests[test].gallery.identities
 
 
-def test_the_view_of_features_is_bounded_and_changes_with_training(content: dict[str, Any]) -> None:
+def test_the_embedding_is_bounded_and_changes_with_training(content: dict[str, Any]) -> None:
     points = content["embedding"]["points"]
     for test in support.TINY:
         own = [point["identity"] for point in points if point["test"] == test]
@@ -139,7 +139,7 @@ def test_the_view_of_features_is_bounded_and_changes_with_training(content: dict
     assert content["embedding"]["method"] == "PCA" and 0 < content["embedding"]["explained"]["after"] <= 1
 
 
-def test_without_images_nothing_of_a_single_image_is_written(tiny_root: Path, tmp_path: Path) -> None:
+def test_without_images_no_data_of_single_images_are_written(tiny_root: Path, tmp_path: Path) -> None:
     words = support.quick(tiny_root, tmp_path / "run", "report.images=false")
     assert main(["train", "exp=local", *words]) == 0
     text = (tmp_path / "run" / "inspection.json").read_text()
@@ -162,18 +162,18 @@ def test_without_images_nothing_of_a_single_image_is_written(tiny_root: Path, tm
         (["data=fedreidbench", "report.images=true"], True),
     ],
 )
-def test_real_pictures_are_shown_only_when_asked_for(words: list[str], shown: bool) -> None:
+def test_real_images_are_shown_only_on_request(words: list[str], shown: bool) -> None:
     from fedreid_pl.reporting.inspection import shows_images
 
     assert shows_images(compose(words)) is shown
 
 
-def test_a_look_that_fails_costs_a_warning_and_its_test_set(
+def test_a_failing_inspection_gives_a_warning_and_skips_its_test_set(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def fails(sets: RankedSets, count: int, draws: torch.Generator) -> list[RankedList]:
         if len(sets.query) == sizes["mini-viper"]:
-            raise MemoryError("no room to look")
+            raise MemoryError("no memory left")
         return choose_lists(sets, count, draws)
 
     words = support.quick(tiny_root, tmp_path / "run", "rounds=1")
@@ -182,13 +182,13 @@ def test_a_look_that_fails_costs_a_warning_and_its_test_set(
     assert len(set(sizes.values())) == len(sizes)
     monkeypatch.setattr("fedreid_pl.inspection.look.choose_lists", fails)
     assert main(["train", "exp=fedpav", *words]) == 0
-    assert "inspection.json is not complete (mini-viper: MemoryError: no room to look)" in capsys.readouterr().err
+    assert "inspection.json is not complete (mini-viper: MemoryError: no memory left)" in capsys.readouterr().err
     content = read_inspection(tmp_path / "run")
     assert content is not None and set(content["tests"]) == set(support.TINY) - {"mini-viper"}
     assert "mini-ilids" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_report_that_cannot_be_written_costs_a_warning(
+def test_a_report_that_cannot_be_written_gives_a_warning(
     tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "run" / "report.html" / "in the way").mkdir(parents=True)
@@ -198,7 +198,7 @@ def test_a_report_that_cannot_be_written_costs_a_warning(
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["complete"]
 
 
-def test_images_that_are_no_longer_wanted_are_removed(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_images_are_removed_after_they_are_disabled(tmp_path: Path, content: dict[str, Any]) -> None:
     write_inspection(tmp_path, content, {"a.jpg": b"1", "b.jpg": b"2"})
     write_inspection(tmp_path, content, {"c.jpg": b"3"})
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["c.jpg"]
@@ -215,14 +215,14 @@ HEAD = '"round": 1, "images": false, "embedding": null'
     ["", "[]", "{}", '{"version": 1, "tests": {}}']
     + [f'{{"version": {n}, {HEAD}, "tests": {tests}}}' for n, tests in ((2, "{}"), (1, '{"a": 3}'), (1, '{"a": {}}'))],
 )
-def test_what_is_no_inspection_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_inspection_is_refused(tmp_path: Path, text: str) -> None:
     assert read_inspection(tmp_path) is None
     (tmp_path / "inspection.json").write_text(text)
     with pytest.raises(FedReIDError, match=r"inspection\.json: has another format than a run writes"):
         read_inspection(tmp_path)
 
 
-def test_tsne_without_scikit_learn_costs_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tsne_without_scikit_learn_gives_one_error_line(monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose(["report.embedding=tsne"])
     check_report(config)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -1,4 +1,4 @@
-"""Variables of launchers: left over or at work, and words typed out of habit; no process is started here."""
+"""Leftover and active variables of launchers, and words in the syntax of other tools; no test starts a process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name not in environment:
             monkeypatch.delenv(name)
-    for name in (*TORCHRUN, *SRUN, *BY_HAND):  # what the code removes or sets is taken back after the test
+    for name in (*TORCHRUN, *SRUN, *BY_HAND):  # restores the variables after the test
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -62,14 +62,18 @@ def test_a_leftover_is_ignored_with_one_warning(
     assert capsys.readouterr().err == ""
 
 
-def test_an_error_is_printed_under_a_leftover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_an_error_is_printed_after_the_warning_about_a_leftover(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setenv("RANK", "1")
     assert main(["train", "rounds=x"]) == 2
     assert capsys.readouterr().err.count("\n") == 2
 
 
 @pytest.mark.parametrize("variables", [TORCHRUN, SRUN, BY_HAND])
-def test_a_launcher_is_left_alone(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_an_active_launcher_are_not_changed(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     given(monkeypatch, variables)
     ignore_leftovers()
     assert find_launcher() is not None and not first_process()
@@ -99,7 +103,7 @@ def test_numbers_that_differ_are_refused(
     assert hint in str(caught.value)
 
 
-def test_what_was_set_by_hand_is_ignored_by_a_run_with_one_device(
+def test_a_run_with_one_device_ignores_variables_set_by_hand(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     given(monkeypatch, BY_HAND)
@@ -131,7 +135,7 @@ def test_compare_starts_once_and_its_runs_in_a_clean_environment(
         (["output_dir=a:b", "data.root=--x"], ["output_dir=a:b", "data.root=--x"]),
     ],
 )
-def test_habits_are_understood(typed: list[str], words: list[str]) -> None:
+def test_words_in_other_syntax_are_accepted(typed: list[str], words: list[str]) -> None:
     assert as_words(typed) == words
 
 
@@ -156,21 +160,21 @@ def test_habits_are_understood(typed: list[str], words: list[str]) -> None:
         (["fedpav", "rounds=3"], "write fedreid-pl train exp=fedpav rounds=3"),
     ],
 )
-def test_other_habits_are_answered_with_what_to_type(
+def test_other_syntax_is_refused_with_the_right_words(
     typed: list[str], hint: str, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(typed) == 2
     assert hint in capsys.readouterr().err
 
 
-def test_the_version_is_printed_wherever_it_is_asked_for(capsys: pytest.CaptureFixture) -> None:
+def test_every_version_option_prints_the_version(capsys: pytest.CaptureFixture) -> None:
     assert main(["train", "--version"]) == 0 == main(["--version"])
     assert capsys.readouterr().out.count("fedreid_pl ") == 2
 
 
 @pytest.mark.parametrize("redirect", ["", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_terminal_of_ascii_and_closed_streams(redirect: str, tmp_path: Path) -> None:
-    """A process of its own, without torch: what is closed can only be closed for a new one."""
+    """Uses a separate process without torch, because streams can be closed only for a new process."""
     code = "import sys; from fedreid_pl.cli import main; sys.exit(main(sys.argv[1:]))"
     command = f'"{sys.executable}" -c "{code}" train name=摄像头… rounds=0 {redirect}'
     environment = {**os.environ, "LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

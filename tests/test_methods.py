@@ -1,4 +1,4 @@
-"""The list of methods: complete, true to the code, and the same in the terminal and on its page."""
+"""The list of methods: complete, consistent with the code, and equal in the terminal and on its page."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ VARIANTS = {
     *("fedpav_equal", "fedpav_images", "fedpav_large", "fedpav_small", "fedpav_rw_clipped"),  # ablations
     *("fedpav_cc_rw", "fedpav_kd_rw"),  # two methods at once
 }
-"""Experiments that are no method of their own."""
+"""Experiments that are not separate methods."""
 
 
 def test_every_experiment_is_a_method_or_a_variant() -> None:
     assert {one.name for one in list_methods()} == set(available("exp")) - VARIANTS
 
 
-def test_every_callback_declares_what_it_makes_possible() -> None:
+def test_every_callback_declares_its_methods() -> None:
     for name in known_callbacks():
         kind = find_callback(name)
-        assert kind.methods, f"callbacks/{name}.py: methods says nothing"
+        assert kind.methods, f"callbacks/{name}.py: methods is empty"
         for experiment in kind.methods:
             assert name in compose([f"exp={experiment}"]).callbacks
 
@@ -43,7 +43,7 @@ def test_the_texts_continue_their_headings() -> None:
 @pytest.mark.parametrize(
     ("name", "state"), [("fedpav", ("client",)), ("scaffold", ("client", "server")), ("fedopt", ("server",))]
 )
-def test_state_is_read_off_the_code(name: str, state: tuple[str, ...]) -> None:
+def test_the_state_of_a_method_is_derived_from_the_code(name: str, state: tuple[str, ...]) -> None:
     experiment = {"fedopt": "fedadam"}.get(name, name)
     assert {one.name: one.state for one in list_methods()}[experiment] == state
 
@@ -81,11 +81,11 @@ def test_a_method_is_printed_with_its_options(capsys: pytest.CaptureFixture) -> 
 
 
 @pytest.mark.parametrize("name", available("exp"))
-def test_printed_options_are_words_of_train_with_which_nothing_changes(name: str) -> None:
+def test_printed_options_are_the_defaults_as_words_of_train(name: str) -> None:
     printed = [line.strip() for line in methods_text(name).splitlines() if line.startswith("  callbacks.")]
     config = compose([f"exp={name}", *printed])
     plain = compose([f"exp={name}"])
     assert list(config.callbacks) == list(plain.callbacks)
     for callback, given in plain.callbacks.items():
         assert given.items() <= config.callbacks[callback].items()
-    callbacks_of(config)  # refuses an unknown option or a wrong type
+    callbacks_of(config)  # raises an error for an unknown option or a wrong type

@@ -1,4 +1,4 @@
-"""Thresholds from looks at validation persons, and what they cost, worked out by hand."""
+"""Thresholds from validation persons and their error rates, computed by hand."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_queries_of_all_clients_count_together() -> None:
     # 200 searches allow two false alarms; 50 of them have the score 0.5, so all of these must stay below
     assert found["global"] == {"value": 0.5, "far": 0.01, "queries": 200, "clients": 2, "persons": 8}
     assert found["b"]["value"] == pytest.approx(0.3) and found["b"]["queries"] == 1
-    assert calibrated([look("b", [0.9], [NONE])]) == {}, "nobody else is in the gallery"
+    assert calibrated([look("b", [0.9], [NONE])]) == {}, "no other person is in the gallery"
 
 
-def test_what_a_threshold_costs() -> None:
-    # found and named; found, but somebody else is nearer; too low; the person is not in the gallery
+def test_the_error_rates_of_a_threshold() -> None:
+    # correct at rank 1; another person ranks first; below the threshold; the person is not in the gallery
     entry = look("global", [0.9, 0.7, 0.4, NONE], [0.2, 0.8, 0.3, 0.6])
     costs = open_set_entry(entry, {"global": {"value": 0.5}})
     assert costs["identified"] == pytest.approx(1 / 3) and costs["false_alarms"] == 0.5
@@ -38,7 +38,7 @@ def test_what_a_threshold_costs() -> None:
     assert "identified" not in open_set_entry(entry, {"another": {"value": 0.5}})
 
 
-def test_a_look_has_the_two_best_scores_of_every_query() -> None:
+def test_the_two_best_scores_of_every_query_are_recorded() -> None:
     features = torch.eye(4)
     gallery = torch.nn.functional.normalize(torch.tensor([[0.8, 0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1.0, 0]]))
     sides = (features[:2], torch.tensor([5, 6]), torch.tensor([0, 0]), gallery, torch.tensor([5, 7, -2]))

@@ -1,4 +1,4 @@
-"""What a user installs: the wheel and the source distribution, outside the repository."""
+"""The wheel and the source distribution, installed outside the repository."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source distribution, and the wheel built from it (not from the checkout).
+    """Returns a folder with the source distribution and the wheel built from it, not from the checkout.
 
     `make release` names the folder that it built, so the tests examine the files that are released.
     """
@@ -43,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["wheel", "sdist"])
 def installed(request: pytest.FixtureRequest, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of an environment with one of the two files and the packages that its metadata requires, no others."""
+    """Returns the `bin` of an environment with one of the two files and only the packages of its metadata."""
     folder = tmp_path_factory.mktemp(request.param)
     (wheel,) = built.glob("*.whl")
     if request.param == "sdist":
@@ -63,7 +63,7 @@ def installed(request: pytest.FixtureRequest, built: Path, tmp_path_factory: pyt
 
 
 def alone() -> dict[str, str]:
-    """The environment's variables, without pip's settings and without the bytecode files of linked packages."""
+    """Returns the environment's variables without pip's settings, and disables bytecode files in linked packages."""
     return {**os.environ, "PIP_CONFIG_FILE": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -90,7 +90,7 @@ def link_requirements(wheel: Path, site: Path) -> None:
 
 
 def sources() -> set[str]:
-    """Every module and YAML file that an installation has to hold, as paths inside the wheel."""
+    """Returns the paths in the wheel of every module and YAML file that an installation must contain."""
     wanted = {f"fedreid_pl/{path.relative_to(REPOSITORY / 'src' / 'fedreid_pl')}" for path in modules("src/fedreid_pl")}
     wanted |= {f"fedreid_pl/{path.relative_to(REPOSITORY)}" for path in modules("callbacks")}
     configs = [*modules("configs"), *(REPOSITORY / "configs").rglob("*.yaml")]
@@ -102,15 +102,15 @@ def modules(folder: str) -> list[Path]:
     return [path for path in (REPOSITORY / folder).rglob("*.py") if "__pycache__" not in path.parts]
 
 
-def test_wheel_holds_the_modules_and_configurations_and_nothing_else(built: Path) -> None:
+def test_the_wheel_contains_only_the_modules_and_configurations(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if ".dist-info/" not in name} == sources()
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_source_distribution_holds_every_file_of_the_repository(built: Path) -> None:
-    """It can build and test itself. The hidden files are settings of tools and of continuous integration."""
+def test_the_source_distribution_contains_every_file_of_the_repository(built: Path) -> None:
+    """The source distribution can be built and tested. Hidden files are settings of tools and of CI."""
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as file:
         names = {member.name.partition("/")[2] for member in file.getmembers() if member.isfile()}
@@ -150,7 +150,7 @@ def test_an_installation_trains_outside_the_repository(installed: Path, tiny_roo
         (["dashboard", "data=minireid", "out=x.json"], "dashboard"),
     ],
 )
-def test_a_missing_extra_is_named(installed: Path, words: list[str], extra: str, tmp_path: Path) -> None:
+def test_the_error_names_a_missing_extra(installed: Path, words: list[str], extra: str, tmp_path: Path) -> None:
     command = [str(installed / "fedreid-pl"), *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=alone())
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""docs/results.md holds the figures of results/study.csv, computed as stated."""
+"""docs/results.md contains the numbers of results/study.csv, computed as the page describes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def row(experiment: str, seed: int, section: str, test: str, rank1: float, moved
 
 @pytest.fixture(scope="module")
 def kept() -> StudyResults:
-    """The kept results; the page and its figures share their differences."""
+    """Returns the saved results; the page and its figures share the computed differences."""
     return page.read_results(ROOT / "results" / "study.csv")
 
 
-def test_the_page_shows_the_kept_rows(kept: StudyResults) -> None:
+def test_the_page_shows_the_saved_rows(kept: StudyResults) -> None:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert page.with_results(text, kept, page.read_results(ROOT / "results" / "imagenet.csv")) == text
 
 
-def test_the_figures_and_the_readme_show_the_kept_rows(kept: StudyResults) -> None:
+def test_the_figures_and_the_readme_show_the_saved_rows(kept: StudyResults) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert page.with_table(readme, kept) == readme
     for name, svg in page.figures(kept, page.METHODS).items():
@@ -51,13 +51,13 @@ def test_the_difference_of_means_is_over_the_test_sets_that_both_have() -> None:
     assert StudyResults(rows).difference(("fedpav_kd", "local"), ("fedpav", "local"), "mean") is None
 
 
-def test_without_rows_every_answer_says_so() -> None:
+def test_without_rows_every_answer_is_not_measured_yet() -> None:
     text = page.measured(StudyResults([]))
     assert all(f"### ({letter})" in text for letter in "abcdef") and text.count("ot measured yet") >= 7
     assert "better" not in text and "worse" not in text
 
 
-def test_who_gains_is_paired_by_seed_and_ordered_by_size() -> None:
+def test_gains_of_clients_are_paired_by_seed_and_ordered_by_size() -> None:
     rows = []
     for seed in range(4):
         for test, images, gain in (("small", 30, 20.0), ("large", 900, 0.0)):
@@ -73,7 +73,7 @@ def test_who_gains_is_paired_by_seed_and_ordered_by_size() -> None:
     assert "**Better: small; cannot tell: large.**" in text
 
 
-def test_the_half_fraction_is_balanced_and_finds_the_effects_that_were_put_in() -> None:
+def test_the_half_fraction_is_balanced_and_finds_the_planted_effects() -> None:
     levels = list(page.FRACTION.values())
     assert len(set(levels)) == 8 and all(sum(level) % 2 == 0 for level in levels)
     put_in = (3.0, -1.0, 0.0, 0.5)
@@ -84,7 +84,7 @@ def test_the_half_fraction_is_balanced_and_finds_the_effects_that_were_put_in() 
             rows.append(row(name, seed, "global", "mean", 50.0, moved))
     found = page.effects(StudyResults(rows), "fluctuation")
     assert [one.mean for one in found.values()] == pytest.approx(put_in)
-    assert page.effects(StudyResults(rows[:-1]), "fluctuation")["KD"].seeds == 2, "a seed without a run is left out"
+    assert page.effects(StudyResults(rows[:-1]), "fluctuation")["KD"].seeds == 2, "incomplete seeds are skipped"
     assert page.effects(StudyResults(rows[:7]), "fluctuation") == {}
 
 

@@ -1,4 +1,4 @@
-"""A run's folder as initial weights: whose model is taken, what is recorded and printed, and what is refused."""
+"""A run folder as initial weights: the loaded model, the recorded and printed values, and refused folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETS = "data.datasets=[mini-viper,mini-ilids]"
 
 
 def train(root: Path, folder: Path, *words: str) -> Path:
-    """A small run on two of the tiny datasets."""
+    """Returns the configuration of a small run on two of the tiny datasets."""
     assert (
         main(["train", *support.quick(root, folder, SETS, "rounds=1", "data.height=32", "data.width=16", *words)]) == 0
     )
@@ -33,7 +33,7 @@ def train(root: Path, folder: Path, *words: str) -> Path:
 
 @pytest.fixture(scope="module")
 def central(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two rounds of centralized training."""
+    """Trains two rounds of centralized training."""
     return train(tiny_root, tmp_path_factory.mktemp("runs") / "central", "exp=centralized", "rounds=2")
 
 
@@ -42,7 +42,7 @@ def config(weights: str | Path, *words: str) -> Config:
 
 
 def kept(run: Path, round: int) -> dict[str, torch.Tensor]:
-    """The backbone that the only client of a run had after a round."""
+    """Returns the backbone of a run's only client after a round."""
     (client,) = (run / "clients").iterdir()
     return read_state(client / f"round-{round:05d}.pt")["backbone"]
 
@@ -76,18 +76,18 @@ def test_one_round_of_a_run(central: Path) -> None:
     assert record == {"name": f"centralized on minireid, round {best}", "sha256": fingerprint_of(kept(central, best))}
 
 
-def test_the_neck_that_does_not_fit_is_named(central: Path) -> None:
+def test_unused_tensors_of_the_neck_are_reported(central: Path) -> None:
     lines: list[str] = []
     initial_backbone(config(central, "model.neck=bnneck"), say=lines.append)
     assert re.search(r"loaded the small trunk, .*; 7 tensors are not used \(bottleneck\.0\.weight", lines[0])
 
 
-def test_another_image_size_is_no_other_network(central: Path) -> None:
+def test_weights_load_with_another_image_size(central: Path) -> None:
     words = ("data.height=64", "data.width=32")
     assert initial_backbone(compose([f"model.weights={central}", *words]))(torch.zeros(2, 3, 64, 32)).shape == (2, 512)
 
 
-def test_a_file_is_recorded_by_its_bytes(tmp_path: Path) -> None:
+def test_a_file_is_recorded_by_the_digest_of_its_bytes(tmp_path: Path) -> None:
     backbone = initial_backbone(config("none"))
     torch.save(backbone.state_dict(), tmp_path / "secret_name.pth")
     record = start_record(config(tmp_path / "secret_name.pth"))
@@ -96,7 +96,7 @@ def test_a_file_is_recorded_by_its_bytes(tmp_path: Path) -> None:
     assert start_record(config("none")) is None and start_record(config("imagenet")) is None
 
 
-def test_a_resumed_run_notices_other_weights(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_resumed_run_reports_other_weights(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for number in (0, 1):
         torch.save(initial_backbone(config("none", f"seed={number}")).state_dict(), tmp_path / "w.pth")
         capsys.readouterr()
@@ -113,7 +113,7 @@ def refused(weights: str | Path, *parts: str, words: tuple[str, ...] = ()) -> No
     assert all(part in text for part in parts), text
 
 
-def test_what_is_no_model_is_refused(central: Path, tiny_root: Path, tmp_path: Path) -> None:
+def test_folders_without_a_usable_model_are_refused(central: Path, tiny_root: Path, tmp_path: Path) -> None:
     refused(tmp_path, "is not a run folder: it has no config.yaml")
     refused(f"{tmp_path}@best", "is not a run folder: it has no config.yaml")
     refused(f"{central}@9", "there is no checkpoint '9'; give last, best or one of the rounds 1, 2")

@@ -1,4 +1,4 @@
-"""Training and reading runs from Python: the same as the command line, with tables that agree with its files."""
+"""Training and reading runs from Python: the same results as the command line, and tables equal to the run's files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fedreid_pl.cli import main
 
 
 def settings_of(words: list[str]) -> dict[str, object]:
-    """The words of a quick run as Python values."""
+    """Returns the settings of a quick run as Python values."""
     settings: dict[str, object] = dict(word.split("=", 1) for word in words)
     return {**settings, "rounds": 2, "data.datasets": list(TINY), "optim.lr_backbone": 0.02}
 
@@ -38,7 +38,7 @@ def test_the_call_and_the_command_give_the_same_run(run: Run, tiny_root: Path, t
 
 
 def test_tables_agree_with_the_files(run: Run) -> None:
-    """Held against metrics.csv and summary.json, read by other means."""
+    """Compares the tables with metrics.csv and summary.json, read by other code."""
     with open(run.folder / "metrics.csv", newline="") as file:
         records = list(csv.DictReader(file))
     curves = {(row["round"], row["section"], row["test"], row["metric"]): row["value"] for row in run.curves()}
@@ -104,7 +104,7 @@ def test_another_statistic_is_refused(run: Run) -> None:
         run.scores("mean")
 
 
-def test_import_is_light_and_every_public_name_is_there() -> None:
+def test_import_is_light_and_every_public_name_exists() -> None:
     """Torch is imported when a public name is first used, not by `import fedreid_pl`."""
     script = (
         "import sys, fedreid_pl; heavy = {'torch', 'pytorch_lightning', 'numpy', 'omegaconf', 'wandb'}; "
@@ -119,7 +119,7 @@ def test_import_is_light_and_every_public_name_is_there() -> None:
 
 
 def test_type_checkers_see_the_public_names() -> None:
-    """The names under TYPE_CHECKING are those that `__getattr__` finds."""
+    """The names under TYPE_CHECKING equal the names that `__getattr__` returns."""
     import ast
 
     tree = ast.parse(Path(str(fedreid_pl.__file__)).read_text())

@@ -1,4 +1,4 @@
-"""The start of MiniReID: what it learns from, its bits, its file, and what a run records of it."""
+"""The pretrained start weights of MiniReID: training images, bits, file, and the record in a run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ assert torch.get_num_threads() == 2
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, and a standard start that takes a second."""
+    """Sets an empty cache, and start weights whose training takes a second."""
     monkeypatch.setenv("FEDREID_PL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(start, "EPOCHS", 1)
     monkeypatch.setattr(start, "LESSONS", {start.CHOSEN: Lesson(start.CHOSEN, 100)})
@@ -55,7 +55,7 @@ def test_a_lesson_shows_none_of_the_ten_domains(name: str) -> None:
 
 
 def test_things_keep_their_colours_and_shapes_do_not() -> None:
-    # over the pictures of one category the mean colour varies less if the colours are the category's
+    # within a category the mean colour varies less if the colours belong to the category
     deviations = []
     for name in ("things", "shapes"):
         images, labels, answers = draw_lesson(Lesson(name, 5 * CATEGORIES))
@@ -65,7 +65,7 @@ def test_things_keep_their_colours_and_shapes_do_not() -> None:
     assert deviations[0] < 0.85 * deviations[1]
 
 
-def test_clothes_ask_for_colours_that_garments_leave_out() -> None:
+def test_the_labels_of_clothes_add_two_colours_to_those_of_garments() -> None:
     garments, clothes = (draw_lesson(Lesson(name, 40)) for name in ("garments", "clothes"))
     assert clothes[2] == (*garments[2], len(COLOURS), len(COLOURS))
     assert len(set(clothes[1][:, -1])) > 3
@@ -81,7 +81,7 @@ def test_same_bits_in_a_fresh_interpreter_with_other_threads(small: Path) -> Non
     assert done.stdout.strip() == here
 
 
-def test_the_hash_is_of_names_and_bytes() -> None:
+def test_the_digest_covers_names_and_bytes() -> None:
     weights = {"a": torch.arange(4.0), "b": torch.zeros(2, 2)}
     same = {"b": torch.zeros(2, 2), "a": torch.arange(8.0)[:4]}
     assert start.digest_of_weights(weights) == start.digest_of_weights(same)
@@ -90,7 +90,7 @@ def test_the_hash_is_of_names_and_bytes() -> None:
     assert len({start.digest_of_weights(other) for other in [weights, *others]}) == 5
 
 
-def test_made_once_and_read_later(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_is_trained_once_and_then_read_from_the_cache(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     path = start.ensure_start(progress=said.append)
     assert path.parent == small / "start" and [file.name for file in path.parent.iterdir()] == [path.name]

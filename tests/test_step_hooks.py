@@ -1,4 +1,4 @@
-"""What callbacks may change within a step: its images, feature maps, a second view, layers of their own."""
+"""Changes of callbacks within a step: images, feature maps, a second view, and added layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fedreid_pl.models.trunks import build_trunk
 
 
 class Doubled(FederationCallback):
-    """Doubles the images and adds one to the maps after the second stage."""
+    """A callback that doubles the images and adds one to the maps after the second stage."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, torch.Size]] = []
@@ -36,20 +36,20 @@ class Doubled(FederationCallback):
 
 
 def by_hand(client: Any, images: Tensor) -> Tensor:
-    """Logits of doubled images with one added after the second stage."""
+    """Returns the logits of doubled images with one added after the second stage."""
     trunk = client.backbone.trunk
     maps = trunk.stages[1](trunk.stages[0](trunk.stem(2 * images))) + 1
     linear, norm, _ = client.backbone.bottleneck
     return client.head(norm(linear(trunk.stages[2](maps).mean(dim=(2, 3)))))
 
 
-def test_images_and_maps_are_changed_in_the_step_and_nowhere_else() -> None:
+def test_images_and_maps_are_changed_only_in_the_step() -> None:
     doubled, batch = Doubled(), step_parts.make_batch()
     client, plain = step_parts.make_client(doubled, dropout=0.0), step_parts.make_client(dropout=0.0)
     loss = client.training_step(batch, 0)
     torch.testing.assert_close(loss, F.cross_entropy(by_hand(plain, batch.images), batch.labels))
     assert doubled.seen == [(0, (16, 16, 8)), (1, (32, 8, 4)), (2, (64, 4, 2))]
-    assert torch.equal(batch.images, step_parts.make_batch().images), "the batch is left as it is"
+    assert torch.equal(batch.images, step_parts.make_batch().images), "the batch does not change"
     client, plain = step_parts.make_client(doubled), step_parts.make_client()
     assert torch.equal(client.eval()(batch.images), plain.eval()(batch.images)), "evaluation"
     assert torch.equal(client.logits(batch.images), plain.logits(batch.images)), "a probe"
@@ -58,7 +58,7 @@ def test_images_and_maps_are_changed_in_the_step_and_nowhere_else() -> None:
     assert not any(module._forward_hooks for module in client.modules())
 
 
-def test_nothing_stays_after_a_step_that_raises() -> None:
+def test_a_step_that_raises_leaves_no_change() -> None:
     class Raises(FederationCallback):
         def feature_maps(self, pl_module: Any, batch: Any, stage: int, maps: Tensor) -> Tensor:
             raise FedReIDError("no")
@@ -70,7 +70,7 @@ def test_nothing_stays_after_a_step_that_raises() -> None:
     copy.deepcopy(client.backbone)
 
 
-def test_only_callbacks_that_change_something_are_asked() -> None:
+def test_only_callbacks_that_override_a_hook_are_called() -> None:
     hooks = step_hooks({"plain": FederationCallback(), "doubled": Doubled()})
     assert (len(hooks["images"]), len(hooks["maps"]), hooks["losses"]) == (1, 1, {})
 
@@ -104,7 +104,7 @@ def test_a_network_without_such_stages_is_refused(model: str, compiled: str, wan
     check_stages(ModelConfig(name="small"), "none", "zebra", 3)
 
 
-def test_a_second_pass_draws_dropout_of_its_own_and_leaves_the_step_s() -> None:
+def test_a_second_pass_draws_separate_dropout_masks() -> None:
     batch, client, plain = step_parts.make_batch(), step_parts.make_client(), step_parts.make_client()
     torch.manual_seed(3)
     first, second = client.second_pass(batch.images), client.second_pass(batch.images)
@@ -113,9 +113,9 @@ def test_a_second_pass_draws_dropout_of_its_own_and_leaves_the_step_s() -> None:
     assert torch.equal(torch.rand(4), after)
     assert first[0].shape == first[1].shape == (6, 16) and first[2].shape == (6, 3)
     assert torch.equal(first[0], second[0]), "before dropout"
-    assert not torch.equal(first[1] == 0, second[1] == 0), "another mask"
+    assert not torch.equal(first[1] == 0, second[1] == 0), "the masks differ"
     again = plain.second_pass(batch.images)
-    assert torch.equal(again[1], first[1]), "a repeated turn draws the same"
+    assert torch.equal(again[1], first[1]), "a repeated turn draws the same mask"
 
 
 @pytest.mark.parametrize("triplet", [0.0, 0.5])
@@ -134,7 +134,7 @@ def test_the_supervised_loss_is_that_of_the_step(triplet: float) -> None:
 
 
 class Shift(FederationCallback):
-    """A learned shift of the images, pulled to zero."""
+    """A callback with a learned shift of the images and a loss that pulls the shift to zero."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         self.layer = nn.Linear(1, 3, bias=False)
@@ -145,7 +145,7 @@ class Shift(FederationCallback):
         return 0.5 * self.layer.weight.square().sum()
 
 
-def test_layers_of_a_callback_are_trained_at_their_rate_and_are_no_part_of_the_backbone() -> None:
+def test_layers_of_a_callback_have_their_own_rate_and_do_not_belong_to_the_backbone() -> None:
     shift, batches = Shift(), tiny_turn.make_batches()
     module = tiny_turn.take_turn([shift], support.fit_job(1, "a", {}), tiny_turn.PLAIN, batches)
     steps = len(batches) * tiny_turn.EPOCHS
@@ -157,7 +157,7 @@ def test_layers_of_a_callback_are_trained_at_their_rate_and_are_no_part_of_the_b
         module.attach(nn.Linear(1, 1))
 
 
-def test_another_loss_may_take_the_place_of_cross_entropy() -> None:
+def test_another_loss_can_replace_cross_entropy() -> None:
     class Instead(FederationCallback):
         def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
             pl_module.classification_weight = 0.0
@@ -172,4 +172,6 @@ def test_another_loss_may_take_the_place_of_cross_entropy() -> None:
     wanted = step_parts.make_client().second_pass(batch.images)[0].square().mean()
     torch.testing.assert_close(loss, wanted)
     loss.backward()
-    assert client.head.weight.grad is not None and not client.head.weight.grad.any(), "used, for several processes"
+    assert client.head.weight.grad is not None and not client.head.weight.grad.any(), (
+        "the head is in the graph with zero gradients, as several processes require"
+    )

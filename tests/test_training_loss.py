@@ -1,4 +1,4 @@
-"""A callback's own loss and its second network: in a real Trainer, against SGD by hand."""
+"""A callback's additional loss and second network in a real Trainer, compared with SGD by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JOB = support.fit_job(1, "a", {})
 
 
 class Pull(FederationCallback):
-    """Adds the squares of one weight, twice as strongly in odd rows' batches; nothing in every third batch."""
+    """A callback that adds half the squared norm of one weight to the loss, except in every third batch."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -49,12 +49,12 @@ def test_the_step_minimises_the_sum_and_reports_both(precision: str) -> None:
     plain = tiny_turn.take_turn([Pull()], JOB, OptimConfig(lr_backbone=1e-30, lr_head=1e-30), batches)
     metrics, still = plain.outbox.metrics, tiny_turn.make_backbone()
     penalty = float(0.5 * still[0].weight.square().sum())
-    assert metrics["train/Pull"] == pytest.approx(penalty * 4 / 6, rel=1e-5), "four of six batches, equally long"
+    assert metrics["train/Pull"] == pytest.approx(penalty * 4 / 6, rel=1e-5), "four of six batches of equal size"
     losses = [F.cross_entropy(tiny_turn.make_head()(still(batch.images)), batch.labels) for batch in batches]
     assert metrics["train/loss"] == pytest.approx(float(sum(losses)) / 3 + penalty * 4 / 6, rel=1e-5)
 
 
-def test_the_hook_sees_the_batch_and_what_was_computed_from_it() -> None:
+def test_the_hook_receives_the_batch_and_its_outputs() -> None:
     pull, batches = Pull(), tiny_turn.make_batches()
     tiny_turn.take_turn([pull], JOB, tiny_turn.MOMENTUM, batches, epochs=1)
     for (batch, embeddings, features, logits), given in zip(pull.seen, batches, strict=True):
@@ -63,15 +63,15 @@ def test_the_hook_sees_the_batch_and_what_was_computed_from_it() -> None:
         assert features.shape == (6, 4) and logits.shape == (6, 2) and features.requires_grad
 
 
-def test_only_callbacks_with_a_loss_are_asked() -> None:
+def test_only_callbacks_with_a_loss_are_called() -> None:
     assert list(training_losses({"plain": FederationCallback(), "pull": Pull()})) == ["pull"]
     client = ReIDClient(tiny_turn.make_backbone(), tiny_turn.make_head(), OptimConfig())
     client.backbone.embeddings = None  # type: ignore[assignment]
-    client.training_step(tiny_turn.make_batches()[0], 0)  # does not ask for embeddings
+    client.training_step(tiny_turn.make_batches()[0], 0)  # does not compute embeddings
 
 
 class Second(FederationCallback):
-    """Trains a copy of the backbone and the head beside them, a frozen copy looks on."""
+    """A callback that trains a copy of backbone and head, and evaluates a frozen copy."""
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         self.own, self.head = pl_module.clone_backbone(), pl_module.clone_head()
@@ -84,7 +84,7 @@ class Second(FederationCallback):
         return F.cross_entropy(self.head(self.own(2 * batch.images)), batch.labels)
 
 
-def test_a_second_network_is_trained_at_the_rates_of_the_first_and_changes_nothing_of_it() -> None:
+def test_a_second_network_has_the_rates_of_the_first_and_does_not_change_it() -> None:
     backbone, batches, second = tiny_turn.make_backbone(), tiny_turn.make_batches(), Second()
     module = tiny_turn.take_turn([second], JOB, tiny_turn.MOMENTUM, batches)
     alone = tiny_turn.take_turn([], JOB, tiny_turn.MOMENTUM, batches)
@@ -95,14 +95,14 @@ def test_a_second_network_is_trained_at_the_rates_of_the_first_and_changes_nothi
     for name, value in second.own.state_dict().items():
         torch.testing.assert_close(value.double(), hand[name].double(), rtol=1e-4, atol=1e-5, msg=name)
     for name, value in second.frozen.state_dict().items():
-        assert torch.equal(value, backbone.state_dict()[name]), "in eval mode, statistics stay as well"
-    # weight and bias of both layers, two statistics and a counter; of the head weight and bias
+        assert torch.equal(value, backbone.state_dict()[name]), "in eval mode the statistics do not change either"
+    # weight and bias of both layers, two statistics and a counter; weight and bias of the head
     values = 2 * (12 + 4 + 4 + 4 + 4 + 4 + 2) + 8 + 2
     assert module.outbox.metrics["cost/cloned_bytes"] == 4 * values
     assert "cost/cloned_bytes" not in alone.outbox.metrics
 
 
-def test_no_copy_is_made_for_training_when_the_optimizer_is_there() -> None:
+def test_a_trainable_copy_after_the_optimizers_creation_is_refused() -> None:
     client = ReIDClient(tiny_turn.make_backbone(), tiny_turn.make_head(), OptimConfig())
     client.configure_optimizers()
     client.clone_backbone(trainable=False)
@@ -110,7 +110,7 @@ def test_no_copy_is_made_for_training_when_the_optimizer_is_there() -> None:
         client.clone_backbone()
 
 
-def test_the_copies_rates_follow_the_bottleneck_s_option() -> None:
+def test_the_copies_rates_follow_the_bottlenecks_option() -> None:
     backbone = nn.Sequential()
     backbone.trunk, backbone.bottleneck = nn.Linear(3, 4), nn.BatchNorm1d(4)
     optim = OptimConfig(lr_backbone=0.1, lr_head=0.7, bottleneck="head")
@@ -123,16 +123,16 @@ def test_the_copies_rates_follow_the_bottleneck_s_option() -> None:
     assert len(rates) == 10
 
 
-def test_the_memory_of_copies_is_freed_with_the_turn() -> None:
+def test_the_memory_of_copies_is_freed_after_the_turn() -> None:
     client = ReIDClient(tiny_turn.make_backbone(), tiny_turn.make_head(), OptimConfig())
     held = client.clone_backbone()
     kept = {name: value.detach() for name, value in held.state_dict().items()}
     client.clones.release()
     assert all(value.numel() == 0 for value in held.state_dict().values())
-    assert torch.equal(kept["0.weight"], client.backbone[0].weight), "what a callback kept is intact"
+    assert torch.equal(kept["0.weight"], client.backbone[0].weight), "the callback's saved state is intact"
 
 
-def test_the_server_records_what_a_copy_costs() -> None:
+def test_the_server_records_the_cost_of_a_copy() -> None:
     from fedreid_pl.federation.messages import ClientUpdate
     from fedreid_pl.federation.server.evaluation import record_local
 

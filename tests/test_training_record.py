@@ -1,4 +1,4 @@
-"""The means of a turn against numbers computed by hand."""
+"""The means of a turn compared with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fedreid_pl.training_record import TrainingRecord
 
 
 def recorded(reported: float) -> TrainingRecord:
-    """A step of three images, two of them right, and a step of one image that is wrong."""
+    """Returns a record of a step with three images, two of them correct, and a step with one incorrect image."""
     record = TrainingRecord(["triplet"])
     record.add_term("triplet", torch.tensor(4.0))
     record.add(torch.tensor(1.0), torch.eye(3), torch.tensor([0, 1, 0]), reported)
@@ -18,7 +18,7 @@ def recorded(reported: float) -> TrainingRecord:
     return record
 
 
-def test_means_are_over_images_not_over_steps() -> None:
+def test_means_weight_images_and_not_steps() -> None:
     # loss (3 x 1 + 1 x 3) / 4, accuracy 2 of 4, triplet (3 x 4 + 1 x 0) / 4
     assert recorded(1.0).means(lambda sums: sums) == {"train/loss": 1.5, "train/accuracy": 0.5, "train/triplet": 3.0}
 

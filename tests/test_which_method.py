@@ -1,4 +1,4 @@
-"""docs/which_method.md holds the tables of results/leave_one_out.csv, and these count whole seeds alone."""
+"""docs/which_method.md contains the tables of results/leave_one_out.csv, which use only complete seeds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def row(target: str, method: str, seed: int, score: float) -> object:
     return tables.Row(**values)
 
 
-def test_the_page_shows_the_kept_results() -> None:
+def test_the_page_shows_the_saved_results() -> None:
     page = (ROOT / "docs" / "which_method.md").read_text(encoding="utf-8")
     rows = tables.read_rows(ROOT / "results" / "leave_one_out.csv")
     assert len(rows) > 100
     assert tables.with_tables(page, rows) == page
 
 
-def test_a_seed_without_every_target_is_left_out() -> None:
+def test_an_incomplete_seed_is_skipped() -> None:
     rows = [row(target, "fedpav", seed, 10.0 + seed) for seed in (0, 1) for target in ("a", "b")]
     rows += [row("a", "mixstyle", 0, 13.0), row("b", "mixstyle", 0, 15.0), row("a", "mixstyle", 1, 99.0)]
     kept = tables.whole(rows)

@@ -26,12 +26,12 @@ EPOCHS = 2
 MOMENTUM = OptimConfig(
     lr_backbone=0.05, lr_head=0.2, momentum=0.8, weight_decay=0.01, schedule="step", step=1, gamma=0.5
 )
-"""Everything at once: momentum, weight decay, two rates, and a rate that halves in the second epoch."""
+"""All options together: momentum, weight decay, two rates, and a rate that halves in the second epoch."""
 PLAIN = OptimConfig(lr_backbone=0.05, lr_head=0.2, momentum=0.0, weight_decay=0.0)
 
 
 def make_backbone(seed: int = 0) -> nn.Sequential:
-    """Linear layer and BatchNorm: parameters, statistics and a counter."""
+    """Returns a linear layer and a BatchNorm: parameters, statistics and a counter."""
     draws = torch.Generator().manual_seed(seed)
     backbone = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     with torch.no_grad():
@@ -41,7 +41,7 @@ def make_backbone(seed: int = 0) -> nn.Sequential:
 
 
 def make_head() -> nn.Linear:
-    """Two identities."""
+    """Returns a head for two identities."""
     head = nn.Linear(4, 2)
     with torch.no_grad():
         head.weight.copy_(torch.linspace(-1, 1, 8).view(2, 4))
@@ -50,7 +50,7 @@ def make_head() -> nn.Linear:
 
 
 def make_batches(seed: int = 0, steps: int = 3) -> list[TrainBatch]:
-    """`steps` batches of six vectors."""
+    """Returns `steps` batches of six vectors."""
     draws = torch.Generator().manual_seed(100 + seed)
     zeros, rows = torch.zeros(6, dtype=torch.int64), torch.arange(6)
     return [
@@ -60,22 +60,22 @@ def make_batches(seed: int = 0, steps: int = 3) -> list[TrainBatch]:
 
 
 class UnfusedClient(ReIDClient):
-    """A client whose optimizer leaves unscaling to Lightning."""
+    """A client whose optimizer does not unscale gradients, so that Lightning does."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The same groups in SGD that is not fused."""
+        """Returns unfused SGD with the same groups."""
         groups: Any = super().configure_optimizers().param_groups
         return torch.optim.SGD([{**group, "fused": False} for group in groups], foreach=False)
 
 
 class Scaled(MixedPrecision):
-    """16-mixed's loss scale around float32 arithmetic, so that scaled gradients can be told from rounding."""
+    """The loss scale of 16-mixed with float32 arithmetic, which separates scaling from rounding."""
 
     def __init__(self) -> None:
         super().__init__("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
 
     def autocast_context_manager(self) -> AbstractContextManager:  # type: ignore[override]
-        """No autocast."""
+        """Returns a context without autocast."""
         return nullcontext()
 
 
@@ -88,11 +88,11 @@ def take_turn(
     precision: str = "plain",
     seed: int = 0,
 ) -> ReIDClient:
-    """A Trainer fits the backbone of the job with the given client halves.
+    """Trains the job's backbone in a Trainer with the given client halves.
 
     Args:
-        precision: `plain`; `scaled`: with a loss scale that Lightning takes out; `fused`: or the optimizer does.
-        seed: of the turn.
+        precision: `plain`, `scaled` (Lightning unscales the gradients) or `fused` (the optimizer unscales them).
+        seed: the turn's seed.
     """
     quiet()
     backbone = make_backbone()
@@ -123,7 +123,7 @@ def by_hand(
     epochs: int = EPOCHS,
     term: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor | float] = lambda *parts: 0.0,
 ) -> dict[str, Tensor]:
-    """The trained backbone, float64.
+    """Returns the trained backbone in float64.
 
     `extra(name, weight)` is added to the gradient of a backbone parameter, `term(features, logits, images, labels)`
     to the loss of a batch.
@@ -148,7 +148,7 @@ def by_hand(
 
 
 def server(models: dict[str, Any] | None = None, **more: Any) -> Any:
-    """What the server halves use of a federation of three clients."""
+    """Returns the attributes of a federation of three clients that server halves use."""
     records: list[tuple] = []
     parts = {
         "clients": {"a": 40, "b": 40, "c": 40},

@@ -1,4 +1,4 @@
-"""Reads an offline wandb run record by record, with wandb's own message types; and what the run's files say."""
+"""Reads an offline wandb run record by record with wandb's message types, and the values of the run's files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wandb.proto import wandb_internal_pb2
 
 
 def records(file: Path) -> Iterator[Any]:
-    """The records of a run file: LevelDB's log format (blocks of 32 kB, a header of 7 bytes before every piece)."""
+    """Yields the records of a run file in LevelDB's log format (blocks of 32 kB, a header of 7 bytes per piece)."""
     content = file.read_bytes()
     assert content[:4] == b":W&B"
     place, data = 7, b""
@@ -32,13 +32,13 @@ def records(file: Path) -> Iterator[Any]:
 
 
 def run_file(folder: Path) -> Path:
-    """The file of the one offline run in a run's folder."""
+    """Returns the file of the only offline run in a run's folder."""
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
     return file
 
 
 def read_back(folder: Path) -> dict[int, dict[str, Any]]:
-    """Values by round; a round that stands there twice, or under another step, fails."""
+    """Returns the values by round; fails if a round is logged twice or under another step."""
     rounds: dict[int, dict[str, Any]] = {}
     for record in records(run_file(folder)):
         if record.WhichOneof("record_type") == "history":
@@ -50,7 +50,7 @@ def read_back(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def axes(folder: Path) -> dict[str, tuple[str, set[str]]]:
-    """Axis and summaries of the defined metrics, by their name or the beginning of it."""
+    """Returns axis and summaries of the defined metrics, by name or prefix."""
     found = {}
     for record in records(run_file(folder)):
         if record.WhichOneof("record_type") == "metric":
@@ -61,7 +61,7 @@ def axes(folder: Path) -> dict[str, tuple[str, set[str]]]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """The run's summary as it was last."""
+    """Returns the run's last summary."""
     values: dict[str, Any] = {}
     for record in records(run_file(folder)):
         if record.WhichOneof("record_type") == "summary":
@@ -72,7 +72,7 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def from_csv(folder: Path) -> dict[int, dict[str, float]]:
-    """Values by round of metrics.csv and timings.csv together."""
+    """Returns the values by round of metrics.csv and timings.csv together."""
     rounds: dict[int, dict[str, float]] = {}
     for name in ("metrics.csv", "timings.csv"):
         with open(folder / name, newline="") as file:
@@ -85,7 +85,7 @@ def from_csv(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def assert_complete(folder: Path) -> None:
-    """wandb's rounds are those of the files, and so are the values, to the bit."""
+    """Asserts that wandb's rounds and values equal those of the files, to the bit."""
     logged, written = read_back(folder), from_csv(folder)
     assert list(logged) == sorted(written) == list(range(len(written)))
     for number, values in written.items():

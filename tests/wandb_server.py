@@ -1,6 +1,6 @@
-"""As much of a wandb server as a run needs that logs numbers: it takes runs and keeps the rows of their histories.
+"""A minimal wandb server for runs that log numbers: accepts runs and stores the rows of their histories.
 
-It knows no accounts and no artifacts; a run says that its tables are not logged and goes on.
+The server supports neither accounts nor artifacts; a run warns that its tables are not logged, and continues.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Server(ThreadingHTTPServer):
-    """Keeps what was sent.
+    """Stores the received data.
 
     Attributes:
         histories: rows by the id of the run, in the order of arrival.
@@ -84,12 +84,12 @@ class Handler(BaseHTTPRequestHandler):
         return {"id": "3", "name": "a run", "displayName": "a run", **counts, **tails, **texts}
 
     def log_message(self, *arguments: object) -> None:
-        """Quiet."""
+        """Prints no log line."""
 
 
 @contextmanager
 def wandb_server() -> Iterator[Server]:
-    """The server in a thread of this process."""
+    """Runs the server in a thread of this process."""
     server = Server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""Charts are parsed as XML, and what is drawn is read back through their own ticks."""
+"""Charts are parsed as XML, and the drawn values are read back with the axis ticks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def numbers(path: str) -> list[tuple[float, float]]:
 
 
 def axis(root: ElementTree.Element, upright: bool) -> tuple[float, float]:
-    """(units per pixel, value at pixel 0) of an axis, from its first and last tick label."""
+    """Returns (units per pixel, value at pixel 0) of an axis, from its first and last tick label."""
     anchor = "end" if upright else "middle"
     found = [t for t in root.iter(f"{NS}text") if t.get("class") == "tick" and t.get("text-anchor") == anchor]
     places = [(float(t.get("y" if upright else "x", 0)) - (3.5 if upright else 0), float(t.text or 0)) for t in found]
@@ -51,7 +51,7 @@ def test_a_line_goes_through_its_values() -> None:
     assert "viper" in root.get("aria-label", "") and "b: 3.0 at round 0, 88.0 at 30" in root.get("aria-label", "")
 
 
-def test_a_band_is_one_deviation_to_both_sides_and_no_share_above_100() -> None:
+def test_a_band_spans_one_deviation_to_both_sides_and_ends_at_100() -> None:
     curve = Curve([1, 2, 3], [50.0, 60.0, 98.0], [5.0, 10.0, 9.0])
     root = parsed(line_chart({"a": curve}, ["a"], "round", "Rank-1 (%)", "viper"))
     dy, y0 = axis(root, True)
@@ -85,7 +85,7 @@ def test_layers_of_a_stack_have_the_height_of_their_values() -> None:
     assert [item.text for item in elements(root, "text", "on")] == ["1", "2"], "numbers of the legend"
 
 
-def test_a_single_round_is_drawn_as_wide_as_the_picture() -> None:
+def test_a_single_round_fills_the_width_of_the_chart() -> None:
     root = parsed(stack_chart({"x": Curve([1], [1.0])}, ["x"], "round", "weight", "fedpav"))
     (layer,) = elements(root, "path", "fill")
     assert len({x for x, _ in numbers(layer.get("d", ""))}) == 2
@@ -110,7 +110,7 @@ def test_marks_of_a_row_stand_at_their_values() -> None:
     assert dx * float(circle.get("cx", 0)) + x0 == pytest.approx(10, abs=0.1)
 
 
-def test_amounts_lie_end_to_end() -> None:
+def test_amounts_are_stacked_without_gaps() -> None:
     root = parsed(amount_chart({"fedpav": {"fit": 30.0, "other": 10.0}}, ["fit", "other"], "seconds", "time"))
     dx, _ = axis(root, False)
     first, second = elements(root, "rect", "fill")
@@ -119,7 +119,7 @@ def test_amounts_lie_end_to_end() -> None:
     assert end == pytest.approx(float(second.get("x", 0)), abs=0.11)
 
 
-def test_points_keep_their_distances_and_only_those_of_a_group_are_joined() -> None:
+def test_points_keep_their_distances_and_lines_join_only_points_of_a_group() -> None:
     points = {"viper": [Point(0, 0, "identity 1"), Point(3, 4, "identity 1"), Point(10, 0, "identity 2")]}
     root = parsed(scatter_chart(points, ["viper"], "PCA"))
     places = [(float(m.get("cx", 0)), float(m.get("cy", 0))) for m in elements(root, "circle", "mark")]
@@ -128,7 +128,7 @@ def test_points_keep_their_distances_and_only_those_of_a_group_are_joined() -> N
     assert len(elements(root, "path", "thread")) == 1
 
 
-def test_every_series_has_a_shape_of_its_own() -> None:
+def test_every_series_has_a_distinct_shape() -> None:
     shapes = {re.sub(r"s\d", "", marker(0, 0, series)) for series in range(SERIES)}
     assert len(shapes) == SERIES
     for kind in ("line", "mark", "fill"):
@@ -136,7 +136,7 @@ def test_every_series_has_a_shape_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("label", ['<script>alert("x")</script>', "a & b", 'quo"te', "ä→ü"])
-def test_names_are_text_and_nothing_else(label: str) -> None:
+def test_names_are_plain_text(label: str) -> None:
     curve = Curve([1, 2], [1.0, 2.0])
     root = parsed(line_chart({label: curve}, [label], "round", "Rank-1 (%)", label))
     assert label in root.get("aria-label", "")

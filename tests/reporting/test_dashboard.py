@@ -1,4 +1,4 @@
-"""The workspace of comparisons, looked at as the object that wandb's own library builds, and as the file of it."""
+"""The workspace of comparisons, tested as the object that wandb's library builds and as its file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plots(workspace: Any) -> dict[str, Any]:
-    """Line plots by title."""
+    """Returns the line plots by title."""
     return {panel.title: panel for part in workspace.sections for panel in part.panels if hasattr(panel, "y")}
 
 
-def test_panels_hold_what_is_logged(run: Path) -> None:
+def test_panels_show_only_logged_values(run: Path) -> None:
     from fedreid_pl.federation.server.history import History, Record
     from fedreid_pl.reporting.numbers import round_numbers
 
@@ -93,7 +93,7 @@ def test_the_command_writes_a_file(run: Path, tmp_path: Path, capsys: pytest.Cap
         (["data=minireid", "wandb.projekt=a"], "did you mean 'project'"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_a_mistake_prints_one_line(
     words: list[str], hint: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NETRC", "/dev/null")
@@ -103,12 +103,12 @@ def test_what_cannot_be_done_is_one_line(
     assert captured.err.startswith("error: ") and hint in captured.err
 
 
-def test_without_the_library_it_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_the_error_names_a_missing_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces", None)
     assert main(["dashboard", "data=minireid", "out=x.json"]) == 2
     assert "fedreid-pl[dashboard]" in capsys.readouterr().err
 
 
-def test_names_of_folders_below_each_other() -> None:
+def test_names_of_nested_folders() -> None:
     config = compose(["data=minireid", "data.datasets=[a/b,mini-viper/]"])
     assert names_of_data(config).tests == ["client1", "mini-viper"]

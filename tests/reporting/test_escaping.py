@@ -1,4 +1,4 @@
-"""The layers that write HTML, Markdown and CSV: whatever a value holds, it is text there, and no formula."""
+"""The layers that write HTML, Markdown and CSV write every value as plain text, never as markup or a formula."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORMULAS = ("=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\
 
 
 class Seen(HTMLParser):
-    """Tags, attributes and text of a document."""
+    """Collects tags, attributes and text of a document."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def test_any_text_is_text_in_an_element(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", NEVER.split())
-def test_what_could_run_or_load_is_no_element(name: str) -> None:
+def test_elements_that_run_or_load_code_are_refused(name: str) -> None:
     assert name not in ELEMENTS
     with pytest.raises(ValueError, match="is not an allowed element of a report"):
         element(name)
@@ -76,13 +76,13 @@ def test_what_could_run_or_load_is_no_element(name: str) -> None:
         {"href": "http://a.example"},
     ],
 )
-def test_what_could_run_or_load_is_no_attribute(attributes: dict[str, str]) -> None:
+def test_attributes_that_run_or_load_code_are_refused(attributes: dict[str, str]) -> None:
     assert not [name for name in ATTRIBUTES if name.startswith("on")]
     with pytest.raises(ValueError, match=r"is not an allowed attribute of a report|of a report must"):
         element("img", **attributes)
 
 
-def test_only_elements_are_taken_as_they_are() -> None:
+def test_only_elements_are_not_escaped() -> None:
     assert joined(["<b>", element("b", "x"), None, 3]) == Markup("&lt;b&gt;<b>x</b>3")
 
 
@@ -94,7 +94,7 @@ def table_of(names: tuple[str, ...]) -> Table:
 
 
 def test_names_are_text_in_markdown() -> None:
-    """Rendered by another program that takes raw HTML, links and tables."""
+    """Renders with an independent program that accepts raw HTML, links and tables."""
     markdown = pytest.importorskip("markdown")
     for name in HOSTILE:
         seen = Seen(markdown.markdown(table_of((name, "fedpav_rw")).to_markdown(), extensions=["tables"]))

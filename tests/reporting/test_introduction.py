@@ -13,7 +13,7 @@ from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.reporting.introduction import introduce
 
 
-def test_a_drawn_split_is_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_drawn_split_gives_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     names = [f"{person:04d}/cam{camera}/0.jpg" for person in range(1, 9) for camera in (1, 2)]
     crops = replace(read("crops", touch(tmp_path / "mine", *names)), layout="crops")
     (split,) = crops.remarks

@@ -1,4 +1,4 @@
-"""What is logged of a round, against values worked by hand."""
+"""The logged numbers of a round, compared with values computed by hand."""
 
 from __future__ import annotations
 

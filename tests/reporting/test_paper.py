@@ -1,4 +1,4 @@
-"""The paper's figures: their datasets are recognised, and the tables agree with each other."""
+"""The paper's numbers: folders are matched to the paper's datasets, and the tables agree with each other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_folders_are_matched_to_the_papers_nine(folder: str, name: str | None) -
 def test_the_papers_tables_agree_with_each_other() -> None:
     assert all(paper_name(name) == name for name in NINE) and len(NINE) == 9
     assert all(len(row) == 9 for row in (*TABLE3.values(), *TABLE4.values()))
-    for index in range(9):  # printed figures are rounded
+    for index in range(9):  # the printed numbers are rounded
         difference = TABLE3["FedPav, local models"][index] - TABLE3["standalone"][index]
         assert difference == pytest.approx(TABLE4["FedPav"][index], abs=0.11)
     assert all(rank1 < rank5 < rank10 for rank1, rank5, rank10, _ in TABLE2.values())

@@ -1,4 +1,4 @@
-"""What is printed while a run goes on: whole lines into a file, one living line in a terminal."""
+"""Progress of a run: whole lines in a file, one updated line in a terminal."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_file_gets_one_line_per_round(clock: list[float]) -> None:
     assert stream.getvalue().endswith("\n")
 
 
-def test_the_time_left_counts_from_where_the_run_was_resumed(clock: list[float]) -> None:
+def test_the_time_left_counts_from_the_resumed_round(clock: list[float]) -> None:
     stream, run = io.StringIO(), federation(round=15)
     line = ProgressLine(stream)
     line.on_start(run)
@@ -74,7 +74,7 @@ def test_the_time_left_counts_from_where_the_run_was_resumed(clock: list[float])
     assert stream.getvalue().splitlines()[1] == "round 20/20  0 s left"
 
 
-def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
+def test_a_terminal_shows_the_working_client(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
     size = [100]
     monkeypatch.setattr("fedreid_pl.reporting.progress.columns", lambda stream: size[0])
     stream, run = Terminal(), federation(round=3, x=0.5)
@@ -108,7 +108,7 @@ def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch, clock:
     assert shown() == "\r\x1b[Kround  4/20  " + "c" * 25 + "…"
     line.on_warning(run, "round 4: client b is left out: it holds NaN " + "w" * 50)
     lines = shown().removeprefix("\r\x1b[K").splitlines()
-    assert lines == ["warning: round 4: client b is left out:", "it holds NaN", "w" * 50], "a warning is never cut"
+    assert lines == ["warning: round 4: client b is left out:", "it holds NaN", "w" * 50], "a warning is not truncated"
     clock[0] += 40
     for size[0], wording in {60: "Rank-1 global 50.0  16 min 0 s left", 40: " R1 50.0  16 min 0 s left"}.items():
         run.round, line._started, line._first = 4, clock[0] - 120, 2
@@ -116,7 +116,7 @@ def test_a_terminal_shows_who_is_at_work(monkeypatch: pytest.MonkeyPatch, clock:
         assert shown() == f"\r\x1b[Kround  4/20  {wording.strip()}\n"
 
 
-def test_several_at_work_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_working_clients_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedreid_pl.reporting.progress.columns", lambda stream: 60)
     stream, run = Terminal(), federation(round=3)
     line = ProgressLine(stream)

@@ -1,4 +1,4 @@
-"""The picture of a ranked list: order, size, and marks that are told apart without colours too."""
+"""The image of a ranked list: order, size, and marks that are distinguishable without colours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_order_size_and_frames() -> None:
     assert middle[first - 1].tolist() == middle[second - 1].tolist() == [255] * 3
 
 
-def test_a_wrong_one_is_crossed_so_that_grey_print_shows_it() -> None:
+def test_a_wrong_match_is_crossed_out_for_grey_print() -> None:
     right, wrong = (
         np.asarray(ranked_strip(plain(0), [(plain(80), correct)]).convert("L")) for correct in (True, False)
     )

@@ -1,4 +1,4 @@
-"""The page: nothing from outside, a table for every chart, and nobody's name taken for markup."""
+"""The report page: no external content, a table for every chart, and names as plain text."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def single(folder: Path, *words: str, inspection: dict[str, Any] | None = None, 
 
 
 def with_lists(folder: Path) -> dict[str, Any]:
-    """An inspection with one list, whose images are written."""
+    """Returns an inspection with one list and writes its images."""
     content = curves_of(TESTS, 0.4)
     images = {
         name: {"identity": 7 + index, "camera": index, "image": f"images/{name}.jpg"}
@@ -89,7 +89,7 @@ def with_lists(folder: Path) -> dict[str, Any]:
     return {**content, "images": True}
 
 
-def test_nothing_is_asked_for_outside_the_file(tmp_path: Path) -> None:
+def test_the_page_requests_no_other_file(tmp_path: Path) -> None:
     single(tmp_path / "local" / "seed0", name="exp=local")
     text = report_of_run(single(tmp_path / "fedpav" / "seed0", inspection=curves_of(TESTS, 0.4))).to_html()
     page = Page(text)
@@ -102,7 +102,7 @@ def test_nothing_is_asked_for_outside_the_file(tmp_path: Path) -> None:
     assert "default-src 'none'" in text
 
 
-def test_every_chart_has_words_and_every_figure_a_table(tmp_path: Path) -> None:
+def test_every_chart_has_a_text_alternative_and_every_figure_a_table(tmp_path: Path) -> None:
     single(tmp_path / "local" / "seed0", name="exp=local")
     page = Page(report_of_run(single(tmp_path / "fedpav" / "seed0", inspection=curves_of(TESTS, 0.4))).to_html())
     pictures = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
@@ -144,7 +144,7 @@ def test_ranked_lists_show_right_and_wrong_without_colour(tmp_path: Path) -> Non
         with Image.open(io.BytesIO(picture)) as shown:
             red, green, blue = shown.convert("RGB").getpixel((4, 8))
         assert abs(red - 80 * number) < 6 and abs(green - 10) < 6 and abs(blue - 200) < 6
-        assert b"kittiwake" not in picture, "nothing but the pixels is passed on"
+        assert b"kittiwake" not in picture, "the file contains only pixels"
     assert str(images[1]["alt"]).startswith("rank 1: another person, identity 8, camera 1")
     assert str(images[2]["alt"]).startswith("rank 2: the same person, identity 7, camera 2")
     assert "✗ 1" in page.words and "✓ 2" in page.words
@@ -154,9 +154,9 @@ def test_ranked_lists_show_right_and_wrong_without_colour(tmp_path: Path) -> Non
     assert "before the initial network" not in text and "Before: the initial network" in text
 
 
-def test_with_images_off_nothing_of_a_single_image_is_in_the_page(tmp_path: Path) -> None:
+def test_with_images_off_the_page_contains_no_data_of_single_images(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    content = with_lists(tmp_path / "kept")  # as if it was left from before
+    content = with_lists(tmp_path / "kept")  # as if left from an earlier report
     single(folder, "report.images=false", inspection=content)
     (tmp_path / "kept" / "images").rename(folder / "images")
     text = report_of_run(folder).to_html()
@@ -166,7 +166,7 @@ def test_with_images_off_nothing_of_a_single_image_is_in_the_page(tmp_path: Path
     assert "report.images is off" in text and "CMC curves" in text
 
 
-def test_open_set_and_reranked_scores_stand_apart(tmp_path: Path) -> None:
+def test_open_set_and_reranked_scores_have_separate_tables(tmp_path: Path) -> None:
     content = curves_of(TESTS, 0.4)
     measures = {"tpr@fpr=0.01": 0.5, "dir@far=0.01": 0.25, "false_alarms": 0.03, "identified": None, "queries": 9.0}
     for level, test in enumerate(TESTS):
@@ -206,7 +206,7 @@ def test_participation_names_single_rounds_and_ranges(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("word", "shown"), [("report.images=false", "false"), ("report.images=true", "true")])
-def test_a_run_that_was_not_looked_into_says_how_to(tmp_path: Path, word: str, shown: str) -> None:
+def test_a_run_without_an_inspection_shows_the_command(tmp_path: Path, word: str, shown: str) -> None:
     folder = single(tmp_path / "run", word)
     text = report_of_run(folder).to_html()
     assert f"computes them from the last checkpoint: fedreid-pl report RUN_FOLDER report.images={shown}" in text
@@ -214,12 +214,12 @@ def test_a_run_that_was_not_looked_into_says_how_to(tmp_path: Path, word: str, s
 
 
 @pytest.mark.parametrize(("words", "flagged"), [([], True), (["data=fedreidbench"], False)])
-def test_synthetic_data_are_called_so(tmp_path: Path, words: list[str], flagged: bool) -> None:
+def test_synthetic_data_are_labelled(tmp_path: Path, words: list[str], flagged: bool) -> None:
     text = report_of_run(single(tmp_path / "run", *words)).to_html()
     assert ("Synthetic data" in text) is flagged
 
 
-def test_an_unfinished_run_is_called_so(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_labelled(tmp_path: Path) -> None:
     history = history_of(2, TESTS, score)
     text = report_of_run(write_run(tmp_path / "run", ["exp=fedpav", "rounds=5"], history, TESTS)).to_html()
     assert "Incomplete run: fedpav, seed 0" in text
@@ -234,14 +234,14 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert name in "".join(page.words)
 
 
-def test_a_run_that_has_measured_nothing_has_a_page(tmp_path: Path) -> None:
+def test_a_run_without_scores_has_a_page(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", ["exp=fedpav"], history_of(0, (), score), ())
     (folder / "summary.json").unlink()
     page = Page(report_of_run(folder).to_html())
     assert "reproduce" in {a.get("id") for t, a in page.tags if t == "section"}
 
 
-def test_experiments_stand_beside_each_other_with_sweeps(tmp_path: Path) -> None:
+def test_experiments_and_sweeps_share_one_page(tmp_path: Path) -> None:
     folders = [single(tmp_path / f"b{size}", f"batch_size={size}") for size in (8, 16)]
     folders += [single(tmp_path / f"local{seed}", f"seed={seed}", name="exp=local") for seed in (0, 1)]
     report = report_of(folders)

@@ -1,4 +1,4 @@
-"""A folder's wandb run is the folder's own: a copy gets another one, a folder that is moved keeps its."""
+"""The wandb run of a folder: a copied folder gets a new run, a moved folder keeps its run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fedreid_pl.cli import main
 from fedreid_pl.reporting.run_identity import run_identity
 
 
-def test_a_copy_gets_a_run_of_its_own(tmp_path: Path) -> None:
+def test_a_copy_gets_a_new_run(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     first = run_identity(tmp_path / "run")
     assert not first.copied and run_identity(tmp_path / "run") == first
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     copy = run_identity(tmp_path / "copy")
     assert copy.copied and copy.id != first.id
-    assert run_identity(tmp_path / "copy") == (copy.id, False), "said once, kept from then on"
+    assert run_identity(tmp_path / "copy") == (copy.id, False), "reported once, then unchanged"
     assert run_identity(tmp_path / "run") == first
 
 
@@ -35,7 +35,7 @@ def test_a_folder_that_is_moved_or_restored_keeps_its_run(tmp_path: Path) -> Non
     assert run_identity(tmp_path / "moved") == first
 
 
-def test_an_id_of_an_earlier_version_stays_and_no_name_is_written(tmp_path: Path) -> None:
+def test_an_id_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
     folder = tmp_path / "canary-folder"
     (folder / "wandb").mkdir(parents=True)
     (folder / "wandb" / "run_id").write_text("ab12cd34\n")
@@ -44,13 +44,13 @@ def test_an_id_of_an_earlier_version_stays_and_no_name_is_written(tmp_path: Path
 
 
 @pytest.mark.parametrize("text", ["", "../../x", "a b c", "a" * 99, "\x1b[2J"])
-def test_another_text_is_no_id(tmp_path: Path, text: str) -> None:
+def test_an_invalid_id_is_replaced(tmp_path: Path, text: str) -> None:
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "run_id").write_text(text)
     assert run_identity(tmp_path).id.isalnum() and len(run_identity(tmp_path).id) == 8
 
 
-def test_a_copied_run_that_trains_on_says_so(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_resuming_a_copied_run_prints_a_message(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["exp=fedpav", *support.quick(tiny_root, tmp_path / "run", "logger=wandb", "rounds=1", "report.queries=2")]
     assert main(["train", *words]) == 0
     first = run_identity(tmp_path / "run").id

@@ -1,4 +1,4 @@
-"""The standalone run beside another one is found, whatever other processes do to the folders around it."""
+"""The standalone run in the same parent folder is found, also while other processes change folders there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.config import compose
 from fedreid_pl.reporting.run_folder import find_standalone, setting
 
 
-def test_a_folder_that_goes_meanwhile_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_deleted_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose(["exp=fedpav"])
     for name in ("a/gone", "local/seed0"):
         (tmp_path / name).mkdir(parents=True)
@@ -30,7 +30,7 @@ def test_a_folder_that_goes_meanwhile_does_no_harm(tmp_path: Path, monkeypatch: 
     assert find_standalone(config, tmp_path / "fedpav" / "seed0") == summary
 
 
-def test_standalone_training_is_found_whatever_becomes_of_its_momentum(tmp_path: Path) -> None:
+def test_the_standalone_run_is_found_with_any_optimizer_state(tmp_path: Path) -> None:
     federated = compose(["exp=fedpav"])
     for words in (["exp=local"], ["exp=local", "optimizer_state=reset"]):
         assert setting(compose(words)) == setting(federated), words

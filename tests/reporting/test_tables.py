@@ -1,4 +1,4 @@
-"""Tables in plain text: alignment, and which number stands where."""
+"""Tables in plain text: alignment, and the position of every number."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_percent(value: float | None, text: str) -> None:
     assert percent(value) == text
 
 
-def test_global_and_local_stand_side_by_side_with_the_mean_last() -> None:
+def test_global_and_local_are_columns_and_the_mean_is_the_last_row() -> None:
     reordered = {"mean": GLOBAL["mean"], **{name: GLOBAL[name] for name in ("viper", "ilids")}}
     header, _, *rows = cells(result_table(summary(**{"global": reordered, "local": LOCAL})))
     assert header == ["test set", "untrained R1", "global R1", "global mAP", "local R1", "local mAP"]
@@ -54,7 +54,7 @@ def test_global_and_local_stand_side_by_side_with_the_mean_last() -> None:
     ]
 
 
-def test_the_difference_to_training_alone() -> None:
+def test_the_difference_to_standalone_training() -> None:
     alone = summary("local", local={"viper": scores(rank1=0.45), "ilids": scores(rank1=0.2)})
     header, _, *rows = cells(result_table(summary(**{"global": GLOBAL, "local": LOCAL}), alone))
     assert header[-2:] == ["alone R1", "local-alone"]
@@ -71,7 +71,7 @@ def test_labels_of_runs_without_a_global_model(name: str, label: str) -> None:
     assert rows == [["viper", "60.0", "30.0"], ["mean", "60.0", "30.0"]]
 
 
-def test_single_shot_stands_where_it_was_measured_and_validation_nowhere() -> None:
+def test_single_shot_is_shown_where_measured_and_validation_is_not_shown() -> None:
     both = {"viper": {**GLOBAL["viper"], **scores(single_shot_rank1=0.75)}, "ilids": GLOBAL["ilids"]}
     content = summary(**{"global": both, "local": LOCAL, "val_global": GLOBAL})
     header, _, *rows = cells(result_table(content))
@@ -100,7 +100,7 @@ def test_a_run_without_scores_has_an_empty_table() -> None:
     assert result_table(summary()).splitlines() == ["test set", "--------"]
 
 
-def test_a_table_too_wide_for_the_terminal_goes_below_itself() -> None:
+def test_a_table_too_wide_for_the_terminal_is_split() -> None:
     whole = result_table(summary(**{"global": GLOBAL, "local": LOCAL}))
     assert result_table(summary(**{"global": GLOBAL, "local": LOCAL}), width=200) == whole
     parts = result_table(summary(**{"global": GLOBAL, "local": LOCAL}), width=40).split("\n\n")

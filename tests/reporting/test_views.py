@@ -1,4 +1,4 @@
-"""What charts show, from runs whose numbers are known."""
+"""The numbers in charts, from runs with known numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TESTS = ("mini-viper", "mini-ilids")
 
 
 def made(folder: Path, level: float, *words: str, weights: bool = True, rounds: int = 4) -> Path:
-    """A run whose Rank-1 is `level` times the round's share; local models have 0.1 more, mini-ilids half of it."""
+    """Makes a run with Rank-1 = `level` times the round's share, 0.1 more for local models, half for mini-ilids."""
 
     def score(section: str, round: int, test: str) -> float:
         return level * round / rounds / (1 + (test == "mini-ilids")) + 0.1 * (section == "local")
@@ -59,7 +59,7 @@ def test_means_over_different_test_sets_are_not_compared(tmp_path: Path) -> None
     assert list(accuracy_curves(lines_of(group_runs([one])))) == [*TESTS, "mean"]
 
 
-def test_a_single_run_shows_global_local_and_the_standalone_run_beside_it(tmp_path: Path) -> None:
+def test_a_single_run_shows_global_local_and_the_standalone_run(tmp_path: Path) -> None:
     made(tmp_path / "local" / "seed0", 0.3, "exp=local", weights=False)
     run = read_run(made(tmp_path / "fedpav" / "seed0", 0.6, "exp=fedpav"))
     alone = read_standalone(run)
@@ -81,7 +81,7 @@ def test_gaps_compare_with_standalone_runs_of_the_same_seeds(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_the_legend_of_gaps_names_only_what_is_shown(tmp_path: Path, alone: bool) -> None:
+def test_the_legend_of_gaps_names_only_shown_series(tmp_path: Path, alone: bool) -> None:
     made(tmp_path / "local" / "seed0", 0.3, "exp=local", weights=False)
     run = read_run(made(tmp_path / "fedpav" / "seed0", 0.6, "exp=fedpav"))
     drawings = dict(all_figures(matplotlib.figure, group_runs([run]), read_standalone(run) if alone else None, 2))
@@ -102,7 +102,7 @@ def test_shares_of_distances_with_moving_and_with_fixed_statistics(tmp_path: Pat
     }
 
 
-def test_weights_of_those_who_did_not_take_part_are_zero(tmp_path: Path) -> None:
+def test_weights_of_clients_that_did_not_take_part_are_zero(tmp_path: Path) -> None:
     history = History()
     for round, client in ((1, "mini-viper"), (2, "mini-ilids"), (2, "mini-viper")):
         history.add(round, "weights", client, "weight", 1.0 if round == 1 else 0.5)
@@ -111,7 +111,7 @@ def test_weights_of_those_who_did_not_take_part_are_zero(tmp_path: Path) -> None
     assert {client: curve.y for client, curve in curves.items()} == {"mini-viper": [1.0, 0.5], "mini-ilids": [0.0, 0.5]}
 
 
-def test_sweeps_are_runs_of_one_experiment_with_other_batches_or_epochs(tmp_path: Path) -> None:
+def test_sweeps_are_runs_of_one_experiment_with_other_batch_sizes_or_epochs(tmp_path: Path) -> None:
     sizes = {8: 0.2, 16: 0.4}
     runs = [read_run(made(tmp_path / f"{b}", v, "exp=fedpav", f"batch_size={b}")) for b, v in sizes.items()]
     runs += [read_run(made(tmp_path / "prox", 0.9, "exp=fedprox"))]
@@ -129,7 +129,7 @@ def test_sweeps_are_runs_of_one_experiment_with_other_batches_or_epochs(tmp_path
     ]
 
 
-def test_cmc_curves_are_means_over_seeds_of_the_models_that_a_line_shows(tmp_path: Path) -> None:
+def test_cmc_curves_are_means_over_seeds(tmp_path: Path) -> None:
     runs = []
     for seed, level in enumerate((0.2, 0.6)):
         history = history_of(1, TESTS, lambda section, round, test: 0.5)
@@ -144,7 +144,7 @@ def test_cmc_curves_are_means_over_seeds_of_the_models_that_a_line_shows(tmp_pat
     assert panels["local models"].y[0] == pytest.approx(90)
 
 
-def test_experiments_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+def test_labels_of_experiments_contain_their_differences(tmp_path: Path) -> None:
     words = [["exp=fedprox", "seed=0"], ["exp=fedprox", "seed=1"], ["exp=fedprox", "callbacks.fedprox.mu=0.5"]]
     runs = [read_run(made(tmp_path / str(index), 0.5, *one)) for index, one in enumerate(words)]
     groups = group_runs(runs)
@@ -154,7 +154,7 @@ def test_experiments_are_told_apart_by_what_differs(tmp_path: Path) -> None:
         group_runs([runs[0], runs[0]])
 
 
-def test_images_in_a_folder_whose_configuration_forbids_them_are_not_read(tmp_path: Path) -> None:
+def test_images_are_not_read_if_the_configuration_disables_them(tmp_path: Path) -> None:
     content = curves_of(TESTS, 0.5)
     query = {"identity": 1, "camera": 1, "image": "images/q.jpg"}
     ranked = {"query": query, "hardest": True, "average_precision": 0.5, "gallery": []}

@@ -1,4 +1,4 @@
-"""Ranked lists in wandb: sent when they may be, from a hand-made inspection, and never otherwise."""
+"""Ranked lists in wandb: sent only if allowed; the tests use an inspection made by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fedreid_pl.reporting.wandb_run import RoundLogger
 
 
 def inspect(folder: Path) -> None:
-    """An inspection of two test sets, with one ranked list of three images."""
+    """Returns an inspection of two test sets, with one ranked list of three images."""
     (folder / "images").mkdir(parents=True)
     for number in range(4):
         Image.new("RGB", (32, 64), (60 * number, 0, 0)).save(folder / "images" / f"{number}.jpg")
@@ -53,7 +53,7 @@ def inspect(folder: Path) -> None:
 
 
 def logged(root: Path, folder: Path, *words: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the last round of a run holds whose inspection is the hand-made one."""
+    """Returns the media of a run's last round with the inspection made by hand."""
     hand_made = read_inspection(folder.parent)
     monkeypatch.setattr("fedreid_pl.reporting.wandb_media.read_inspection", lambda _: hand_made)
     pictures = lambda place, name: open_thumbnail(place.parent, name)  # noqa: E731
@@ -79,30 +79,30 @@ def test_pictures_and_confusions_of_synthetic_data(
 
 
 @pytest.mark.parametrize("why", ["wandb.images=false", "photographs", "photographs, called synthetic"])
-def test_no_picture_leaves_unless_it_may(
+def test_no_image_is_sent_without_permission(
     why: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the manifest of the drawing code, pictures count as photographs, whatever the configuration says."""
+    """Without the manifest of the drawing code, images count as photographs, whatever the configuration is."""
     inspect(tmp_path)
     root, words = tiny_root, [why]
     if why.startswith("photographs"):
         root = shutil.copytree(tiny_root, tmp_path / "photographs")
         (root / "manifest.json").unlink()
-        words = ["data=minireid"]  # the small network and its small pictures
+        words = ["data=minireid"]  # the small network with small images
         words += ["data.synthetic=true"] if "called" in why else []
     last = logged(root, tmp_path / "run", *words, monkeypatch=monkeypatch)
     assert not [key for key in last if key.startswith("ranked/") or "confusions" in key]
     assert not list((tmp_path / "run" / "wandb").rglob("*.png"))
 
 
-def test_pictures_that_are_asked_for_and_not_there(
+def test_missing_images_give_a_warning_if_requested(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     logged(tiny_root, tmp_path / "run", "wandb.images=true", monkeypatch=monkeypatch)
     assert "wandb.images=true: no pictures were sent" in capsys.readouterr().err
 
 
-def test_who_may_send_pictures() -> None:
+def test_the_conditions_for_sending_images() -> None:
     assert sends_images(compose(["data=minireid"]))
     assert not sends_images(compose(["data=minireid", "wandb.images=false"]))
     real = ["data=market_layout", "data.root=/somewhere"]
@@ -124,7 +124,7 @@ def test_tables_by_hand() -> None:
     assert scores.data[0] == ["global", "viper", "rank1", None, 0.75, 0.75, 0.625, 0.0]
 
 
-def test_an_inspection_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_inspection_is_refused(tmp_path: Path) -> None:
     assert read_inspection(tmp_path) is None
     for text in ("", "[]", '{"version": 99, "tests": {}}', '{"version": 1, "tests": {"a": {}}}'):
         (tmp_path / "inspection.json").write_text(text)
@@ -132,11 +132,11 @@ def test_an_inspection_that_is_none_is_refused(tmp_path: Path) -> None:
             read_inspection(tmp_path)
 
 
-def test_a_server_that_knows_a_round_does_not_get_it_again() -> None:
-    """A run that was online before: the server says which step is next."""
+def test_a_round_on_the_server_is_not_sent_again() -> None:
+    """For a run that was online before, the server returns the next step."""
     sent: list[tuple] = []
     log = lambda values, step, commit: sent.append((step, values["round"], commit))  # noqa: E731
     logger = RoundLogger(SimpleNamespace(step=2, log=log), last=4)
     for number in range(5):
         logger.log_metrics({"global/a/rank1": 0.5}, step=number)
-    assert sent == [(2, 2, True), (3, 3, True), (4, 4, False)], "the last one waits for tables and pictures"
+    assert sent == [(2, 2, True), (3, 3, True), (4, 4, False)], "the last step waits for tables and images"

@@ -1,4 +1,4 @@
-"""What a finished run points to: only what is there, and commands that can be copied."""
+"""The closing lines of a finished run: existing files only, and commands that can be copied."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.reporting.where_next import where_next, where_next_text
 
 
-def test_only_what_is_there_is_named(tmp_path: Path) -> None:
+def test_only_existing_files_are_listed(tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     assert list(dict(where_next(Config(logger="csv"), folder))) == ["curves", "all numbers"]
     (folder / "wandb" / "offline-run-20260101_000000-abc").mkdir(parents=True)
