@@ -1,4 +1,4 @@
-"""FedPav's server half against averages written by hand, and its client half around a module."""
+"""FedPav's server half, compared with averages computed by hand, and its client half around a module."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def updates_of(sizes: dict[str, int]) -> list[ClientUpdate]:
 
 
 class Server(SimpleNamespace):
-    """What the server half uses of a federation."""
+    """The attributes of a federation that the server half uses."""
 
     def travelling(self, model: State) -> State:
         return {name: value for name, value in model.items() if self.exchanged is None or name in self.exchanged}
@@ -88,7 +88,7 @@ def test_first_takes_all_buffers_of_one_client_drawn_each_round() -> None:
             for update in updates
             if all(torch.equal(state[name], update.backbone[name]) for name in BUFFERS)
         ]
-        assert len(matches) == 1, "the buffers are of one client, all of them"
+        assert len(matches) == 1, "all buffers come from one client"
         sources.add(matches[0])
         for name in plain:
             assert torch.equal(again[name], state[name])
@@ -96,7 +96,7 @@ def test_first_takes_all_buffers_of_one_client_drawn_each_round() -> None:
     assert sources == {"a", "b", "c"}
 
 
-def test_clients_get_the_model_that_they_are_assigned_to() -> None:
+def test_clients_receive_their_assigned_model() -> None:
     one, other = make_net(1).state_dict(), make_net(2).state_dict()
     federation = server(initial_backbone=one, model_of=lambda client: {"b": "second"}.get(client, "global"))
     callback = BackboneSync()
@@ -129,13 +129,13 @@ def test_the_client_half_loads_before_and_copies_after() -> None:
         module.backbone[0].weight.zero_()
     assert torch.equal(module.outbox.backbone["0.weight"], sent["0.weight"] + 1.0), "the update is a copy"
     callback.on_test_start(trainer, module)
-    assert not module.backbone[0].weight.any(), "after training the local model is evaluated, not the one sent"
+    assert not module.backbone[0].weight.any(), "after training the local model is evaluated, not the update"
     module.job, module.outbox = support.evaluate_job(1, "a", sent), Outbox()
     callback.on_test_start(trainer, module)
     assert torch.equal(module.backbone[0].weight, sent["0.weight"])
 
 
-def test_clients_that_share_a_model_are_averaged_apart_from_the_others() -> None:
+def test_clients_that_share_a_model_are_averaged_separately() -> None:
     updates = updates_of({"a": 10, "b": 30, "c": 60})
     federation = server(model_of=lambda client: "left" if client in "ac" else "right")
     models = BackboneSync().aggregate(federation, updates, {"a": 0.25, "b": 1.0, "c": 0.75}, {"kept": {}})
@@ -152,7 +152,7 @@ def fedbn_server(**more: Any) -> Any:
     return server(server=SimpleNamespace(network=lambda: make_net(9)), **more)
 
 
-def test_fedbn_sends_and_averages_everything_but_batch_norm() -> None:
+def test_fedbn_sends_and_averages_all_entries_except_batch_norm() -> None:
     initial, callback = make_net(4).state_dict(), BackboneSync(batch_norm="local")
     federation = fedbn_server(initial_backbone=initial)
     callback.on_federation_start(federation)
@@ -167,7 +167,7 @@ def test_fedbn_sends_and_averages_everything_but_batch_norm() -> None:
 
 
 @pytest.mark.parametrize("policy", ["local", "recalibrate", "first", "average"])
-def test_a_trunk_without_batch_norm_is_named(policy: Any) -> None:
+def test_the_error_names_a_trunk_without_batch_norm(policy: Any) -> None:
     warnings: list[str] = []
     for norm in (nn.LayerNorm(4), nn.BatchNorm1d(4)):
         network = nn.ModuleDict({"trunk": nn.Sequential(nn.Linear(3, 4), norm), "bottleneck": nn.BatchNorm1d(4)})
@@ -191,7 +191,7 @@ def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -
     assert set(first.outbox.backbone) == {"0.weight", "0.bias"}
     again = BackboneSync(batch_norm="local")
     again.load_client_state_dict(callback.client_state_dict())
-    whole = make_net(6).state_dict()  # the server's evaluation job carries some BatchNorm; the client has its own
+    whole = make_net(6).state_dict()  # the server's evaluation job contains BatchNorm, but the client uses its own
     second: Any = SimpleNamespace(backbone=make_net(1), job=support.evaluate_job(2, "a", whole), outbox=Outbox())
     again.on_test_start(None, second)  # type: ignore[arg-type]
     for name, value in second.backbone.state_dict().items():
@@ -207,7 +207,7 @@ def test_fedbn_keeps_each_clients_batch_norm_for_training_and_for_evaluation() -
         ({"exchange": ["*.weight", "*.bias"], "batch_norm": "local"}, {"0.weight", "0.bias"}),
     ],
 )
-def test_patterns_choose_what_travels(options: dict[str, Any], travels: set[str]) -> None:
+def test_patterns_select_the_exchanged_entries(options: dict[str, Any], travels: set[str]) -> None:
     callback, initial = BackboneSync(**options), make_net(4).state_dict()
     federation = fedbn_server(initial_backbone=initial)
     callback.on_federation_start(federation)
@@ -223,7 +223,7 @@ def test_patterns_choose_what_travels(options: dict[str, Any], travels: set[str]
     assert set(callback.client_state_dict()["own"]) == set(own) - travels
 
 
-def test_what_is_kept_is_averaged_nowhere_and_a_pattern_without_a_match_is_refused() -> None:
+def test_kept_entries_are_not_averaged_and_a_pattern_without_a_match_is_refused() -> None:
     initial, callback = make_net(4).state_dict(), BackboneSync(keep=["1.*"])
     states = [{name: make_net(number).state_dict()[name] for name in ("0.weight", "0.bias")} for number in (1, 2)]
     updates = [ClientUpdate(1, client, state, 5, {}) for client, state in zip("ab", states, strict=True)]
@@ -244,7 +244,7 @@ def test_a_job_with_a_missing_tensor_is_an_error_at_the_client() -> None:
         BackboneSync().on_fit_start(None, module)  # type: ignore[arg-type]
 
 
-def test_recalibrate_estimates_the_statistics_of_the_public_images_and_nothing_else() -> None:
+def test_recalibrate_estimates_only_the_statistics_on_the_public_images() -> None:
     images = [torch.randn(8, 3, generator=torch.Generator().manual_seed(number)) for number in range(3)]
     network = ServerNetwork(lambda: make_net(9))
     network.batches = lambda size: iter(images)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Capabilities decide which callbacks combine: all pairs, in both orders, and the words of a refusal."""
+"""Capabilities decide which callbacks combine: all pairs in both orders, and the messages of a refusal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import CAPABILITIES, Capability, check_combination, check_names
 
-# Written by hand from the papers, not from the declarations: what does not combine, in whatever order ...
+# Written by hand from the papers, not from the declarations: pairs that do not combine in any order ...
 REFUSED = {
     *("clustering distillation", "clustering fednova", "clustering fedopt", "clustering robust", "clustering scaffold"),
     *("clustering differential_privacy", "differential_privacy distillation", "differential_privacy fednova"),
@@ -21,11 +21,11 @@ REFUSED = {
     *("distillation robust", "fednova robust", "fednova scaffold", "fedopt scaffold"),
     *("reweighting robust", "robust scaffold", "clustering sscu"),
     *("differential_privacy style_bank", "robust style_bank"),
-    # ... and a client's own evaluation is of one personal model
+    # ... because a client evaluates only one personal model
     *("ditto dual_norm", "ditto fedbabu", "ditto fedreid_decentralised", "dual_norm fedbabu"),
     *("dual_norm fedreid_decentralised", "fedbabu fedreid_decentralised"),
 }
-# ... and what has to be listed in this order: the server's optimizer steps towards what the other one made.
+# ... and pairs that need this order: the server's optimizer steps towards the result of the other callback.
 ORDERED = {"differential_privacy fedopt", "fednova fedopt", "robust fedopt"}
 
 
@@ -41,19 +41,19 @@ PAIRS = list(combinations([name for name in known_callbacks() if name != "backbo
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
-def test_every_pair_is_accepted_or_refused_as_the_algorithms_demand(pair: tuple[str, str]) -> None:
+def test_every_pair_is_accepted_or_refused_as_the_algorithms_require(pair: tuple[str, str]) -> None:
     one, other = pair
     for names in ((one, other), (other, one)):
         refused = " ".join(sorted(names)) in REFUSED or f"{names[1]} {names[0]}" in ORDERED
         assert accepted(*names) is not refused, names
 
 
-def test_the_table_names_no_callback_that_is_gone() -> None:
+def test_the_table_names_only_existing_callbacks() -> None:
     assert {name for pair in REFUSED | ORDERED for name in pair.split()} <= set(known_callbacks())
 
 
 @pytest.mark.parametrize("name", [name for name in known_callbacks() if name != "backbone_sync"])
-def test_whatever_works_on_exchanged_models_needs_them_first(name: str) -> None:
+def test_callbacks_on_exchanged_models_must_come_after_the_exchange(name: str) -> None:
     if not find_callback(name).needs:
         pytest.skip("works without an exchange")
     with pytest.raises(FedReIDError, match=rf"callbacks\.{name}: needs (exchange|average) \(.*; add callbacks\."):
@@ -62,7 +62,7 @@ def test_whatever_works_on_exchanged_models_needs_them_first(name: str) -> None:
         callback_factory({name: {}, "backbone_sync": {}})
 
 
-def test_a_refusal_names_the_capability_who_needs_it_and_who_removes_it() -> None:
+def test_a_refusal_names_the_capability_and_the_callbacks_that_need_and_remove_it() -> None:
     with pytest.raises(FedReIDError) as caught:
         callback_factory({"backbone_sync": {}, "fedopt": {}, "clustering": {}})
     assert str(caught.value) == (
@@ -80,7 +80,7 @@ def plug(monkeypatch: pytest.MonkeyPatch, **kinds: type[FederationCallback]) -> 
     monkeypatch.setattr(registry, "find_callback", lambda name: kinds.get(name) or real(name))
 
 
-def test_a_callback_that_declares_nothing_is_refused_where_single_updates_are_protected(
+def test_a_callback_without_declarations_is_refused_if_single_updates_are_protected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plug(monkeypatch, tomorrow=made(), careful=made(needs=("exchange",)))
@@ -88,10 +88,10 @@ def test_a_callback_that_declares_nothing_is_refused_where_single_updates_are_pr
         with pytest.raises(FedReIDError, match=rf"tomorrow needs sees_single_updates .* callbacks\.{protection} remov"):
             callback_factory({"backbone_sync": {}, protection: {}, "tomorrow": {}})
         assert accepted(protection, "careful")
-    assert callback_factory({"tomorrow": {}})(), "the loop itself provides it"
+    assert callback_factory({"tomorrow": {}})(), "the loop provides the capability"
 
 
-def test_a_callback_that_depends_on_the_order_of_clients_needs_an_engine_that_keeps_it(
+def test_a_callback_that_depends_on_the_order_of_clients_needs_a_sequential_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plug(monkeypatch, chain=made(needs=("sequential_order",)))
@@ -100,7 +100,7 @@ def test_a_callback_that_depends_on_the_order_of_clients_needs_an_engine_that_ke
         callback_factory({"chain": {}}, engine="ray", provides=())
 
 
-def test_declarations_are_words_that_exist() -> None:
+def test_declarations_must_be_known_capabilities() -> None:
     assert set(get_args(Capability)) == set(CAPABILITIES)
     for name in known_callbacks():
         check_names(find_callback(name))
@@ -110,7 +110,7 @@ def test_declarations_are_words_that_exist() -> None:
         check_names(made(provides="weights,"))
 
 
-def test_a_need_holds_only_after_everybody_who_provides_it() -> None:
+def test_a_need_is_met_only_after_all_callbacks_that_provide_it() -> None:
     first, second = made(provides=("average",), needs=()), made(provides=("average",), needs=())
     last = made(needs=("average",))
     check_combination({"a": first, "b": second, "c": last}, {})

@@ -1,4 +1,4 @@
-"""Client clustering: who shares a model, what the models are called, who keeps an old one, and a resumed run."""
+"""Client clustering: shared models, their names, models of absent clients, and a resumed run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CLIENTS = ("a", "b", "c", "d", "e")
 
 
 class Public:
-    """Drawn images, each of another brightness, that count how they are read."""
+    """Drawn images of different brightness that record every read."""
 
     def __init__(self, count: int = 20) -> None:
         self.images = torch.randint(0, 256, (count, 3, 32, 16), generator=generator("public"), dtype=torch.uint8)
@@ -56,7 +56,7 @@ def make_net(seed: int) -> IDEBackbone:
 
 
 def make_backbone(seed: int, step: int) -> State:
-    """A network drawn with `seed`, moved a little in a direction drawn with `step`."""
+    """Returns a network drawn with `seed`, with a small change drawn with `step`."""
     draws = generator("step", step)
     return {
         name: value + 1e-3 * torch.randn(value.shape, generator=draws) if value.is_floating_point() else value
@@ -65,7 +65,7 @@ def make_backbone(seed: int, step: int) -> State:
 
 
 class Federation:
-    """What the callback uses of a loop, with a real network at the server."""
+    """The attributes of a loop that the callback uses, with a real network at the server."""
 
     def __init__(self, public: Public | None = None, clients: Sequence[str] = CLIENTS, seed: int = 0) -> None:
         self.seed, self.round, self.clients = seed, 1, dict.fromkeys(clients, 10)
@@ -90,7 +90,7 @@ class Federation:
         self.records.append(row)
 
     def do_round(self, callbacks: Sequence[FederationCallback], updates: Sequence[ClientUpdate]) -> None:
-        """The loop's own order of hooks, with equal weights."""
+        """Calls the hooks in the loop's order, with equal weights."""
         for callback in callbacks:
             if isinstance(callback, Clustering):
                 callback.on_aggregation_start(self, updates, {})  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ class Federation:
 
 
 def updates_of(round: int = 1, **seeds: int) -> list[ClientUpdate]:
-    """Updates of clients; those with the same seed have nearly the same network."""
+    """Returns updates of clients; clients with the same seed have nearly the same network."""
     return [
         ClientUpdate(round, client, make_backbone(seed, 10 * round + number), 10, {})
         for number, (client, seed) in enumerate(seeds.items())
@@ -153,7 +153,7 @@ def test_features_are_means_over_the_batch_in_eval_mode() -> None:
         net = make_net(0).double()
         net.load_state_dict(backbone)
         total = np.zeros(8)
-        for row in rows:  # one at a time, normalised by hand
+        for row in rows:  # one image at a time, normalised by hand
             image = federation.public.images[row].double() / 255
             image = (image - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
             total += net(image[None])[0].detach().numpy()
@@ -167,7 +167,7 @@ def test_features_are_means_over_the_batch_in_eval_mode() -> None:
     assert len(set(federation.assignment.values())) == sum(first[first] == np.arange(12)) // 2 > 1
 
 
-def test_a_round_costs_one_forward_of_one_fixed_batch_per_client() -> None:
+def test_a_round_needs_one_forward_pass_of_one_fixed_batch_per_client() -> None:
     federation, callback = Federation(), Clustering(images=7)
     for round, updates in enumerate((updates_of(1, a=1, b=1, c=2, d=2), updates_of(2, a=1, c=1, e=2)), 1):
         federation.do_round([callback, BackboneSync()], updates)
@@ -175,21 +175,23 @@ def test_a_round_costs_one_forward_of_one_fixed_batch_per_client() -> None:
         assert round == federation.round - 1
         federation.forwards.clear()
     (rows,) = federation.public.reads
-    assert len(set(rows)) == 7 and set(rows) <= set(range(20)), "read once, without repetition"
+    assert len(set(rows)) == 7 and set(rows) <= set(range(20)), "every image is read once"
     other = Federation(seed=1)
     Clustering(images=7).on_aggregation_start(other, updates_of(a=1, b=1), {})  # type: ignore[arg-type]
-    assert other.public.reads[0] != rows, "another run, another batch"
+    assert other.public.reads[0] != rows, "another run draws another batch"
 
 
-def test_a_small_public_set_is_used_whole() -> None:
+def test_a_small_public_set_is_used_completely() -> None:
     federation = Federation(Public(5))
     Clustering().on_aggregation_start(federation, updates_of(a=1), {})  # type: ignore[arg-type]
     assert sorted(federation.public.reads[0]) == [0, 1, 2, 3, 4]
-    assert set(federation.assignment.values()) == {"cluster-a", "cluster-b"}, "the others are still at the first model"
+    assert set(federation.assignment.values()) == {"cluster-a", "cluster-b"}, (
+        "the other clients still have the first model"
+    )
 
 
 @pytest.mark.parametrize("sync_first", [True, False])
-def test_who_did_not_take_part_keeps_the_model_under_a_new_name(sync_first: bool) -> None:
+def test_absent_clients_keep_their_model_under_a_new_name(sync_first: bool) -> None:
     federation = Federation()
     chain: list[FederationCallback] = [Clustering(), BackboneSync()]
     if sync_first:
@@ -199,7 +201,7 @@ def test_who_did_not_take_part_keeps_the_model_under_a_new_name(sync_first: bool
     assert equal(federation.models["cluster-e"], federation.initial_backbone)
     first = federation.models
     federation.do_round(chain, updates_of(2, a=1, d=1))
-    # "cluster-a" is new; what b and c had is called after them, b's under its old name and c's under another one
+    # "cluster-a" is new; the old models of b and c are named after them: b's keeps its name, c's changes
     assert federation.assignment == dict(zip("abcde", [f"cluster-{name}" for name in "abcae"], strict=True))
     assert set(federation.models) == {f"cluster-{name}" for name in "abce"}
     assert equal(federation.models["cluster-b"], first["cluster-b"])
@@ -207,10 +209,10 @@ def test_who_did_not_take_part_keeps_the_model_under_a_new_name(sync_first: bool
     assert equal(federation.models["cluster-e"], first["cluster-e"])
     assert not equal(federation.models["cluster-a"], first["cluster-a"])
     federation.do_round(chain, updates_of(3, b=1, c=1, d=1, e=1))
-    assert set(federation.models) == {"cluster-a", "cluster-b"}, "a model that nobody works with is gone"
+    assert set(federation.models) == {"cluster-a", "cluster-b"}, "models without clients are deleted"
 
 
-def test_a_new_callback_in_the_middle_of_a_run_goes_on_alike() -> None:
+def test_a_restored_callback_continues_equally() -> None:
     rounds = [updates_of(1, a=1, b=2, c=3, d=4, e=5), updates_of(2, a=5, c=4, d=3, e=2), updates_of(3, a=1, b=2, e=3)]
     unbroken, resumed, callback = Federation(), Federation(), Clustering()
     for updates in rounds:
@@ -222,7 +224,7 @@ def test_a_new_callback_in_the_middle_of_a_run_goes_on_alike() -> None:
     assert Clustering().state_dict() == {}
 
 
-def test_models_of_other_callbacks_stay() -> None:
+def test_models_of_other_callbacks_are_kept() -> None:
     federation, callback = Federation(), Clustering()
     updates = updates_of(a=1, b=1)
     callback.on_aggregation_start(federation, updates, {})  # type: ignore[arg-type]
@@ -246,7 +248,7 @@ class Scores:
         pass
 
 
-def test_a_test_set_that_several_models_share_gets_the_mean_over_its_clients(tmp_path: Path) -> None:
+def test_the_score_of_a_shared_test_set_is_the_mean_over_its_clients(tmp_path: Path) -> None:
     tests = {"a": ("x",), "b": ("x", "y"), "c": ("x", "y"), "d": ("z",)}
     context = RoundContext(compose(["exp=fedpav"]), dict.fromkeys(tests, 1), tests, {}, frozenset())
     loop = FederationLoop(context, Scores(), {}, Checkpoints(tmp_path / "checkpoints"))
@@ -264,7 +266,7 @@ def refusal(public: object = (), **options: str) -> str:
     return str(caught.value)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     assert "set data.public" in refusal(public=None)
     assert "set callbacks.backbone_sync.batch_norm to average" in refusal(batch_norm="local")
     with pytest.raises(FedReIDError, match=r"^callbacks\.clustering\.images=0: must be at least 1"):
@@ -279,8 +281,8 @@ def run(root: Path, folder: Path, *words: str) -> FederationLoop:
     return train(compose(support.quick(root, folder, *words)), folder)
 
 
-def test_one_cluster_of_all_is_the_run_without_clustering(tiny_root: Path, tmp_path: Path) -> None:
-    """Among three clients at most one pair is mutual, so one step joins all."""
+def test_a_single_cluster_equals_the_run_without_clustering(tiny_root: Path, tmp_path: Path) -> None:
+    """Three clients have at most one mutual pair, so one step joins all."""
     one, other = (run(tiny_root, tmp_path / exp, f"exp={exp}") for exp in ("fedpav_rw", "fedpav_cc_rw"))
     name = f"cluster-{support.TINY[0]}"
     assert set(one.context.models) == {"global"} and set(other.context.models) == {name}
@@ -292,7 +294,7 @@ def test_one_cluster_of_all_is_the_run_without_clustering(tiny_root: Path, tmp_p
         )
 
 
-def test_a_real_run_with_clients_left_out_and_resumed(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_real_run_with_absent_clients_and_a_resume(tiny_root: Path, tmp_path: Path) -> None:
     seed = next(
         seed
         for seed in range(100)
@@ -309,7 +311,7 @@ def test_a_real_run_with_clients_left_out_and_resumed(tiny_root: Path, tmp_path:
     shared = f"cluster-{viper}"
     assert second.context.assignment == {market: f"cluster-{market}", viper: shared, ilids: shared}
     had = first.context.models[f"cluster-{market}"]
-    assert equal(second.context.models[f"cluster-{market}"], had), "the model it had"
+    assert equal(second.context.models[f"cluster-{market}"], had), "the client's former model"
     assert not equal(second.context.models[shared], first.context.models[f"cluster-{market}"])
     unbroken = run(tiny_root, tmp_path / "unbroken", *words, "rounds=2")
     assert (

@@ -1,4 +1,4 @@
-"""CrossStyle's client half: when images change, what is drawn, and that it is FedPav without it."""
+"""CrossStyle's client half: changed images, random draws, and equality with FedPav at probability 0."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def started(**options: Any) -> CrossStyle:
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
-    """(images, partners, content box, style box) of every call."""
+    """Records (images, partners, content box, style box) of every call."""
     calls: list[tuple] = []
     plain = cross_style
     monkeypatch.setattr(crossstyle, "cross_style", lambda *given, **more: calls.append(given) or plain(*given[:4]))
     return calls
 
 
-def test_the_step_trains_on_the_changed_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_trains_only_on_the_changed_images(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, batch = spied(monkeypatch), step_parts.make_batch()
     loss = step_parts.make_client(started(), dropout=0.0).training_step(batch, 0)
     ((images, partners, content, style),) = calls
@@ -52,7 +52,7 @@ def test_the_step_trains_on_the_changed_images_alone(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("crop", "whole"), [("both", ""), ("content", "style"), ("style", "content"), ("neither", "content style")]
 )
-def test_what_is_cropped(crop: Any, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_option_selects_the_cropped_images(crop: Any, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, callback = spied(monkeypatch), started(crop=crop)
     for _ in range(20):
         callback.training_images(None, step_parts.make_batch())  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def test_what_is_cropped(crop: Any, whole: str, monkeypatch: pytest.MonkeyPatch)
         assert (len({call[place] for call in calls}) == 1) == (name in whole)
 
 
-def test_a_batch_is_changed_with_the_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_changed_with_the_given_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, callback, batch = spied(monkeypatch), started(p=0.3), step_parts.make_batch(2)
     for _ in range(300):
         callback.training_images(None, batch)  # type: ignore[arg-type]
@@ -95,13 +95,13 @@ def test_probability_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) 
     zero = one_round(tiny_root, tmp_path / "zero", "exp=crossstyle", "callbacks.crossstyle.p=0")
     more = one_round(tiny_root, tmp_path / "more", "exp=crossstyle")
     support.assert_equal(zero, wanted)
-    assert list(more) == list(wanted), "no entry of its own"
+    assert list(more) == list(wanted), "no additional entry"
     assert not torch.equal(more["bottleneck.0.weight"], wanted["bottleneck.0.weight"])
 
 
 @pytest.mark.parametrize(
     ("option", "value"), [("p", 1.1), ("p", math.nan), ("beta", 0.0), ("beta", math.inf), ("least_area", 0.6)]
 )
-def test_other_values_are_refused(option: str, value: float) -> None:
+def test_invalid_values_are_refused(option: str, value: float) -> None:
     with pytest.raises(FedReIDError, match=rf"^callbacks\.crossstyle\.{option}="):
         CrossStyle(**{option: value})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""DACS's client half: what each part is trained on, what stays, and that the federated model is FedPav's without it."""
+"""DACS's client half: the losses of each part, its saved state, and equality with FedPav at weight 0."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRAINER: Any = SimpleNamespace(datamodule=SimpleNamespace(config=SimpleNamespace
 
 
 def begun(round: int = 2, kept: Any = None, loss: Any = None, **options: Any) -> tuple[DACS, ReIDClient]:
-    """A callback in a client's turn, before its first step; no dropout."""
+    """Returns a callback in a client's turn before its first step, without dropout."""
     callback = DACS(**options)
     if kept is not None:
         callback.load_client_state_dict(kept)
@@ -46,14 +46,14 @@ def test_a_step_minimises_the_sum_written_out(code: bool) -> None:
     style, batch = callback._stylist.style, step_parts.make_batch()
     assert style is not None
     loss = client.training_step(batch, 0)
-    model = step_parts.make_client(dropout=0.0)  # g and l begin with the same weights
+    model = step_parts.make_client(dropout=0.0)  # g and l start with the same weights
     x = batch.images
     mean, variance = x.mean(dim=(2, 3), keepdim=True), x.var(dim=(2, 3), correction=0, keepdim=True)
     view = style.scale * (x - mean) / variance.sqrt() + style.shift
     task = [F.cross_entropy(model.logits(images), batch.labels) for images in (x, x, view)]
     own, other = (variance, style.scale**2) if code else (variance.sqrt(), style.scale)
     distance = ((mean - style.shift) ** 2).mean() + ((own - other) ** 2).mean()
-    # g has seen x and x' before it is frozen, l has seen x
+    # g has processed x and x' before it is frozen, l only x
     judge, expert = (step_parts.make_client(dropout=0.0) for _ in range(2))
     judge.logits(x), judge.logits(view), expert.logits(x)
     judge.eval(), expert.eval()
@@ -69,7 +69,7 @@ def gradients(client: ReIDClient, batch: Any) -> dict[str, Tensor | None]:
     return {name: None if value.grad is None else value.grad.clone() for name, value in client.named_parameters()}
 
 
-def test_every_part_is_trained_by_its_own_losses_alone() -> None:
+def test_every_part_is_trained_only_by_its_own_losses() -> None:
     batch = step_parts.make_batch()
     plain = gradients(step_parts.make_client(dropout=0.0), batch)
     _, client = begun(weight=0.0, diversity=1.0, authenticity=5.0)
@@ -86,10 +86,10 @@ def test_every_part_is_trained_by_its_own_losses_alone() -> None:
     }
     assert len(experts) > 20
     for name, value in experts.items():
-        torch.testing.assert_close(value, plain[f"backbone.{name}"], msg=f"{name}: the expert is trained on x alone")
+        torch.testing.assert_close(value, plain[f"backbone.{name}"], msg=f"{name}: the expert is trained only on x")
 
 
-def test_the_transformation_goes_away_from_the_images_style_and_is_held_by_the_uncertainty() -> None:
+def test_the_transformation_changes_the_images_style_within_the_uncertainty() -> None:
     batch = step_parts.make_batch()
     away, held = begun(weight=0.0, authenticity=0.0), begun(weight=0.0, diversity=0.0)
     style = away[0]._stylist.style
@@ -110,7 +110,7 @@ def test_before_its_first_round_the_transformation_is_not_used_and_the_expert_is
     torch.testing.assert_close(loss, 2 * one)
 
 
-def test_the_next_turn_takes_up_both_parts() -> None:
+def test_the_next_turn_loads_both_parts() -> None:
     callback, client = begun()
     with torch.no_grad():
         for value in client.clones.parameters():
@@ -127,13 +127,13 @@ def test_batches_of_any_size(size: int) -> None:
     _, client = begun(loss={"triplet": 1.0})
     for layer in client.modules():
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            layer.eval()  # which one image is too few for
+            layer.eval()  # needs more than one image
     found = gradients(client, step_parts.make_batch(size))
     assert all(value is not None and value.isfinite().all() for value in found.values())
-    assert client.backbone.bottleneck.training, "what L_au froze goes on training"
+    assert client.backbone.bottleneck.training, "layers frozen for L_au are in train mode again"
 
 
-def test_without_its_weights_the_federated_model_is_fedpav_s_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
+def test_with_weights_of_zero_the_federated_model_equals_fedpavs_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
     def run(name: str, *words: str) -> Any:
         more = ("trainer.accelerator=cpu", "rounds=2", f"data.datasets=[{support.TINY[1]}]", *words)
         return train(compose(support.quick(tiny_root, tmp_path / name, *more)), tmp_path / name).context.models[
@@ -160,7 +160,7 @@ def test_without_its_weights_the_federated_model_is_fedpav_s_to_the_bit(tiny_roo
         ("least_probability", 1.0),
     ],
 )
-def test_other_values_are_refused(option: str, value: float) -> None:
+def test_invalid_values_are_refused(option: str, value: float) -> None:
     with pytest.raises(FedReIDError, match=rf"^callbacks\.dacs\.{option}="):
         DACS(**{option: value})  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""DP-FedAvg: FedPav to the bit without noise and clip, rounds by hand, what is refused, and epsilon in the files."""
+"""DP-FedAvg: equality with FedPav without noise and clip, rounds by hand, refused settings, epsilon in the files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parameters(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
 
-def test_without_noise_and_clip_it_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
+def test_without_noise_and_clip_it_equals_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
     for name, words in (
         ("fedpav", ["exp=fedpav"]),
         ("dp", ["exp=fedpav", *PLAIN, f"{DP}.buffers=average"]),
@@ -59,7 +59,7 @@ def test_without_noise_and_clip_it_is_fedpav_to_the_bit(tiny_root: Path, tmp_pat
     support.assert_equal(parameters(one), parameters(other))
 
 
-def test_epsilon_in_history_and_summary_grows_and_is_the_librarys(tiny_root: Path, tmp_path: Path) -> None:
+def test_epsilon_in_history_and_summary_grows_and_equals_the_librarys(tiny_root: Path, tmp_path: Path) -> None:
     words = ["exp=fedpav_dp", f"{DP}.noise_multiplier=3", "rounds=4", "trainer.accelerator=cpu"]
     assert main(["train", *support.quick(tiny_root, tmp_path, *words)]) == 0
     with open(tmp_path / "metrics.csv", newline="") as file:
@@ -78,7 +78,7 @@ def test_epsilon_in_history_and_summary_grows_and_is_the_librarys(tiny_root: Pat
 def test_a_stop_after_the_release_sends_the_same_model_again(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Stopped after a noised model may have left and before its round's checkpoint: the noise is not drawn anew."""
+    """After a stop between a possible release and its round's checkpoint, the noise is not drawn again."""
     words = ["train", "exp=fedpav_dp", *support.quick(tiny_root, tmp_path / "run", "trainer.accelerator=cpu")]
     words += ["data.datasets=[mini-viper]"]
     sent: list[dict[str, torch.Tensor]] = []
@@ -88,7 +88,7 @@ def test_a_stop_after_the_release_sends_the_same_model_again(
         context = getattr(loop, "context", loop)
         if context.round == 2 and not sent:
             sent.append(dict(context.models["global"]))
-            assert (tmp_path / "run" / "checkpoints" / RELEASE).exists(), "on the disk before it is sent"
+            assert (tmp_path / "run" / "checkpoints" / RELEASE).exists(), "saved before it is sent"
             raise FedReIDError("stopped")
         evaluate(loop)
 
@@ -103,9 +103,9 @@ def test_a_stop_after_the_release_sends_the_same_model_again(
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["algorithms"]["differential_privacy"]
     assert summary["releases"] == 2
     key = state_of(tmp_path / "run")["callbacks"]["differential_privacy"]
-    assert key == {"released": 2}, "no key that would take the noise away"
+    assert key == {"released": 2}, "the file contains no key that could reproduce the noise"
 
-    (tmp_path / "other" / "checkpoints" / RELEASE).unlink()  # as if nothing had been released
+    (tmp_path / "other" / "checkpoints" / RELEASE).unlink()  # as if no model had been released
     assert main([word.replace(str(tmp_path / "run"), str(tmp_path / "other")) for word in words]) == 0
     assert not torch.equal(global_model(tmp_path / "other")["bottleneck.0.weight"], sent[0]["bottleneck.0.weight"])
 
@@ -115,19 +115,19 @@ def test_a_stop_after_the_release_sends_the_same_model_again(
     assert "it is unknown which models have left the server" in capsys.readouterr().err
 
 
-def test_a_round_that_cannot_be_sent_again_is_one_more_release() -> None:
+def test_a_repeated_round_without_its_saved_model_counts_as_another_release() -> None:
     callback, fresh = DifferentialPrivacy(), DifferentialPrivacy()
     for number in range(3):
         federation: Any = Federation(make(1.0), round=number + 1)
         callback.aggregate(federation, [update("a", 1.0)], {}, {"global": make(1.0)})
-    fresh.load_state_dict({"released": 1})  # gone on with from an older checkpoint, of round 1
+    fresh.load_state_dict({"released": 1})  # resumed from an older checkpoint, of round 1
     fresh.load_release_state(callback.release_state(), 3)
     fresh.aggregate(Federation(make(1.0), round=2), [update("a", 1.0)], {}, {"global": make(1.0)})  # type: ignore[arg-type]
-    assert fresh.summary()["releases"] == 4, "three were released, and round 2 once more"
+    assert fresh.summary()["releases"] == 4, "three releases, and round 2 once more"
     assert fresh.summary()["epsilon"] == gaussian_epsilon(1.0, 4, 1e-5)
 
 
-def test_noise_from_the_seed_is_not_private_and_says_so() -> None:
+def test_noise_from_the_seed_gives_a_warning() -> None:
     callback, warnings = DifferentialPrivacy(noise="seed"), []
     models = []
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_noise_from_the_seed_is_not_private_and_says_so() -> None:
         federation.warn = warnings.append
         models.append(callback.aggregate(federation, [update("a", 1.0)], {}, {"global": make(1.0)})["global"]["w"])
         assert "epsilon" not in {row[2] for row in federation.records}
-    assert torch.equal(*models), "whoever has config.yaml can take the noise away"
+    assert torch.equal(*models), "config.yaml suffices to remove the noise"
     assert callback.summary()["guarantee"].startswith("not private") and callback.summary()["epsilon"] is None
     assert any("not private" in text for text in warnings) and callback.release_state() == {}
     secret = [
@@ -149,7 +149,7 @@ def test_noise_from_the_seed_is_not_private_and_says_so() -> None:
 
 
 class Federation:
-    """What the callback uses of the loop."""
+    """The attributes of the loop that the callback uses."""
 
     def __init__(self, sent: dict[str, torch.Tensor], round: int = 1, **clients: int) -> None:
         self.models, self.buffer_names = {"global": sent}, frozenset({"mean", "count"})
@@ -175,7 +175,7 @@ def update(client: str, value: float) -> ClientUpdate:
 
 
 def aggregate(callback: DifferentialPrivacy, clients: dict[str, int], **values: float) -> tuple[dict, Federation]:
-    """A round that asks all of `clients` (numbers of images); those without a value do not answer."""
+    """Runs a round with `clients` (numbers of images); clients without a value do not answer."""
     federation: Any = Federation(make(1.0), **clients)
     updates = [update(name, value) for name, value in values.items()]
     raw = {"global": {**make(99.0), "kept": torch.ones(1)}}
@@ -183,11 +183,13 @@ def aggregate(callback: DifferentialPrivacy, clients: dict[str, int], **values: 
 
 
 def test_a_round_by_hand() -> None:
-    """Both updates lie along (1, 1, 1, 1): of norm 4 and 0.4, clipped to 1 and left."""
+    """Both updates point along (1, 1, 1, 1) with norms 4 and 0.4: one is clipped to 1, the other is unchanged."""
     model, federation = aggregate(DifferentialPrivacy(0.0, 1.0), {"a": 75, "b": 25}, a=3.0, b=1.2)
     torch.testing.assert_close(model["w"], torch.full((4,), 0.75 * 1.5 + 0.25 * 1.2))
-    assert torch.equal(model["mean"], torch.full((2,), 1.0)) and model["count"] == 1, "the server's own"
-    assert torch.equal(model["kept"], torch.ones(1)), "what did not travel stays as the callbacks before left it"
+    assert torch.equal(model["mean"], torch.full((2,), 1.0)) and model["count"] == 1, "buffers are the server's"
+    assert torch.equal(model["kept"], torch.ones(1)), (
+        "entries that are not exchanged keep the value of earlier callbacks"
+    )
     assert federation.records == [
         ("privacy", "server", "clipped", 0.5),
         ("privacy", "server", "update_norm", pytest.approx(2.2)),
@@ -195,8 +197,8 @@ def test_a_round_by_hand() -> None:
 
 
 @pytest.mark.parametrize("value", [-1e6, 0.0, 1.3, 50.0, 1e9])
-def test_adding_or_removing_a_client_moves_the_model_by_no_more_than_the_noise_is_made_for(value: float) -> None:
-    """Whatever a client sends instead of nothing, the sum moves by at most clip * p: the denominator stays."""
+def test_one_client_changes_the_model_by_at_most_the_sensitivity_of_the_noise(value: float) -> None:
+    """A client's answer changes the sum by at most clip * p, because the denominator is fixed."""
     clients = {"a": 70, "b": 30}
     absent, _ = aggregate(DifferentialPrivacy(0.0, 0.5), clients, b=1.1)
     torch.testing.assert_close(absent["w"], torch.full((4,), 1.0 + 0.3 * 0.1))
@@ -204,7 +206,7 @@ def test_adding_or_removing_a_client_moves_the_model_by_no_more_than_the_noise_i
     assert float(torch.dist(model["w"], absent["w"])) <= 0.5 * 0.7 * (1 + 1e-5)
 
 
-def test_the_noise_is_in_proportion_to_what_one_client_can_change() -> None:
+def test_the_noise_is_proportional_to_the_possible_change_of_one_client() -> None:
     def spread(noise: float, clip: float, **clients: int) -> float:
         callback, found = DifferentialPrivacy(noise, clip), []
         for _ in range(400):
@@ -217,7 +219,7 @@ def test_the_noise_is_in_proportion_to_what_one_client_can_change() -> None:
     assert spread(2.0, 3.0, a=7, b=3) == pytest.approx(2.0 * 3.0 * 0.7, rel=0.1)
 
 
-def test_noise_above_the_mean_update_is_warned_of_once() -> None:
+def test_noise_above_the_mean_update_gives_one_warning() -> None:
     warnings: list[str] = []
     for noise, answer, wanted in ((1.0, 1.1, 1), (1e-3, 1.1, 0)):
         callback = DifferentialPrivacy(noise)
@@ -232,7 +234,7 @@ def test_noise_above_the_mean_update_is_warned_of_once() -> None:
         warnings.clear()
 
 
-def test_poisson_sampling_draws_each_client_alone_from_a_secret_and_keeps_the_denominator() -> None:
+def test_poisson_sampling_draws_clients_independently_with_a_fixed_denominator() -> None:
     clients = {f"c{number}": 1 for number in range(1000)}
     callback = DifferentialPrivacy(0.0, 1.0, selection="poisson")
     federation: Any = Federation(make(1.0), **clients)
@@ -245,7 +247,7 @@ def test_poisson_sampling_draws_each_client_alone_from_a_secret_and_keeps_the_de
         for client in federation.selected:
             times[client] += 1
     assert sum(counts) / 200 == pytest.approx(100, abs=4 * math.sqrt(90 / 200))
-    assert 60 < torch.tensor(counts).float().var() < 130, "of a binomial number, 90"
+    assert 60 < torch.tensor(counts).float().var() < 130, "the binomial variance is 90"
     assert max(times.values()) < 50 and min(times.values()) > 1
     updates = [update(client, 1.4) for client in federation.selected]
     model = callback.aggregate(federation, updates, {}, {"global": make(1.0)})["global"]
@@ -271,7 +273,9 @@ def test_poisson_sampling_draws_each_client_alone_from_a_secret_and_keeps_the_de
         (["clients_per_round=100"], 1000, None),
     ],
 )
-def test_sampling_that_cannot_be_accounted_for_is_refused(words: list[str], clients: int, wanted: str | None) -> None:
+def test_sampling_without_a_valid_privacy_account_is_refused(
+    words: list[str], clients: int, wanted: str | None
+) -> None:
     config = compose(["exp=fedpav_dp", *words])
     data: Any = SimpleNamespace(clients=dict.fromkeys(map(str, range(clients))))
     callback = DifferentialPrivacy(selection="poisson")
@@ -282,7 +286,7 @@ def test_sampling_that_cannot_be_accounted_for_is_refused(words: list[str], clie
             callback.check(config, data)
 
 
-# what is refused
+# refusals
 
 
 @pytest.mark.parametrize(
@@ -297,7 +301,7 @@ def test_sampling_that_cannot_be_accounted_for_is_refused(words: list[str], clie
         {"buffers": "average"},
     ],
 )
-def test_options_that_promise_nothing(options: dict) -> None:
+def test_options_without_a_privacy_guarantee_are_refused(options: dict) -> None:
     with pytest.raises(FedReIDError, match=r"callbacks\.differential_privacy\."):
         DifferentialPrivacy(**options)
 
@@ -310,7 +314,9 @@ def test_options_that_promise_nothing(options: dict) -> None:
         (["exp=fedpav_dp", "data.public=null"], "needs public images"),
     ],
 )
-def test_experiments_that_leak(words: list[str], wanted: str, tiny_root: Path, tmp_path: Path, capsys: Any) -> None:
+def test_experiments_that_leak_are_refused(
+    words: list[str], wanted: str, tiny_root: Path, tmp_path: Path, capsys: Any
+) -> None:
     quick = support.quick(tiny_root, tmp_path / "run")
     assert main(["train", *quick, *words]) == 2
     assert wanted in capsys.readouterr().err and not (tmp_path / "run").exists()

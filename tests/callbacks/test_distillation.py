@@ -1,4 +1,4 @@
-"""Knowledge distillation against a straightforward one in float64, its fixed points, its costs and its refusals."""
+"""Knowledge distillation, compared with a simple implementation in float64; fixed points, costs, refusals."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def make_net(seed: int = 0, dropout: float = 0.5) -> IDEBackbone:
-    """A backbone of which no parameter and no running statistic is a zero or a one."""
+    """Returns a backbone whose parameters and running statistics are neither zero nor one."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         net = IDEBackbone(SmallResNet(width=8), feature_dim=8, dropout=dropout)
@@ -94,7 +94,7 @@ def is_buffer(name: str) -> bool:
 
 
 def by_loop(files: Sequence[str], updates: Sequence[ClientUpdate], passes: int, norm: str, mode: str) -> tuple:
-    """Float64, one batch at a time, every teacher a network of its own, SGD written out."""
+    """Distils in float64, one batch at a time, with a separate network for every teacher and explicit SGD."""
     pixels = np.stack([np.asarray(Image.open(name)) for name in files]).transpose(0, 3, 1, 2)
     images = torch.tensor((pixels / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1)))
     networks = [make_net(dropout=0.0).double().train(mode == "train") for _ in range(len(updates) + 1)]
@@ -128,7 +128,7 @@ def by_loop(files: Sequence[str], updates: Sequence[ClientUpdate], passes: int, 
     ("passes", "norm", "mode"),
     [(1, "none", "eval"), (1, "teachers", "eval"), (1, "both", "eval"), (3, "none", "eval"), (2, "none", "train")],
 )
-def test_it_equals_a_straightforward_one_in_float64(files: list[str], passes: int, norm: str, mode: str) -> None:
+def test_it_equals_a_simple_implementation_in_float64(files: list[str], passes: int, norm: str, mode: str) -> None:
     updates, federation = updates_of(1, 2, 3), make_federation(files, lambda: make_net(dropout=0.0))
     before = federation.models["global"]
     after = distil(federation, updates, passes=passes, normalize=norm, mode=mode)
@@ -146,7 +146,7 @@ def test_it_equals_a_straightforward_one_in_float64(files: list[str], passes: in
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_neither_the_order_of_the_clients_nor_the_chunks_matter(
+def test_the_order_of_clients_and_the_chunk_size_do_not_matter(
     mode: str, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     updates, states = updates_of(1, 2, 3), []
@@ -174,7 +174,7 @@ def test_teachers_equal_to_the_student_leave_weight_decay_in_one_step(files: lis
 
 
 def test_teachers_equal_to_the_student_leave_weight_decay_with_momentum(files: list[str]) -> None:
-    """Of a linear map, unit features do not depend on its scale: weight decay is all there is in every step."""
+    """Unit features of a linear map do not depend on its scale, so every step consists of weight decay only."""
     make = lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * HEIGHT * WIDTH, 6, bias=False))  # noqa: E731
     model = make().state_dict()
     federation = make_federation(files, make, {name: value.clone() for name, value in model.items()})
@@ -187,7 +187,7 @@ def test_teachers_equal_to_the_student_leave_weight_decay_with_momentum(files: l
 
 
 class Watched(IDEBackbone):
-    """A backbone that notes what goes through it: its input, whether it learns, and gradients that come back."""
+    """A backbone that records its inputs, whether gradients are enabled, and backward passes."""
 
     def __init__(self, log: list[tuple[str, Tensor]]) -> None:
         super().__init__(SmallResNet(width=8), feature_dim=8)
@@ -218,7 +218,7 @@ def watched(files: Sequence[str], updates: Sequence[ClientUpdate], **options: An
 
 
 def count(log: list[tuple[str, Tensor]]) -> dict[str, float]:
-    """Passes over the public set by kind."""
+    """Counts passes over the public set by kind."""
     return {kind: sum(len(x) for k, x in log if k == kind) / IMAGES for kind in ("teacher", "student", "backward")}
 
 
@@ -228,12 +228,12 @@ def test_it_costs_a_forward_pass_per_teacher_and_three_for_the_student(files: li
     log, networks = watched(files, updates, **options)
     passes = count(log)
     assert passes["teacher"] + passes["student"] + 2 * passes["backward"] <= len(updates) + 3
-    assert passes == {"teacher": 3, "student": 1, "backward": 1}, "and nothing is left out"
+    assert passes == {"teacher": 3, "student": 1, "backward": 1}, "all passes are counted"
     assert len(networks) == 2, "one teacher in memory at a time"
     assert all(value.grad is None for network in networks for value in network.parameters())
 
 
-def test_over_several_passes_of_fixed_images_the_teachers_are_asked_once(files: list[str]) -> None:
+def test_over_several_passes_of_fixed_images_the_teachers_run_once(files: list[str]) -> None:
     for options, teacher in (({}, 2), ({"augment": True}, 6), ({"mode": "train"}, 6)):
         log, _ = watched(files, updates_of(1, 2), passes=3, **options)
         assert count(log) == {"teacher": teacher, "student": 3, "backward": 3}
@@ -253,7 +253,7 @@ def test_images_are_decoded_once_per_pass_and_teachers_loaded_once_per_chunk(
     monkeypatch.setattr(fedreid_pl.data.images, "decode", noted)
     _, (student, teacher) = watched(files, updates_of(1, 2, 3), passes=2, augment=augment)
     assert sorted(decoded) == sorted(2 * files)
-    assert decoded[:IMAGES] != decoded[IMAGES:], "each pass has an order of its own"
+    assert decoded[:IMAGES] != decoded[IMAGES:], "every pass has another order"
     assert (student.loads, teacher.loads) == (1, 3 * 3 * (2 if augment else 1))
 
 
@@ -283,14 +283,14 @@ def test_teachers_and_student_see_the_same_crops_and_every_pass_new_ones(files: 
     assert sum(drawn[0][row] == drawn[1][row] for row in range(IMAGES)) < 5
 
 
-def test_augmentation_without_border_and_flip_is_none(files: list[str]) -> None:
+def test_augmentation_without_border_and_flip_changes_no_image(files: list[str]) -> None:
     plain = distil(make_federation(files), updates_of(1, 2), passes=2)
     federation = make_federation(files)
     federation.config.data = SimpleNamespace(pad=0, flip=0.0)
     assert_equal(distil(federation, updates_of(1, 2), passes=2, augment=True), plain)
 
 
-def test_train_mode_drops_out_by_its_own_seed_and_moves_the_students_statistics(files: list[str]) -> None:
+def test_train_mode_has_seeded_dropout_and_changes_the_students_statistics(files: list[str]) -> None:
     updates, states = updates_of(1, 2), []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -304,7 +304,7 @@ def test_train_mode_drops_out_by_its_own_seed_and_moves_the_students_statistics(
 
 
 class Masked(nn.Module):
-    """One linear layer behind a dropout whose masks are noted."""
+    """One linear layer behind a dropout that records its masks."""
 
     def __init__(self, masks: list[bytes]) -> None:
         super().__init__()
@@ -316,7 +316,7 @@ class Masked(nn.Module):
         return mask * self.linear(images.mean(dim=(2, 3)))
 
 
-def test_every_step_of_every_pass_and_network_drops_out_another_part(files: list[str]) -> None:
+def test_every_step_pass_and_network_draws_another_dropout_mask(files: list[str]) -> None:
     masks: list[bytes] = []
     model = Masked([]).state_dict()
     updates = [ClientUpdate(2, client, model, 5, {}) for client in ("a", "b")]
@@ -324,15 +324,15 @@ def test_every_step_of_every_pass_and_network_drops_out_another_part(files: list
     assert len(set(masks)) == len(masks) == 2 * 5 * 3
 
 
-def test_a_last_batch_of_one_joins_the_one_before(files: list[str]) -> None:
+def test_a_last_batch_of_one_is_merged_into_the_previous_batch(files: list[str]) -> None:
     log, _ = watched(files, updates_of(1), batch_size=5, mode="train")
     assert [len(images) for kind, images in log if kind == "student"] == [5, 5, 5, 6]
     log, _ = watched(files[:1], updates_of(1), batch_size=5)
     assert [len(images) for kind, images in log if kind == "student"] == [1]
 
 
-def test_nesterov_takes_the_step_ahead(files: list[str]) -> None:
-    """In a single step Nesterov's momentum adds 0.9 times the gradient once more."""
+def test_nesterov_momentum(files: list[str]) -> None:
+    """In a single step, Nesterov's momentum adds 0.9 times the gradient."""
     updates, before = updates_of(1, 2), make_net(100).state_dict()
     plain, ahead = (
         distil(make_federation(files), updates, batch_size=IMAGES, nesterov=nesterov) for nesterov in (False, True)
@@ -341,7 +341,7 @@ def test_nesterov_takes_the_step_ahead(files: list[str]) -> None:
         torch.testing.assert_close(ahead[name] - before[name], 1.9 * (plain[name] - before[name]), rtol=1e-3, atol=1e-6)
 
 
-def test_it_happens_in_every_nth_round_and_needs_no_state(files: list[str]) -> None:
+def test_distillation_runs_in_every_nth_round_without_state(files: list[str]) -> None:
     callback, states = Distillation(**QUICK, every_n_rounds=3), {}
     for round in range(1, 8):
         federation = make_federation(files)
@@ -351,7 +351,9 @@ def test_it_happens_in_every_nth_round_and_needs_no_state(files: list[str]) -> N
         assert len(federation.records) == (round % 3 == 0)
         if round % 3:
             assert_equal(states[round], make_net(100).state_dict())
-    assert not torch.equal(states[3]["bottleneck.0.weight"], states[6]["bottleneck.0.weight"]), "another order"
+    assert not torch.equal(states[3]["bottleneck.0.weight"], states[6]["bottleneck.0.weight"]), (
+        "the order of images differs"
+    )
     assert callback.state_dict() == {}
     fresh = make_federation(files)
     fresh.round = 6
@@ -391,7 +393,7 @@ def test_values_out_of_bounds_are_refused(key: str, value: Any) -> None:
         callback_factory({"backbone_sync": {}, "distillation": {key: value}})
 
 
-def test_values_that_do_not_go_together_are_refused() -> None:
+def test_incompatible_values_are_refused() -> None:
     with pytest.raises(FedReIDError, match=r"batch_size=1: must be at least 2 with mode=train"):
         Distillation(batch_size=1, mode="train")
     with pytest.raises(FedReIDError, match=r"nesterov=True: must be false if momentum is 0"):

@@ -1,4 +1,4 @@
-"""Ditto's client half in a real Trainer against SGD by hand; the federated model is FedPav's to the bit."""
+"""Ditto's client half in a real Trainer, compared with SGD by hand; the federated model equals FedPav's to the bit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def turn(ditto: Ditto, sent: dict[str, Any] | None = None, precision: str = "pla
 
 @pytest.mark.parametrize("precision", ["plain", "scaled", "fused"])
 def test_the_personal_model_equals_sgd_with_the_penalty_by_hand(precision: str) -> None:
-    """Also: the head has no penalty, and neither has what is not exchanged."""
+    """The penalty excludes the head and entries that are not exchanged."""
     backbone, batches = tiny_turn.make_backbone(), tiny_turn.make_batches()
     sent = {name: value for name, value in backbone.state_dict().items() if name[0] == "0"}
     ditto = Ditto(LAM)
@@ -41,10 +41,12 @@ def test_the_personal_model_equals_sgd_with_the_penalty_by_hand(precision: str) 
     found = ditto.client_state_dict()["backbone"]
     for name, value in found.items():
         torch.testing.assert_close(value.double(), wanted[name].double(), rtol=1e-4, atol=1e-5, msg=name)
-    assert not torch.allclose(found["0.weight"].double(), free["0.weight"], rtol=1e-2, atol=1e-2), "it is felt"
+    assert not torch.allclose(found["0.weight"].double(), free["0.weight"], rtol=1e-2, atol=1e-2), (
+        "the penalty has an effect"
+    )
 
 
-def test_the_federated_model_does_not_know_of_the_personal_one() -> None:
+def test_the_federated_model_does_not_depend_on_the_personal_one() -> None:
     batches = tiny_turn.make_batches()
     alone = tiny_turn.take_turn([], support.fit_job(1, "a", {}), tiny_turn.MOMENTUM, batches)
     module = turn(Ditto(LAM))
@@ -55,7 +57,7 @@ def test_the_federated_model_does_not_know_of_the_personal_one() -> None:
     assert total == pytest.approx(alone.outbox.metrics["train/loss"] + personal, rel=1e-5)
 
 
-def test_the_client_s_own_evaluation_is_of_the_personal_model_and_leaves_the_federated_one() -> None:
+def test_the_clients_evaluation_uses_the_personal_model_and_restores_the_federated_one() -> None:
     ditto = Ditto(LAM)
     module: Any = turn(ditto)
     federated = {name: value.clone() for name, value in module.backbone.state_dict().items()}
@@ -69,7 +71,7 @@ def test_the_client_s_own_evaluation_is_of_the_personal_model_and_leaves_the_fed
     support.assert_equal(dict(module.backbone.state_dict()), federated)  # a turn that only evaluates
 
 
-def test_the_next_turn_goes_on_from_the_personal_model_towards_the_model_of_its_round() -> None:
+def test_the_next_turn_continues_from_the_personal_model_towards_the_sent_model() -> None:
     first, second, alone = Ditto(LAM), Ditto(LAM), Ditto(0.0)
     turn(first)
     kept = first.client_state_dict()
@@ -86,7 +88,7 @@ def test_the_next_turn_goes_on_from_the_personal_model_towards_the_model_of_its_
 
 
 def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
-    """The global model is FedPav's to the bit, the clients' own scores are the personal models'."""
+    """The global model equals FedPav's to the bit; the local scores are those of the personal models."""
 
     def run(exp: str, *words: str) -> Any:
         words = (*words, "trainer.accelerator=cpu", f"data.datasets=[{','.join(support.TINY[1:])}]")
@@ -100,6 +102,6 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lam", [-0.1, math.nan, math.inf])
-def test_another_lam_is_refused(lam: float) -> None:
+def test_an_invalid_lam_is_refused(lam: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.ditto\.lam=.*at least 0"):
         Ditto(lam)

@@ -1,4 +1,4 @@
-"""Two sets of BatchNorm over one set of weights: a real turn against two networks by hand that share their weights."""
+"""Two sets of BatchNorm over one set of weights, compared with two networks by hand that share their weights."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def turn(callback: DualNorm, precision: str = "plain") -> Any:
 
 
 def private_set() -> dict[str, torch.Tensor]:
-    """Of an earlier turn."""
+    """Returns the state of an earlier turn."""
     network = tiny_turn.make_backbone(seed=7)
     network(torch.randn(50, 3, generator=torch.Generator().manual_seed(3)))
     return {name: value for name, value in network.state_dict().items() if name in NORM}
 
 
 def both_by_hand() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Two networks around one linear layer and one head, in one loop of SGD in float64."""
+    """Trains two networks that share one linear layer and one head, in one loop of SGD in float64."""
     optim, first, head = tiny_turn.MOMENTUM, tiny_turn.make_backbone().double(), tiny_turn.make_head().double()
     second = copy.deepcopy(first)
     second.load_state_dict({**first.state_dict(), **private_set()})
-    second[0] = first[0]  # one layer in both
+    second[0] = first[0]  # shared layer
     networks = torch.nn.ModuleList([first, second])
     weights = [(value, optim.lr_backbone) for value in networks.parameters()]
     weights += [(value, optim.lr_head) for value in head.parameters()]
@@ -58,7 +58,7 @@ def both_by_hand() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("precision", ["plain", "scaled", "fused"])
-def test_both_sets_and_the_weights_that_they_share_equal_sgd_by_hand(precision: str) -> None:
+def test_both_sets_and_the_shared_weights_equal_sgd_by_hand(precision: str) -> None:
     callback = DualNorm(WEIGHT)
     callback.load_client_state_dict({"private": private_set()})
     module = turn(callback, precision)
@@ -68,11 +68,13 @@ def test_both_sets_and_the_weights_that_they_share_equal_sgd_by_hand(precision: 
     for found, wanted in ((module.backbone.state_dict(), shared), (kept, private)):
         for name, value in found.items():
             torch.testing.assert_close(value.double(), wanted[name].double(), rtol=1e-4, atol=1e-5, msg=name)
-    assert int(kept["1.num_batches_tracked"]) == 1 + tiny_turn.EPOCHS * 3, "one batch before, and all of this turn"
+    assert int(kept["1.num_batches_tracked"]) == 1 + tiny_turn.EPOCHS * 3, (
+        "one batch before this turn, and all batches of this turn"
+    )
     assert module.outbox.metrics["cost/cloned_bytes"] == sum(value.nbytes for value in kept.values())
 
 
-def test_a_weight_of_zero_is_fedpav_to_the_bit_and_keeps_nothing() -> None:
+def test_a_weight_of_zero_equals_fedpav_to_the_bit_and_saves_no_state() -> None:
     alone = tiny_turn.take_turn([], support.fit_job(1, "a", {}), tiny_turn.MOMENTUM, tiny_turn.make_batches())
     callback = DualNorm(0.0)
     module = turn(callback)
@@ -80,7 +82,7 @@ def test_a_weight_of_zero_is_fedpav_to_the_bit_and_keeps_nothing() -> None:
     assert callback.client_state_dict() == {}
 
 
-def test_the_client_s_own_evaluation_is_with_the_private_set() -> None:
+def test_the_clients_evaluation_uses_the_private_set() -> None:
     callback = DualNorm()
     callback.load_client_state_dict({"private": private_set()})
     module: Any = turn(callback)
@@ -97,7 +99,7 @@ def test_the_client_s_own_evaluation_is_with_the_private_set() -> None:
 
 
 def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
-    """The private set stays at the client, what travels has the size of FedPav's, and at weight 0 its bits."""
+    """The private set stays at the client; messages have FedPav's size, and at weight 0 FedPav's bits."""
 
     def run(exp: str, *words: str) -> Any:
         words = (*words, "trainer.accelerator=cpu", f"data.datasets=[{','.join(support.TINY[1:])}]")
@@ -115,7 +117,9 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
     norms = {name for name in model if f"{name.rpartition('.')[0]}.running_mean" in model}
     assert len(sets) == 2 and all(set(private) == norms for private in sets)
     mean = "trunk.stem.1.running_mean"
-    assert len({tuple(state[mean].tolist()) for state in (*sets, model)}) == 3, "each its own, and the average"
+    assert len({tuple(state[mean].tolist()) for state in (*sets, model)}) == 3, (
+        "every client has different statistics, and the model has their average"
+    )
     assert not torch.equal(model["trunk.stem.0.weight"], fedpav.context.models["global"]["trunk.stem.0.weight"])
 
 
@@ -126,13 +130,13 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
         (["trainer.compile=default"], "trainer.compile=default: callbacks.dual_norm cannot run"),
     ],
 )
-def test_what_it_does_not_go_with_is_named(words: list[str], wanted: str) -> None:
+def test_incompatible_settings_are_refused(words: list[str], wanted: str) -> None:
     with pytest.raises(FedReIDError) as caught:
         DualNorm().check(compose(["exp=dual_norm", *words]), SimpleNamespace())  # type: ignore[arg-type]
     assert str(caught.value).startswith(wanted)
 
 
 @pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
-def test_another_weight_is_refused(weight: float) -> None:
+def test_an_invalid_weight_is_refused(weight: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.dual_norm\.weight=.*at least 0"):
         DualNorm(weight)

@@ -1,4 +1,4 @@
-"""FedBABU's client half in a real Trainer: a head that does not move, and a fine-tuned copy against SGD by hand."""
+"""FedBABU's client half in a real Trainer: a fixed head, and a fine-tuned copy compared with SGD by hand."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def turn(callback: FedBabu, config: Any = None, precision: str = "plain") -> Any
 
 
 @pytest.mark.parametrize("precision", ["plain", "scaled", "fused"])
-def test_the_body_is_trained_and_the_head_stays(precision: str) -> None:
-    """The same as SGD by hand with a rate of zero for the head."""
+def test_the_body_is_trained_and_the_head_is_fixed(precision: str) -> None:
+    """The turn equals SGD by hand with a learning rate of zero for the head."""
     module = turn(FedBabu("none", head_std=None), SCORED, precision)
     hand = tiny_turn.by_hand(tiny_turn.make_backbone(), FROZEN, tiny_turn.make_batches())
     for name, value in module.backbone.named_parameters():
@@ -39,7 +39,7 @@ def test_the_body_is_trained_and_the_head_stays(precision: str) -> None:
     assert not len(module.clones)
 
 
-def test_it_is_fedpav_with_a_head_s_rate_of_zero_to_the_bit() -> None:
+def test_it_equals_fedpav_with_a_head_rate_of_zero_to_the_bit() -> None:
     job = support.fit_job(2, "a", tiny_turn.make_backbone().state_dict())
     wanted = tiny_turn.take_turn([], job, FROZEN, tiny_turn.make_batches())
     for config in (None, SCORED):
@@ -48,7 +48,7 @@ def test_it_is_fedpav_with_a_head_s_rate_of_zero_to_the_bit() -> None:
         support.assert_equal(dict(module.head.state_dict()), dict(wanted.head.state_dict()))
 
 
-def test_the_copy_is_the_received_model_with_its_head_trained_too() -> None:
+def test_the_copy_is_the_received_model_trained_with_its_head() -> None:
     callback = FedBabu(head_std=None)
     module: Any = turn(callback, SCORED)
     hand = tiny_turn.by_hand(tiny_turn.make_backbone(), tiny_turn.MOMENTUM, tiny_turn.make_batches())
@@ -61,13 +61,13 @@ def test_the_copy_is_the_received_model_with_its_head_trained_too() -> None:
     assert not torch.allclose(federated["0.weight"].double(), hand["0.weight"], rtol=1e-3, atol=1e-3)
 
 
-def test_a_turn_without_an_evaluation_has_no_copy_and_no_loss_of_its_own() -> None:
+def test_a_turn_without_an_evaluation_has_no_copy_and_no_additional_loss() -> None:
     module = turn(FedBabu())
     assert not len(module.clones) and module.outbox.metrics["train/FedBabu"] == 0.0
     assert turn(FedBabu(), SCORED).outbox.metrics["train/FedBabu"] > 0
 
 
-def test_the_head_gets_its_scale_once() -> None:
+def test_the_head_is_scaled_once() -> None:
     drawn = tiny_turn.make_head().weight.detach()
     first = FedBabu("none", head_std=0.1)
     module = turn(first)
@@ -80,7 +80,7 @@ def test_the_head_gets_its_scale_once() -> None:
 
 
 def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
-    """Heads do not move between rounds, messages have FedPav's size, and fine-tuning is seen in local scores alone."""
+    """Heads do not change between rounds, messages have FedPav's size, and fine-tuning affects only local scores."""
 
     def run(name: str, *words: str) -> Any:
         words = (*words, "trainer.accelerator=cpu", f"data.datasets=[{support.TINY[1]}]")
@@ -102,7 +102,7 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
     assert not torch.equal(tuned.context.models["global"][name], fedpav.context.models["global"][name])
 
 
-def test_momentum_that_lasts_is_refused_for_a_copy_that_does_not() -> None:
+def test_a_kept_optimizer_state_is_refused_with_fine_tuning() -> None:
     data: Any = None
     with pytest.raises(FedReIDError, match=r"^optimizer_state=keep: callbacks\.fedbabu .*fine_tune=none$"):
         FedBabu().check(compose(["exp=fedbabu", "optimizer_state=keep"]), data)
@@ -112,6 +112,6 @@ def test_momentum_that_lasts_is_refused_for_a_copy_that_does_not() -> None:
 
 
 @pytest.mark.parametrize("head_std", [0.0, -1.0, math.nan, math.inf])
-def test_another_scale_is_refused(head_std: float) -> None:
+def test_an_invalid_scale_is_refused(head_std: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.fedbabu\.head_std=.*above 0, or null"):
         FedBabu(head_std=head_std)

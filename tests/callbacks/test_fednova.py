@@ -1,4 +1,4 @@
-"""FedNova: the steps that a real turn reports, what the server makes of them, and who is left out."""
+"""FedNova: the steps that a real turn reports, the server's normalised average, and refused updates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARAMETERS = ("0.weight", "0.bias", "1.weight", "1.bias")
 
 
 @pytest.mark.parametrize("precision", ["plain", "scaled", "fused"])
-def test_a_turn_reports_how_far_its_steps_go(precision: str) -> None:
+def test_a_turn_reports_its_effective_steps(precision: str) -> None:
     sent = tiny_turn.make_backbone().state_dict()
     job, batches = support.fit_job(1, "a", sent), tiny_turn.make_batches()
     module = tiny_turn.take_turn([FedNova()], job, tiny_turn.MOMENTUM, batches, precision=precision)
@@ -38,7 +38,7 @@ def test_a_turn_reports_how_far_its_steps_go(precision: str) -> None:
     assert plain.outbox.metrics["effective_steps"] == pytest.approx(6, rel=1e-12)
 
 
-def test_counting_leaves_the_training_as_it_was() -> None:
+def test_counting_does_not_change_the_training() -> None:
     sent = tiny_turn.make_backbone().state_dict()
     job, batches = support.fit_job(1, "a", sent), tiny_turn.make_batches()
     one, other = (
@@ -65,7 +65,7 @@ def updates_of(steps: dict[str, float] = STEPS, without: str = "") -> list[Clien
 
 
 def run_chain(updates: list[ClientUpdate], start: State) -> tuple[State, State, Any]:
-    """The global model after FedPav and after FedNova."""
+    """Returns the global model after FedPav and after FedNova."""
     federation = tiny_turn.server(
         {"global": start}, seed=0, round=1, initial_backbone=start, model_of=lambda client: "global"
     )
@@ -80,7 +80,7 @@ def run_chain(updates: list[ClientUpdate], start: State) -> tuple[State, State, 
     return kept, result["global"], federation
 
 
-def test_the_server_normalises_parameters_and_leaves_buffers() -> None:
+def test_the_server_normalises_parameters_but_not_buffers() -> None:
     start, updates = tiny_turn.make_backbone().state_dict(), updates_of()
     average, model, federation = run_chain(updates, start)
     assert list(model) == list(average)
@@ -100,13 +100,13 @@ def test_the_server_normalises_parameters_and_leaves_buffers() -> None:
 
 
 @pytest.mark.parametrize("steps", [{"a": 7.0, "b": 7.0, "c": 7.0}, {"a": 3.0}])
-def test_equal_steps_or_one_client_make_it_fedpav(steps: dict[str, float]) -> None:
+def test_equal_steps_or_a_single_client_give_fedpav(steps: dict[str, float]) -> None:
     average, model, _ = run_chain(updates_of(steps), tiny_turn.make_backbone().state_dict())
     for name, value in average.items():
         torch.testing.assert_close(model[name], value)
 
 
-def test_batch_norm_that_stays_with_the_clients_stays_out_of_it() -> None:
+def test_local_batch_norm_is_not_normalised() -> None:
     start = tiny_turn.make_backbone().state_dict()
     _, model, _ = run_chain(updates_of(without="1."), start)
     assert set(model) == set(start)
@@ -115,8 +115,8 @@ def test_batch_norm_that_stays_with_the_clients_stays_out_of_it() -> None:
 
 
 @pytest.mark.parametrize("steps", [None, 0.0, -3.0, 0.5, math.nan, math.inf, 1e300, 321.0])
-def test_an_update_without_possible_steps_is_left_out(steps: float | None) -> None:
-    # 40 images, 2 epochs and a momentum of 0.5: no more than 40 * 2 * 2 steps, twice that if the rate rises
+def test_an_update_with_impossible_steps_is_refused(steps: float | None) -> None:
+    # 40 images, 2 epochs and a momentum of 0.5: at most 40 * 2 * 2 steps, or twice that if the rate rises
     optim = SimpleNamespace(momentum=0.5)
     federation = tiny_turn.server(config=SimpleNamespace(local_epochs=2, local_steps=None, optim=optim))
     update = ClientUpdate(1, "a", {}, 10**12, {} if steps is None else {"effective_steps": steps})
@@ -134,7 +134,7 @@ def test_a_real_round_equals_the_formula_over_its_clients(tiny_root: Path, tmp_p
     updates = {client: worker.fit(support.fit_job(1, client, worker.initial)) for client in clients}
     steps = {}
     for client in clients:
-        count = loop.context.clients[client] // 2  # batches of two, a single image left over is no batch
+        count = loop.context.clients[client] // 2  # batches of two; a single remaining image is dropped
         steps[client] = sum((1 - 0.9 ** (count - i)) / (1 - 0.9) for i in range(count))
         assert loop.context.history.series("weights", client, "effective_steps") == {1: pytest.approx(steps[client])}
     assert len(set(steps.values())) == 2

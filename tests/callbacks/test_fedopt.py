@@ -1,4 +1,4 @@
-"""Server optimizers behind FedPav's average: rounds by hand, what is left alone, and a restart in between."""
+"""Server optimizers after FedPav's average: rounds by hand, unchanged entries, and a restart."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def server(initial: State) -> Any:
 
 
 def play(federation: Any, callbacks: list[Any], round: int) -> State:
-    """Aggregation of one round as the loop does it, over two clients with 1 and 3 images."""
+    """Aggregates one round like the loop, over two clients with 1 and 3 images."""
     updates = [ClientUpdate(round, client, draw_state(10 * round + n), n, {}) for client, n in (("a", 1), ("b", 3))]
     weights: dict[str, float] = {}
     models: dict[str, State] = {}
@@ -59,7 +59,7 @@ def average_of(round: int) -> State:
     return {name: 0.25 * one[name].double() + 0.75 * other[name].double() for name in ("weight", "half", "mean")}
 
 
-def test_momentum_without_memory_at_rate_one_is_fedpav() -> None:
+def test_momentum_zero_at_rate_one_equals_fedpav() -> None:
     initial = draw_state(0)
     plain, stepped = server(initial), server(initial)
     callbacks = [BackboneSync(), FedOpt(lr=1.0, beta1=0.0)]
@@ -94,7 +94,7 @@ def test_adam_over_three_rounds_by_hand() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", *ADAPTIVE])
-def test_buffers_are_as_they_were_averaged_and_inputs_are_untouched(optimizer: Any) -> None:
+def test_buffers_keep_their_average_and_inputs_do_not_change(optimizer: Any) -> None:
     initial = draw_state(0)
     federation, callbacks = server(initial), [BackboneSync(), FedOpt(optimizer, lr=0.3)]
     for round in (1, 2):
@@ -105,11 +105,11 @@ def test_buffers_are_as_they_were_averaged_and_inputs_are_untouched(optimizer: A
         assert int(result["count"]) == 10 * round + 3 and result["count"].dtype == torch.int64
         assert result["half"].dtype == torch.bfloat16
         for name, value in old.items():
-            assert torch.equal(before[name], value), "the round's old model is still needed by others"
+            assert torch.equal(before[name], value), "the old model is not changed in place"
             assert name in BUFFERS or not torch.equal(result[name], value)
 
 
-def test_what_fedbn_keeps_at_the_clients_does_not_move() -> None:
+def test_local_batch_norm_does_not_change() -> None:
     federation, kept = server(draw_state(0)), torch.tensor([1.0, 2.0])
     federation.models["global"]["norm"] = kept
     callback = FedOpt("adam")
@@ -120,7 +120,7 @@ def test_what_fedbn_keeps_at_the_clients_does_not_move() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", *ADAPTIVE])
-def test_a_restart_goes_on_to_the_bit(optimizer: Any, tmp_path: Path) -> None:
+def test_a_restart_continues_bit_identically(optimizer: Any, tmp_path: Path) -> None:
     straight, broken = server(draw_state(0)), server(draw_state(0))
     one, other = FedOpt(optimizer), FedOpt(optimizer)
     for round in (1, 2):

@@ -1,4 +1,4 @@
-"""FedProx's client half in a real Trainer against SGD by hand, and at mu = 0 against FedPav to the bit."""
+"""FedProx's client half in a real Trainer equals SGD by hand, and at mu = 0 FedPav to the bit."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_a_turn_equals_sgd_with_the_penalty_by_hand(exchanged: str, precision: s
     for name, value in module.backbone.named_parameters():
         torch.testing.assert_close(value.detach().double(), hand[name], rtol=1e-4, atol=1e-5)
         if name == "0.weight":
-            assert not torch.allclose(free[name], hand[name], rtol=1e-2, atol=1e-2), "the penalty is felt"
+            assert not torch.allclose(free[name], hand[name], rtol=1e-2, atol=1e-2), "the penalty has an effect"
     for name, value in sent.items():
-        assert torch.equal(value, backbone.state_dict()[name]), "the message is left as it is"
+        assert torch.equal(value, backbone.state_dict()[name]), "the message does not change"
 
 
 def train_one_round(tiny_root: Path, folder: Path, *words: str) -> State:
@@ -49,7 +49,7 @@ def train_one_round(tiny_root: Path, folder: Path, *words: str) -> State:
     return train(compose(support.quick(tiny_root, folder, *words)), folder).context.models["global"]
 
 
-def test_mu_of_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
+def test_mu_of_zero_equals_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
     wanted = train_one_round(tiny_root, tmp_path / "fedpav", "exp=fedpav")
     zero = train_one_round(tiny_root, tmp_path / "zero", "exp=fedprox", "callbacks.fedprox.mu=0")
     more = train_one_round(tiny_root, tmp_path / "more", "exp=fedprox", "callbacks.fedprox.mu=10")
@@ -60,6 +60,6 @@ def test_mu_of_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mu", [-0.1, math.nan, math.inf])
-def test_another_mu_is_refused(mu: float) -> None:
+def test_an_invalid_mu_is_refused(mu: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.fedprox\.mu=.*at least 0"):
         FedProx(mu)

@@ -1,4 +1,4 @@
-"""Decentralised FedReID's client half in a real Trainer against both models by hand, and against FedPav."""
+"""Decentralised FedReID's client half in a real Trainer, compared with both models by hand and with FedPav."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def turn(callback: FedReIDDecentralised, precision: str = "plain", seed: int = 0
 
 
 def kept_expert() -> dict[str, Any]:
-    """An expert of an earlier turn, with statistics and a head of its own."""
+    """Returns the expert of an earlier turn, with different statistics and a separate head."""
     backbone, head = tiny_turn.make_backbone(seed=7), tiny_turn.make_head()
     backbone(torch.randn(50, 3, generator=torch.Generator().manual_seed(3)))
     with torch.no_grad():
@@ -39,7 +39,7 @@ def kept_expert() -> dict[str, Any]:
 
 
 def both_by_hand() -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """g, the expert and the expert's head after the turn: one loop of SGD in float64 over both models."""
+    """Returns g, the expert and the expert's head after a turn, from one loop of SGD in float64 over both models."""
     optim, batches, kept = tiny_turn.MOMENTUM, tiny_turn.make_batches(), kept_expert()
     model, head = tiny_turn.make_backbone().double(), tiny_turn.make_head().double()
     expert, expert_head = copy.deepcopy(model), copy.deepcopy(head)
@@ -77,10 +77,12 @@ def test_both_models_equal_sgd_by_hand(precision: str) -> None:
         for name, value in found.items():
             torch.testing.assert_close(value.double(), wanted[name].double(), rtol=1e-4, atol=1e-5, msg=name)
     alone = turn(FedReIDDecentralised(weight=0.0))
-    assert not torch.allclose(module.backbone[0].weight, alone.backbone[0].weight, rtol=1e-3), "the expert is felt"
+    assert not torch.allclose(module.backbone[0].weight, alone.backbone[0].weight, rtol=1e-3), (
+        "the expert has an effect"
+    )
 
 
-def test_without_the_divergence_the_federated_model_knows_nothing_of_the_expert() -> None:
+def test_without_the_divergence_the_federated_model_does_not_depend_on_the_expert() -> None:
     batches = tiny_turn.make_batches()
     alone = tiny_turn.take_turn([], support.fit_job(1, "a", {}), tiny_turn.MOMENTUM, batches)
     callback = FedReIDDecentralised(weight=0.0, noise=0.2)
@@ -90,15 +92,15 @@ def test_without_the_divergence_the_federated_model_knows_nothing_of_the_expert(
         assert torch.equal(value, module.state_dict()[name]), name
 
 
-def test_the_first_expert_is_the_received_model_and_learns_what_it_learns() -> None:
-    """With equal starts and equal heads both models take equal steps, and the divergence stays at zero."""
+def test_the_first_expert_starts_as_the_received_model_and_trains_equally() -> None:
+    """With equal initial weights and heads both models take equal steps, and the divergence stays zero."""
     callback = FedReIDDecentralised()
     module = turn(callback)
     for name, value in callback.client_state_dict()["backbone"].items():
         torch.testing.assert_close(value, module.backbone.state_dict()[name], rtol=1e-5, atol=1e-6)
 
 
-def test_noise_follows_the_turn_s_seed() -> None:
+def test_the_turns_seed_determines_the_noise() -> None:
     found = []
     for seed in (1, 1, 2):
         callback = FedReIDDecentralised(noise=0.2)
@@ -110,7 +112,7 @@ def test_noise_follows_the_turn_s_seed() -> None:
 
 
 def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
-    """Every client weighs the same, the expert stays at its client, and the local scores are the experts'."""
+    """Clients have equal weights, experts stay at their clients, and the local scores are those of the experts."""
 
     def run(exp: str, *words: str) -> Any:
         words = (*words, "trainer.accelerator=cpu", f"data.datasets=[{','.join(support.TINY[1:])}]")
@@ -137,6 +139,6 @@ def test_rounds_of_the_experiment(tiny_root: Path, tmp_path: Path) -> None:
     + [({key: value}, key) for key in ("weight", "noise") for value in (-1.0, math.nan, math.inf)]
     + [({"temperature": value}, "temperature") for value in (0.0, -1.0, math.nan, math.inf)],
 )
-def test_other_options_are_refused(options: dict[str, float], key: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, float], key: str) -> None:
     with pytest.raises(FedReIDError, match=rf"^callbacks\.fedreid_decentralised\.{key}=.*must be"):
         FedReIDDecentralised(**options)

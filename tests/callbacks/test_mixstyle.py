@@ -1,4 +1,4 @@
-"""MixStyle's client half: when it mixes, what it draws, and that it is FedPav without it."""
+"""MixStyle's client half: mixed stages, random draws, and equality with FedPav at probability 0."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def started(**options: Any) -> MixStyle:
     return callback
 
 
-def test_the_first_stages_are_mixed_with_the_drawn_shares_and_partners(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_stages_are_mixed_with_drawn_shares_and_partners(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple] = []
     monkeypatch.setattr(mixstyle, "mix_style", lambda *given, **more: calls.append(given) or mix_style(*given, **more))
     step_parts.make_client(started(p=1.0)).training_step(step_parts.make_batch(), 0)
     assert [maps.shape[1] for maps, _, _ in calls] == [16, 32], "after the first two stages"
     for _, factors, partners in calls:
         assert sorted(partners.tolist()) == [0, 1, 2, 3, 4, 5] and factors.min() >= 0 and factors.max() <= 1
-    assert not torch.equal(calls[0][1], calls[1][1]), "every stage draws its own"
+    assert not torch.equal(calls[0][1], calls[1][1]), "every stage draws separately"
 
 
 def test_draws_follow_the_beta_distribution_and_the_probability(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_batches_of_any_size_on_every_network_with_stages(trunk: str, size: int)
     client = step_parts.make_client(started(p=1.0), trunk=trunk)
     for layer in client.modules():
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            layer.eval()  # which one image is too few for
+            layer.eval()  # needs more than one image
     loss = client.training_step(step_parts.make_batch(size), 0)
     loss.backward()
     assert math.isfinite(loss.item()) and all(value.grad is not None for value in client.parameters())
@@ -82,13 +82,13 @@ def test_probability_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) 
     zero = one_round(tiny_root, tmp_path / "zero", "exp=mixstyle", "callbacks.mixstyle.p=0")
     more = one_round(tiny_root, tmp_path / "more", "exp=mixstyle", "callbacks.mixstyle.p=1")
     support.assert_equal(zero, wanted)
-    assert list(more) == list(wanted), "no entry of its own"
+    assert list(more) == list(wanted), "no additional entry"
     assert not torch.equal(more["bottleneck.0.weight"], wanted["bottleneck.0.weight"])
 
 
 @pytest.mark.parametrize(
     ("option", "value"), [("p", 1.1), ("p", math.nan), ("alpha", 0.0), ("alpha", math.inf), ("stages", 0)]
 )
-def test_other_values_are_refused(option: str, value: float) -> None:
+def test_invalid_values_are_refused(option: str, value: float) -> None:
     with pytest.raises(FedReIDError, match=rf"^callbacks\.mixstyle\.{option}="):
         MixStyle(**{option: value})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""MOON's client half in a real Trainer against SGD by hand, and at mu = 0 against FedPav to the bit."""
+"""MOON's client half in a real Trainer equals SGD by hand, and at mu = 0 FedPav to the bit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def turn(moon: Moon, precision: str = "plain") -> Any:
 def test_a_turn_equals_sgd_with_the_term_by_hand(precision: str) -> None:
     backbone, batches = tiny_turn.make_backbone(), tiny_turn.make_batches()
     previous = tiny_turn.make_backbone(seed=7)
-    previous(torch.randn(50, 3, generator=torch.Generator().manual_seed(3)))  # statistics of its own
+    previous(torch.randn(50, 3, generator=torch.Generator().manual_seed(3)))  # different statistics
     moon = Moon(MU, TAU)
     moon.load_client_state_dict({"previous": previous.state_dict()})
     module = turn(moon, precision)
@@ -47,12 +47,12 @@ def test_a_turn_equals_sgd_with_the_term_by_hand(precision: str) -> None:
     free = tiny_turn.by_hand(backbone, tiny_turn.MOMENTUM, batches)
     for name, value in module.backbone.named_parameters():
         torch.testing.assert_close(value.detach().double(), hand[name], rtol=1e-4, atol=1e-5, msg=name)
-    assert not torch.allclose(free["0.weight"], hand["0.weight"], rtol=1e-2, atol=1e-2), "the term is felt"
+    assert not torch.allclose(free["0.weight"], hand["0.weight"], rtol=1e-2, atol=1e-2), "the term has an effect"
     kept = moon.client_state_dict()["previous"]
     support.assert_equal(kept, dict(module.backbone.state_dict()))
 
 
-def test_the_first_turn_is_without_the_term_and_the_next_one_with_it() -> None:
+def test_the_term_is_added_from_the_second_turn() -> None:
     first, alone = Moon(MU), turn(Moon(0.0))
     module = turn(first)
     assert module.outbox.metrics["train/Moon"] == 0.0
@@ -64,8 +64,8 @@ def test_the_first_turn_is_without_the_term_and_the_next_one_with_it() -> None:
     assert not torch.equal(again.backbone[0].weight, alone.backbone[0].weight)
 
 
-def test_mu_of_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
-    """Over two rounds, so that a previous model exists; also what travels has the size of FedPav's."""
+def test_mu_of_zero_equals_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
+    """Uses two rounds, so that a previous model exists; messages have FedPav's size."""
 
     def run(exp: str, *words: str) -> Any:
         words = ("trainer.accelerator=cpu", "batch_size=3", f"data.datasets=[{support.TINY[1]}]", *words)
@@ -81,12 +81,12 @@ def test_mu_of_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mu", [-0.1, math.nan, math.inf])
-def test_another_mu_is_refused(mu: float) -> None:
+def test_an_invalid_mu_is_refused(mu: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.moon\.mu=.*at least 0"):
         Moon(mu)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
-def test_another_temperature_is_refused(temperature: float) -> None:
+def test_an_invalid_temperature_is_refused(temperature: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.moon\.temperature=.*above 0"):
         Moon(temperature=temperature)

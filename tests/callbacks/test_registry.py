@@ -1,4 +1,4 @@
-"""The registry: a file is a callback, its constructor is its schema, and every mistake is named."""
+"""The registry: a file defines a callback, its constructor is the schema, and errors name the mistake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = Path(str(registry.__file__)).parent
 
 
 class Picky(FederationCallback):
-    """Options of every kind."""
+    """A callback with options of every kind."""
 
     def __init__(self, rate: float = 0.5, steps: int = 3, mode: Literal["near", "far"] = "near", on: bool = False):
         self.options = (rate, steps, mode, on)
@@ -50,9 +50,7 @@ def test_every_file_is_known_and_defines_one_class() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_file_with_another_number_of_classes_is_a_mistake(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
+def test_a_file_must_define_exactly_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     lines = ["from fedreid_pl.federation.callback import FederationCallback"]
     lines += [f"class C{number}(FederationCallback): pass" for number in range(count)]
     (tmp_path / f"mistaken_{count}.py").write_text("\n".join(lines))
@@ -62,7 +60,7 @@ def test_a_file_with_another_number_of_classes_is_a_mistake(
         find_callback(f"mistaken_{count}")
 
 
-def test_every_call_makes_new_ones_in_the_order_of_the_configuration() -> None:
+def test_every_call_creates_new_callbacks_in_the_order_of_the_configuration() -> None:
     make = callback_factory({"backbone_sync": {"batch_norm": "first"}, "reweighting": {}, "fedprox": {}})
     one, other = make(), make()
     assert list(one) == ["backbone_sync", "reweighting", "fedprox"]

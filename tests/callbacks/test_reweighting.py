@@ -1,4 +1,4 @@
-"""The cosine distance weight: what the client measures, what it leaves untouched, and how the server weighs."""
+"""The cosine distance weight: the client's measurement, its side effects, and the server's weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fedreid_pl.models.trunks import SmallResNet
 
 
 class Probe:
-    """A datamodule with nothing but a probe batch, another one each time it is asked."""
+    """A datamodule that returns another probe batch at every call."""
 
     def __init__(self, size: int = 5) -> None:
         self.size, self.asked, self.augmented = size, 0, False
@@ -72,7 +72,7 @@ def angle_by_loop(before: list[list[float]], after: list[list[float]]) -> float:
 def test_training_for_zero_steps_gives_exactly_zero() -> None:
     distance, datamodule = run_hooks(make_client().train())
     assert distance == 0.0 and type(distance) is float
-    assert datamodule.asked == 1, "before and after see the same images"
+    assert datamodule.asked == 1, "both measurements use the same images"
 
 
 def test_the_distance_equals_a_loop_in_float64() -> None:
@@ -96,7 +96,7 @@ def test_the_distance_equals_a_loop_in_float64() -> None:
     assert distance == pytest.approx(angle_by_loop(before, after), abs=1e-5)
 
 
-def test_statistics_alone_move_the_paper_s_distance_and_not_the_fixed_one() -> None:
+def test_changed_statistics_affect_the_papers_distance_but_not_the_fixed_one() -> None:
     client = make_client().train()
     parameters = {name: value.clone() for name, value in client.named_parameters()}
 
@@ -106,13 +106,13 @@ def test_statistics_alone_move_the_paper_s_distance_and_not_the_fixed_one() -> N
 
     moving, _ = run_hooks(client, statistics_move)
     assert all(torch.equal(value, parameters[name]) for name, value in client.named_parameters())
-    assert moving > 0.01, "no parameter moved"
+    assert moving > 0.01, "although no parameter changed"
     assert client.outbox.metrics["cosine_distance_fixed"] == 0.0
     after = {name: value.clone() for name, value in client.named_buffers()}
     assert any(float(value.float().abs().max()) > 1 for name, value in after.items() if "running_mean" in name)
 
 
-def test_the_fixed_distance_equals_a_loop_with_the_statistics_put_back() -> None:
+def test_the_fixed_distance_equals_a_loop_with_restored_statistics() -> None:
     client = make_client().train()
     images = torch.randn(5, 3, 32, 16, generator=generator("probe", 1))
     hand = copy.deepcopy(client).double().eval()
@@ -133,7 +133,7 @@ def test_the_fixed_distance_equals_a_loop_with_the_statistics_put_back() -> None
     assert abs(client.outbox.metrics["cosine_distance"] - wanted) > 1e-3
 
 
-def test_the_server_weighs_by_the_distance_that_is_asked_for() -> None:
+def test_the_server_weights_by_the_selected_distance() -> None:
     numbers = {"a": (0.1, 0.3), "b": (0.3, 0.1)}
     updates = [
         ClientUpdate(1, client, {}, 10, {"cosine_distance": moving, "cosine_distance_fixed": fixed})
@@ -156,7 +156,7 @@ def test_the_server_weighs_by_the_distance_that_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_probe_passes_change_nothing(training: bool) -> None:
+def test_the_probe_passes_do_not_change_the_client(training: bool) -> None:
     client = make_client().train(training)
     before = {name: value.clone() for name, value in client.state_dict().items()}
     state, modes = torch.get_rng_state(), [module.training for module in client.modules()]
@@ -168,7 +168,7 @@ def test_the_probe_passes_change_nothing(training: bool) -> None:
     assert all(value.grad is None for value in client.parameters())
 
 
-def test_the_mode_comes_back_after_an_error() -> None:
+def test_the_mode_is_restored_after_an_error() -> None:
     client = make_client().train()
     client.head = nn.Linear(3, 6)  # does not fit the backbone
     with pytest.raises(RuntimeError):
@@ -177,7 +177,7 @@ def test_the_mode_comes_back_after_an_error() -> None:
 
 
 @pytest.mark.parametrize(("options", "forwards"), [({}, 3), ({"probe": "train"}, 2), ({"by": "uniform"}, 0)])
-def test_a_turn_costs_few_forwards_of_one_batch(options: dict[str, str], forwards: int) -> None:
+def test_a_turn_needs_few_forward_passes_of_one_batch(options: dict[str, str], forwards: int) -> None:
     client, batches = make_client(), []
     client.backbone.register_forward_hook(lambda module, arguments, output: batches.append(len(arguments[0])))
     if forwards:
@@ -193,15 +193,15 @@ def test_a_turn_costs_few_forwards_of_one_batch(options: dict[str, str], forward
 def test_a_probe_in_train_mode_has_dropout_and_repeats_with_its_seed() -> None:
     distance, datamodule = run_hooks(make_client(), probe="train")
     assert datamodule.augmented and datamodule.asked == 1
-    assert 0.05 < distance < 1.5, "two masks differ, though nothing was trained"
+    assert 0.05 < distance < 1.5, "two dropout masks differ, although no step was taken"
     assert run_hooks(make_client(), torch.seed, probe="train")[0] == distance
     assert run_hooks(make_client(probe_seed=2), probe="train")[0] != distance
-    assert run_hooks(make_client(dropout=0.0), probe="train")[0] == 0.0, "both passes see the batch's statistics"
+    assert run_hooks(make_client(dropout=0.0), probe="train")[0] == 0.0, "both passes use the batch's statistics"
     assert not run_hooks(make_client())[1].augmented
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_probe_in_train_mode_adds_its_statistics_once_and_nothing_else(training: bool) -> None:
+def test_a_probe_in_train_mode_only_updates_the_statistics_once(training: bool) -> None:
     client = make_client().train(training)
     reference = copy.deepcopy(client.backbone).train()
     at_start: dict[str, Tensor] = {}
@@ -217,7 +217,7 @@ def test_a_probe_in_train_mode_adds_its_statistics_once_and_nothing_else(trainin
     with torch.no_grad():
         reference(torch.randn(5, 3, 32, 16, generator=generator("probe", 1)))
     for name, value in reference.named_buffers():
-        assert torch.equal(at_start[name], before[name]), "the pass before training leaves no trace"
+        assert torch.equal(at_start[name], before[name]), "the pass before training changes no state"
         assert not torch.equal(value, before[name])
         assert torch.equal(dict(client.backbone.named_buffers())[name], value), name
     for value, wanted in zip(client.backbone.parameters(), reference.parameters(), strict=True):
@@ -293,7 +293,7 @@ def test_a_real_turn_measures_its_own_probe_images(tiny_root: Path, tmp_path: Pa
 
 
 class Server:
-    """What the server half uses of a federation."""
+    """The attributes of a federation that the server half uses."""
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str, str, float]] = []
@@ -310,7 +310,7 @@ def update_of(client: str, distance: float | None, images: int = 10) -> ClientUp
     return ClientUpdate(1, client, {}, images, {} if distance is None else {"cosine_distance": distance})
 
 
-def test_the_server_weighs_by_distance() -> None:
+def test_the_server_weights_by_distance() -> None:
     server: Any = Server()
     weights = {"a": 0.9, "b": 0.05, "c": 0.05}
     updates = [update_of("a", 0.1), update_of("b", 0.0), update_of("c", 0.3)]
@@ -324,7 +324,7 @@ def test_the_server_weighs_by_distance() -> None:
     assert server.warnings == []
 
 
-def test_without_any_distance_the_weights_stay_and_the_run_says_so() -> None:
+def test_if_all_distances_are_zero_the_weights_do_not_change_and_a_warning_is_given() -> None:
     server: Any = Server()
     weights = {"a": 0.75, "b": 0.25}
     Reweighting().on_aggregation_start(server, [update_of("a", 0.0), update_of("b", 0.0)], weights)
@@ -333,7 +333,7 @@ def test_without_any_distance_the_weights_stay_and_the_run_says_so() -> None:
 
 
 @pytest.mark.parametrize("distance", [None, -0.1, 2.5, math.nan, math.inf])
-def test_an_update_without_a_proper_distance_is_left_out(distance: float | None) -> None:
+def test_an_update_with_an_invalid_distance_is_refused(distance: float | None) -> None:
     server: Any = Server()
     with pytest.raises(RejectedUpdate, match="cosine distance"):
         Reweighting().on_update(server, update_of("a", distance))
@@ -375,7 +375,7 @@ def test_options_by_hand(options: dict[str, Any], wanted: tuple[float, float]) -
     assert weights == pytest.approx({"a": wanted[0], "b": wanted[1]})
 
 
-def test_a_softmax_has_an_answer_to_clients_that_did_not_move() -> None:
+def test_a_softmax_gives_weights_for_distances_of_zero() -> None:
     assert weigh({"temperature": 0.1}, a=(0.0, 90), b=(0.0, 10))[0] == {"a": 0.5, "b": 0.5}
 
 

@@ -1,4 +1,4 @@
-"""Robust aggregation in FedPav's place: weights, what it replaces, fewer updates than planned, and what it refuses."""
+"""Robust aggregation instead of FedPav's average: weights, changed entries, missing updates, and refusals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def lie(size: float) -> State:
 
 
 def play(updates: list[ClientUpdate], *callbacks: Any) -> tuple[State, dict[str, float], list[str]]:
-    """Aggregation of one round as the loop does it."""
+    """Aggregates one round like the loop."""
     warnings: list[str] = []
     federation: Any = SimpleNamespace(seed=0, round=1, buffer_names={"mean", "count"}, initial_backbone={})
     federation.warn, federation.model_of = warnings.append, lambda client: "global"
@@ -72,7 +72,7 @@ def test_median_and_trimmed_mean_ignore_the_numbers_of_images() -> None:
         assert int(state["count"]) == 102
 
 
-def test_krum_takes_one_model_s_parameters_and_the_weights_say_which() -> None:
+def test_krum_averages_the_selected_parameters_and_sets_the_weights_accordingly() -> None:
     updates = updates_of(6)
     points = columns(updates, "weight").reshape(6, -1)
     distances = np.sort(((points[:, None] - points[None]) ** 2).sum(2), axis=1)[:, 1:]
@@ -90,8 +90,8 @@ def test_krum_takes_one_model_s_parameters_and_the_weights_say_which() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_an_attacker_that_hides_in_the_statistics_sets_none(rule: Any) -> None:
-    """Its parameters are the middle of the honest ones, so that Krum chooses them; its statistics are anything."""
+def test_an_attacker_cannot_set_the_statistics(rule: Any) -> None:
+    """Krum selects the attacker, whose parameters are central among the honest ones; its statistics are arbitrary."""
     honest = updates_of(5)
     middle = torch.from_numpy(columns(honest, "weight").mean(0)).float()
     attacker = {"weight": middle, "mean": torch.full((5,), 1e6), "count": torch.tensor(2**62)}
@@ -105,8 +105,8 @@ def test_an_attacker_that_hides_in_the_statistics_sets_none(rule: Any) -> None:
 
 
 @pytest.mark.parametrize("rule", ["krum", "multi_krum"])
-def test_statistics_do_not_decide_whom_krum_chooses(rule: Any) -> None:
-    """An attacker in the parameters whose statistics are everybody's; the honest clients' lie far apart."""
+def test_statistics_do_not_affect_krums_selection(rule: Any) -> None:
+    """The attacker alters parameters and sends average statistics; the honest clients' statistics differ widely."""
     updates = updates_of(5, attacker={**draw_state(0), "weight": torch.full((3, 2), 50.0)})
     apart = [
         ClientUpdate(1, update.client, {**update.backbone, "mean": update.backbone["mean"] * 1e4 * n}, 10, {})
@@ -128,11 +128,11 @@ def test_an_attacker_with_the_most_images_changes_little(rule: Any, size: float)
     assert sum(weights.values()) == pytest.approx(1.0) and warnings == []
     assert weights["attacker"] == (0.0 if "krum" in rule else pytest.approx(1 / 6))
     average, _, _ = play(updates)
-    assert float(average["weight"].abs().min()) > 0.9 * size, "which FedPav follows"
+    assert float(average["weight"].abs().min()) > 0.9 * size, "FedPav's average follows the attacker"
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_over_one_client_it_is_fedpav(rule: Any) -> None:
+def test_with_one_client_it_equals_fedpav(rule: Any) -> None:
     updates = updates_of(1)
     state, weights, warnings = play(updates, Robust(rule))
     assert weights == {"c0": 1.0} and len(warnings) == ("krum" in rule)
@@ -140,7 +140,7 @@ def test_over_one_client_it_is_fedpav(rule: Any) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_round_with_two_updates_takes_their_mean_and_says_so(rule: Any) -> None:
+def test_a_round_with_two_updates_uses_their_mean_and_gives_a_warning(rule: Any) -> None:
     updates = updates_of(2)
     state, weights, warnings = play(updates, Robust(rule))
     assert weights == {"c0": 0.5, "c1": 0.5}
@@ -150,7 +150,7 @@ def test_a_round_with_two_updates_takes_their_mean_and_says_so(rule: Any) -> Non
 
 
 @pytest.mark.parametrize(("count", "lowered"), [(3, 0), (4, 0), (5, 1), (6, 1), (7, None)])
-def test_a_round_with_too_few_updates_withstands_fewer(count: int, lowered: int | None) -> None:
+def test_a_round_with_too_few_updates_tolerates_fewer_attackers(count: int, lowered: int | None) -> None:
     updates = updates_of(count)
     state, _, warnings = play(updates, Robust("krum", byzantine=2))
     same, _, silent = play(updates, Robust("krum", byzantine=2 if lowered is None else lowered))
@@ -159,7 +159,7 @@ def test_a_round_with_too_few_updates_withstands_fewer(count: int, lowered: int 
     assert len(warnings) == len(wanted) and all(part in text for part, text in zip(wanted, warnings, strict=True))
 
 
-def test_what_stays_at_the_clients_is_left_as_it_was() -> None:
+def test_entries_that_are_not_exchanged_do_not_change() -> None:
     updates, kept = updates_of(3), torch.tensor([1.0, 2.0])
     federation: Any = SimpleNamespace(buffer_names=frozenset({"mean", "count"}))
     models = Robust().aggregate(federation, updates, {}, {"global": {"norm": kept, **draw_state(9)}})
@@ -204,7 +204,7 @@ def test_values_out_of_bounds_are_refused(options: dict, wanted: str) -> None:
         (2, None, 0, False),
     ],
 )
-def test_krum_wants_enough_clients_in_a_round(clients: int, drawn: int | None, byzantine: int, enough: bool) -> None:
+def test_krum_needs_enough_clients_in_a_round(clients: int, drawn: int | None, byzantine: int, enough: bool) -> None:
     data: Any = SimpleNamespace(clients={str(number): None for number in range(clients)})
     config = compose(["exp=krum"])
     config.clients_per_round = drawn
@@ -224,7 +224,7 @@ def run_one_round(exp: str, root: Path, folder: Path) -> FederationLoop:
 
 @pytest.fixture(scope="module")
 def real_updates(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[ClientUpdate]:
-    """What the three tiny clients send in the first round of every experiment with this seed."""
+    """Returns the updates of the three tiny clients in the first round, equal in every experiment with this seed."""
     engine: Any = run_one_round("fedpav", tiny_root, tmp_path_factory.mktemp("run")).engine
     worker = engine.worker
     jobs = [support.fit_job(1, client, worker.initial) for client in support.TINY]
@@ -241,7 +241,7 @@ def test_a_round_of_the_experiment(exp: str, real_updates: list[ClientUpdate], t
         assert sorted(matches) == [False, False, True]
         assert list(loop.context.weights.values()) == [float(match) for match in matches]
         return
-    rule = np.median if exp == "median" else np.mean  # a fifth of three clients is nobody
+    rule = np.median if exp == "median" else np.mean  # a fifth of three clients rounds down to zero
     buffers = loop.context.buffer_names
     for name, value in model.items():
         if value.is_floating_point():

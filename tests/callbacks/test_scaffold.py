@@ -1,4 +1,4 @@
-"""SCAFFOLD: corrected turns against SGD by hand and in a real worker, c at the server, c_k in the store."""
+"""SCAFFOLD: corrected turns compared with SGD by hand and in a real worker, c at the server, c_k in the store."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def prefixed(control: State) -> State:
 @pytest.mark.parametrize("precision", ["plain", "scaled", "fused"])
 @pytest.mark.parametrize("optim", [tiny_turn.PLAIN, tiny_turn.MOMENTUM])
 def test_turns_equal_sgd_with_the_correction_by_hand(optim: Any, precision: str, tmp_path: Path) -> None:
-    """Two turns of one client; what it keeps passes through the store, what it sends through the server's check."""
+    """Runs two turns of one client; its state goes through the store, its updates through the server's check."""
     store = ClientStore(tmp_path)
     own = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in control_of(1).items()}
     distance, speed = 0.0, 0.0
@@ -76,14 +76,14 @@ def test_turns_equal_sgd_with_the_correction_by_hand(optim: Any, precision: str,
         update = ClientUpdate(round, "a", module.backbone.state_dict(), 18, {}, module.outbox.extras)
         check_update(update, job)
         for name, value in control_of(10 + round).items():
-            assert torch.equal(job.extras[f"scaffold.{name}"], value), "what was sent is left as it is"
+            assert torch.equal(job.extras[f"scaffold.{name}"], value), "the sent tensors do not change"
     kept = store.load("a", 3)
     assert kept is not None and set(kept["scaffold"]["control"]) == set(PARAMETERS)
     for name, value in kept["scaffold"]["control"].items():
         torch.testing.assert_close(value.double(), own[name], rtol=1e-3, atol=1e-4)
 
 
-def test_rates_are_those_of_each_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_correction_uses_each_parameters_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     def two_rates(self: Any) -> torch.optim.Optimizer:
         groups = [(self.backbone[0], 0.1), (self.backbone[1], 0.02), (self.head, 0.2)]
         parts = [{"params": list(part.parameters()), "lr": rate, "base_lr": rate} for part, rate in groups]
@@ -98,7 +98,7 @@ def test_rates_are_those_of_each_parameter(monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(module.outbox.extras[f"scaffold.{name}"], moved - control[name])
 
 
-def test_only_what_is_sent_is_corrected() -> None:
+def test_only_exchanged_parameters_are_corrected() -> None:
     start, batches = tiny_turn.make_backbone(), tiny_turn.make_batches()
     control = control_of(1, PARAMETERS[:2])
     shared = {name: value for name, value in start.state_dict().items() if name.startswith("0.")}
@@ -110,13 +110,13 @@ def test_only_what_is_sent_is_corrected() -> None:
         torch.testing.assert_close(value.detach().double(), hand[name], rtol=1e-4, atol=1e-5)
     assert set(module.outbox.extras) == set(prefixed(control))
     assert set(client.client_state_dict()["control"]) == set(control)
-    assert Scaffold().client_state_dict() == {}, "a client that never trained keeps nothing"
+    assert Scaffold().client_state_dict() == {}, "an untrained client has no state"
 
 
 # server half
 
 
-def test_c_begins_with_zeros_for_what_is_exchanged_and_is_no_buffer() -> None:
+def test_c_starts_with_zeros_for_exchanged_parameters() -> None:
     federation, backbone = tiny_turn.server(), tiny_turn.make_backbone().state_dict()
     job = Scaffold().on_distribute(
         federation, support.fit_job(1, "a", backbone, {"evaluate": True}, {"x": torch.ones(1)})
@@ -139,7 +139,7 @@ def updates_of(clients: str) -> list[ClientUpdate]:
 
 @pytest.mark.parametrize("clients", ["abc", "b", "ca"])
 @pytest.mark.parametrize("server_lr", [1.0, 0.25, 1.5])
-def test_the_server_steps_to_the_average_and_moves_c(server_lr: float, clients: str, tmp_path: Path) -> None:
+def test_the_server_steps_towards_the_average_and_updates_c(server_lr: float, clients: str, tmp_path: Path) -> None:
     start, average = tiny_turn.make_backbone(1).state_dict(), tiny_turn.make_backbone(2).state_dict()
     average["1.running_mean"] = torch.full((4,), 3.0)
     federation = tiny_turn.server({"global": start})
@@ -153,7 +153,7 @@ def test_the_server_steps_to_the_average_and_moves_c(server_lr: float, clients: 
         wanted = old + server_lr * (new - old) if name in PARAMETERS else new
         np.testing.assert_allclose(value.double().numpy(), wanted, rtol=1e-5, atol=1e-6)
         assert torch.equal(start[name], before[name])
-        assert server_lr != 1 or torch.equal(value, average[name]), "a step of one is the average to the bit"
+        assert server_lr != 1 or torch.equal(value, average[name]), "a rate of one gives the average to the bit"
 
     write_state(tmp_path / "round.ckpt", {"callbacks": {"scaffold": callback.state_dict()}})
     restored = Scaffold(server_lr)
@@ -166,7 +166,7 @@ def test_the_server_steps_to_the_average_and_moves_c(server_lr: float, clients: 
         assert torch.equal(sent[1][f"scaffold.{name}"], sent[0][f"scaffold.{name}"])
 
 
-def test_a_checkpoint_without_c_begins_with_zeros() -> None:
+def test_without_c_in_the_checkpoint_c_starts_with_zeros() -> None:
     callback = Scaffold()
     callback.load_state_dict({})
     job = callback.on_distribute(tiny_turn.server(), support.fit_job(1, "a", tiny_turn.make_backbone().state_dict()))
@@ -174,7 +174,7 @@ def test_a_checkpoint_without_c_begins_with_zeros() -> None:
 
 
 class Engine:
-    """Adds one to every weight and answers with a change of its own per client; `bad` answers with NaN."""
+    """An engine that adds one to every weight and returns a different change per client; `bad` returns NaN."""
 
     def __init__(self, bad: str) -> None:
         self.bad, self.sent = bad, []  # type: ignore[var-annotated]
@@ -195,7 +195,7 @@ class Engine:
         pass
 
 
-def test_a_client_that_is_refused_does_not_change_c(tmp_path: Path) -> None:
+def test_a_refused_client_does_not_change_c(tmp_path: Path) -> None:
     engine, start = Engine("b"), tiny_turn.make_backbone().state_dict()
     config, buffers = compose(["exp=scaffold", "rounds=2", "client_retries=0"]), tiny_turn.server().buffer_names
     context = RoundContext(config, dict.fromkeys("abc", 10), {client: (client,) for client in "abc"}, start, buffers)
@@ -213,7 +213,7 @@ def test_a_client_that_is_refused_does_not_change_c(tmp_path: Path) -> None:
 # a real federation
 
 
-def test_round_one_is_fedpav_to_the_bit_and_c_the_mean_of_all_c_k(tiny_root: Path, tmp_path: Path) -> None:
+def test_round_one_equals_fedpav_to_the_bit_and_c_is_the_mean_of_all_c_k(tiny_root: Path, tmp_path: Path) -> None:
     words = ("trainer.accelerator=cpu", "rounds=1", "batch_size=3", f"data.datasets=[{A},{B}]", "seed=2")
     pav, loop = (
         train(compose([f"exp={exp}", *support.quick(tiny_root, tmp_path / exp, *words)]), tmp_path / exp)
@@ -232,7 +232,7 @@ def test_round_one_is_fedpav_to_the_bit_and_c_the_mean_of_all_c_k(tiny_root: Pat
     assert loop.context.costs.bytes_up > 1.5 * pav.context.costs.bytes_up
 
 
-def test_a_real_turn_of_one_step_is_off_fedpavs_by_the_correction(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_real_turn_of_one_step_differs_from_fedpavs_by_the_correction(tiny_root: Path, tmp_path: Path) -> None:
     rate = 0.5
     words = ["trainer.accelerator=cpu", "rounds=1", "batch_size=64", f"data.datasets=[{A},{B}]"]
     words += ["optim.momentum=0", "optim.weight_decay=0", f"optim.lr_backbone={rate}", "callbacks.scaffold={}"]
@@ -254,10 +254,10 @@ def test_a_real_turn_of_one_step_is_off_fedpavs_by_the_correction(tiny_root: Pat
         torch.testing.assert_close(after[name], gradient, rtol=1e-4, atol=1e-5)
         plain = (start[name] - corrected.backbone[name]) / rate - control  # c_k+ - c_k
         torch.testing.assert_close(corrected.extras[f"scaffold.{name}"], plain, rtol=1e-4, atol=1e-5)
-    assert felt > 0.01, "there is something to correct"
+    assert felt > 0.01, "the correction is not zero"
 
 
 @pytest.mark.parametrize("server_lr", [0.0, -1.0, math.nan, math.inf])
-def test_another_server_rate_is_refused(server_lr: float) -> None:
+def test_an_invalid_server_rate_is_refused(server_lr: float) -> None:
     with pytest.raises(FedReIDError, match=r"^callbacks\.scaffold\.server_lr=.*above 0"):
         Scaffold(server_lr)

@@ -1,4 +1,4 @@
-"""The control with two passes: twice the gradient where the second pass sees what the first saw."""
+"""The control with two passes: twice the gradient if both passes process the same input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_without_dropout_the_gradient_is_a_multiple_of_one_pass(loss: dict[str, 
         torch.testing.assert_close(more, 1.5 * plain, rtol=1e-4, atol=1e-6)
 
 
-def test_weight_zero_is_fedpav_to_the_bit_and_one_is_not(tiny_root: Path, tmp_path: Path) -> None:
+def test_weight_zero_equals_fedpav_to_the_bit_and_one_does_not(tiny_root: Path, tmp_path: Path) -> None:
     words = support.quick(tiny_root, tmp_path, "trainer.accelerator=cpu", "rounds=1", "data.datasets=[mini-viper]")
     found = {}
     for name, exp, word in (
@@ -45,6 +45,6 @@ def test_weight_zero_is_fedpav_to_the_bit_and_one_is_not(tiny_root: Path, tmp_pa
 
 
 @pytest.mark.parametrize("weight", [-0.1, math.inf, math.nan])
-def test_another_weight_is_refused(weight: float) -> None:
+def test_an_invalid_weight_is_refused(weight: float) -> None:
     with pytest.raises(FedReIDError, match=r"callbacks\.second_view\.weight"):
         SecondView(weight)

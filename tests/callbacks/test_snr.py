@@ -28,7 +28,7 @@ from fedreid_pl.retrieval.export import export
 
 
 def begun(kept: Any = None, stages: int = 2, **options: Any) -> tuple[SNR, ReIDClient]:
-    """A callback in a client's turn, before its first step; no dropout."""
+    """Returns a callback in a client's turn before its first step, without dropout."""
     callback = SNR(**options)
     if kept is not None:
         callback.load_client_state_dict(kept)
@@ -76,7 +76,7 @@ def test_a_step_adds_the_loss_of_every_stage() -> None:
     assert all(layer.parts is None and not layer.watched for layer in client.backbone.restitution)
 
 
-def test_a_second_pass_leaves_the_step_s_parts() -> None:
+def test_a_second_pass_does_not_change_the_steps_parts() -> None:
     callback, client = begun()
     client.training_step(step_parts.make_batch(), 0)
     one = callback._classifiers
@@ -89,12 +89,12 @@ def test_batches_of_any_size(size: int) -> None:
     _, client = begun(stages=3)
     for layer in client.modules():
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            layer.eval()  # which one image is too few for
+            layer.eval()  # needs more than one image
     client.training_step(step_parts.make_batch(size), 0).backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in client.parameters())
 
 
-def test_the_next_turn_takes_up_the_classifiers() -> None:
+def test_the_next_turn_loads_the_classifiers() -> None:
     callback, _ = begun()
     kept = callback.client_state_dict()
     with torch.no_grad():
@@ -109,7 +109,7 @@ def run(root: Path, folder: Path, *words: str) -> Any:
     return train(compose(support.quick(root, folder, *more)), folder)
 
 
-def test_weight_zero_is_fedpav_over_the_same_network_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
+def test_weight_zero_equals_fedpav_with_the_same_network_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
     wanted = run(tiny_root, tmp_path / "fedpav", "exp=fedpav", "model.snr_stages=3").context.models["global"]
     zero = run(tiny_root, tmp_path / "zero", "exp=snr", "callbacks.snr.weight=0").context.models["global"]
     support.assert_equal(zero, wanted)
@@ -132,7 +132,7 @@ def test_a_trained_model_is_loaded_embedded_and_exported(tiny_root: Path, tmp_pa
     torch.testing.assert_close(found, wanted.detach())
     with torch.no_grad():
         network.restitution[0].norm.weight.mul_(-3)
-        assert not torch.allclose(Embedder(network)(pictures), wanted, atol=1e-2), "the layers are felt"
+        assert not torch.allclose(Embedder(network)(pictures), wanted, atol=1e-2), "the layers have an effect"
     export(model, tmp_path / "m.torchscript")
     torch.testing.assert_close(
         torch.jit.load(tmp_path / "m.torchscript")(pictures), torch.as_tensor(model.embed(pictures, flip=False))
@@ -154,6 +154,6 @@ def test_a_network_without_its_layers_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("weight", -1.0), ("weight", math.nan), ("least_probability", 1.0)])
-def test_other_values_are_refused(option: str, value: float) -> None:
+def test_invalid_values_are_refused(option: str, value: float) -> None:
     with pytest.raises(FedReIDError, match=rf"^callbacks\.snr\.{option}="):
         SNR(**{option: value})

@@ -1,4 +1,4 @@
-"""SSCU: which rounds change a memory, what a step is trained on, and that it is FedPav without its weights."""
+"""SSCU: the rounds that change a memory, the losses of a step, and equality with FedPav at weights 0."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITHOUT_DACS = {"weight": 0.0, "diversity": 0.0, "authenticity": 0.0}
 
 
 class Data:
-    """Stored images: black, grey and white, of identities 0, 1 and 2, the last one twice."""
+    """Returns stored images: black, grey and white, of identities 0, 1 and 2; the last image twice."""
 
     config = SimpleNamespace(height=64, width=32)
     num_identities = 3
@@ -41,7 +41,7 @@ TRAINER: Any = SimpleNamespace(datamodule=Data())
 
 
 def begun(round: int = 2, accepted: int = 0, kept: Any = None, **options: Any) -> tuple[SSCU, ReIDClient]:
-    """A callback in a client's turn, before its first step; no dropout."""
+    """Returns a callback in a client's turn before its first step, without dropout."""
     callback = SSCU(**options)
     if kept is not None:
         callback.load_client_state_dict(kept)
@@ -52,7 +52,7 @@ def begun(round: int = 2, accepted: int = 0, kept: Any = None, **options: Any) -
     return callback, client
 
 
-# what is decided at the server
+# decisions of the server
 
 
 def federation(round: int, scores: dict[int, float]) -> Any:
@@ -64,12 +64,12 @@ def federation(round: int, scores: dict[int, float]) -> Any:
     )
 
 
-def test_a_round_counts_if_it_is_at_least_as_good_as_all_before_on_validation_persons() -> None:
+def test_a_round_counts_if_its_validation_score_is_at_least_the_best_so_far() -> None:
     scores, accepted = {0: 0.4, 1: 0.2, 3: 0.3, 4: 0.25, 6: 0.3}, []
     callback = SSCU()
     for round in range(1, 7):
         again = SSCU()
-        again.load_state_dict(callback.state_dict())  # a server that is resumed
+        again.load_state_dict(callback.state_dict())  # a resumed server
         callback = again
         callback.on_round_end(federation(round, {key: value for key, value in scores.items() if key <= round}))
         job = callback.on_distribute(federation(round, scores), support.fit_job(round, "a"))
@@ -78,8 +78,8 @@ def test_a_round_counts_if_it_is_at_least_as_good_as_all_before_on_validation_pe
     assert callback.summary() == {"last_improved_round": 6}
 
 
-def test_test_sets_decide_nothing(tiny_root: Path, tmp_path: Path) -> None:
-    """The published selection on the target is refused: without validation persons there is no run."""
+def test_test_sets_do_not_affect_training(tiny_root: Path, tmp_path: Path) -> None:
+    """The published selection on the target is refused: a run needs validation persons."""
     config = compose(support.quick(tiny_root, tmp_path, "exp=sscu", "data.val_ids=0"))
     with pytest.raises(FedReIDError, match=r"^data\.val_ids=0.*: callbacks\.sscu needs validation persons"):
         train(config, tmp_path / "run")
@@ -87,10 +87,10 @@ def test_test_sets_decide_nothing(tiny_root: Path, tmp_path: Path) -> None:
     SSCU(memory=0.0).check(config, None)  # type: ignore[arg-type]
 
 
-# at the client
+# client half
 
 
-def test_first_prototypes_are_those_of_the_received_model_in_eval_mode() -> None:
+def test_the_first_prototypes_come_from_the_received_model_in_eval_mode() -> None:
     callback, client = begun()
     model = step_parts.make_client().eval()
     images = torch.cat([batch.images for batch in Data().stored_images()]).float() / 255
@@ -102,7 +102,7 @@ def test_first_prototypes_are_those_of_the_received_model_in_eval_mode() -> None
 
 
 @pytest.mark.parametrize("memory", [1.0, 0.25])
-def test_the_memory_takes_the_place_of_the_head_for_both_models(memory: float) -> None:
+def test_the_memory_replaces_the_head_for_both_models(memory: float) -> None:
     callback, client = begun(memory=memory, **WITHOUT_DACS)
     batch, prototypes = step_parts.make_batch(), callback._prototypes
     assert prototypes is not None
@@ -117,7 +117,7 @@ def test_the_memory_takes_the_place_of_the_head_for_both_models(memory: float) -
     assert all(value.grad is not None for value in client.parameters()), "every parameter is in the step"
 
 
-def test_transformed_images_are_classified_by_the_head_and_move_the_prototypes() -> None:
+def test_transformed_images_are_classified_by_the_head_and_update_the_prototypes() -> None:
     callback, client = begun(diversity=0.0, authenticity=0.0)
     batch, first = step_parts.make_batch(), callback._prototypes
     assert first is not None and callback._stylist.style is not None
@@ -130,11 +130,11 @@ def test_transformed_images_are_classified_by_the_head_and_move_the_prototypes()
     moved = updated_memory(first, styled, batch.labels)
     assert callback._working is not None
     torch.testing.assert_close(callback._working, moved)
-    later = client.training_step(batch, 1)  # classified by the prototypes as they were moved
+    later = client.training_step(batch, 1)  # classified by the updated prototypes
     assert not torch.equal(later, loss)
 
 
-def test_what_a_turn_made_of_the_memory_counts_only_if_its_round_improved_the_model() -> None:
+def test_a_turns_memory_is_used_only_if_its_round_improved_the_model() -> None:
     callback, client = begun(round=3)
     client.training_step(step_parts.make_batch(), 0)
     callback.on_train_end(TRAINER, client)
@@ -152,12 +152,12 @@ def test_batches_of_any_size(size: int) -> None:
     _, client = begun()
     for layer in client.modules():
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            layer.eval()  # which one image is too few for
+            layer.eval()  # needs more than one image
     client.training_step(step_parts.make_batch(size), 0).backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in client.parameters())
 
 
-def test_without_its_weights_the_federated_model_is_fedpav_s_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
+def test_with_weights_of_zero_the_federated_model_equals_fedpavs_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
     def run(name: str, *words: str) -> Any:
         more = ("trainer.accelerator=cpu", "rounds=3", f"data.datasets=[{support.TINY[0]}]", "data.val_ids=0.2")
         loop = train(compose(support.quick(tiny_root, tmp_path / name, *more, *words)), tmp_path / name)
@@ -186,6 +186,6 @@ def test_without_its_weights_the_federated_model_is_fedpav_s_to_the_bit(tiny_roo
         ("least_probability", 1.0),
     ],
 )
-def test_other_values_are_refused(option: str, value: float) -> None:
+def test_invalid_values_are_refused(option: str, value: float) -> None:
     with pytest.raises(FedReIDError, match=rf"^callbacks\.sscu\.{option}="):
         SSCU(**{option: value})  # type: ignore[arg-type]

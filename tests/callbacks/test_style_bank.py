@@ -1,4 +1,4 @@
-"""The style bank: what is sent when, what a step adds, and that it is FedPav without it."""
+"""The style bank: sent rows, the loss of a step, and equality with FedPav at weight 0."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def answer(client: str, rows: torch.Tensor) -> ClientUpdate:
 # server half
 
 
-def test_every_client_is_asked_once_and_the_bank_of_a_round_does_not_depend_on_who_answers_first() -> None:
+def test_every_client_is_asked_once_and_the_bank_does_not_depend_on_the_order_of_answers() -> None:
     callback, federation = server()
     callback.on_round_start(federation)
     assert distributed(callback, federation, "a").config["style_bank_ask"] is True
@@ -64,7 +64,7 @@ def test_every_client_is_asked_once_and_the_bank_of_a_round_does_not_depend_on_w
 
 
 @pytest.mark.parametrize("options", [{"weight": 0.0}, {"bank": "own"}])
-def test_nobody_is_asked_where_nothing_is_shared(options: dict[str, Any]) -> None:
+def test_no_client_is_asked_if_no_style_is_shared(options: dict[str, Any]) -> None:
     callback, federation = server(**options)
     callback.on_round_start(federation)
     assert distributed(callback, federation, "a").config["style_bank_ask"] is False
@@ -84,7 +84,7 @@ def test_nobody_is_asked_where_nothing_is_shared(options: dict[str, Any]) -> Non
         ("b", torch.zeros(1, 6)),  # was not asked
     ],
 )
-def test_rows_that_are_no_styles_are_refused(client: str, rows: torch.Tensor) -> None:
+def test_invalid_rows_are_refused(client: str, rows: torch.Tensor) -> None:
     callback, federation = server()
     callback.on_update(federation, answer("b", ROWS))
     callback._bank = {"b": ROWS}
@@ -99,7 +99,7 @@ def test_rows_that_are_no_styles_are_refused(client: str, rows: torch.Tensor) ->
     assert set(callback._bank) == {"b"}
 
 
-def test_epsilon_is_told_for_secret_noise_alone() -> None:
+def test_epsilon_is_reported_only_for_secret_noise() -> None:
     assert StyleBank(noise_multiplier=1.0).summary()["epsilon"] == pytest.approx(4.377, abs=1e-3)
     assert StyleBank(noise_multiplier=1.0, noise="seed").summary()["epsilon"] is None
 
@@ -108,7 +108,7 @@ def test_epsilon_is_told_for_secret_noise_alone() -> None:
 
 
 def begun(rows: torch.Tensor, **options: Any) -> StyleBank:
-    """A client half in a turn whose job brings these rows."""
+    """Returns a client half in a turn whose job contains these rows."""
     callback = StyleBank(**options)
     callback._own = ROWS[:1]
     job = support.fit_job(2, "a", extras={"style_bank": rows}, config={"style_bank_ask": False})
@@ -119,7 +119,7 @@ def begun(rows: torch.Tensor, **options: Any) -> StyleBank:
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
-def test_a_step_adds_the_loss_of_the_images_in_the_styles_that_were_drawn(weight: float) -> None:
+def test_a_step_adds_the_loss_of_the_images_in_the_drawn_styles(weight: float) -> None:
     batch, callback = step_parts.make_batch(), begun(ROWS[1:], weight=weight)
     client = step_parts.make_client(callback, dropout=0.0)
     plain = step_parts.make_client(dropout=0.0)
@@ -135,7 +135,7 @@ def test_a_step_adds_the_loss_of_the_images_in_the_styles_that_were_drawn(weight
     torch.testing.assert_close(loss, wanted)
 
 
-def test_every_image_draws_its_own_style_and_parts_draw_as_the_whole() -> None:
+def test_every_image_draws_a_style_and_parts_draw_like_the_whole_batch() -> None:
     callback, images = begun(torch.cat([ROWS, ROWS.flip(0)])), step_parts.make_batch(20).images
     seen: list[torch.Tensor] = []
     module: Any = SimpleNamespace(
@@ -152,7 +152,7 @@ def test_every_image_draws_its_own_style_and_parts_draw_as_the_whole() -> None:
     torch.testing.assert_close(seen[1], seen[0][own])
 
 
-def test_before_the_bank_is_there_a_client_uses_its_own_and_without_any_nothing_is_added() -> None:
+def test_before_the_first_bank_a_client_uses_its_own_styles_or_adds_no_loss() -> None:
     own, none = begun(ROWS[:0]), StyleBank()
     torch.testing.assert_close(own._means, (ROWS[:1, :3] - torch.tensor(MEAN)) / torch.tensor(STD))
     assert torch.equal(begun(ROWS, bank="own")._means, own._means)
@@ -166,12 +166,12 @@ def test_batches_of_any_size(size: int) -> None:
     client = step_parts.make_client(begun(ROWS), triplet=1.0)
     for layer in client.modules():
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            layer.eval()  # which one image is too few for
+            layer.eval()  # needs more than one image
     client.training_step(step_parts.make_batch(size), 0).backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in client.parameters())
 
 
-def test_more_cameras_than_may_be_sent_share_the_last_row() -> None:
+def test_cameras_beyond_the_limit_share_the_last_row() -> None:
     cameras = torch.cat([torch.arange(100), torch.full((5,), 70)])
     groups = _largest(cameras)
     assert groups.unique().tolist() == list(range(MOST_STYLES)) and groups[70] == 0
@@ -188,7 +188,7 @@ def test_extreme_rows_of_a_hostile_server_give_finite_images() -> None:
 
 
 def messages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ClientJob, ClientUpdate]]:
-    """Every job that trains and its answer."""
+    """Records every training job with its answer."""
     seen: list[tuple[ClientJob, ClientUpdate]] = []
 
     class Engine(sequential.SequentialEngine):
@@ -209,7 +209,7 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ClientJob, ClientUpd
 
 
 def wanted_styles(root: Path, client: str, least: int) -> np.ndarray:
-    """From the files, with PIL and numpy: cameras by number, all pixels of a camera at once."""
+    """Computes the styles from the files with PIL and numpy: all pixels of each camera at once."""
     cameras: dict[int, list[np.ndarray]] = {}
     for path in sorted((root / client / "bounding_box_train").glob("*.jpg")):
         camera = int(path.name.split("_c")[1].split("s")[0])
@@ -220,8 +220,8 @@ def wanted_styles(root: Path, client: str, least: int) -> np.ndarray:
     return np.array([[*pixels.mean(axis=(0, 1, 2)), *pixels.var(axis=(0, 1, 2))] for pixels in rows]).reshape(-1, 6)
 
 
-def test_what_leaves_a_client(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six numbers for every camera with enough images, in the first answer; nothing beside them, nothing later."""
+def test_a_client_sends_only_its_styles(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer contains six numbers for every camera with enough images; later answers contain none."""
     seen = messages(monkeypatch)
     words = support.quick(tiny_root, tmp_path, "exp=style_bank", "trainer.accelerator=cpu", "local_epochs=1")
     assert main(["train", *words, "callbacks.style_bank.least_images=3"]) == 0
@@ -234,7 +234,7 @@ def test_what_leaves_a_client(tiny_root: Path, tmp_path: Path, monkeypatch: pyte
             wanted = wanted_styles(tiny_root, job.client, 3)
             assert len(job.extras["style_bank"]) == 0 and rows.shape == wanted.shape
             np.testing.assert_allclose(rows.numpy(), wanted, rtol=1e-5, atol=1e-7)
-            assert rows.untyped_storage().nbytes() == rows.nbytes, "no more than the rows"
+            assert rows.untyped_storage().nbytes() == rows.nbytes, "the message contains only the rows"
             bank.append(rows)
         else:
             assert len(rows) == 0 and torch.equal(job.extras["style_bank"], torch.cat(bank))
@@ -242,7 +242,7 @@ def test_what_leaves_a_client(tiny_root: Path, tmp_path: Path, monkeypatch: pyte
     assert counts[0] > 1 and 0 in counts, "a client whose cameras have too few images sends none"
 
 
-def test_with_noise_other_numbers_leave_and_they_are_kept(tiny_root: Path, tmp_path: Path) -> None:
+def test_noise_differs_between_runs_and_the_noised_styles_are_saved(tiny_root: Path, tmp_path: Path) -> None:
     def bank(name: str, *words: str) -> dict[str, torch.Tensor]:
         more = ("exp=style_bank", "trainer.accelerator=cpu", "rounds=1", *words)
         loop = train(compose(support.quick(tiny_root, tmp_path / name, *more)), tmp_path / name)
@@ -256,7 +256,7 @@ def test_with_noise_other_numbers_leave_and_they_are_kept(tiny_root: Path, tmp_p
             assert not torch.equal(rows, secret[client]) and not torch.equal(secret[client], other[client])
 
 
-def test_weight_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
+def test_weight_zero_equals_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> None:
     def run(name: str, *words: str) -> dict[str, torch.Tensor]:
         more = ("trainer.accelerator=cpu", "rounds=2", f"data.datasets=[{support.TINY[0]}]", *words)
         loop = train(compose(support.quick(tiny_root, tmp_path / name, *more)), tmp_path / name)
@@ -269,7 +269,7 @@ def test_weight_zero_is_fedpav_to_the_bit(tiny_root: Path, tmp_path: Path) -> No
 
 
 def test_without_camera_numbers_groups_are_found(tiny_root: Path, tmp_path: Path) -> None:
-    """Folders of persons, whose files name no camera."""
+    """The dataset has a folder per person and file names without cameras."""
     for name in support.TINY[:2]:
         for number, path in enumerate(sorted((tiny_root / name / "bounding_box_train").glob("*.jpg"))):
             target = tmp_path / "data" / name / f"p{path.name.split('_')[0]}" / f"img{number:05d}.jpg"
@@ -303,6 +303,6 @@ def test_without_camera_numbers_groups_are_found(tiny_root: Path, tmp_path: Path
         ({"groups": "cluster", "noise_multiplier": 1.0}, "groups=cluster"),
     ],
 )
-def test_other_values_are_refused(options: dict[str, Any], wanted: str) -> None:
+def test_invalid_values_are_refused(options: dict[str, Any], wanted: str) -> None:
     with pytest.raises(FedReIDError, match=rf"^callbacks\.style_bank\.{wanted}: must be "):
         StyleBank(**options)

@@ -1,4 +1,4 @@
-"""Differences to a baseline in comparisons: the table against scipy, the option, the forest plot."""
+"""Differences to a baseline in comparisons: the table compared with scipy, the option, the forest plot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fedreid_pl.reporting.records import read_run
 
 SEEDS = 5
 GAIN = {"fedprox": [3.0, 4.0, 3.5, 2.5, 4.5], "scaffold": [1.0, -2.0, 0.5, 3.0, -1.0], "local": [-5.0] * 4 + [-6.0]}
-"""Points over the baseline by seed, on both test sets and in both metrics."""
+"""Points above the baseline by seed, equal on both test sets and in both metrics."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def plan(exps: str, **options: str) -> Plan:
 
 
 def write_run(run: PlannedRun, gain: float, swing: float, tests: str = "ab") -> None:
-    """A complete run of which every test set ends at 50 % + `gain` and moves by `swing` points between evaluations."""
+    """Writes a complete run whose scores end at 50 % + `gain` and change by `swing` points between evaluations."""
     sections = ("local",) if run.role == "standalone" else ("global", "local")
     curve = [0.5 + (gain - swing * (round % 2)) / 100 for round in (1, 2, 3, 4)]
     rows = [
@@ -102,20 +102,20 @@ def test_intervals_and_holm_against_scipy(made: Plan) -> None:
     assert [ps[name][1] for name in order] == pytest.approx(np.minimum(adjusted, 1))
 
 
-def test_verdicts_and_who_has_which_models(made: Plan) -> None:
+def test_verdicts_and_the_models_of_each_experiment(made: Plan) -> None:
     said = verdicts(table_of(made))
     for measure in ("global, Rank-1", "local, Rank-1", "global, mAP", "local, mAP"):
         assert said["fedprox", measure] == "better"
         assert said["scaffold", measure] == "cannot tell"
     assert said["local", "local, mAP"] == "worse"
     assert ("local", "global, mAP") not in said
-    assert said["fedprox", "global, fluctuation"] == "better", "it moves less"
+    assert said["fedprox", "global, fluctuation"] == "better", "its scores fluctuate less"
     assert said["scaffold", "global, fluctuation"] == "cannot tell"
     text = table_of(made).to_text()
     assert "Difference to fedpav (points), last evaluation, synthetic data" in text and "cannot tell" in text
 
 
-def test_another_baseline_turns_the_sign(made: Plan) -> None:
+def test_another_baseline_changes_the_sign(made: Plan) -> None:
     table = table_of(plan("scaffold fedpav fedprox local", baseline="fedprox"))
     row = f"fedpav, local, mAP, {verdicts(table)['fedpav', 'local, mAP']}"
     assert cells(table)[row, "difference"] == pytest.approx(-3.5)
@@ -141,7 +141,7 @@ def test_means_are_over_the_test_sets_that_both_have() -> None:
         write_run(run, 2.0 if large else 1.0, 0.0, tests="b" if large else "ab")
     table = table_of(found)
     row = f"fedpav_large, global, Rank-1, {verdicts(table)['fedpav_large', 'global, Rank-1']}"
-    assert cells(table)[row, "difference"] == pytest.approx(1.0), "and not 6, which counts that b is easier"
+    assert cells(table)[row, "difference"] == pytest.approx(1.0), "not 6, which would include that b is easier"
     assert "fedpav_large: the means are over the 1 test sets that it shares with fedpav." in table.notes
 
 
@@ -153,7 +153,7 @@ def test_an_unknown_baseline_is_refused_in_one_line(capsys: pytest.CaptureFixtur
         plan("local fedpav", baseline="centralized")
 
 
-def test_the_report_has_a_forest_plot_and_finds_its_baseline_again(made: Plan, tmp_path: Path) -> None:
+def test_the_report_has_a_forest_plot_with_the_chosen_baseline(made: Plan, tmp_path: Path) -> None:
     chosen = plan("scaffold fedpav fedprox local", baseline="fedprox")
     results = {run: result for run in chosen.runs if (result := read_result(run))}
     tables = make_tables(chosen, results)
@@ -171,7 +171,7 @@ def test_the_report_has_a_forest_plot_and_finds_its_baseline_again(made: Plan, t
     assert any("Difference to fedprox" in title for title in report_of([place]).forests)
 
 
-def test_the_zero_line_and_the_whiskers_stand_where_the_numbers_say() -> None:
+def test_the_zero_line_and_the_whiskers_match_the_numbers() -> None:
     rows = {"a": Interval(2.0, 1.0, 3.0, "better"), "b": Interval(-1.0, -2.0, 0.0, "cannot tell")}
     chart = str(forest_chart(rows, "points", "t"))
     zero = float(re.search(r'class="link" d="M([\d.]+),', chart)[1])  # type: ignore[index]

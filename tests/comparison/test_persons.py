@@ -1,4 +1,4 @@
-"""Intervals over seeds and persons: pairs by hand, the table of a comparison, and the files of a study."""
+"""Intervals over seeds and persons: pairs computed by hand, a comparison's table, and a study's files."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scores_of(run: PlannedRun, test: str) -> list[float]:
-    """Rank-1 of each person: multiples of 1/64, so that decimal fractions in files are exact."""
+    """Returns Rank-1 of each person as multiples of 1/64, which are exact as decimal fractions in files."""
     draw = np.random.default_rng([run.seed, len(run.experiment), ord(test)])
     return [float(value) / 64 for value in draw.integers(8, 40, len(QUERIES[test]))]
 
 
 def write_run(run: PlannedRun, spoilt: str = "") -> None:
-    """A complete run with the scores of its persons; mAP is half of Rank-1. `spoilt`: a test set with another mean."""
+    """Writes a run with its persons' scores; mAP is half of Rank-1. `spoilt` is a test set with a wrong mean."""
     rows, tests = [], {}
     for test, queries in QUERIES.items():
         rank1 = scores_of(run, test)
@@ -61,7 +61,7 @@ def write_run(run: PlannedRun, spoilt: str = "") -> None:
 
 
 def experiments(spoilt: str = "") -> dict[str, list[Result]]:
-    """Results of two experiments over the seeds."""
+    """Returns the results of two experiments over the seeds."""
     plan = make_plan(
         {"exps": "fedpav fedprox", "seeds": " ".join(map(str, range(SEEDS)))},
         ["rounds=2", "evaluate_every=1"],
@@ -77,7 +77,7 @@ def experiments(spoilt: str = "") -> dict[str, list[Result]]:
 
 
 def expected(results: dict[str, list[Result]], tests: Sequence[str] = ("a", "b")) -> tuple[np.ndarray, np.ndarray]:
-    """Differences in Rank-1 by seed and person, and weights, by loops over the numbers that were written."""
+    """Returns differences in Rank-1 by seed and person, and weights, computed by loops over the written numbers."""
     values = [
         [
             100 * (one - other)
@@ -90,7 +90,7 @@ def expected(results: dict[str, list[Result]], tests: Sequence[str] = ("a", "b")
     return np.array(values), np.array(weights)
 
 
-def test_the_table_draws_seeds_and_persons() -> None:
+def test_the_table_resamples_seeds_and_persons() -> None:
     results = experiments()
     table = paired_table(results, "fedpav", "last", "")
     assert table is not None and table.notes == [OVER_PERSONS]
@@ -103,20 +103,20 @@ def test_the_table_draws_seeds_and_persons() -> None:
     assert (one.low, one.high) != pytest.approx((over_seeds.low, over_seeds.high))
 
 
-def test_a_score_that_is_not_the_mean_of_its_persons_has_an_interval_over_seeds() -> None:
+def test_a_score_that_differs_from_its_persons_mean_has_an_interval_over_seeds_only() -> None:
     results = experiments(spoilt="a")
     assert all(set(result.persons["global"]) == {"b"} for result in results["fedpav"])
     table = paired_table(results, "fedpav", "last", "")
     assert table is not None and table.notes == [OVER_SEEDS]
 
 
-def test_selected_evaluations_have_intervals_over_seeds() -> None:
+def test_selected_evaluations_have_intervals_over_seeds_only() -> None:
     best = paired_table(experiments(), "fedpav", "best", "")
     assert best is not None and best.notes == [OVER_SEEDS]
 
 
 @pytest.mark.parametrize("text", [None, "{"], ids=["missing", "damaged"])
-def test_without_the_persons_of_a_run_intervals_are_over_seeds(text: str | None) -> None:
+def test_without_persons_scores_intervals_are_over_seeds_only(text: str | None) -> None:
     results = experiments()
     file = results["fedpav"][0].run.folder / "inspection.json"
     file.unlink()
@@ -128,20 +128,20 @@ def test_without_the_persons_of_a_run_intervals_are_over_seeds(text: str | None)
     assert table is not None and table.notes == [OVER_SEEDS]
 
 
-def test_persons_of_a_round_before_the_last_are_not_used() -> None:
+def test_persons_scores_of_an_earlier_round_are_not_used() -> None:
     results = experiments()
     one = results["fedpav"][0]
     assert read_persons(one.run.folder, 3, one.scores) == {}
 
 
-def test_other_persons_cannot_be_paired() -> None:
+def test_runs_with_different_persons_cannot_be_paired() -> None:
     one, other = Persons((1, 3), (1.0, 0.0), (1.0, 0.5)), Persons((2, 2), (0.0, 0.0), (0.5, 0.5))
     assert pair_persons([({"a": one}, {"a": other})], ["a"], "rank1") is None
     assert pair_persons([({"a": one}, {})], ["a"], "rank1") is None
     assert pair_persons([({"a": one}, {"a": one})], ["a"], "fluctuation") is None
 
 
-def test_a_study_keeps_the_persons_and_draws_them() -> None:
+def test_a_study_saves_and_resamples_the_persons_scores() -> None:
     results = experiments()
     rows = Path("results/study.csv")
     for result in (*results["fedpav"], *results["fedprox"], results["fedpav"][0]):
@@ -170,7 +170,7 @@ def test_a_study_keeps_the_persons_and_draws_them() -> None:
         (lambda text: None, "cannot be read"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_line(change: Callable[[str], str | None], match: str) -> None:
+def test_the_error_names_a_damaged_file_and_its_line(change: Callable[[str], str | None], match: str) -> None:
     path = Path("study_persons.csv.gz")
     add_persons(path, experiments()["fedpav"][0])
     text = change(gzip.decompress(path.read_bytes()).decode())

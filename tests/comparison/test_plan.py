@@ -1,4 +1,4 @@
-"""Which runs a comparison plans, and which words it refuses before anything runs."""
+"""The planned runs of a comparison, and words that it refuses before the first run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plan(exps: str, *words: str, **options: str) -> Plan:
     return make_plan({"exps": exps, **options}, words, run_folder)
 
 
-def test_runs_are_those_of_train_with_the_same_words() -> None:
+def test_the_runs_equal_those_of_train_with_the_same_words() -> None:
     found = plan("local fedpav+rounds=9+optim.lr_head=1e+1", "rounds=7", seeds="3 5", jobs="2")
     assert [run.name for run in found.runs] == [
         "local seed 3",
@@ -36,14 +36,14 @@ def test_runs_are_those_of_train_with_the_same_words() -> None:
     local, fedpav = found.runs[2], found.runs[1]
     assert local.config == compose(["exp=local", "rounds=7", "seed=5"])
     assert fedpav.config == compose(["exp=fedpav", "rounds=9", "optim.lr_head=10", "seed=3"])
-    for run in found.runs:  # what `train` makes of the words that it is called with
+    for run in found.runs:  # the configuration that `train` composes from these words
         words = [*run.words, "resume=auto"]
         assert run.folder == run_folder(compose(words), words)
     assert (found.jobs, found.statistic, found.out) == (2, "last", Path("runs/minireid/compare"))
     assert (found.experiments, found.seeds) == ([run.experiment for run in found.runs[:2]], [3, 5])
 
 
-def test_roles_are_seen_in_the_configuration_not_in_the_name(tmp_path: Path) -> None:
+def test_roles_depend_on_the_configuration_and_not_on_the_name(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("callbacks: {}\n")
     text = "mine.yaml mine.yaml+data.scenario=merged fedpav fedpav+callbacks.backbone_sync=null"
     assert [run.role for run in plan(text).runs] == ["standalone", "centralized", "federated", "standalone"]
@@ -74,7 +74,7 @@ def test_roles_are_seen_in_the_configuration_not_in_the_name(tmp_path: Path) -> 
         (["exps=local", "trainer.strategy=ddp_spawn"], ["ddp_spawn"]),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_runs(
+def test_invalid_words_are_refused_before_the_first_run(
     words: list[str], hints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "load_federated_data", refuse_or_none)
@@ -89,7 +89,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_runs(
 
 
 def refuse_or_none(config, status):
-    """In place of reading the data: the benchmark is not drawn for a test of words."""
+    """Replaces the check of the data, so that a test of words does not draw the benchmark."""
     if config.source == "folder":
         locate_root(config)
     return FederatedData(dict.fromkeys("ab"), {}, None)

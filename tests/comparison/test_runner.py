@@ -1,4 +1,4 @@
-"""The runner, with a script in place of `python -m fedreid_pl train`."""
+"""The runner, with a script that replaces `python -m fedreid_pl train`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan(exps: str, **options: str) -> Plan:
 
 
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
-    """Makes the runner call a shell script; returns the file that it may note things in."""
+    """Makes the runner call a shell script; returns the script's notes file."""
     script, notes = tmp_path / "python", tmp_path / "notes"
     script.write_text(f"#!/bin/sh\nnotes='{notes}'\n{body}\n")
     script.chmod(0o755)
@@ -32,7 +32,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
     return notes
 
 
-def test_no_more_than_jobs_at_once_and_a_failure_does_not_stop_the_others(
+def test_at_most_jobs_runs_at_a_time_and_a_failure_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -46,7 +46,7 @@ def test_no_more_than_jobs_at_once_and_a_failure_does_not_stop_the_others(
     runs = plan("local", seeds="0 1 2 3").runs
     runner.train_runs(runs, jobs=2)
     lines = notes.read_text().split("\n")[:-1]
-    assert lines.count("start 3") == lines.count("end") == 4, "seven cores for two"
+    assert lines.count("start 3") == lines.count("end") == 4, "seven cores shared by two runs"
     running = [sum(1 if line != "end" else -1 for line in lines[: index + 1]) for index in range(len(lines))]
     assert max(running) == 2
     for run in runs:
@@ -55,7 +55,7 @@ def test_no_more_than_jobs_at_once_and_a_failure_does_not_stop_the_others(
     assert len(said) == 2 and "failed" in said[1] and "no room" in said[1] and "train.log" in said[1]
 
 
-def test_a_second_attempt_shows_its_own_error(
+def test_a_second_attempt_prints_its_own_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     (run,) = plan("local").runs
@@ -79,7 +79,7 @@ def test_one_job_writes_to_the_terminal(
     assert not run.folder.exists()
 
 
-def test_a_folder_that_cannot_be_made_is_one_failure(
+def test_a_folder_that_cannot_be_created_counts_as_one_failed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     notes = stub(tmp_path, monkeypatch, "echo ran >> $notes")

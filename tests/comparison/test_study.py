@@ -1,4 +1,4 @@
-"""Studies: their files, their rows, and what is trained of them, with a stand-in for the training."""
+"""Studies: files, rows and trained runs, with a replacement for the training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan(study: Study = STUDY, jobs: int = 1, keep: bool = False) -> StudyPlan:
 
 
 def write_run(run: PlannedRun) -> None:
-    """A complete folder: Rank-1 of 10, 30, 20 and 40 % on a, always half of them on b; mAP half of Rank-1."""
+    """Writes a complete run: Rank-1 of 10, 30, 20 and 40 % on a, half of that on b; mAP is half of Rank-1."""
     lines = ["round,section,name,metric,value"]
     lines += [f"0,local,{test},rank1,0.0{test == 'a':d}" for test in "ab"]
     for round, value in enumerate((0.1, 0.3, 0.2, 0.4), 1):
@@ -68,14 +68,14 @@ def test_every_experiment_of_a_shipped_study_can_be_composed(name: str) -> None:
     assert plan(read_study(name, small=True)).runs
 
 
-def test_groups_follow_each_other_seed_by_seed_and_a_run_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_are_trained_seed_by_seed_and_every_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[str] = []
     monkeypatch.setattr(studies, "train_runs", trainer(trained))
     run_study(plan())
     expected = ["local seed 0", "fedpav seed 0", "local seed 1", "fedpav seed 1", "fedpav seed 2"]
     assert trained == expected
     run_study(plan())
-    assert trained == expected, "what has rows is not repeated"
+    assert trained == expected, "runs with rows are not repeated"
     text = RESULTS.read_text()
     RESULTS.write_text("".join(line for line in text.splitlines(True) if not line.startswith("fedpav,1,")))
     run_study(plan())
@@ -101,14 +101,14 @@ def test_a_row_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (mean.seconds, mean.bytes, mean.threads) == (50.0, 42, 1)
 
 
-def test_a_failed_run_is_named_and_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_is_reported_and_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "train_runs", trainer([], failing=["local seed 1"]))
     with pytest.raises(FedReIDError, match="study own: 1 runs have no row: local seed 1"):
         run_study(plan())
     assert [run.name for run in plan().missing()] == ["local seed 1"]
 
 
-def test_a_run_that_was_cut_off_before_its_row_was_written_is_not_trained_again(
+def test_a_finished_run_without_a_row_is_not_trained_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained: list[str] = []
@@ -119,7 +119,7 @@ def test_a_run_that_was_cut_off_before_its_row_was_written_is_not_trained_again(
     assert not plan().missing()
 
 
-def test_the_expected_time_is_that_of_the_rows() -> None:
+def test_the_expected_time_comes_from_the_rows() -> None:
     longer = Study("own", STUDY.words, (Group("a", ("local", "fedpav", "fedpav+local_epochs=5"), 1),))
     first = plan(longer)
     assert expected_seconds(first, first.runs) == [40.0, 40.0, 200.0], "ten seconds an epoch"
@@ -143,7 +143,7 @@ def test_rows_are_written_once_and_read_back() -> None:
     assert [path.name for path in RESULTS.parent.iterdir()] == ["study.csv"]
 
 
-def test_a_repeated_run_with_other_settings_takes_the_place_of_the_first() -> None:
+def test_a_repeated_run_with_other_settings_replaces_the_first() -> None:
     old = [row("local", 0, fingerprint="old", test=test) for test in ("a", "gone", "mean")]
     new = [row("local", 0, fingerprint="new", test=test) for test in ("a", "mean")]
     other = row("local", 1, fingerprint="old")
@@ -162,7 +162,7 @@ def test_a_repeated_run_with_other_settings_takes_the_place_of_the_first() -> No
         ("groups: [a]", "groups: expected a group"),
     ],
 )
-def test_a_file_that_is_no_study_is_refused_in_one_line(
+def test_an_invalid_study_file_is_refused_in_one_line(
     text: str, said: str, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     (tmp_path / "own.yaml").write_text(text)
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_study_is_refused_in_one_line(
         (["main", "results=there.csv"], "results=there.csv: is no table of a study"),
     ],
 )
-def test_wrong_words_are_refused_in_one_line(
+def test_invalid_words_are_refused_in_one_line(
     words: list[str], said: str, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     (tmp_path / "there.csv").write_text("a,b\n1,2\n")
@@ -194,7 +194,7 @@ def test_wrong_words_are_refused_in_one_line(
     assert error.count("\n") == 1 and said in error
 
 
-def test_dry_run_trains_nothing(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+def test_a_dry_run_trains_no_run(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     assert main(["study", "main", "small=true", "jobs=2", "dry_run=true"]) == 0
     said = capsys.readouterr().err
     assert "  fedpav_cc_rw: seeds 0, 1, 2\n" in said and "24 to train" in said and "about 4 min 0 s" in said

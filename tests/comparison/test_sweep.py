@@ -1,4 +1,4 @@
-"""Sweeps: what is planned and refused, who is chosen by what, and what is printed."""
+"""Sweeps: planned runs, refused words, the selection of a setting, and the printed table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RATES = "optim.lr_backbone=0.01,0.02,0.04"
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep, "check_runs", lambda runs: None)  # it reads the pictures
+    monkeypatch.setattr(sweep, "check_runs", lambda runs: None)  # reads the images
 
 
 def plan(*words: str, **options: str) -> SweepPlan:
@@ -32,7 +32,7 @@ def plan(*words: str, **options: str) -> SweepPlan:
 
 
 def write_run(run: PlannedRun, curves: Mapping[str, tuple[float, float]]) -> None:
-    """The files of a complete run of two rounds and two clients, `b` 0.1 above `a`; mAP is half of Rank-1."""
+    """Writes a complete run of two rounds and two clients; `b` is 0.1 above `a`, mAP is half of Rank-1."""
     lines = ["round,section,name,metric,value"]
     for round in (1, 2):
         for section, values in curves.items():
@@ -52,14 +52,14 @@ def write_run(run: PlannedRun, curves: Mapping[str, tuple[float, float]]) -> Non
 
 
 def write_all(made: SweepPlan, by_rate: Mapping[str, tuple[float, float]]) -> None:
-    """Validation Rank-1 of client `a` by round as given, plus 0.02 per seed; test Rank-1 is one less validation."""
+    """Sets validation Rank-1 of client `a` by round, plus 0.02 per seed; test Rank-1 is one minus validation."""
     for (seed, point), run in made.runs.items():
         values = [value + 0.02 * seed for value in by_rate[dict(point)["optim.lr_backbone"]]]
         write_run(run, {"val_global": (values[0], values[1]), "global": (0.9 - values[0], 0.9 - values[1])})
 
 
 def numbers(text: str, first: str) -> str:
-    """What stands behind the first column of a row."""
+    """Returns a row of the table without its first column."""
     return next(" ".join(line.split()[1:]) for line in text.splitlines() if line.split()[:1] == [first])
 
 
@@ -78,7 +78,7 @@ def test_every_combination_is_a_run_of_train_seed_by_seed() -> None:
     assert len({run.folder for run in made.runs.values()}) == 12
 
 
-def test_commas_in_brackets_and_quotes_separate_nothing() -> None:
+def test_commas_in_brackets_and_quotes_do_not_separate_values() -> None:
     assert split_values("{a: [1,2]},{a: []}") == ["{a: [1,2]}", "{a: []}"]
     assert split_values("'x,y',z") == ["'x,y'", "z"]
     made = plan(RATES, "data.leave_out=mini-viper,mini-3dpes")
@@ -113,7 +113,7 @@ def test_commas_in_brackets_and_quotes_separate_nothing() -> None:
         (["exp=fedpav", "batch_size=" + ",".join(map(str, range(1, 10_002)))], ["10,001", "fewer"]),
     ],
 )
-def test_what_cannot_be_meant_is_one_line(
+def test_invalid_words_give_one_line(
     words: list[str], hints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "train_runs", lambda runs, jobs: pytest.fail("a run started"))
@@ -124,7 +124,7 @@ def test_what_cannot_be_meant_is_one_line(
     assert captured.out == "" and not (tmp_path / "runs").exists()
 
 
-def test_validation_alone_chooses_and_test_scores_are_shown_only_on_request(capsys: pytest.CaptureFixture) -> None:
+def test_only_validation_scores_select_and_test_scores_are_shown_on_request(capsys: pytest.CaptureFixture) -> None:
     made = plan(RATES, seeds="0,1")
     write_all(made, {"0.01": (0.2, 0.3), "0.02": (0.1, 0.6), "0.04": (0.7, 0.5)})
     command = ["sweep", "exp=fedpav", "seeds=0,1", *WORDS, RATES]
@@ -144,17 +144,17 @@ def test_validation_alone_chooses_and_test_scores_are_shown_only_on_request(caps
     assert float(lines[1]["val_rank1"]) == pytest.approx(67) and float(lines[1]["test_mAP"]) == pytest.approx(16.5)
 
 
-def test_the_best_round_counts_if_it_is_asked_for(capsys: pytest.CaptureFixture) -> None:
+def test_statistic_best_uses_the_best_round(capsys: pytest.CaptureFixture) -> None:
     made = plan(RATES)
     write_all(made, {"0.01": (0.2, 0.3), "0.02": (0.1, 0.6), "0.04": (0.7, 0.5)})
     assert main(["sweep", "exp=fedpav", *WORDS, RATES, "statistic=best", "test=true"]) == 0
     shown = capsys.readouterr().out
     assert "Best: optim.lr_backbone=0.04\n" in shown
-    assert numbers(shown, "0.04") == "75.0 37.5 25.0 12.5", "of round 1, test scores too"
+    assert numbers(shown, "0.04") == "75.0 37.5 25.0 12.5", "scores of round 1, also for the test sets"
     assert "0.04 is the largest value that was tried" in shown and "One seed" in shown
 
 
-def test_the_words_that_are_printed_train_the_best_run(capsys: pytest.CaptureFixture) -> None:
+def test_the_printed_words_train_the_best_run(capsys: pytest.CaptureFixture) -> None:
     words = ["optim.milestones=[1],[1,2]", "optim.schedule=step"]
     made = plan(*words)
     for (_, point), run in made.runs.items():
@@ -169,7 +169,7 @@ def test_the_words_that_are_printed_train_the_best_run(capsys: pytest.CaptureFix
     assert compose(words) == best.config
 
 
-def test_what_is_there_is_not_trained_again_and_nothing_is_chosen_while_runs_are_missing(
+def test_existing_runs_are_not_trained_again_and_no_setting_is_selected_while_runs_are_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     made = plan(RATES, seeds="0,1")
@@ -184,14 +184,14 @@ def test_what_is_there_is_not_trained_again_and_nothing_is_chosen_while_runs_are
     captured = capsys.readouterr()
     assert trained == [[gone.folder]] and "5 of 6 runs are there, 1 to train" in captured.err
     assert "1 of 6 runs are missing" in captured.err and str(gone.folder) in captured.err
-    assert "Best" not in captured.out and "0.04" in captured.out, "the others' scores"
+    assert "Best" not in captured.out and "0.04" in captured.out, "the scores of the other settings"
     monkeypatch.setattr(
         sweep, "train_runs", lambda runs, jobs: (runs[0].folder / "summary.json").write_text(scores) and None
     )
     assert main(command) == 0 and "Best: optim.lr_backbone=0.02\n" in capsys.readouterr().out
 
 
-def test_settings_that_the_seeds_cannot_separate_are_named(capsys: pytest.CaptureFixture) -> None:
+def test_settings_that_the_seeds_cannot_separate_are_listed(capsys: pytest.CaptureFixture) -> None:
     made = plan(RATES, seeds="0,1,2")
     values = {"0.01": (0.300, 0.301, 0.299), "0.02": (0.60, 0.50, 0.55), "0.04": (0.50, 0.58, 0.54)}
     for (seed, point), run in made.runs.items():
@@ -203,7 +203,7 @@ def test_settings_that_the_seeds_cannot_separate_are_named(capsys: pytest.Captur
     assert line.endswith(": 0.04."), "0.10, -0.08, 0.01 against 0.02: nothing; against 0.01 more than 0.2 each time"
 
 
-def test_of_equal_validation_rank1_the_better_validation_map_comes_first(capsys: pytest.CaptureFixture) -> None:
+def test_with_equal_validation_rank1_the_better_validation_map_comes_first(capsys: pytest.CaptureFixture) -> None:
     made = plan("optim.lr_backbone=0.01,0.02")
     for (_, point), run in made.runs.items():
         write_run(run, {"val_global": (0.0, 0.5), "global": (0.0, 0.5)})

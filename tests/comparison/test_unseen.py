@@ -1,4 +1,4 @@
-"""Leave one domain out in comparisons: planning, tables against hand-made numbers, published rows, presets."""
+"""Leave one domain out in comparisons: planning, tables compared with known numbers, published rows, presets."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def cells(table: Table) -> Mapping[tuple[str, str], tuple[float, str, str]]:
 # plan
 
 
-def test_every_experiment_is_trained_without_each_target() -> None:
+def test_every_experiment_is_trained_once_without_each_target() -> None:
     found = plan("fedpav fedprox", leave_out="mini-viper,mini-ilids", seeds="0 1")
     assert [run.name for run in found.runs[:4]] == [
         "fedpav, mini-viper left out seed 0",
@@ -99,7 +99,7 @@ def test_every_experiment_is_trained_without_each_target() -> None:
         ("", [], "leave_out=: no such dataset"),
     ],
 )
-def test_other_targets_are_refused(option: str, words: list[str], hint: str) -> None:
+def test_unknown_targets_are_refused(option: str, words: list[str], hint: str) -> None:
     with pytest.raises(FedReIDError) as caught:
         plan("fedpav", *words, leave_out=option)
     assert hint in str(caught.value)
@@ -108,7 +108,7 @@ def test_other_targets_are_refused(option: str, words: list[str], hint: str) -> 
 # tables
 
 GAINS = {0: 0.02, 1: 0.05, 2: 0.03}
-"""Of fedprox over fedpav in mAP, by seed, on both targets alike."""
+"""Differences of fedprox to fedpav in mAP by seed, equal on both targets."""
 
 
 @pytest.fixture
@@ -128,8 +128,8 @@ def test_scores_of_the_last_the_validated_and_the_best_round(made: Plan) -> None
     assert found[row, "mAP last"][0] == pytest.approx(31.0) and found[row, "mAP last"][2] == "3"
     assert float(found[row, "mAP last"][1]) == pytest.approx(1.0)
     assert found[row, "R1 last"][0] == pytest.approx(41.0)
-    assert found[row, "mAP validated"][0] == pytest.approx(21.0), "round 1, by the persons of the clients"
-    assert found[row, "mAP best on target"][0] == pytest.approx(51.0), "round 2, by the target itself"
+    assert found[row, "mAP validated"][0] == pytest.approx(21.0), "round 1, selected on the clients' persons"
+    assert found[row, "mAP best on target"][0] == pytest.approx(51.0), "round 2, selected on the target"
     assert found[row, "sources mAP"][0] == pytest.approx(50.0) and found[row, "MB"][0] == pytest.approx(2.0)
     assert found["mean, fedpav", "mAP last"][0] == pytest.approx(41.0)
     assert found["mean, fedprox", "mAP validated"][0] == pytest.approx(31.0 + 10 / 3)
@@ -149,7 +149,7 @@ def test_differences_are_paired_by_seed_and_corrected_as_a_family(made: Plan) ->
     assert found[row, "p, Holm"][0] == pytest.approx(holm([wanted.p])[0]) and found[row, "seeds"][0] == 3
 
 
-def test_a_seed_without_every_target_is_no_pair(made: Plan) -> None:
+def test_an_incomplete_seed_is_not_paired(made: Plan) -> None:
     run = next(run for run in made.runs if (run.experiment, run.seed, run.target) == ("fedprox", 1, "mini-ilids"))
     (run.folder / "summary.json").unlink()
     found = cells(tables_of(made)["unseen_difference"])
@@ -157,7 +157,7 @@ def test_a_seed_without_every_target_is_no_pair(made: Plan) -> None:
     assert found[row, "difference"][0] == pytest.approx(2.5) and found[row, "seeds"][0] == 2
 
 
-def test_without_validation_persons_nothing_is_validated() -> None:
+def test_without_validation_persons_there_are_no_validated_scores() -> None:
     found = plan("fedpav", leave_out="mini-viper")
     write_run(found.runs[0], [0.1, 0.3, 0.2], "mini-viper")
     columns = {column for _, column in cells(tables_of(found)["unseen"])}
@@ -177,7 +177,9 @@ def test_the_report_of_the_folder_has_the_tables_of_the_comparison(made: Plan, t
 # published rows and presets
 
 
-def test_published_rows_stand_where_papers_choose_and_the_setting_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_rows_are_in_the_best_on_target_column_with_a_note_on_the_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from fedreid_pl.comparison import unseen
 
     found = plan("fedpav", leave_out="mini-viper")
@@ -210,7 +212,7 @@ def test_the_preset_is_the_published_setting() -> None:
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Miniatures in the folders of their authors."""
+    """Creates miniature datasets in their authors' layouts."""
     root = tmp_path_factory.mktemp("datasets")
     folders = {"MSMT17_V1": "MSMT17_V1", "Market-1501-v15.09.15": "Market-1501-v15.09.15", "CUHK02": "CUHK02"}
     folders |= {"DukeMTMC-reID": "DukeMTMC-reID", "cuhk03-np/detected": "cuhk03-np/detected", "VIPeR": "VIPeR"}
@@ -237,7 +239,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
-def test_presets_read_the_datasets_as_they_are_distributed(
+def test_presets_read_the_datasets_in_their_distributed_layout(
     words: list[str], clients: set[str], unseen: set[str], datasets: Path
 ) -> None:
     data = load_federated_data(compose(["exp=fedpav", *words, f"data.root={datasets}"]).data)

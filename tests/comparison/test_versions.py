@@ -1,4 +1,4 @@
-"""Runs of two versions of MiniReID are never compared or mixed; runs that begin from different starts are named."""
+"""Runs of two versions of MiniReID are not compared or mixed; different initial weights are reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def made(folder: Path, *words: str) -> Path:
     return made_runs.write_run(folder, list(words), made_runs.history_of(3, TESTS, lambda *_: 0.5), TESTS)
 
 
-def test_a_configuration_from_before_the_second_version_is_of_the_first(tmp_path: Path) -> None:
+def test_a_configuration_without_a_version_has_the_first(tmp_path: Path) -> None:
     run = made(tmp_path / "run", "rounds=3", "data.version=1")
     file = run / "config.yaml"
     file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("  version:")))
@@ -51,7 +51,7 @@ def test_a_report_has_one_version(tmp_path: Path) -> None:
 
 def test_a_comparison_does_not_train_over_the_first_version(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fedreid_pl.comparison.compare.check_runs", None)  # refused before anything is drawn
+    monkeypatch.setattr("fedreid_pl.comparison.compare.check_runs", None)  # refused before images are drawn
     run = made(Path("runs/minireid/fedpav/seed0"), "data.version=1")
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "round-00003.ckpt").write_bytes(b"")
@@ -60,17 +60,17 @@ def test_a_comparison_does_not_train_over_the_first_version(tmp_path: Path, caps
     assert "seed0: is a run of version 1 of MiniReID, but this configuration uses version 2" in line
 
 
-def test_a_run_is_resumed_in_its_own_version() -> None:
+def test_a_run_is_resumed_only_in_its_own_version() -> None:
     first, second = compose(["data=minireid_v1"]).data, compose([]).data
     with pytest.raises(FedReIDError, match=r"here: is a run of version 1 .* uses version 2; give data=minireid_v1"):
         check_resumed_version("here", first, second)
     with pytest.raises(FedReIDError, match=r"here: is a run of version 2 .* uses version 1; give data=minireid, or"):
         check_resumed_version("here", second, first)
     check_resumed_version("here", first, first)
-    check_resumed_version("here", first, compose(["data=market_layout"]).data)  # other checks refuse this one
+    check_resumed_version("here", first, compose(["data=market_layout"]).data)  # other checks refuse this configuration
 
 
-def test_runs_that_begin_from_different_starts_are_named(tmp_path: Path) -> None:
+def test_runs_with_different_initial_weights_are_listed(tmp_path: Path) -> None:
     def result(name: str, start: str | None) -> Any:
         return SimpleNamespace(run=SimpleNamespace(name=name), start=start)
 

@@ -15,13 +15,13 @@ import pytest
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A folder whose path is short enough for Ray's sockets."""
+    """Creates a folder whose path is short enough for Ray's sockets."""
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 def environment_of(own: Path) -> dict[str, str]:
-    """The environment of nodes, and of runs that join them; Ray's own files go to `own`."""
+    """Returns the environment of nodes and of runs that join them; Ray writes its files to `own`."""
     return {
         **os.environ,
         "RAY_TMPDIR": str(own),
@@ -35,7 +35,7 @@ def environment_of(own: Path) -> dict[str, str]:
 
 
 def start_node(environment: dict[str, str], place: Path, *words: str) -> subprocess.Popen[str]:
-    """One node without GPUs, in a new working folder; `words` are further ones of `ray start`."""
+    """Starts a node without GPUs in a new working folder; `words` are additional arguments of `ray start`."""
     place.mkdir(parents=True)
     options = ["--num-gpus=0", "--disable-usage-stats", "--block"]
     return subprocess.Popen(
@@ -46,7 +46,7 @@ def start_node(environment: dict[str, str], place: Path, *words: str) -> subproc
 
 
 def start_head(environment: dict[str, str], place: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
-    """A node that others join, and its address."""
+    """Starts the head node and returns it with its address."""
     head = start_node(environment, place, "--head", "--port=0", "--include-dashboard=false", *words)
     line = next(line for line in head.stdout or () if "ray start --address=" in line)
     found = re.search(r"--address='([^']+)'", line)
@@ -55,7 +55,7 @@ def start_head(environment: dict[str, str], place: Path, *words: str) -> tuple[s
 
 
 def end(nodes: list[subprocess.Popen[str]]) -> None:
-    """Ends nodes."""
+    """Stops nodes."""
     for node in nodes:
         node.terminate()
     for node in nodes:

@@ -1,4 +1,4 @@
-"""The script for GPU machines runs all its parts on a processor, with tiny sizes."""
+"""The script for GPU machines runs all its parts on a CPU with tiny sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ def test_every_part_runs_on_a_processor(
     import gpu_check
 
     words = support.quick(tiny_root, tmp_path / "unused", "trainer.accelerator=cpu")[:-1]
-    parts = ["training", "rounds", "share", "ranking", "bits"]  # fractions start a Ray: tests/engines/test_ray.py
+    parts = [
+        "training",
+        "rounds",
+        "share",
+        "ranking",
+        "bits",
+    ]  # the part "fractions" starts Ray; see tests/engines/test_ray.py
     command = ["--tiny", "--out", str(tmp_path / "out"), "--only", *parts, "--", *words]
     assert gpu_check.main(command) == 0, capsys.readouterr().out
     table = (tmp_path / "out" / "table.md").read_text()
@@ -26,7 +32,7 @@ def test_every_part_runs_on_a_processor(
     assert "ranking at the size of small / matrix product" in table and "plain fp32" in table
 
 
-def test_a_part_that_fails_is_named_and_does_not_stop_the_others(
+def test_a_failed_part_is_reported_and_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
@@ -39,7 +45,7 @@ def test_a_part_that_fails_is_named_and_does_not_stop_the_others(
     assert "bits: failed (" in table and "nowhere" in table and "ranking at the size of small" in table
 
 
-def test_nothing_begins_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_part_starts_after_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import gpu_check
 
@@ -47,7 +53,7 @@ def test_nothing_begins_when_the_time_is_over(tmp_path: Path, monkeypatch: pytes
     assert "bits: not measured, the time was over" in (tmp_path / "table.md").read_text()
 
 
-def test_what_belongs_to_torch_is_left_out_of_the_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pack_contains_no_packages_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from gpu_pack import is_of_torch, requirements
 

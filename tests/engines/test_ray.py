@@ -1,4 +1,4 @@
-"""engine=ray against the sequential engine, bit by bit, with two slots of one thread on this machine."""
+"""engine=ray gives the bits of the sequential engine, with two slots of one thread on this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def slots() -> Iterator[list[Any]]:
-    """A Ray that all tests of this module share, and its idle slots: to start one takes seconds."""
+    """Starts one Ray instance for all tests of this module, because a start takes seconds; returns the idle slots."""
     cluster = Cluster(compose(["engine=ray", "engine.slots=2"]))
     cluster.wait()
     yield cluster.early
@@ -45,7 +45,7 @@ def slots() -> Iterator[list[Any]]:
 
 @pytest.fixture(autouse=True)
 def _reused(slots: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs take the idle slots and give them back. Imports Ray, which reads variables that `Cluster` sets before."""
+    """Makes runs borrow and return the idle slots. Imports Ray only after `Cluster` has set Ray's variables."""
     from fedreid_pl.engines.ray.pool import SlotPool
 
     start = Cluster.start_slot
@@ -66,7 +66,7 @@ def words(exp: str, root: Path, folder: Path, *more: str) -> list[str]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Every number, model and state of two runs is equal to the last bit."""
+    """Asserts that all numbers, models and states of two runs are equal to the last bit."""
     assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
     names = [sorted(path.relative_to(folder) for path in folder.rglob("round-*")) for folder in (one, other)]
     assert names[0] == names[1] and len(names[0]) > 3
@@ -81,11 +81,11 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 STATE = {"scaffold": ["engine.client_state=driver"], "ditto": ["engine.client_state=folder"]}
-"""Where clients' state lies; elsewhere the default decides."""
+"""Experiments with an explicit place of the clients' state; all others use the default."""
 
 
 @pytest.mark.parametrize("exp", EXPERIMENTS)
-def test_the_bits_are_those_of_the_sequential_engine(exp: str, tiny_root: Path, tmp_path: Path) -> None:
+def test_ray_gives_the_bits_of_the_sequential_engine(exp: str, tiny_root: Path, tmp_path: Path) -> None:
     more = MORE.get(exp, [])
     straight, parallel = tmp_path / "straight" / "run" / "it", tmp_path / "parallel" / "run" / "it"
     assert main(words(exp, tiny_root, straight, *more)) == 0
@@ -94,12 +94,12 @@ def test_the_bits_are_those_of_the_sequential_engine(exp: str, tiny_root: Path, 
 
 
 class Disturbance:
-    """Strikes the process of a slot shortly after a job of a kind was sent to it, once.
+    """Sends one signal to a slot's process shortly after the slot received a job of a kind.
 
     Args:
-        kind: of the job.
-        number: how many jobs of this kind are sent before.
-        signal_: what the process gets.
+        kind: the kind of job.
+        number: number of earlier jobs of this kind.
+        signal_: the signal.
     """
 
     def __init__(self, kind: str, number: int, signal_: int) -> None:
@@ -122,7 +122,7 @@ class Disturbance:
     ("kind", "number", "signal_"),
     [("fit", 4, signal.SIGKILL), ("evaluate", 3, signal.SIGKILL), ("fit", 6, signal.SIGSTOP)],
 )
-def test_a_slot_that_is_killed_or_hangs_changes_nothing(
+def test_a_killed_or_hanging_slot_does_not_change_the_result(
     kind: str,
     number: int,
     signal_: int,
@@ -146,20 +146,18 @@ def test_a_slot_that_is_killed_or_hangs_changes_nothing(
     assert_same_run(straight, parallel)
 
 
-def test_the_report_shows_how_well_the_slots_were_used(tiny_root: Path, tmp_path: Path) -> None:
+def test_the_report_shows_the_use_of_the_slots(tiny_root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "exp" / "run"
     assert main(words("fedpav", tiny_root, folder, "rounds=2", "engine=ray", "engine.slots=2")) == 0
     page = (folder / "report.html").read_text()
     assert "Clients in parallel" in page and "slot" in page and "took longest in" in page
     timings = read_timings(folder)
-    busy = [
-        row.value for row in timings.records if row.metric == "busy_seconds"
-    ]  # of the slots that were ready in time
+    busy = [row.value for row in timings.records if row.metric == "busy_seconds"]  # only slots that were ready in time
     sums = [timings.series("system", "slots", f"{kind}_sum_seconds") for kind in ("fit", "evaluate")]
     assert sum(busy) == pytest.approx(sum(value for series in sums for value in series.values()))
 
 
-def test_a_resume_with_another_number_of_threads_is_named(
+def test_a_resume_with_another_number_of_threads_gives_a_warning(
     tiny_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = words("fedpav", tiny_root, tmp_path / "a" / "b" / "run")
@@ -173,7 +171,7 @@ def test_a_resume_with_another_number_of_threads_is_named(
 
 
 def listening(process: int) -> list[str]:
-    """Addresses that a process listens on, from the system's tables of sockets."""
+    """Returns the addresses on which a process listens, from the system's socket tables."""
     inodes = set()
     for link in Path(f"/proc/{process}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -190,7 +188,7 @@ def listening(process: int) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
-def test_all_ports_of_a_ray_of_our_own_are_on_the_loopback_address(slots: list[Any]) -> None:
+def test_a_local_ray_opens_ports_only_on_the_loopback_address(slots: list[Any]) -> None:
     import ray
 
     ray.get([slot.ready.remote() for slot in slots])
@@ -202,7 +200,7 @@ def test_all_ports_of_a_ray_of_our_own_are_on_the_loopback_address(slots: list[A
 
 
 def hostile(fit: Any, update: str | None, job: str | None) -> Any:
-    """`fit` of an engine whose last client sends a hostile update, or is sent a hostile job in round 2."""
+    """Returns `fit` of an engine whose last client sends a hostile update or receives a hostile job in round 2."""
     victim = support.TINY[2]
 
     def altered(engine: Any, jobs: Any) -> Iterator[Any]:

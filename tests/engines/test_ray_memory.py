@@ -1,4 +1,4 @@
-"""engine=ray with an object store that is smaller than a round's models, with and without room on the disk."""
+"""engine=ray with an object store smaller than a round's models, with and without free disk space."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors"),
 ]
-STORE = 78_643_200  # bytes, the least that Ray takes; one backbone of ResNet-18 has 44.8 million
+STORE = 78_643_200  # bytes, Ray's minimum; one backbone of ResNet-18 has 44.8 million bytes
 MODEL = ["model.name=resnet18", "rounds=1"]
 Start = Callable[..., tuple[str, dict[str, str]]]
 
 
 @pytest.fixture
 def start_small(tmp_path: Path, short: Path) -> Iterator[Start]:
-    """Starts a node with a small store; returns its address and the environment of those who join.
+    """Starts a node with a small store; returns its address and the environment for runs that join it.
 
-    Ray does not spill to a disk that is more than 95 % full. The node ignores how full the disk of the tests is.
+    Ray does not spill to a disk that is more than 95 % full; the node disables this limit.
     """
     nodes: list[subprocess.Popen[str]] = []
 
@@ -44,13 +44,13 @@ def start_small(tmp_path: Path, short: Path) -> Iterator[Start]:
 
 
 def drive(root: Path, folder: Path, address: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A run that joins the node."""
+    """Trains a run that joins the node."""
     engine = ["engine=ray", "engine.slots=2", f"engine.address={address}"]
     command = [sys.executable, "-m", "fedreid_pl", *words("fedpav", root, folder, *MODEL, *engine)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
-def test_models_that_do_not_fit_go_to_the_disk(tiny_root: Path, tmp_path: Path, start_small: Start) -> None:
+def test_models_that_do_not_fit_are_spilled_to_the_disk(tiny_root: Path, tmp_path: Path, start_small: Start) -> None:
     straight, folder = (tmp_path / name / "run" / "it" for name in ("straight", "full"))
     assert main(words("fedpav", tiny_root, straight, *MODEL)) == 0
     ended = drive(tiny_root, folder, *start_small())
@@ -58,7 +58,7 @@ def test_models_that_do_not_fit_go_to_the_disk(tiny_root: Path, tmp_path: Path, 
     assert_same_run(straight, folder)
 
 
-def test_without_room_on_the_disk_one_line_says_so(tiny_root: Path, tmp_path: Path, start_small: Start) -> None:
+def test_a_full_disk_gives_one_error_line(tiny_root: Path, tmp_path: Path, start_small: Start) -> None:
     folder = tmp_path / "run" / "it"
     ended = drive(tiny_root, folder, *start_small(RAY_local_fs_capacity_threshold="0.0001"))
     assert ended.returncode == 2, ended.stderr

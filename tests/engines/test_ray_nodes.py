@@ -1,4 +1,4 @@
-"""engine=ray on a cluster of two nodes with working folders of their own, one of which is lost; and a killed driver."""
+"""engine=ray on a cluster of two nodes with separate working folders; the loss of a node, and a killed driver."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ pytestmark = [
 
 
 def until(holds: Callable[[], object], seconds: float = 400.0) -> None:
-    """Waits for something that has to become true."""
+    """Waits until a condition is true."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, "the condition is still false at the time limit"
         time.sleep(0.05)
 
 
 class Nodes:
-    """Two nodes of one processor each on this machine, started by `ray start` in two folders.
+    """Two nodes with one processor each on this machine, started by `ray start` in two folders.
 
     Args:
-        folder: where their working folders go.
-        own: where Ray's own files go.
+        folder: the parent of their working folders.
+        own: the folder of Ray's files.
     """
 
     def __init__(self, folder: Path, own: Path) -> None:
@@ -48,7 +48,7 @@ class Nodes:
         assert any("Ray runtime started" in line for line in self.second.stdout or ()), "the second node did not start"
 
     def lose_the_second(self) -> None:
-        """SIGKILL for the second node's raylet."""
+        """Kills the second node's raylet with SIGKILL."""
         for number in map(int, filter(str.isdigit, os.listdir("/proc"))):
             try:
                 parent = int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
@@ -61,7 +61,7 @@ class Nodes:
         raise AssertionError("the second node has no raylet")
 
     def close(self) -> None:
-        """Ends both."""
+        """Stops both nodes."""
         end(self.processes)
 
 
@@ -73,7 +73,7 @@ def nodes(tmp_path: Path, short: Path) -> Iterator[Nodes]:
 
 
 def drive(nodes: Nodes, command: list[str], place: Path) -> subprocess.Popen:
-    """A run in a folder of its own that joins the cluster."""
+    """Trains a run in a separate folder that joins the cluster."""
     place.mkdir()
     more = ["engine=ray", f"engine.address={nodes.address}", "engine.slots=2"]
     return subprocess.Popen(
@@ -82,7 +82,7 @@ def drive(nodes: Nodes, command: list[str], place: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def test_two_nodes_without_a_shared_folder_one_is_lost(tiny_root: Path, tmp_path: Path, nodes: Nodes) -> None:
+def test_two_nodes_without_a_shared_folder_and_the_loss_of_one(tiny_root: Path, tmp_path: Path, nodes: Nodes) -> None:
     straight, folder, sent = (tmp_path / name / "run" / "it" for name in ("straight", "folder", "sent"))
     assert main(words("scaffold", tiny_root, straight)) == 0
     ended = drive(nodes, words("scaffold", tiny_root, folder, "engine.client_state=folder"), tmp_path / "cwd1")
@@ -99,7 +99,7 @@ def test_two_nodes_without_a_shared_folder_one_is_lost(tiny_root: Path, tmp_path
 
 
 def sessions_of(number: int) -> list[Path]:
-    """Ray's sessions that a driver has started."""
+    """Returns the Ray sessions that a driver has started."""
     return [folder for folder, driver, _ in leftovers.marked_sessions() if driver == number]
 
 
@@ -124,7 +124,7 @@ def test_a_killed_and_an_interrupted_driver(
     first.communicate()
     second = start()
     until(lambda: (folder / "checkpoints" / "round-00002.ckpt").exists() or second.poll() is not None)
-    assert list(leftovers.processes_of(session)) == [], "the second start has ended what the first one left"
+    assert list(leftovers.processes_of(session)) == [], "the second start has killed the leftover processes"
     (session,) = sessions_of(second.pid) or [None]
     second.send_signal(signal.SIGINT)
     said = second.communicate(timeout=60)[1]

@@ -1,4 +1,4 @@
-"""The parts of engine=ray that need no Ray: packing, order of jobs, what is refused, what a killed driver leaves."""
+"""The parts of engine=ray that run without Ray: packing, order of jobs, refused settings, leftover processes."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ STATE = {
 
 
 @pytest.mark.parametrize("name", STATE)
-def test_a_tensor_s_bytes_give_it_back_with_its_strides(name: str) -> None:
+def test_a_packed_tensor_is_restored_with_its_strides(name: str) -> None:
     value = STATE[name]
     back = from_raw(*to_raw(value))
     assert torch.equal(back, value) and back.dtype == value.dtype
-    if name != "wide":  # which is written out
+    if name != "wide":  # "wide" is expanded
         assert back.stride() == value.stride()
 
 
-def test_what_is_unpacked_without_a_copy_is_the_memory_that_was_sent() -> None:
+def test_unpacking_without_a_copy_uses_the_sent_memory() -> None:
     packed = pack(STATE)
-    packed[0][2].setflags(write=False)  # as Ray hands it out
+    packed[0][2].setflags(write=False)  # read-only, as from Ray
     shared, own = unpack(packed, copy=False), unpack(packed, copy=True)
     support.assert_equal(own, STATE)
     assert shared["conv"].data_ptr() == packed[0][2].ctypes.data
@@ -70,30 +70,30 @@ def test_jobs_are_ordered_by_images_and_then_by_measured_seconds() -> None:
     assert order.order(jobs) == [1, 2, 3, 0]
     order.note(jobs[0], 9.0)
     order.note(jobs[1], 5.0)
-    # a was measured with 9 s, b with 5 s; of c and d is known that 50 images took 14 s
+    # a took 9 s and b took 5 s; c and d are estimated from 14 s for 50 images
     assert order.order(jobs) == [0, 2, 3, 1]
     assert order.expected(jobs[2]) == pytest.approx(20 * 14 / 50)
     assert order.expected(support.evaluate_job(1, "a")) == pytest.approx(10 * 14 / 50), "another kind of job"
 
 
-def test_a_job_may_take_its_time_limit_and_some_or_many_times_what_is_expected() -> None:
+def test_the_limit_of_a_job_follows_the_time_limit_or_the_expected_time() -> None:
     job = support.fit_job(1, "a")
     assert schedule(100.0).limit(job) == pytest.approx(140.0)
     order = schedule()
-    assert order.limit(job) is None, "nothing was measured"
+    assert order.limit(job) is None, "no measurement yet"
     order.note(job, 1.0)
     assert order.limit(job) == 300.0
     order.note(job, 60.0)
     assert order.limit(job) == 1200.0
 
 
-def test_the_bound_of_a_pass() -> None:
+def test_the_lower_bound_of_a_pass() -> None:
     even = Pass({"a": 3.0, "b": 3.0, "c": 2.0}, 5.0, 2)
     assert even.bound == 4.0 and even.most == pytest.approx(8 / 3) and even.longest == "a"
     assert Pass({"a": 7.0, "b": 1.0}, 7.5, 2).bound == 7.0
 
 
-def test_a_slot_reads_or_is_sent_the_state_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_slot_reads_or_receives_the_state_and_writes_no_file(tmp_path: Path) -> None:
     files = ClientStore(tmp_path)
     for number in (1, 2, 4):
         files.save("a", number, {"head": torch.tensor([float(number)])})
@@ -102,7 +102,7 @@ def test_a_slot_reads_or_is_sent_the_state_and_writes_nothing(tmp_path: Path) ->
     found = slot.load("a", 3)
     assert found is not None and found["head"] == 2.0 and slot.newest("a") == 2
     slot.begin("a", None, None)
-    assert slot.load("a", 9) is None and slot.newest("a") is None, "what the driver does not name is not looked at"
+    assert slot.load("a", 9) is None and slot.newest("a") is None, "the slot reads only the file that the driver names"
 
     from fedreid_pl.federation.storage import decode, encode
 
@@ -121,13 +121,15 @@ def test_a_slot_reads_or_is_sent_the_state_and_writes_nothing(tmp_path: Path) ->
     assert [path.name for path in sorted((tmp_path / "a").iterdir())] == [f"round-0000{n}.pt" for n in (1, 2, 4)]
 
 
-def test_a_file_that_another_machine_does_not_see_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_another_machine_cannot_read_is_reported_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fedreid_pl.engines.ray.slot.PATIENCE", 0.0)
     with pytest.raises(Unseen):
         SlotStore(tmp_path, lambda text: None).begin("a", 2, None)
 
 
-def test_the_driver_says_where_a_client_starts_and_drops_what_is_lost(tmp_path: Path) -> None:
+def test_the_driver_names_the_clients_last_state_and_drops_lost_ones(tmp_path: Path) -> None:
     files = ClientStore(tmp_path)
     for number in (1, 2, 3):
         files.save("a", number, {"turn": {"round": number}})
@@ -157,7 +159,7 @@ def test_the_driver_says_where_a_client_starts_and_drops_what_is_lost(tmp_path: 
         (["engine.address=ray://head:10001"], r"engine\.address=ray://head:10001: must be"),
     ],
 )
-def test_what_cannot_run_is_refused_before_ray_is_started(words: list[str], message: str) -> None:
+def test_invalid_settings_are_refused_before_ray_starts(words: list[str], message: str) -> None:
     with pytest.raises(FedReIDError, match=message):
         check(compose(["engine=ray", *words]))
 
@@ -169,7 +171,7 @@ def test_several_processes_of_a_launcher_are_refused(monkeypatch: pytest.MonkeyP
         check(compose(["engine=ray"]))
 
 
-def test_without_the_extra_one_line_says_how_to_install_it(
+def test_without_the_extra_one_line_shows_the_installation_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("fedreid_pl.engines.ray.cluster.find_spec", lambda name: None)
@@ -186,14 +188,14 @@ def test_a_setting_of_ray_without_ray_is_refused(word: str) -> None:
         compose([word])
 
 
-def test_the_engine_is_outside_of_lineage_and_fingerprint() -> None:
+def test_the_engine_does_not_change_lineage_or_fingerprint() -> None:
     plain = compose(["exp=fedpav"])
     words = ["engine.slots=3", "engine.address=auto", "engine.cpus_per_client=2", "engine.gpus_per_client=0.25"]
     other = compose(["exp=fedpav", "engine=ray", "engine.client_state=driver", *words])
     assert lineage(plain) == lineage(other) and fingerprint(plain) == fingerprint(other)
 
 
-def test_a_signal_waits_until_ray_s_code_is_over() -> None:
+def test_a_signal_is_delayed_until_rays_code_returns() -> None:
     came: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
     try:
@@ -207,7 +209,7 @@ def test_a_signal_waits_until_ray_s_code_is_over() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
-def test_what_a_killed_driver_left_is_ended_by_its_session_and_nothing_else(
+def test_only_leftover_processes_of_a_killed_drivers_session_are_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
@@ -225,7 +227,7 @@ def test_what_a_killed_driver_left_is_ended_by_its_session_and_nothing_else(
         assert leftovers.end_leftovers() == [processes[0].pid]
         assert processes[0].wait(10) == -signal.SIGKILL
         assert [process.poll() for process in processes[1:]] == [None, None]
-        assert leftovers.end_leftovers() == [], "the mark is gone"
+        assert leftovers.end_leftovers() == [], "the mark is deleted"
     finally:
         for process in processes:
             process.kill()
@@ -233,7 +235,7 @@ def test_what_a_killed_driver_left_is_ended_by_its_session_and_nothing_else(
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"driver": "x", "started": 1}', '{"driver": 1e999, "started": 1}'])
-def test_a_mark_that_is_none_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_invalid_mark_ends_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     folder = tmp_path / "ray" / "session_odd"
     folder.mkdir(parents=True)

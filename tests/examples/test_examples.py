@@ -1,4 +1,4 @@
-"""The examples do what they say, each in a process of its own, as a user runs it."""
+"""The examples work as described; each runs in a separate process, as for a user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def python(*words: str | Path, cwd: Path, **env: str) -> str:
-    """What `python WORDS` prints; fails with what it printed on stderr."""
+    """Runs `python WORDS` and returns its output; fails with the stderr output."""
     done = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=cwd,
@@ -31,7 +31,7 @@ def python(*words: str | Path, cwd: Path, **env: str) -> str:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the example packages installed, with their entry points; the environment is left as it is."""
+    """Installs the example packages with their entry points into a folder, without changes of the environment."""
     target = tmp_path_factory.mktemp("packages")
     for name in ("feddyn", "lab_layout"):
         source = tmp_path_factory.mktemp("source") / name
@@ -48,7 +48,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(cwd: Path, *words: str, packages: Path | None = None) -> str:
-    """A short run over the tiny data in `cwd/run`."""
+    """Trains a short run over the tiny data in `cwd/run`."""
     env = {"PYTHONPATH": str(packages)} if packages else {}
     return python("-m", "fedreid_pl", "train", *words, cwd=cwd, **env)
 
@@ -75,7 +75,7 @@ def test_an_installed_callback_trains_and_is_resumed_from_its_run(
         for name in ("run", "parts")
     )
     assert parts == whole
-    # the run's folder names the callback: where the package is installed it is read, elsewhere refused in one line
+    # the run folder names the callback: it is readable with the package, and refused in one line without it
     python("-m", "fedreid_pl", "evaluate", f"run={tmp_path / 'run'}", cwd=tmp_path, PYTHONPATH=str(packages))
     refused = subprocess.run(
         [sys.executable, "-m", "fedreid_pl", "train", f"exp={EXAMPLES}/feddyn/feddyn.yaml", *words],
@@ -89,7 +89,7 @@ def test_an_installed_callback_trains_and_is_resumed_from_its_run(
 
 
 def test_feddyn_follows_algorithm_1(packages: Path, tmp_path: Path) -> None:
-    """Two clients with quadratic losses, one weight, plain steps: held against the paper's recursion in floats."""
+    """Two clients with quadratic losses and one weight, compared with the paper's recursion in floats."""
     script = """
 import torch
 from types import SimpleNamespace
@@ -188,7 +188,7 @@ def test_own_backbone(tiny_root: Path, tmp_path: Path) -> None:
     assert sum(line.startswith("global") for line in printed.splitlines()) == len(TINY)
 
 
-def test_metric_alone_agrees_with_a_loop(tmp_path: Path) -> None:
+def test_the_metric_example_agrees_with_a_loop(tmp_path: Path) -> None:
     draws = np.random.default_rng(1)
     arrays = {
         "query": draws.normal(size=(20, 8)),

@@ -1,4 +1,4 @@
-"""The metric gives the bits of the plain function, however the samples are split over batches and processes."""
+"""The metric gives the bits of the plain function, for any split of the samples into batches and processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def table(size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 def sides() -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
     query, gallery = table(QUERIES, 0), table(GALLERY, 1)
-    gallery[0][50:60] = gallery[0][:10]  # ties, which the order of the indices decides
+    gallery[0][50:60] = gallery[0][:10]  # ties, broken by the order of the indices
     gallery[1][50:60] = 3
     return query, gallery
 
@@ -84,7 +84,7 @@ def test_keep_unmatched():
     assert result["queries"] == base["queries"]
 
 
-def test_single_shot_is_beside_the_rest_and_over_the_same_queries():
+def test_single_shot_scores_use_the_same_queries():
     query, gallery = sides()
     hits = single_shot_cmc(*query, *gallery, generator(4, "single_shot"), 5, (1, 3))
     result = filled(ranks=(1, 3), single_shot=5, seed=4, chunk=3).compute()
@@ -100,7 +100,7 @@ def test_single_shot_is_beside_the_rest_and_over_the_same_queries():
     assert metric.compute()["single_shot_rank1"] == pytest.approx(base * QUERIES / (QUERIES + 7))
 
 
-def test_features_are_kept_in_float32_without_a_graph():
+def test_features_are_stored_in_float32_without_a_graph():
     metric = ReIDRetrieval()
     features = torch.ones(2, 4, dtype=torch.bfloat16, requires_grad=True)
     ids = torch.tensor([0, 1])
@@ -134,7 +134,7 @@ def test_pickle_clone_and_reset():
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_nothing_at_all_is_refused():
+def test_an_empty_metric_is_refused():
     with pytest.raises(ValueError, match="the query is empty"):
         ReIDRetrieval().compute()
 
@@ -167,21 +167,21 @@ def test_nan_features_and_mixed_sizes_are_refused():
         (3, torch.ones(3, 1).long(), "indices must be"),
     ],
 )
-def test_wrong_batches_are_refused(position, value, message):
+def test_invalid_batches_are_refused(position, value, message):
     batch = [torch.ones(3, 2), *(torch.arange(3) for _ in range(3))]
     batch[position] = value
     with pytest.raises(ValueError, match=message):
         ReIDRetrieval().update(*batch, query=True)
 
 
-def test_wrong_options_are_refused():
+def test_invalid_options_are_refused():
     for options in ({"ranks": (0, 1)}, {"chunk": 0}, {"single_shot": -1}):
         with pytest.raises(ValueError, match="must be at least"):
             ReIDRetrieval(**options)
 
 
 def repeated(size: int, rank: int) -> list[int]:
-    """Every second sample, the first ones again where the number is odd: what a distributed sampler gives."""
+    """Returns every second sample like a distributed sampler, which repeats the first ones to pad an odd number."""
     rows = list(range(size))
     return (rows + rows[: size % 2])[rank::2]
 
@@ -226,14 +226,14 @@ def worker(rank: int, folder: str) -> None:
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=2,
-        timeout=timedelta(seconds=120),  # a process that waits for the other fails instead of hanging
+        timeout=timedelta(seconds=120),  # a waiting process fails instead of hanging
     )
     results = {split.__name__: split(rank).compute() for split in SPLITS}
     single = ReIDRetrieval(single_shot=3)
     for role, size in (("query", QUERIES), ("gallery", GALLERY)):
         feed(single, role, repeated(size, rank), 5)
     results["single_shot"] = single.compute()
-    # A process whose state was empty at one synchronisation gets samples before the next one.
+    # A process with an empty state at one synchronisation receives samples before the next one.
     late = ReIDRetrieval()
     if rank == 0:
         feed(late, "query", torch.arange(QUERIES))
@@ -264,12 +264,12 @@ def test_two_processes_draw_the_galleries_of_one(two_processes):
     assert [results["single_shot"] for results in two_processes] == [wanted] * 2
 
 
-def test_synchronising_does_not_change_what_a_process_holds(two_processes):
+def test_synchronising_does_not_change_the_state_of_a_process(two_processes):
     early = [results["early"] for results in two_processes]
     assert early[0] == early[1] != expected()
 
 
-def test_an_inspector_sees_both_lists_in_the_order_of_their_indices() -> None:
+def test_an_inspector_receives_both_lists_in_the_order_of_their_indices() -> None:
     seen = []
     metric = ReIDRetrieval(inspect=seen.append)
     shuffled = torch.randperm(GALLERY, generator=torch.Generator().manual_seed(3))

@@ -11,7 +11,7 @@ from fedreid_pl.cli import main
 
 
 def train(root: Path, folder: Path, *words: str) -> Path:
-    """A run of one round."""
+    """Trains one round."""
     assert main(["train", *support.quick(root, folder, "rounds=1", *words)]) == 0
     return folder
 
@@ -30,6 +30,6 @@ def local_run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def own_norm_run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose clients keep their BatchNorm."""
+    """A run with local BatchNorm at the clients."""
     words = ("exp=fedpav", "callbacks.backbone_sync.batch_norm=local")
     return train(tiny_root, tmp_path_factory.mktemp("run") / "fedbn", *words)

@@ -1,4 +1,4 @@
-"""`fedreid-pl embed`, `search` and `export` as they are typed."""
+"""The commands `fedreid-pl embed`, `search` and `export`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def people(tiny_root: Path, tmp_path: Path) -> Path:
-    """Pictures by person and camera; the first person's name is markup."""
+    """Creates images by person and camera; the first person's name is markup."""
     for file in sorted((tiny_root / "mini-viper" / "bounding_box_test").glob("*")):
         person, camera = file.name.split("_")[0], file.name.split("_c")[1][0]
         name = "<b>&ann" if person == "0001" else person
@@ -40,7 +40,7 @@ def test_embed(run: Path, people: Path, tmp_path: Path, capsys: Capture) -> None
     assert found.header["model"]["sha256"] == model.card.sha256 and found.header["flip"] is False
 
 
-def test_search_finds_the_picture_itself(run: Path, people: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_search_finds_the_query_image(run: Path, people: Path, tmp_path: Path, capsys: Capture) -> None:
     query = next((people / "<b>&ann").rglob("*.*"))
     page, kept = tmp_path / "found.html", tmp_path / "people.db"
     assert main(["search", str(run), str(people), str(query), "k=3", f"page={page}", f"save={kept}"]) == 0
@@ -55,7 +55,9 @@ def test_search_finds_the_picture_itself(run: Path, people: Path, tmp_path: Path
     assert "distance" in capsys.readouterr().out
 
 
-def test_search_says_whether_the_person_is_there(run: Path, people: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_search_prints_whether_the_person_is_in_the_gallery(
+    run: Path, people: Path, tmp_path: Path, capsys: Capture
+) -> None:
     query = next((people / "<b>&ann").rglob("*.*"))
     (people / "bob").mkdir()
     (people / "bob" / "torn.jpg").write_bytes(b"\xff\xd8\xff nothing")
@@ -103,7 +105,9 @@ def test_export(run: Path, tmp_path: Path, capsys: Capture) -> None:
         (["export", "RUN", "out=m.engine"], "must end with .onnx"),
     ],
 )
-def test_wrong_words(run: Path, people: Path, tmp_path: Path, capsys: Capture, words: list[str], said: str) -> None:
+def test_invalid_words_are_refused(
+    run: Path, people: Path, tmp_path: Path, capsys: Capture, words: list[str], said: str
+) -> None:
     places = {"RUN": str(run), "PEOPLE": str(people)}
     before = sorted(tmp_path.rglob("*"))
     assert main([places.get(word, word) for word in words]) == 2

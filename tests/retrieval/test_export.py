@@ -17,7 +17,7 @@ from fedreid_pl.retrieval.quantization import quantize, rank1
 
 @pytest.fixture(scope="module")
 def pictures(run: Path, tiny_root: Path) -> torch.Tensor:
-    """256 pictures as the network takes them."""
+    """Returns 256 random images as network input."""
     files = sorted(tiny_root.glob("*/bounding_box_t*/*"))[:256]
     assert len(files) == 256
     return fedreid_pl.load(run).read(files)
@@ -49,7 +49,7 @@ def test_torch_formats(run: Path, pictures: torch.Tensor, tmp_path: Path, flip: 
     torch.testing.assert_close(torch.export.load(tmp_path / "m.pt2").module()(pictures[:9]), wanted)
 
 
-def test_safetensors_holds_the_weights(run: Path, tmp_path: Path) -> None:
+def test_a_safetensors_file_contains_the_weights(run: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     model = fedreid_pl.load(run)
@@ -68,7 +68,7 @@ def test_eight_bits(run: Path, tiny_root: Path, tmp_path: Path) -> None:
     inputs = model.read(sorted((tiny_root / "mini-viper" / "query").glob("*"))[:4])
     found = torch.from_numpy(session.run(None, {"images": inputs.numpy()})[0])
     assert float(cosine_similarity(found, model.embed(inputs, flip=False)).min()) > 0.9
-    assert done.files[0].stat().st_size < 250_000  # 78 thousand weights and a bottleneck of one byte each
+    assert done.files[0].stat().st_size < 250_000  # 78 thousand weights and a bottleneck, one byte each
 
 
 def test_rank1_by_hand() -> None:

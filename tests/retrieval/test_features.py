@@ -1,4 +1,4 @@
-"""Files of features, read back by the libraries whose formats they are."""
+"""Feature files, read by the libraries of their formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Galleries: what is found, removed, expired, shared between processes, and left by one that is killed."""
+"""Galleries: search, removal, expiry, concurrent processes, and killed writers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def some(count: int, dim: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 def filled(path: Path | None = None, **options: str) -> tuple[Gallery, torch.Tensor]:
-    """Twelve rows of four persons, three rows each, of cameras a, b, c."""
+    """Returns a gallery of four persons with three rows each, of cameras a, b, c."""
     features = some(12)
     gallery = Gallery(path, **options)
     persons = [f"p{row // 3}" for row in range(12)]
@@ -33,7 +33,7 @@ def filled(path: Path | None = None, **options: str) -> tuple[Gallery, torch.Ten
     return gallery, features
 
 
-def test_finds_what_a_loop_finds() -> None:
+def test_search_agrees_with_a_loop() -> None:
     gallery, features = filled()
     for number, query in enumerate(some(5, seed=3)):
         order = sorted(range(12), key=lambda row: -float(features[row] @ query))
@@ -128,7 +128,7 @@ def test_rows_of_another_model_are_refused(tmp_path: Path) -> None:
         (torch.zeros(2, 3, dtype=torch.int64), ["a", "b"], "floating point"),
     ],
 )
-def test_wrong_rows_change_nothing(features: torch.Tensor, persons: list[str], words: str) -> None:
+def test_invalid_rows_leave_the_gallery_unchanged(features: torch.Tensor, persons: list[str], words: str) -> None:
     gallery, _ = filled()
     with pytest.raises(FedReIDError, match=words):
         gallery.add(features, persons)
@@ -152,7 +152,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes | None) -> None:
         Gallery.load(tmp_path / "missing.db")
 
 
-def test_every_search_is_written_down(tmp_path: Path) -> None:
+def test_every_search_is_logged(tmp_path: Path) -> None:
     gallery, features = filled(audit=str(tmp_path / "audit.jsonl"))
     gallery.search(features[:2], k=1)
     gallery.search(features[:1], k=2, camera="a")
@@ -195,7 +195,7 @@ def test_processes_add_while_another_searches(tmp_path: Path) -> None:
     sizes = []
     while any(writer.is_alive() for writer in writers):
         found = gallery.search(some(1), k=1000)[0]
-        assert len(found) % 4 == 0  # whole transactions alone
+        assert len(found) % 4 == 0  # only complete transactions
         sizes.append(len(found))
     for writer in writers:
         writer.join()
@@ -219,7 +219,7 @@ def test_a_killed_writer_leaves_a_readable_gallery(tmp_path: Path) -> None:
     assert again.add(some(1), ["after"]) == 1 and len(again) == held + 1
 
 
-def test_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searching_in_parts_gives_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     gallery, _ = filled()
     queries, ways = some(7, seed=2), ({}, {"group": "person", "pooling": "mean"}, {"rerank": True, "camera": "b"})
     whole = [gallery.search(queries, k=5, **way) for way in ways]  # type: ignore[arg-type]

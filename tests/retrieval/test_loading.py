@@ -1,4 +1,4 @@
-"""The loaded model gives the scores of the run, and embeds pictures however they are given."""
+"""A loaded model gives the run's scores and accepts images in all supported forms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fedreid_pl.retrieval.model import ReIDModel
 
 
 def market(folder: Path) -> tuple[list[Path], torch.Tensor, torch.Tensor]:
-    """Files of a folder in Market-1501's layout with person and camera, read here from the names."""
+    """Returns the files of a folder in Market-1501's layout, with person and camera from their names."""
     files = sorted(file for file in folder.glob("*") if not file.name.startswith("-1"))
     persons = torch.tensor([int(file.name.split("_")[0]) for file in files])
     cameras = torch.tensor([int(file.name.split("_c")[1].split("s")[0].split("_")[0]) for file in files])
@@ -27,19 +27,19 @@ def market(folder: Path) -> tuple[list[Path], torch.Tensor, torch.Tensor]:
 
 
 def rank1(model: ReIDModel, dataset: Path) -> float:
-    """Of a dataset's test set, by files alone."""
+    """Computes a dataset's test scores from its files."""
     query, gallery = market(dataset / "query"), market(dataset / "bounding_box_test")
     results = retrieval_results(model.embed(query[0]), *query[1:], model.embed(gallery[0]), *gallery[1:])
     return summarize(results)["rank1"]
 
 
 @pytest.mark.parametrize("test", support.TINY)
-def test_the_global_model_scores_as_the_run_says(run: Path, tiny_root: Path, test: str) -> None:
+def test_the_global_model_gives_the_runs_scores(run: Path, tiny_root: Path, test: str) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert rank1(fedreid_pl.load(run), tiny_root / test) == summary["global"][test]["rank1"]["last"]
 
 
-def test_a_standalone_client_scores_as_the_run_says(local_run: Path, tiny_root: Path) -> None:
+def test_a_standalone_client_gives_the_runs_scores(local_run: Path, tiny_root: Path) -> None:
     summary = json.loads((local_run / "summary.json").read_text())
     test = support.TINY[1]
     assert rank1(fedreid_pl.load(local_run, client=test), tiny_root / test) == summary["local"][test]["rank1"]["last"]
@@ -47,14 +47,14 @@ def test_a_standalone_client_scores_as_the_run_says(local_run: Path, tiny_root: 
         fedreid_pl.load(local_run)
 
 
-def test_a_clients_own_norm_is_put_back(own_norm_run: Path, tiny_root: Path) -> None:
+def test_a_clients_local_norm_is_restored(own_norm_run: Path, tiny_root: Path) -> None:
     summary = json.loads((own_norm_run / "summary.json").read_text())
     test = support.TINY[1]
     model = fedreid_pl.load(own_norm_run, client=test)
     assert rank1(model, tiny_root / test) == summary["global"][test]["rank1"]["last"]
 
 
-def test_every_way_to_give_a_picture(run: Path, tiny_root: Path) -> None:
+def test_all_supported_forms_of_an_image(run: Path, tiny_root: Path) -> None:
     folder = tiny_root / "mini-viper" / "query"
     model = fedreid_pl.load(run, checkpoint=1)
     files = sorted(folder.glob("*"))[:5]
@@ -80,7 +80,7 @@ def test_flip_is_the_mirror_image(run: Path, tiny_root: Path) -> None:
     assert torch.equal(model.embed(inputs), model.embed(inputs.flip(3)))
 
 
-def test_damaged_pictures_are_named(run: Path, tiny_root: Path, tmp_path: Path) -> None:
+def test_a_warning_names_damaged_images(run: Path, tiny_root: Path, tmp_path: Path) -> None:
     good = sorted((tiny_root / "mini-viper" / "query").glob("*"))[0]
     shutil.copy(good, tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(good.read_bytes()[:60])
@@ -105,7 +105,7 @@ def test_damaged_pictures_are_named(run: Path, tiny_root: Path, tmp_path: Path) 
         (["nowhere.png"], "no such picture"),
     ],
 )
-def test_other_pictures_are_refused(run: Path, wrong: object, words: str) -> None:
+def test_invalid_images_are_refused(run: Path, wrong: object, words: str) -> None:
     with pytest.raises(FedReIDError, match=words):
         fedreid_pl.load(run).embed(wrong)  # type: ignore[arg-type]
 
@@ -119,7 +119,7 @@ def test_other_pictures_are_refused(run: Path, wrong: object, words: str) -> Non
         ({"device": "nonsense"}, "cannot be used"),
     ],
 )
-def test_what_is_not_there_is_named(run: Path, options: dict, words: str) -> None:
+def test_unknown_options_are_refused(run: Path, options: dict, words: str) -> None:
     with pytest.raises(FedReIDError, match=words):
         fedreid_pl.load(run, **options)
 

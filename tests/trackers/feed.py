@@ -2,8 +2,8 @@
 
     python tests/trackers/feed.py FOLDER
 
-Runs in an environment that holds boxmot, deep-sort-realtime and onnxruntime, on the folder that prepare.py wrote.
-Nothing of this project is imported: a tracker knows the file and its side-car alone.
+Runs in an environment with boxmot, deep-sort-realtime and onnxruntime, on the folder that prepare.py wrote. The script
+imports no module of this project: a tracker uses only the ONNX file and its side-car.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def by_onnxruntime(file: Path, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Returns features by onnxruntime alone, of crops that have the network's size."""
+    """Returns the features of crops of the network's size, computed with onnxruntime only."""
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     crops = np.stack([frame[top:bottom, left:right] for left, top, right, bottom in boxes.astype(int)])
     mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -32,7 +32,7 @@ def by_onnxruntime(file: Path, frame: np.ndarray, boxes: np.ndarray) -> np.ndarr
 
 
 def check_boxmot(file: Path, frame: np.ndarray, boxes: np.ndarray, wanted: np.ndarray) -> None:
-    """Checks the features that boxmot computes, and that its BoT-SORT tracks with them."""
+    """Checks the features that boxmot computes, and that BoT-SORT can track with them."""
     from boxmot import BotSort
     from boxmot.reid.core.runtime import ReID
 
@@ -47,7 +47,7 @@ def check_boxmot(file: Path, frame: np.ndarray, boxes: np.ndarray, wanted: np.nd
 
 
 def check_deep_sort(embeds: np.ndarray, boxes: np.ndarray, wanted: np.ndarray) -> None:
-    """Checks the features that deep-sort-realtime keeps of its tracks."""
+    """Checks the features that deep-sort-realtime stores for its tracks."""
     from deep_sort_realtime.deepsort_tracker import DeepSort
 
     tracker = DeepSort(embedder=None, n_init=1)
@@ -64,7 +64,7 @@ def check_deep_sort(embeds: np.ndarray, boxes: np.ndarray, wanted: np.ndarray) -
 
 
 def main(folder: Path) -> None:
-    """Checks both."""
+    """Checks both trackers."""
     with np.load(folder / "persons.npz") as persons:
         frame, boxes, wanted = (persons[name] for name in ("frame", "boxes", "features"))
     check_deep_sort(by_onnxruntime(folder / "people.onnx", frame, boxes), boxes, wanted)

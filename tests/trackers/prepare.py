@@ -1,4 +1,4 @@
-"""Writes what tests/trackers/feed.py needs: a trained model as ONNX, a frame with ten persons, and their features.
+"""Writes the input of tests/trackers/feed.py: a trained model as ONNX, a frame with ten persons, and their features.
 
     python tests/trackers/prepare.py FOLDER
 
@@ -24,7 +24,7 @@ COLUMNS, ROWS, GAP = 5, 2, 8
 
 
 def prepare(folder: Path) -> None:
-    """Trains for one round on drawn pictures, exports the model, and lays ten pictures of its size into one frame."""
+    """Trains for one round on drawn images, exports the model, and places ten images of its size into one frame."""
     root, run, file = support.write_tiny(folder / "data"), folder / "run", folder / "people.onnx"
     assert main(["train", "exp=fedpav", *support.quick(root, run, "rounds=1")]) == 0
     assert main(["export", str(run), f"out={file}", "flip=true"]) == 0
