@@ -1,4 +1,4 @@
-"""Weighted averages against loops in float64, and what must not change them."""
+"""Weighted averages compared with loops in float64, and invariances."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_one_client_is_returned_to_the_bit(dtype: torch.dtype) -> None:
     result = weighted_average([(client, state)], {client: 1.0})
     for name, value in state.items():
         assert torch.equal(result[name], value) and result[name].dtype == value.dtype
-        assert result[name].data_ptr() != value.data_ptr(), "a change of the result would change the client's model"
+        assert result[name].data_ptr() != value.data_ptr(), "the result shares no memory with the client's model"
 
 
 @pytest.mark.parametrize(("dtype", "step"), [(torch.float16, 2**-11), (torch.bfloat16, 2**-8)])
@@ -104,7 +104,7 @@ def test_order_of_the_clients_hardly_matters() -> None:
         torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_a_client_twice_with_half_the_weight_is_the_client_once() -> None:
+def test_two_copies_of_a_client_with_half_the_weight_equal_one() -> None:
     states, weights = make_states(3), shares(3)
     doubled = [*states, ("again", states[1][1])]
     halved = {**weights, "client1": weights["client1"] / 2, "again": weights["client1"] / 2}
@@ -113,7 +113,7 @@ def test_a_client_twice_with_half_the_weight_is_the_client_once() -> None:
         torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_a_weight_of_zero_leaves_a_client_out() -> None:
+def test_a_client_of_weight_zero_has_no_effect() -> None:
     states = make_states(3)
     result = weighted_average(states, {"client0": 0.5, "client1": 0.0, "client2": 0.5})
     without = weighted_average([states[0], states[2]], {"client0": 0.5, "client2": 0.5})
@@ -129,7 +129,7 @@ def test_buffers_can_come_from_one_client(source: str) -> None:
         assert torch.equal(result[name], value if name in buffers else plain[name])
 
 
-def test_nothing_to_average() -> None:
+def test_an_empty_average_is_refused() -> None:
     with pytest.raises(ValueError, match="no states"):
         weighted_average([], {})
     with pytest.raises(ValueError, match="nobody"):
@@ -141,7 +141,7 @@ NUMBERS = st.one_of(st.floats(), st.integers(-(10**400), 10**400), st.floats(0, 
 
 @settings(deadline=None, max_examples=200)
 @given(st.dictionaries(st.text(max_size=3), NUMBERS, max_size=5))
-def test_shares_add_up_to_one_or_there_are_none(values: dict[str, float]) -> None:
+def test_shares_add_up_to_one_or_are_none(values: dict[str, float]) -> None:
     result = normalize_weights(values)
     proper = all(0 <= value <= 1e300 for value in values.values()) and any(values.values())
     if proper:
@@ -163,9 +163,9 @@ def test_shares_do_not_depend_on_scale_or_order() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"a": 1.0, "b": -1e-9}, {"a": math.nan}, {"a": math.inf, "b": 1.0}, {"a": 0}, {}])
-def test_no_shares_of_bad_values(bad: dict[str, float]) -> None:
+def test_invalid_values_have_no_shares(bad: dict[str, float]) -> None:
     assert normalize_weights(bad) is None
-    assert normalize_weights({"a": 1e308, "b": 1e308}) is None, "a sum that overflows"
+    assert normalize_weights({"a": 1e308, "b": 1e308}) is None, "the sum overflows"
 
 
 def test_weights_within_groups_keep_their_ratios_and_add_up_to_one() -> None:
@@ -176,7 +176,7 @@ def test_weights_within_groups_keep_their_ratios_and_add_up_to_one() -> None:
     assert shares == pytest.approx({"a": 1 / 3, "b": 1 / 4, "c": 2 / 3, "d": 3 / 4})
 
 
-def test_a_single_group_keeps_its_weights_to_the_bit_and_an_empty_one_goes_by_size() -> None:
+def test_a_single_group_keeps_its_weights_to_the_bit_and_a_group_of_zeros_is_weighted_by_size() -> None:
     weights = {"a": 0.1 + 0.2, "b": 0.7}
     assert normalize_within(weights, {"a": "x", "b": "x"}, {}) == (weights, [])
     shares, empty = normalize_within({"a": 0.0, "b": 0.0, "c": 1.0}, {"a": "x", "b": "x", "c": "y"}, {"a": 1, "b": 3})

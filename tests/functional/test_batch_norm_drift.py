@@ -1,4 +1,4 @@
-"""BatchNorm drift against numbers worked by hand, the same written as a loop, and invariances."""
+"""BatchNorm drift compared with numbers computed by hand and with a loop, and invariances."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def test_against_a_loop() -> None:
     assert mean > 0 < variance
 
 
-def test_nothing_moved_and_the_order_does_not_matter() -> None:
+def test_equal_statistics_give_zero_and_the_order_does_not_matter() -> None:
     sent, trained = network(0), network(1)
     assert batch_norm_drift(sent, sent) == {"bn_mean_drift": 0.0, "bn_var_drift": 0.0}
     shuffled = dict(reversed(list(trained.items())))
     assert batch_norm_drift(sent, shuffled) == batch_norm_drift(sent, trained)
     weights = {name: value * 3 if "running" not in name else value for name, value in trained.items()}
-    assert batch_norm_drift(sent, weights) == batch_norm_drift(sent, trained), "statistics alone count"
+    assert batch_norm_drift(sent, weights) == batch_norm_drift(sent, trained), "only statistics count"
 
 
 def test_the_scale_of_the_features_does_not_matter() -> None:
-    """Features times ten: means times ten, variances times a hundred; only eps is left of the difference."""
+    """Features times ten have means times ten and variances times a hundred; only eps causes a difference."""
 
     def scaled(state: dict[str, Tensor]) -> dict[str, Tensor]:
         factors = {"running_mean": 10.0, "running_var": 100.0}
@@ -59,15 +59,15 @@ def test_the_scale_of_the_features_does_not_matter() -> None:
     assert batch_norm_drift(scaled(sent), scaled(trained)) == pytest.approx(batch_norm_drift(sent, trained), rel=1e-4)
 
 
-def test_a_channel_that_never_fires_does_not_decide() -> None:
+def test_a_constant_channel_does_not_dominate() -> None:
     sent = {"running_mean": torch.zeros(2), "running_var": torch.tensor([1.0, 0.0])}
     trained = {"running_mean": torch.zeros(2), "running_var": torch.tensor([1.0, 0.1])}
     assert batch_norm_drift(sent, trained)["bn_var_drift"] == pytest.approx(0.1, rel=1e-4)
-    dead = {"running_mean": torch.zeros(2), "running_var": torch.tensor([-1.0, 0.0])}  # a hostile sum, still finite
+    dead = {"running_mean": torch.zeros(2), "running_var": torch.tensor([-1.0, 0.0])}  # hostile but finite values
     assert all(math.isfinite(value) for value in batch_norm_drift(dead, trained).values())
 
 
-def test_where_there_is_nothing_to_compare() -> None:
+def test_models_without_common_statistics() -> None:
     sent = network(0)
     kept = {name: value for name, value in sent.items() if "running" not in name}
     assert batch_norm_drift({}, {}) == batch_norm_drift(sent, kept) == batch_norm_drift(kept, sent) == {}

@@ -1,4 +1,4 @@
-"""Which part of a batch is worked on."""
+"""The current part of a distributed batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from fedreid_pl.functional.batch_part import BatchPart, current_part, working_on
 
 
-def test_a_part_is_known_within_and_not_after() -> None:
+def test_a_part_is_set_only_inside_the_context() -> None:
     outer, inner = BatchPart((0, 1), 4), BatchPart((2,), 3)
     with working_on(outer):
         with working_on(None):

@@ -1,4 +1,4 @@
-"""One step of FINCH against scipy's components of a graph built by loops, its authors' package, and invariances."""
+"""One step of FINCH compared with scipy's graph components and the authors' package, and invariances."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def draw(rows: int, size: int, seed: int) -> torch.Tensor:
 
 
 def by_loops(rows: list[list[float]]) -> list[int]:
-    """Components of the graph in which i and j are linked if k_i = j, k_j = i or k_i = k_j."""
+    """Returns the components of the graph that links i and j if k_i = j, k_j = i or k_i = k_j."""
     count = len(rows)
     first = []
     for i, row in enumerate(rows):
@@ -73,10 +73,10 @@ def at(*degrees: float) -> torch.Tensor:
         (at(0, 1, 90, 92), [0, 0, 1, 1]),
         (at(90, 0, 92, 1), [0, 1, 0, 1]),
         (at(0, 10, 19, 100, 105), [0, 0, 0, 1, 1]),  # 0 -> 10 -> 19 -> 10: a chain
-        (at(0, 10, 25, 32), [0, 0, 1, 1]),  # near neighbours that have nearer ones are not linked
+        (at(0, 10, 25, 32), [0, 0, 1, 1]),  # neighbours with nearer neighbours are not linked
         (at(0, 10, 18, 25), [0, 0, 0, 0]),  # 10 -> 18
         (at(10, 0, 21), [0, 0, 0]),  # both share the first as their neighbour
-        (at(179, -179, 0), [0, 0, 0]),  # the far one is linked to the nearest all the same
+        (at(179, -179, 0), [0, 0, 0]),  # a distant row is still linked to its nearest
         (100 * at(0, 0.5) + 1e-3, [0, 0]),
     ],
 )
@@ -84,7 +84,7 @@ def test_by_hand(features: torch.Tensor, wanted: list[int]) -> None:
     assert first_neighbor_clusters(features) == wanted
 
 
-def test_a_tie_goes_to_the_first() -> None:
+def test_a_tie_selects_the_first_row() -> None:
     cross = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     assert first_neighbor_clusters(cross) == [0, 0, 0, 0]  # 0 -> 1 -> 0, 2 -> 1, 3 -> 0
     same = torch.tensor([[3.0, 1.0, 0.2]]).repeat(5, 1) * torch.tensor([[1.0], [2.0], [0.5], [4.0], [8.0]])
@@ -135,7 +135,7 @@ def test_separated_groups_are_never_joined(sizes: tuple[int, int]) -> None:
     features = centres.repeat_interleave(torch.tensor(sizes), 0) + 0.05 * draw(sum(sizes), 4, 6)
     labels = first_neighbor_clusters(features)
     assert not set(labels[: sizes[0]]) & set(labels[sizes[0] :])
-    if max(sizes) <= 3:  # more may fall apart into pairs
+    if max(sizes) <= 3:  # larger groups may split into pairs
         assert len(set(labels)) == 2
 
 

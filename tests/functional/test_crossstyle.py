@@ -1,4 +1,4 @@
-"""CrossNorm against loops in float64, and how boxes are drawn."""
+"""CrossNorm compared with loops in float64, and the random boxes."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def test_it_equals_a_loop_over_images_and_channels(content: Box, style: Box) -> 
             spread = np.sqrt(own.var() + 1e-5)
             wanted[place] = (own - own.mean()) / spread * np.sqrt(source.var() + 1e-5) + source.mean()
     torch.testing.assert_close(cross_style(given, partners, content, style), torch.from_numpy(wanted))
-    assert torch.equal(given, images()), "the images are left as they are"
+    assert torch.equal(given, images()), "the input does not change"
 
 
-def test_without_boxes_styles_change_owners_and_come_back() -> None:
+def test_swapping_styles_twice_without_boxes_restores_the_images() -> None:
     given, partners, all_of_it = images(), torch.tensor([1, 0, 3, 2]), whole_box(HEIGHT, WIDTH)
     there = cross_style(given, partners, all_of_it, all_of_it, eps=0.0)
     for mine, others in zip(instance_statistics(there, 0.0), instance_statistics(given, 0.0), strict=True):
@@ -44,7 +44,7 @@ def test_without_boxes_styles_change_owners_and_come_back() -> None:
     torch.testing.assert_close(cross_style(alone, torch.zeros(1, dtype=torch.int64), all_of_it, all_of_it), alone)
 
 
-def test_a_part_with_the_whole_batch_s_statistics_is_treated_as_in_the_whole() -> None:
+def test_a_part_with_the_whole_batchs_statistics_is_processed_like_in_the_whole_batch() -> None:
     given, partners, content, style = images(), torch.tensor([2, 0, 3, 1]), Box(2, 6, 1, 5), Box(1, 3, 0, 4)
     own = [3, 1]
     statistics = iter(instance_statistics(given[:, :, 1:3, 0:4], 1e-5))

@@ -1,4 +1,4 @@
-"""DACS's transformation and losses against numpy in float64, and their gradients against finite differences."""
+"""DACS's transformation and losses compared with numpy in float64, gradients with finite differences."""
 
 from __future__ import annotations
 
@@ -80,6 +80,6 @@ def test_gradients_against_finite_differences(of: str) -> None:
     assert torch.autograd.gradcheck(authenticity_loss, logits)
 
 
-def test_it_is_small_where_the_expert_is_least_certain_and_large_the_other_way_round() -> None:
+def test_the_loss_is_small_if_the_expert_is_least_certain_and_large_if_it_is_most_certain() -> None:
     sharp, soft, flat = torch.tensor([[9.0, 0, 0]]), torch.tensor([[1.0, 0, 0]]), torch.zeros(1, 3)
     assert authenticity_loss(sharp, soft, flat) < authenticity_loss(flat, soft, sharp)

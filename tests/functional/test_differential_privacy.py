@@ -1,4 +1,4 @@
-"""Clipping, noise and epsilon against the definition, statistics, and the exact curve of the Gaussian mechanism."""
+"""Clipping, noise and epsilon compared with the definition, statistics, and the Gaussian mechanism's exact curve."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_norm_is_that_of_the_parameters_together() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
-def test_an_update_is_shortened_and_not_turned(seed: int, size: float, clip: float) -> None:
+def test_clipping_shortens_an_update_and_keeps_its_direction(seed: int, size: float, clip: float) -> None:
     sent, answer = draw(seed), draw(seed + 1, size)
     clipped, before = clip_update(sent, answer, NAMES, clip), update_norm(sent, answer, NAMES)
     after = flat(clipped) - flat(sent)
@@ -70,7 +70,7 @@ def seeded(seed: int) -> Callable[[Sequence[int]], torch.Tensor]:
 
 
 @pytest.mark.parametrize("source", ["seed", "secret"])
-def test_noise_has_its_distribution_and_nothing_else_changes(source: str) -> None:
+def test_noise_has_its_distribution_and_changes_only_parameters(source: str) -> None:
     make = (lambda: seeded(0)) if source == "seed" else (lambda: SecretStream(bytes(range(32)), "test").normal)
     state = {"a": torch.full((40_000,), 7.0), "mean": torch.ones(5), "count": torch.tensor(3)}
     noisy = add_noise(state, ["a"], 0.3, make())
@@ -81,7 +81,7 @@ def test_noise_has_its_distribution_and_nothing_else_changes(source: str) -> Non
     assert add_noise(state, ["a"], 0.0, make())["a"] is state["a"]
 
 
-def test_public_weights_do_not_look_at_who_answers() -> None:
+def test_public_weights_do_not_depend_on_the_answers() -> None:
     sizes = {"a": 10, "b": 30, "c": 60}
     assert public_weights(sizes) == pytest.approx({"a": 0.1, "b": 0.3, "c": 0.6})
     sampled = public_weights(sizes, rate=0.2)
@@ -100,7 +100,7 @@ def test_epsilon_is_the_librarys(noise: float, rounds: int) -> None:
 
 @pytest.mark.parametrize(("noise", "rounds"), [(1.0, 1), (1.0, 30), (4.0, 30), (8.0, 100)])
 def test_epsilon_bounds_the_exact_one_closely(noise: float, rounds: int) -> None:
-    """T rounds with z are one with z / sqrt(T), whose exact curve is known (Balle and Wang, ICML 2018, Theorem 5)."""
+    """T rounds with z equal one round with z / sqrt(T), with a known exact curve (Balle and Wang, 2018, Theorem 5)."""
     scale = noise / math.sqrt(rounds)
 
     def excess(epsilon: float) -> float:
@@ -115,9 +115,9 @@ def test_epsilon_bounds_the_exact_one_closely(noise: float, rounds: int) -> None
 @pytest.mark.parametrize("noise", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize("releases", [1, 30, 300])
 def test_epsilon_is_that_of_another_library_over_a_grid(rate: float, noise: float, releases: int) -> None:
-    """dp-accounting, for one client added or removed: by Renyi divergences the same, by privacy loss never above.
+    """Compares with dp-accounting, for one client added or removed: equal by Renyi divergences, at least its PLD bound.
 
-    At broken orders its series does not always converge and is left out, so whole ones are compared.
+    Only whole orders are compared, because its series does not always converge at fractional orders.
     """
     event = dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise)) if rate < 1 else dp.GaussianDpEvent(noise)
     relation, whole = dp.NeighboringRelation.ADD_OR_REMOVE_ONE, [order for order in ORDERS if order == int(order) > 1]
@@ -137,6 +137,6 @@ def test_epsilon_grows_with_rounds_and_falls_with_noise() -> None:
     assert by_noise == sorted(set(by_noise), reverse=True)
 
 
-def test_the_librarys_noise_multiplier_keeps_to_its_budget() -> None:
+def test_the_librarys_noise_multiplier_stays_within_its_budget() -> None:
     noise = get_noise_multiplier(target_epsilon=8.0, target_delta=1e-5, sample_rate=1.0, steps=50)
     assert 7.9 < gaussian_epsilon(noise, 50, 1e-5) <= 8.0

@@ -1,4 +1,4 @@
-"""The teachers' mean and the student's loss against loops over plain numbers, and their gradients."""
+"""The teachers' mean and the student's loss compared with loops over plain numbers, and their gradients."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_normalised_mean_is_shorter_than_its_teachers() -> None:
     torch.testing.assert_close(result, torch.tensor([[0.5, 0.5]]))
 
 
-def test_no_teacher_and_unequal_teachers_are_refused() -> None:
+def test_zero_teachers_and_teachers_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="no teacher"):
         mean_feature([])
     with pytest.raises(ValueError, match=r"\(6, 5\) and \(1, 5\)"):
@@ -75,7 +75,7 @@ def test_the_loss_and_its_gradient_equal_a_loop() -> None:
     assert target.grad is None
 
 
-def test_with_a_normalised_student_the_gradient_is_across_the_feature() -> None:
+def test_with_a_normalised_student_the_gradient_is_orthogonal_to_the_feature() -> None:
     """d/ds |s/|s| - t|^2: the part of 2 (u - t) that is orthogonal to u = s/|s|, over |s|."""
     student, target = draw(3).requires_grad_(), draw(4)
     loss = distillation_loss(student, target, normalize=True)

@@ -1,4 +1,4 @@
-"""Normalised averaging against numpy in float64, FedPav in its special cases, and the paper's point."""
+"""Normalised averaging compared with numpy in float64, special cases equal to FedPav, and the paper's example."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_by_hand() -> None:
     assert step_sizes({"a": 0.25, "b": 0.75}, {"a": 2.0, "b": 10.0}) == pytest.approx({"a": 1.0, "b": 0.6})
 
 
-def test_equal_steps_make_it_fedpav() -> None:
+def test_equal_steps_give_fedpav() -> None:
     steps = dict.fromkeys(STEPS, 17.3)
     assert step_sizes(WEIGHTS, steps) == pytest.approx(WEIGHTS)
     found, wanted = (
@@ -65,13 +65,13 @@ def test_equal_steps_make_it_fedpav() -> None:
     assert not torch.allclose(different["w"], wanted["w"], atol=0.1)
 
 
-def test_one_client_makes_it_fedpav() -> None:
+def test_one_client_gives_fedpav() -> None:
     found = normalized_average(START, [("b", STATES["b"])], {"b": 1.0}, STEPS)
     for name in START:
         torch.testing.assert_close(found[name], STATES["b"][name])
 
 
-def test_neither_order_nor_the_scale_of_weights_steps_or_models_matters() -> None:
+def test_order_and_scale_of_weights_steps_and_models_do_not_matter() -> None:
     wanted = normalized_average(START, STATES.items(), WEIGHTS, STEPS)
     others = [
         normalized_average(START, reversed(STATES.items()), WEIGHTS, STEPS),

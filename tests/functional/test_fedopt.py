@@ -1,4 +1,4 @@
-"""Steps of the server against torch.optim, scalar loops that follow the paper, and worked cases."""
+"""Steps of the server compared with torch.optim, scalar loops after the paper, and cases computed by hand."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_adagrad_is_that_of_torch() -> None:
 def by_the_paper(
     x: float, means: list[float], optimizer: str, lr: float, beta1: float, beta2: float, tau: float
 ) -> list[float]:
-    """Algorithm 2 for one number: Delta points from the old model to the average, and the step is added."""
+    """Computes Algorithm 2 for one number: Delta is the average minus the old model, and the step is added."""
     m, v, path = 0.0, tau**2, []
     for mean in means:
         delta = mean - x
@@ -87,7 +87,7 @@ def test_yogi_by_hand() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adagrad", "adam", "yogi"])
-def test_every_optimizer_steps_towards_the_average_and_stays_where_nothing_moved(optimizer: str) -> None:
+def test_every_optimizer_steps_towards_the_average_and_keeps_unchanged_entries(optimizer: str) -> None:
     weight, mean = draw(1, 20), draw(2, 20)
     mean[:5] = weight[:5]
     if optimizer == "momentum":
@@ -125,7 +125,7 @@ def test_dtypes_and_arguments_are_kept(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "adam", "yogi"])
 @pytest.mark.parametrize("size", [1e6, 1e30, 3e38])
-def test_one_huge_update_leaves_everything_finite(optimizer: str, size: float) -> None:
+def test_one_huge_update_keeps_all_values_finite(optimizer: str, size: float) -> None:
     weight, first, second = torch.zeros(3), torch.zeros(3), torch.full((3,), 1e-6)
     for gradient in (torch.tensor([size, -size, 0.1]), torch.tensor([size, size, 0.1]), torch.full((3,), 0.1)):
         weight, first, second = adaptive_step(weight, gradient, first, second, optimizer, 0.01, 0.9, 0.99, 1e-3)

@@ -1,4 +1,4 @@
-"""The proximal term against plain autograd, tensor by tensor."""
+"""The proximal term compared with autograd, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_equals_autograd_of_the_penalty(mu: float, dtype: torch.dtype) -> None:
         torch.autograd.grad(0.3 * found, weights), torch.autograd.grad(0.3 * plain, weights), strict=True
     ):
         torch.testing.assert_close(one, other)
-    assert all(torch.equal(*pair) for pair in zip((*weights, *start), before, strict=True)), "nothing is changed"
+    assert all(torch.equal(*pair) for pair in zip((*weights, *start), before, strict=True)), "the inputs do not change"
 
 
-def test_the_gradient_vanishes_at_the_start_exactly_and_points_back() -> None:
+def test_the_gradient_is_zero_at_the_start_and_points_back_elsewhere() -> None:
     start = torch.tensor([0.1, 1e-30, 3e30])
     weight = start.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(proximal_term([weight], [start], 0.3), weight)

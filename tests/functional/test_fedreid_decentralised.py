@@ -1,4 +1,4 @@
-"""The expert's start against the equation written out, its divergence against sums of probabilities and differences."""
+"""The expert's start compared with its equation, its divergence with sums and finite differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def logits(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def written_out(expert: Tensor, own: Tensor, temperature: float) -> float:
-    """T^2 sum_i p_i log(p_i / q_i), image by image, with Python's numbers."""
+    """Computes T^2 sum_i p_i log(p_i / q_i) image by image with Python floats."""
 
     def softmax(row: list[float]) -> list[float]:
         powers = [math.exp(value / temperature) for value in row]
@@ -44,7 +44,7 @@ def test_a_case_by_hand() -> None:
     assert float(expert_divergence(expert, own, 1.0)) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_its_gradient_is_that_of_finite_differences_and_the_expert_gets_none() -> None:
+def test_the_gradient_equals_finite_differences_and_the_expert_has_none() -> None:
     expert, own = logits(3).requires_grad_(), logits(4).requires_grad_()
     loss = expert_divergence(expert, own)
     gradient, none = torch.autograd.grad(loss, (own, expert), allow_unused=True)
@@ -60,7 +60,7 @@ def test_its_gradient_is_that_of_finite_differences_and_the_expert_gets_none() -
             assert float(gradient[row, column]) == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=1e-7)
 
 
-def test_equal_up_to_a_constant_it_is_zero_and_never_below() -> None:
+def test_the_divergence_is_zero_for_logits_equal_up_to_a_constant_and_never_negative() -> None:
     own = logits(5, torch.float32)
     assert float(expert_divergence(own + 2, own)) < 1e-5
     half = expert_divergence(logits(6, torch.bfloat16), logits(7, torch.bfloat16))
@@ -81,7 +81,7 @@ def states() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9, 1.0])
-def test_the_start_is_the_mixture_and_counters_are_the_received_ones(alpha: float) -> None:
+def test_the_start_is_the_mixture_with_the_received_counters(alpha: float) -> None:
     received, expert = states()
     before = [{name: value.clone() for name, value in state.items()} for state in (received, expert)]
     found = start_of_expert(received, expert, alpha)
@@ -91,10 +91,10 @@ def test_the_start_is_the_mixture_and_counters_are_the_received_ones(alpha: floa
     assert int(found["count"]) == 3
     assert alpha > 0 or all(torch.equal(found[name], received[name]) for name in received)
     for state, copy in zip((received, expert), before, strict=True):
-        assert all(torch.equal(state[name], copy[name]) for name in state), "nothing is changed"
+        assert all(torch.equal(state[name], copy[name]) for name in state), "the inputs do not change"
 
 
-def test_noise_has_its_deviation_and_its_place_and_follows_its_generator() -> None:
+def test_noise_has_the_given_deviation_and_is_reproducible() -> None:
     received, expert = states()
     plain = start_of_expert(received, expert, 0.5)
     first, again, other = (

@@ -1,4 +1,4 @@
-"""NaN and infinite values are found, wherever they are, and nothing else is taken for them."""
+"""NaN and infinite values are found at any position, without false alarms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_first_tensor_with_a_value_that_is_not_finite_is_named(rows: list[li
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_sums_beyond_the_largest_number_are_no_infinite_values(dtype: torch.dtype) -> None:
+def test_overflowing_sums_do_not_count_as_infinite_values(dtype: torch.dtype) -> None:
     largest = torch.full((3, 2), torch.finfo(dtype).max, dtype=dtype)
     assert first_not_finite({"largest": largest}) is None
     cancelling = torch.tensor([float("inf"), float("-inf")], dtype=dtype)

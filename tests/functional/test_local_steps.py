@@ -1,4 +1,4 @@
-"""The displacement of local SGD against torch's SGD, and effective steps against FedNova's vector written out."""
+"""The displacement of local SGD compared with torch's SGD, and effective steps with FedNova's vector."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_without_momentum_steps_are_counted() -> None:
         assert effective_steps([0.1] * steps) == steps
 
 
-def test_only_the_course_of_the_rate_counts_not_its_size() -> None:
+def test_the_scale_of_the_rate_does_not_matter() -> None:
     rates = [0.4, 0.2, 0.2, 0.1]
     wanted = effective_steps(rates, 0.9)
     assert effective_steps([1000 * rate for rate in rates], 0.9) == pytest.approx(wanted, rel=1e-12)
@@ -48,7 +48,7 @@ def test_only_the_course_of_the_rate_counts_not_its_size() -> None:
     assert wanted == pytest.approx(1 + 0.5 * 1.9 + 0.5 * 2.71 + 0.25 * 3.439)
 
 
-def test_a_rate_of_zero_moves_nothing() -> None:
+def test_a_rate_of_zero_gives_no_displacement() -> None:
     assert effective_steps([0.0, 0.0]) == 0
     assert effective_steps([0.0, 0.1, 0.1]) == 2
     assert effective_steps([0.1, 0.0, 0.1]) == 2

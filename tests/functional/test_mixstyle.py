@@ -1,4 +1,4 @@
-"""MixStyle against loops in float64, and what it must leave as it is."""
+"""MixStyle compared with loops in float64, and invariances."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def made(size: int = 5) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def looped(maps: Tensor, factors: Tensor, partners: Tensor, eps: float) -> Tensor:
-    """Number by number, in Python's own floats."""
+    """Computes the mixture number by number with Python floats."""
     result = maps.clone()
     images, channels, height, width = maps.shape
 
@@ -45,7 +45,7 @@ def test_it_equals_a_loop_over_single_numbers(eps: float) -> None:
     torch.testing.assert_close(mix_style(maps, factors, partners, eps), looped(maps, factors, partners, eps))
 
 
-def test_the_mixture_has_the_mixed_statistics_and_the_image_s_own_order() -> None:
+def test_the_mixture_has_the_mixed_statistics_and_keeps_the_order_of_values() -> None:
     maps, factors, partners = made()
     mixed = mix_style(maps, factors, partners, eps=0.0)
     (mean, deviation), (new, spread) = instance_statistics(maps, 0.0), instance_statistics(mixed, 0.0)
@@ -55,7 +55,7 @@ def test_the_mixture_has_the_mixed_statistics_and_the_image_s_own_order() -> Non
     assert torch.equal(mixed.flatten(2).argsort(2), maps.flatten(2).argsort(2))
 
 
-def test_with_a_share_of_one_or_oneself_as_partner_nothing_changes() -> None:
+def test_a_share_of_one_or_the_same_image_as_partner_changes_no_value() -> None:
     maps, factors, partners = made()
     torch.testing.assert_close(mix_style(maps, torch.ones(5), partners), maps)
     torch.testing.assert_close(mix_style(maps, factors, torch.arange(5)), maps)
@@ -74,7 +74,7 @@ def test_no_gradient_flows_through_the_statistics() -> None:
     torch.testing.assert_close(maps.grad, upstream * scale)
 
 
-def test_a_part_with_the_whole_batch_s_statistics_is_treated_as_in_the_whole() -> None:
+def test_a_part_with_the_whole_batchs_statistics_is_processed_like_in_the_whole_batch() -> None:
     maps, factors, partners = made()
     own = [3, 1]
     statistics = iter(instance_statistics(maps))

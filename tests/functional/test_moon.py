@@ -1,4 +1,4 @@
-"""The model-contrastive loss against the paper's fraction of exponentials, a case by hand and finite differences."""
+"""The model-contrastive loss compared with the paper's equation, a case by hand and finite differences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def draw(seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor,
 
 
 def written_out(z: Tensor, z_global: Tensor, z_previous: Tensor, temperature: float) -> float:
-    """Equation 3, image by image, with Python's numbers."""
+    """Computes equation 3 image by image with Python floats."""
 
     def similarity(one: list[float], other: list[float]) -> float:
         dot = sum(a * b for a, b in zip(one, other, strict=True))
@@ -46,7 +46,7 @@ def test_a_case_by_hand() -> None:
     assert float(model_contrastive_loss(z, -z, z)) == pytest.approx(math.log(1 + math.exp(4)), rel=1e-6)
 
 
-def test_the_gradient_is_that_of_finite_differences_and_reaches_z_alone() -> None:
+def test_the_gradient_equals_finite_differences_and_only_z_has_one() -> None:
     z, towards, away = (value.requires_grad_() for value in draw(2))
     (gradient,) = torch.autograd.grad(model_contrastive_loss(z, towards, away), z)
     step = 1e-6

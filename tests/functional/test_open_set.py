@@ -32,7 +32,7 @@ def made_set(seed: int) -> tuple[torch.Tensor, ...]:
 
 
 def pairs(columns: tuple[torch.Tensor, ...]) -> list[list[tuple[float, bool]]]:
-    """(score, same person) of every pair that counts, by query; by a loop."""
+    """Returns (score, same person) of every counted pair by query, computed by a loop."""
     query, query_ids, query_cameras, gallery, gallery_ids, gallery_cameras = (column.tolist() for column in columns)
     found = []
     for feature, person, camera in zip(query, query_ids, query_cameras, strict=True):
@@ -79,7 +79,7 @@ def test_a_lower_threshold_would_accept_too_many() -> None:
     assert accepted <= 0.05 * scores.impostor_pairs < accepted + 1
 
 
-def test_gallery_order_and_chunk_change_nothing() -> None:
+def test_gallery_order_and_chunk_do_not_matter() -> None:
     query, ids, cameras, *gallery = made_set(4)
     order = torch.randperm(145, generator=torch.Generator().manual_seed(1))
     one = open_set_summary(open_set_scores(query, ids, cameras, *gallery))
@@ -89,7 +89,7 @@ def test_gallery_order_and_chunk_change_nothing() -> None:
     }
 
 
-def test_refuses_a_rate_that_was_not_kept() -> None:
+def test_a_rate_above_the_recorded_one_is_refused() -> None:
     scores = open_set_scores(*made_set(5), largest_fpr=0.01)
     with pytest.raises(ValueError, match="call open_set_scores with a larger largest_fpr"):
         threshold_at_fpr(scores, 0.5)

@@ -1,4 +1,4 @@
-"""Intervals against an enumeration of all samples, second writings and their coverage; Student's t against scipy."""
+"""Intervals compared with an enumeration of all samples and a second implementation; coverage; Student's t."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fedreid_pl.functional.paired import (
 )
 
 T_975 = {1: 12.706204736, 2: 4.302652730, 3: 3.182446305, 4: 2.776445105, 9: 2.262157163, 30: 2.042272456}
-"""The printed table of Student's t, 97.5 %."""
+"""Values of a printed table of Student's t, 97.5 %."""
 
 
 @pytest.mark.parametrize(("freedom", "printed"), T_975.items())
@@ -49,7 +49,7 @@ def test_students_distribution_is_the_integral_of_its_density() -> None:
 
 
 def enumerated(values: list[float], level: float) -> tuple[float, float]:
-    """Low and high from all `S ** S` samples instead of drawn ones."""
+    """Computes the interval from all `S ** S` samples instead of random ones."""
     size = len(values)
     means = sorted(fmean(sample) for sample in itertools.product(values, repeat=size))
     t = {3: 4.302652730, 4: 3.182446305}[size]
@@ -66,7 +66,7 @@ def test_the_interval_is_that_of_all_samples(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_ninety_five_of_a_hundred_intervals_hold_the_truth(seeds: int) -> None:
+def test_ninety_five_of_a_hundred_intervals_contain_the_truth(seeds: int) -> None:
     """1,000 sets of normal differences: the standard error of the share is 0.7 points."""
     random = np.random.default_rng(7)
     held = [
@@ -77,8 +77,8 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth(seeds: int) -> None:
     assert 0.92 < fmean(held) < 0.98
 
 
-def test_two_levels_hold_the_truth_where_one_is_too_sure() -> None:
-    """Few persons: their draw moves the mean of every seed alike, which seeds alone cannot tell."""
+def test_intervals_over_two_levels_contain_the_truth_where_one_level_is_too_narrow() -> None:
+    """With few persons, their choice shifts the mean of all seeds equally, which seeds alone cannot show."""
     random = np.random.default_rng(3)
     held: dict[str, list[bool]] = {"persons": [], "seeds": []}
     for number in range(300):
@@ -89,7 +89,7 @@ def test_two_levels_hold_the_truth_where_one_is_too_sure() -> None:
     assert fmean(held["persons"]) > 0.93 and fmean(held["seeds"]) < 0.7
 
 
-def test_persons_count_by_their_weights() -> None:
+def test_persons_are_weighted() -> None:
     table = np.array([[1.0, 5.0], [3.0, 5.0], [2.0, 8.0]])
     found = paired_difference(table, weights=[3.0, 1.0])
     assert found.mean == pytest.approx(fmean([(3 * one + two) / 4 for one, two in table]))
@@ -98,7 +98,7 @@ def test_persons_count_by_their_weights() -> None:
 
 
 @pytest.mark.parametrize(("seeds", "of_seeds"), [(2, 1.0), (3, 0.0), (3, 0.3), (5, 1.0)])
-def test_intervals_over_seeds_and_persons_hold_the_truth_and_are_not_too_wide(seeds: int, of_seeds: float) -> None:
+def test_intervals_over_seeds_and_persons_contain_the_truth_and_are_not_too_wide(seeds: int, of_seeds: float) -> None:
     """250 tables of seed + person + rest: the standard error of the share is about 1.4 points."""
     random = np.random.default_rng(5)
     held = []
@@ -118,8 +118,8 @@ def test_without_differences_between_seeds_the_interval_is_that_of_the_persons()
     assert (found.low, found.high) == pytest.approx((row.mean() - 1.96 * error, row.mean() + 1.96 * error), rel=0.03)
 
 
-def test_every_seed_and_person_is_drawn_as_a_loop_draws_them() -> None:
-    """A second writing of the two levels, in loops: quantiles of as many samples agree."""
+def test_seeds_and_persons_are_drawn_as_in_a_loop() -> None:
+    """A second implementation of the two levels with loops gives the same quantiles for the same number of samples."""
     table = np.random.default_rng(0).normal(1.0, 1.0, (3, 5))
     random = np.random.default_rng(11)
     stretch = 4.302652730 / NormalDist().inv_cdf(0.975) * math.sqrt(3 / 2)
@@ -156,20 +156,20 @@ def test_the_same_seed_is_the_same_interval() -> None:
     assert paired_difference([1.0, 2.0, 0.5]).low != paired_difference([1.0, 2.0, 0.5, 1.5], seed=1).low
 
 
-def test_one_seed_says_nothing_about_the_next() -> None:
+def test_one_seed_has_no_interval() -> None:
     found = paired_difference([12.0])
     assert math.isnan(found.low) and math.isnan(found.high)
     assert (found.mean, found.p, found.verdict) == (12.0, 1.0, "cannot tell")
 
 
 def test_holm_by_hand() -> None:
-    """0.01 * 4, 0.02 * 3, then 0.03 * 2 which ties with the one before, then 0.2; never above one."""
+    """0.01 * 4, 0.02 * 3, then 0.03 * 2, equal to the previous value, then 0.2; all are at most one."""
     assert holm([0.02, 0.2, 0.01, 0.03]) == pytest.approx([0.06, 0.2, 0.04, 0.06])
     assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []
 
 
 def stepwise(p_values: list[float], level: float) -> list[bool]:
-    """Holm's procedure as he states it: reject the smallest while p <= level / (tests that are left)."""
+    """Holm's procedure: reject the smallest while p <= level / (number of remaining tests)."""
     rejected = [False] * len(p_values)
     for left, index in zip(
         range(len(p_values), 0, -1), sorted(range(len(p_values)), key=p_values.__getitem__), strict=True
@@ -185,7 +185,7 @@ def test_adjusted_values_reject_what_the_procedure_rejects(p_values: list[float]
     assert [p <= level for p in holm(p_values)] == stepwise(p_values, level)
 
 
-def test_a_family_takes_back_what_one_test_alone_would_say() -> None:
+def test_the_correction_changes_the_verdict_of_a_single_test() -> None:
     clear = paired_difference([3.0, 3.1, 2.9, 3.0, 3.2])
     faint = Difference(1.0, 0.01, 1.99, 0.04, 5, 0.04, "better")
     none = paired_difference([1.0, -1.0, 0.0])
@@ -208,6 +208,6 @@ def test_a_family_takes_back_what_one_test_alone_would_say() -> None:
         ([1.0, 2.0], {"level": 1.0}),
     ],
 )
-def test_what_is_no_table_of_differences_is_refused(values: list, options: dict) -> None:
+def test_invalid_tables_of_differences_are_refused(values: list, options: dict) -> None:
     with pytest.raises(ValueError, match=r"shape|finite|draws"):
         paired_difference(values, **options)

@@ -1,4 +1,4 @@
-"""Scores by person against loops over queries."""
+"""Scores by person compared with loops over queries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedreid_pl.functional.ranking import retrieval_results, summarize
 
 @pytest.mark.parametrize("keep_unmatched", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_every_person_has_the_scores_of_a_test_set_of_the_person_alone(seed: int, keep_unmatched: bool) -> None:
+def test_a_persons_scores_equal_those_of_a_test_set_with_only_this_person(seed: int, keep_unmatched: bool) -> None:
     draw = torch.Generator().manual_seed(seed)
     features = [torch.randint(0, 3, (size, 2), generator=draw).float() for size in (30, 50)]  # many equal scores
     identities = [torch.randint(0, 9, (size,), generator=draw) for size in (30, 50)]

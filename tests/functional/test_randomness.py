@@ -1,4 +1,4 @@
-"""Derived seeds against SHA-256 written out, and the step schedule against a loop."""
+"""Derived seeds compared with SHA-256, and the step schedule compared with a loop."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_different_parts_different_seeds(first, second):
     ("first", "second"),
     [((1, 2), (2, 1)), ((12,), (1, 2)), (("a", "b"), ("ab",)), ((1,), ("1",)), ((0,), (0, "")), ((1, ""), ("", 1))],
 )
-def test_parts_are_not_run_together(first, second):
+def test_parts_are_separated(first, second):
     assert derive_seed(*first) != derive_seed(*second)
 
 
 def test_a_seed_by_hand():
-    """The number stays for ever, in every process and on every machine: results published with a seed hang on it."""
+    """The number must never change on any machine, because results published with a seed depend on it."""
     digest = hashlib.sha256(b"int:0\x1fint:1\x1fstr:viper").hexdigest()
     assert derive_seed(0, 1, "viper") == int(digest[:16], 16) // 2 == 1971778616501015594
 
@@ -52,7 +52,7 @@ def test_bits_are_spread_evenly():
         assert abs(ones - 1000) < 5 * 22.4  # five standard deviations
 
 
-def test_generators_are_the_caller_s_own():
+def test_every_call_returns_a_new_generator():
     state = torch.get_rng_state()
     first, second = generator(1, "a"), generator(1, "a")
     values = torch.rand(5, generator=first)

@@ -1,4 +1,4 @@
-"""Ranked lists and CMC curves against a plain loop over queries."""
+"""Ranked lists and CMC curves compared with a plain loop over queries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Columns = tuple[torch.Tensor, ...]
 
 
 def drawn(queries: int = 23, gallery: int = 61, ties: bool = False) -> Columns:
-    """Query and gallery with junk, distractors, unmatched queries and, if wanted, many equal scores."""
+    """Returns query and gallery with junk, distractors, unmatched queries and optionally many equal scores."""
     draws = torch.Generator().manual_seed(5)
     features = [torch.randn(size, 4, generator=draws) for size in (queries, gallery)]
     if ties:
@@ -23,7 +23,7 @@ def drawn(queries: int = 23, gallery: int = 61, ties: bool = False) -> Columns:
 
 
 def by_hand(columns: Columns, row: int) -> list[int]:
-    """Gallery rows of one query, best first."""
+    """Returns the gallery rows of one query, best first."""
     query, identities, cameras, gallery, theirs, seen_by = columns
     scores = [float((query[row] * other).sum()) for other in gallery]
     kept = [
@@ -35,14 +35,14 @@ def by_hand(columns: Columns, row: int) -> list[int]:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_lists_are_those_of_a_loop(ties: bool) -> None:
+def test_lists_equal_those_of_a_loop(ties: bool) -> None:
     columns = drawn(ties=ties)
     rows, scores = ranked_lists(*columns, length=10, chunk=7)
     assert rows.tolist() == [by_hand(columns, row)[:10] for row in range(len(columns[0]))]
     assert bool((scores.diff(dim=1) <= 0).all())
 
 
-def test_a_list_longer_than_the_gallery_is_filled_up() -> None:
+def test_a_list_longer_than_the_gallery_is_padded() -> None:
     columns = drawn(queries=3, gallery=6)
     rows, scores = ranked_lists(*columns, length=8)
     for row in range(3):
@@ -51,7 +51,7 @@ def test_a_list_longer_than_the_gallery_is_filled_up() -> None:
         assert bool(scores[row, len(wanted) :].isneginf().all())
 
 
-def test_the_first_match_stands_at_the_rank_that_the_scores_count() -> None:
+def test_the_first_match_has_the_rank_of_the_scores() -> None:
     columns = drawn()
     results = retrieval_results(*columns)
     rows, _ = ranked_lists(*columns, length=len(columns[3]))

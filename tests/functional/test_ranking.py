@@ -1,4 +1,4 @@
-"""Ranking against a sort-based reference on exact scores, scikit-learn, and values worked out by hand."""
+"""Ranking compared with a sort-based reference on exact scores, scikit-learn, and values computed by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedreid_pl.functional.ranking import RetrievalResults, retrieval_results, s
 
 
 def reference(query, query_ids, query_cams, gallery, gallery_ids, gallery_cams):
-    """Per query `(first hit, AP, trapezoidal AP, INP)` or None: sort what is left, walk down the list."""
+    """Returns `(first hit, AP, trapezoidal AP, INP)` or None for each query: sorts the valid rows and counts hits."""
     rows = []
     for feature, identity, camera in zip(query, query_ids, query_cams, strict=True):
         kept = [
@@ -43,7 +43,7 @@ def reference(query, query_ids, query_cams, gallery, gallery_ids, gallery_cams):
 
 
 def check(case, **options) -> RetrievalResults:
-    """Checks the results in the order of the rows against the reference; test_ties.py checks expectations."""
+    """Compares the results in row order with the reference; test_ties.py checks expectations."""
     results = retrieval_results(*(torch.as_tensor(column) for column in case), ties="order", **options)
     for position, expected in enumerate(reference(*case)):
         assert bool(results.valid[position]) == (expected is not None)
@@ -58,7 +58,7 @@ def check(case, **options) -> RetrievalResults:
 
 
 def integers(seed, queries, gallery, dim=3, spread=3, identities=4, cameras=3):
-    """Small whole-numbered features: scores are exact in any order of summation, and most are tied."""
+    """Returns small integer features: scores are exact in any order of summation, and most are tied."""
     rng = np.random.default_rng(seed)
     return (
         rng.integers(-spread, spread + 1, (queries, dim)).astype(np.float32),
@@ -71,7 +71,7 @@ def integers(seed, queries, gallery, dim=3, spread=3, identities=4, cameras=3):
 
 
 def distinct(seed=0, queries=40, gallery=700):
-    """Normalised features; float64, so that no two scores of a query are the same."""
+    """Returns normalised float64 features, so that all scores of a query differ."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(12, 16))
     sides = []
@@ -84,7 +84,7 @@ def distinct(seed=0, queries=40, gallery=700):
 
 
 def one_query(scores, identities, cameras=None, identity=0):
-    """A case whose single query, of camera 0, has the given scores."""
+    """Returns a case with a single query of camera 0 and the given scores."""
     gallery = np.asarray(scores, dtype=np.float32)[:, None]
     cameras = np.ones(len(gallery), dtype=np.int64) if cameras is None else np.asarray(cameras)
     query = np.ones((1, 1), dtype=np.float32), np.array([identity]), np.array([0])
@@ -92,7 +92,7 @@ def one_query(scores, identities, cameras=None, identity=0):
 
 
 def test_worked_out_by_hand():
-    # Ranked: junk and the same-camera image vanish, then miss, hit, distractor, hit, miss.
+    # Ranking: junk and the same-camera image are excluded, then miss, hit, distractor, hit, miss.
     case = one_query(
         scores=[9, 8, 7, 6, 5, 4, 3],
         identities=[JUNK, 0, 3, 0, DISTRACTOR, 0, 2],
@@ -111,14 +111,14 @@ def test_worked_out_by_hand():
 @pytest.mark.parametrize(
     ("case", "first_hit"),
     [
-        (one_query([1, 1, 1], [5, 0, 0]), 2),  # all tied: the gallery's order decides
+        (one_query([1, 1, 1], [5, 0, 0]), 2),  # all tied: ranked in the gallery's order
         (one_query([1, 1, 1], [0, 5, 0]), 1),
-        (one_query([0.0, -0.0], [5, 0]), 2),  # zeros of either sign are equal
+        (one_query([0.0, -0.0], [5, 0]), 2),  # both zeros are equal
         (one_query([-0.0, 0.0], [5, 0]), 2),
         (one_query([1, 2], [0, 0]), 1),
-        (one_query([2], [0]), 1),  # a gallery of one
-        (one_query([-5, -4, -3], [0, DISTRACTOR, -7]), 3),  # every other negative identity is a distractor
-        (one_query([-1e-45, 0.0], [0, 9]), 2),  # the smallest step there is
+        (one_query([2], [0]), 1),  # one gallery image
+        (one_query([-5, -4, -3], [0, DISTRACTOR, -7]), 3),  # all other negative identities are distractors
+        (one_query([-1e-45, 0.0], [0, 9]), 2),  # the smallest possible difference
     ],
 )
 def test_small_galleries(case, first_hit):
@@ -216,7 +216,7 @@ def test_order_of_queries_scale_and_chunk_do_not_matter():
         assert torch.equal(one, other) and torch.equal(one, back.flip(0))
 
 
-def test_numbers_of_identities_and_cameras_are_only_names():
+def test_relabelling_identities_and_cameras_does_not_matter():
     case = [torch.as_tensor(column) for column in integers(seed=6, queries=20, gallery=200)]
     renamed = [*case]
     renamed[1], renamed[4] = (torch.where(case[i] >= 0, case[i] * 10**12 + 5, case[i]) for i in (1, 4))
@@ -286,7 +286,7 @@ def test_chunk_must_be_positive():
 
 
 class LargestTensor(TorchDispatchMode):
-    """Bytes of the largest storage that any operation returns."""
+    """Records the bytes of the largest storage that any operation returns."""
 
     largest = 0
 
@@ -305,7 +305,7 @@ def test_memory_is_bounded_by_the_chunk(chunk, identities):
     with LargestTensor() as seen:
         retrieval_results(*case, chunk=chunk)
     numbers = 4 * chunk * gallery  # bytes of the scores of a chunk
-    places = 8 * chunk * gallery  # where all of the gallery ties, the places of its last match
+    places = 8 * chunk * gallery  # if the whole gallery ties, the positions of the last match
     assert numbers <= seen.largest <= places * 1.05
     if identities > 1:
         assert seen.largest < 4 * queries * gallery / 5

@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking against a literal writing of the definition with sets and dense matrices."""
+"""k-reciprocal re-ranking compared with a literal implementation with sets and dense matrices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedreid_pl.functional.reranking import KReciprocal, reranked_results
 
 
 def by_definition(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int, weight: float) -> np.ndarray:
-    """Distances [Q, G], image by image, with Python sets."""
+    """Computes distances [Q, G] image by image with Python sets."""
     images = np.concatenate([query, gallery])
     count = len(images)
     original = ((images[:, None] - images[None]) ** 2).sum(2)
@@ -68,7 +68,7 @@ def test_fewer_images_than_neighbours() -> None:
     np.testing.assert_allclose(found, by_definition(features[:2].numpy(), features[2:].numpy(), 20, 6, 0.3), atol=1e-6)
 
 
-def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_computing_in_pieces_gives_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     features = crowd(10, 6, 0.6, seed=4)
     rows = torch.arange(10)
     whole = KReciprocal(features[:10], features[10:]).distances(rows)
@@ -76,7 +76,7 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(KReciprocal(features[:10], features[10:], chunk=3).distances(rows), whole)
 
 
-def test_order_of_the_gallery_changes_nothing() -> None:
+def test_the_order_of_the_gallery_does_not_matter() -> None:
     features = crowd(10, 6, 0.6, seed=5)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
     rows = torch.arange(10)
@@ -85,7 +85,7 @@ def test_order_of_the_gallery_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"k1": 0}, {"k2": 0}, {"weight": 1.5}, {"chunk": 0}])
-def test_refuses(wrong: dict) -> None:
+def test_invalid_arguments_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="must be"):
         KReciprocal(torch.eye(3), torch.eye(3), **wrong)
 

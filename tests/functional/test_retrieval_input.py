@@ -1,4 +1,4 @@
-"""What the retrieval measures refuse, and the dtype they compare in."""
+"""Inputs that the retrieval measures refuse, and the dtype of the comparison."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def test_both_sides_in_one_dtype_of_float32_at_least(query, gallery, wanted):
         (side(features=torch.full((2, 3), 1e30)), side(features=torch.full((2, 3), 1e30)), "products overflow"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(query, gallery, message):
+def test_invalid_inputs_are_refused(query, gallery, message):
     with pytest.raises(ValueError, match=message):
         checked_features(*query, *gallery)

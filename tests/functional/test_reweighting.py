@@ -1,4 +1,4 @@
-"""The cosine distance against a Python loop, weights against scipy and by hand, and invariances."""
+"""The cosine distance compared with a Python loop, weights with scipy and by hand, and invariances."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_scale_of_either_side_does_not_matter() -> None:
     assert float(cosine_distance(before * rows, after)) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_small_changes_are_seen() -> None:
+def test_small_changes_have_a_distance_above_zero() -> None:
     before = draw(16, 100, 6, torch.float64)
     previous = 0.0
     for step in (1e-6, 1e-5, 1e-4, 1e-3):
@@ -108,12 +108,12 @@ def test_with_a_temperature_weights_are_the_softmax(temperature: float) -> None:
     wanted = softmax([score / temperature for score in SCORES.values()])
     assert list(weights.values()) == pytest.approx(wanted.tolist(), rel=1e-12)
     shifted = client_weights({client: score - 5 for client, score in SCORES.items()}, temperature)
-    assert shifted == pytest.approx(weights), "adding a constant changes nothing"
+    assert shifted == pytest.approx(weights), "adding a constant does not matter"
     group = client_weights({client: SCORES[client] for client in "ad"}, temperature)
     assert group == pytest.approx(normalize_weights({client: weights[client] for client in "ad"}))
 
 
-def test_extreme_temperatures_choose_one_or_none() -> None:
+def test_extreme_temperatures_give_one_hot_or_equal_weights() -> None:
     assert client_weights(SCORES, 1e-320) == {"a": 0.0, "b": 1.0, "c": 0.0, "d": 0.0}
     assert client_weights(SCORES, 1e300) == dict.fromkeys(SCORES, 0.25)
     assert client_weights({"a": 1e300, "b": -1e300}, 1e-300) == {"a": 1.0, "b": 0.0}
@@ -121,7 +121,7 @@ def test_extreme_temperatures_choose_one_or_none() -> None:
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("temperature", [None, 1.0])
-def test_no_weights_without_proper_scores(odd: float, temperature: float | None) -> None:
+def test_invalid_scores_have_no_weights(odd: float, temperature: float | None) -> None:
     assert client_weights({"a": 1.0, "b": odd}, temperature) is None
     assert client_weights({}, temperature) is None
 

@@ -1,4 +1,4 @@
-"""Robust aggregation against numpy, scipy and brute force, with honest clients and with one that lies."""
+"""Robust aggregation compared with numpy, scipy and brute force, with honest clients and with an attacker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def median(states: list[State]) -> State:
 
 
 def by_brute_force(states: list[State], byzantine: int) -> list[float]:
-    """Scores from the definition, on all floating-point values in one list."""
+    """Computes scores from the definition, on all floating-point values in one list."""
     points = [
         [v for value in s.values() if value.is_floating_point() for v in value.flatten().tolist()] for s in states
     ]
@@ -102,7 +102,7 @@ def test_number_cut(count: int, trim: float, wanted: int) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 500), st.floats(0, 0.5, exclude_max=True))
-def test_a_share_always_leaves_somebody(count: int, trim: float) -> None:
+def test_trimming_always_leaves_a_client(count: int, trim: float) -> None:
     cut = number_cut(count, trim)
     assert 0 <= 2 * cut < count and trim * count - 1 < cut <= trim * count + 1e-8
 
@@ -124,7 +124,7 @@ def test_krum_on_a_line_by_hand() -> None:
     # f = 1: two nearest others; 0: 1+9, 1: 1+4, 3: 4+1 (to 1 and 4), 4: 1+9, 50: 46^2+47^2
     points = [{"w": torch.tensor([value])} for value in (0.0, 1.0, 3.0, 4.0, 50.0)]
     assert krum_scores(squared_distances(points), 1) == [10.0, 5.0, 5.0, 10.0, 4325.0]
-    assert krum(points, 1, count=5) == [1, 2, 0, 3, 4], "of equal scores the first client comes first"
+    assert krum(points, 1, count=5) == [1, 2, 0, 3, 4], "with equal scores the first client comes first"
     assert krum(points[::-1], 1, count=5) == [2, 3, 1, 4, 0]
 
 
@@ -166,11 +166,11 @@ def test_copies_of_one_client() -> None:
                 assert torch.equal(result[name], state[name])
                 assert result[name].data_ptr() != state[name].data_ptr()
     assert krum([state] * 5, 1, count=2) == [0, 1]
-    assert krum([*make_states(3, seed=1), state, state], 0) == [3], "its copy is at distance zero"
+    assert krum([*make_states(3, seed=1), state, state], 0) == [3], "the copy is at distance zero"
 
 
 @pytest.mark.parametrize("size", [1e6, -1e6, 1e30, 3e38])
-def test_one_attacker_stays_out_of_the_honest_range(size: float) -> None:
+def test_one_attacker_cannot_move_the_result_out_of_the_honest_range(size: float) -> None:
     honest = make_states(6)
     lie = {name: torch.full_like(value, size) for name, value in honest[0].items() if value.is_floating_point()}
     lie["count"] = torch.tensor(2**63 - 1)
@@ -196,7 +196,7 @@ def test_two_attackers_that_agree_with_each_other() -> None:
         assert (values.min(0) <= result[name].numpy()).all() and (result[name].numpy() <= values.max(0)).all()
 
 
-def test_an_attack_on_statistics_alone_is_seen_by_krum() -> None:
+def test_krum_detects_an_attack_on_statistics_only() -> None:
     states = make_states(5)
     middle = krum(states, 1)[0]
     states[middle] = {**states[middle], "running_var": torch.full((5,), 100.0)}

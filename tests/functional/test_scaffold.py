@@ -1,4 +1,4 @@
-"""Control variates against numpy, the mean gradient that they stand for, and the paper's point."""
+"""Control variates compared with numpy and with the mean gradient, and the paper's example."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_the_change_equals_option_two_in_float64() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_a_corrected_turn_gives_back_its_gradient(momentum: float) -> None:
-    """If every step's own gradient is g, then c_k+ is g, whatever c and c_k were: all rates, with momentum."""
+def test_a_corrected_turn_recovers_its_gradient(momentum: float) -> None:
+    """If the gradient of every step is g, then c_k+ equals g for any c, c_k and rates, also with momentum."""
     gradient, control, own, start = draw(1), draw(2), draw(3), draw(4)
     weight, speed, rates = start.clone(), torch.zeros(3, 2), [0.1, 0.1, 0.05, 0.2]
     for rate in rates:
@@ -40,11 +40,11 @@ def test_a_corrected_turn_gives_back_its_gradient(momentum: float) -> None:
     torch.testing.assert_close(own + change, gradient, rtol=1e-4, atol=1e-4)
 
 
-def test_a_weight_that_is_not_trained_changes_nothing() -> None:
+def test_an_untrained_weight_has_no_change() -> None:
     assert not control_change(draw(1), draw(1), draw(2), 0.0).any()
 
 
-def test_the_server_adds_the_nth_part_of_every_change() -> None:
+def test_the_server_adds_one_nth_of_every_change() -> None:
     control = {"w": draw(1), "b": draw(2)}
     changes = [{"w": draw(seed), "b": draw(10 + seed)} for seed in range(3, 6)]
     kept = {name: value.clone() for name, value in control.items()}
@@ -52,14 +52,14 @@ def test_the_server_adds_the_nth_part_of_every_change() -> None:
     for name in control:
         total = sum(change[name].double().numpy() for change in changes)
         np.testing.assert_allclose(found[name].numpy(), kept[name].double().numpy() + total / 5, rtol=1e-5, atol=1e-6)
-        assert torch.equal(control[name], kept[name]), "what was sent to the clients stays as it was"
+        assert torch.equal(control[name], kept[name]), "the tensors sent to the clients do not change"
         torch.testing.assert_close(move_control(control, reversed(changes), 5)[name], found[name])
     only = move_control(control, [{"w": draw(3)}], 2)
     assert torch.equal(only["b"], control["b"])
     torch.testing.assert_close(only["w"], control["w"] + draw(3) / 2)
 
 
-def test_from_zero_with_everyone_c_is_the_mean_of_the_c_k() -> None:
+def test_from_zero_with_all_clients_c_is_the_mean_of_the_c_k() -> None:
     zero = {"w": torch.zeros(3, 2)}
     own = [{"w": draw(seed)} for seed in range(4)]
     found = move_control(zero, own, 4)["w"]  # c_k was zero, so the changes are the c_k

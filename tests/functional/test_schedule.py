@@ -1,4 +1,4 @@
-"""The schedules against torch's own schedulers."""
+"""The schedules compared with torch's schedulers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Make = Callable[[torch.optim.Optimizer], reference.LRScheduler]
 
 
 def rates_of(make: Make, epochs: int) -> list[float]:
-    """The rates of an optimizer with rate 1 under one of torch's schedulers."""
+    """Returns the rates of an optimizer with rate 1 under one of torch's schedulers."""
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     rates = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # SequentialLR calls its own parts in a way that it warns of
+        warnings.simplefilter("ignore", UserWarning)  # SequentialLR's own calls cause this warning
         scheduler = make(optimizer)
         for _ in range(epochs):
             rates.append(optimizer.param_groups[0]["lr"])
@@ -86,14 +86,14 @@ def test_cosine_schedule_after_a_warm_up(warmup: int, total: int) -> None:
 
 
 @pytest.mark.parametrize("warmup", [0, 1])
-def test_a_warm_up_of_one_epoch_is_none(warmup: int) -> None:
+def test_a_warm_up_of_one_epoch_has_no_effect(warmup: int) -> None:
     for epoch in range(100):
         assert rate_factor(epoch, "step", 40, 0.1, warmup, 0) == step_factor(epoch, 40, 0.1)  # to the bit
     assert rate_factor(0, "cosine", 40, 0.1, warmup, 1) == 1.0
 
 
 @pytest.mark.parametrize("total", [1, 3, 4])
-def test_a_warm_up_that_outlasts_the_run(total: int) -> None:
+def test_a_warm_up_longer_than_the_run(total: int) -> None:
     assert [rate_factor(epoch, "cosine", 40, 0.1, 4, total) for epoch in range(4)] == [0.25, 0.5, 0.75, 1.0]
 
 

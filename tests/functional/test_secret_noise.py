@@ -1,4 +1,4 @@
-"""The secret stream against SHAKE-256 written out, statistics, and a search through torch's 32 bits."""
+"""The secret stream compared with SHAKE-256, statistics, and a comparison with torch's 32-bit seeds."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_gaussian_numbers_are_box_and_muller_of_the_stream() -> None:
     assert given.flatten().tolist() == pytest.approx(wanted[:5], rel=1e-12)
 
 
-def test_the_numbers_are_independent_and_normal() -> None:
+def test_the_numbers_are_independent_and_normally_distributed() -> None:
     values = SecretStream(new_key(), "test").normal((60_000,)).numpy()
     assert kstest(values, "norm").pvalue > 1e-4
-    for lag in (1, 2, 30_000):  # halves of one pair lie 30,000 apart
+    for lag in (1, 2, 30_000):  # both numbers of a pair are 30,000 apart
         assert abs((values[:-lag] * values[lag:]).mean()) < 5 / math.sqrt(len(values) - lag)
 
 
-def test_every_bit_of_the_key_counts_where_torch_keeps_32() -> None:
+def test_every_bit_of_the_key_matters_although_torch_uses_32() -> None:
     torchs = {float(torch.randn(1, generator=torch.Generator().manual_seed(7 + (high << 32)))) for high in range(8)}
     assert len(torchs) == 1, "seeds that differ above 32 bits give one stream"
     seen = {float(SecretStream(KEY, "noise").normal((1,)))}

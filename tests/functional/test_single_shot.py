@@ -1,4 +1,4 @@
-"""Single-gallery-shot CMC: a slow loop over the same draws, the exact expectation, and values worked out by hand."""
+"""Single-gallery-shot CMC compared with a loop over the same draws, the exact expectation, and values by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RANKS = (1, 3, 5)
 
 
 def integers(seed, queries=9, gallery=60, identities=6, cameras=3):
-    """Small whole-numbered features: scores are exact in any order of summation, and many are tied."""
+    """Returns small integer features: scores are exact in any order of summation, and many are tied."""
     rng = np.random.default_rng(seed)
     case = (
         rng.integers(-3, 4, (queries, 3)).astype(np.float32),
@@ -29,7 +29,7 @@ def integers(seed, queries=9, gallery=60, identities=6, cameras=3):
 
 
 def candidates(case, query):
-    """Rows that the query's own person may be drawn from, those of every other person, and those that stay."""
+    """Returns the candidate rows of the query's person, of every other person, and the rows that always stay."""
     _, ids, cameras, _, gallery_ids, gallery_cameras = (column.tolist() for column in case)
     rows = range(len(gallery_ids))
     own = [g for g in rows if gallery_ids[g] == ids[query] and gallery_cameras[g] != cameras[query]]
@@ -40,7 +40,7 @@ def candidates(case, query):
 
 
 def loop(case, seed, repeats):
-    """One gallery after the other, sorted whole; the numbers in the order that the docstring promises."""
+    """Sorts one drawn gallery after the other, with random numbers in the documented order."""
     scores = (case[0].double() @ case[3].double().T).tolist()
     generator = torch.Generator().manual_seed(seed)
     result = np.zeros((len(case[0]), len(RANKS)))
@@ -76,7 +76,7 @@ def test_equals_a_loop_over_the_same_draws(seed, chunk, tile, monkeypatch):
 
 
 def expectation(case, query):
-    """P(rank <= k): over the images of the right person, the distribution of how many others rank before it."""
+    """Computes P(rank <= k) from the distribution of the number of persons that rank above each correct image."""
     own, others, stay = candidates(case, query)
     scores = (case[0][query].double() @ case[3].double().T).tolist()
     result = np.zeros(len(RANKS))
@@ -85,7 +85,7 @@ def expectation(case, query):
         def ahead(row, right=right):
             return (-scores[row], row) < (-scores[right], right)
 
-        counts = np.array([1.0])  # counts[n] = P(n persons are ahead): a Poisson binomial, person by person
+        counts = np.array([1.0])  # counts[n] = P(n persons rank above): a Poisson binomial, person by person
         for person, rows in others.items():
             if person != int(case[1][query]):
                 share = np.mean([ahead(row) for row in rows])
@@ -104,10 +104,10 @@ def test_converges_to_the_exact_expectation():
         wanted = expectation(case, query)
         random += int(((wanted > 0.02) & (wanted < 0.98)).sum())
         assert result[query] == pytest.approx(wanted, abs=5 * 0.5 / repeats**0.5)
-    assert random >= 10, "a case in which the draw matters"
+    assert random >= 10, "the draw matters in this case"
 
 
-def test_one_image_per_person_is_the_ordinary_cmc():
+def test_with_one_image_per_person_it_equals_the_ordinary_cmc():
     rng = np.random.default_rng(0)
     query, gallery = (torch.from_numpy(rng.normal(size=(20, 4))) for _ in range(2))
     identities, one = torch.arange(20), torch.ones(20, dtype=torch.int64)
@@ -138,7 +138,7 @@ def test_ties_rank_by_row_and_a_query_without_a_match_draws_nothing():
     assert torch.equal(generator.get_state(), again.get_state())
 
 
-def test_the_largest_number_takes_the_last_image():
+def test_the_largest_random_number_selects_the_last_image():
     images = torch.arange(1, 100_000)
     assert torch.equal(single_shot._drawn(torch.tensor(1 - 2**-24), images), images - 1)
 

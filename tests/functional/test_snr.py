@@ -1,4 +1,4 @@
-"""SNR's loss against numpy in float64, and its gradient against finite differences."""
+"""SNR's loss compared with numpy in float64, and its gradient with finite differences."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def test_the_loss_is_two_comparisons_of_entropies() -> None:
     assert float(causality_loss(kept, normal, dropped)) == pytest.approx(wanted)
 
 
-def test_its_gradient_is_that_of_finite_differences() -> None:
+def test_the_gradient_equals_finite_differences() -> None:
     draws = torch.Generator().manual_seed(1)
     logits = [torch.randn(3, 4, generator=draws, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     assert torch.autograd.gradcheck(causality_loss, logits)
 
 
-def test_it_is_small_where_the_kept_part_is_certain_and_the_dropped_one_is_not() -> None:
+def test_the_loss_is_small_if_the_kept_part_is_certain_and_the_dropped_part_is_not() -> None:
     sharp, soft, flat = torch.tensor([[9.0, 0, 0]]), torch.tensor([[1.0, 0, 0]]), torch.zeros(1, 3)
     assert causality_loss(sharp, soft, flat) < causality_loss(flat, soft, sharp)

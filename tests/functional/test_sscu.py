@@ -1,4 +1,4 @@
-"""SSCU's memory against numpy, in float64 where the function allows it."""
+"""SSCU's memory compared with numpy, in float64 where the function allows it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_loss_is_cross_entropy_over_cosines(temperature: float) -> None:
     assert float(memory_loss(FEATURES, memory, LABELS, temperature)) == pytest.approx(total / 9, rel=1e-5)
 
 
-def test_the_loss_s_gradient_is_that_of_finite_differences() -> None:
+def test_the_gradient_of_the_loss_equals_finite_differences() -> None:
     memory, features = prototypes_of(FEATURES, LABELS, 3), FEATURES[:3].clone().requires_grad_()
     memory_loss(features, memory, LABELS[:3], 0.5).backward()
     for place in [(0, 0), (1, 3), (2, 4)]:
@@ -51,7 +51,7 @@ def test_the_loss_s_gradient_is_that_of_finite_differences() -> None:
         assert float(features.grad[place]) == pytest.approx(float(values[0] - values[1]) / 2e-3, rel=1e-3, abs=1e-5)
 
 
-def test_features_move_their_prototype_one_after_the_other() -> None:
+def test_features_update_their_prototype_one_after_the_other() -> None:
     memory = prototypes_of(FEATURES, LABELS, 3)
     wanted = memory.double().numpy().copy()
     for row, label in zip(FEATURES.double().numpy(), LABELS.tolist(), strict=True):
@@ -59,5 +59,5 @@ def test_features_move_their_prototype_one_after_the_other() -> None:
     np.testing.assert_allclose(updated_memory(memory, FEATURES, LABELS).numpy(), wanted, rtol=1e-5, atol=1e-6)
     first = updated_memory(updated_memory(memory, FEATURES[:4], LABELS[:4]), FEATURES[4:], LABELS[4:])
     torch.testing.assert_close(first, updated_memory(memory, FEATURES, LABELS))
-    assert torch.equal(memory, prototypes_of(FEATURES, LABELS, 3)), "the memory is left as it is"
+    assert torch.equal(memory, prototypes_of(FEATURES, LABELS, 3)), "the memory does not change"
     assert not torch.equal(updated_memory(memory, FEATURES, LABELS), updated_memory(memory, FEATURES.flip(0), LABELS))

@@ -1,4 +1,4 @@
-"""Styles of cameras against numpy, K-means, and what one image can change of a release."""
+"""Styles of cameras compared with numpy, K-means, and the sensitivity of a release to one image."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_no_group_is_large_enough() -> None:
     assert styles_of(image_moments(pictures(3)), torch.arange(3), least=2).shape == (0, 6)
 
 
-def test_one_image_moves_the_moments_by_no_more_than_the_noise_is_measured_in() -> None:
-    """From black to white, the most that an image can change; and over random pairs."""
+def test_one_image_changes_the_moments_by_at_most_the_sensitivity() -> None:
+    """Tests the largest change, from black to white, and random pairs."""
     images = pictures(5)
     black, white = images.clone(), images.clone()
     black[0], white[0] = 0, 255
@@ -55,7 +55,7 @@ def test_one_image_moves_the_moments_by_no_more_than_the_noise_is_measured_in() 
         assert float(moved.norm()) <= math.sqrt(6) / 5
 
 
-def test_the_noise_is_in_units_of_what_one_image_can_change_and_results_stay_in_range() -> None:
+def test_the_noise_is_in_units_of_the_sensitivity_and_results_stay_in_range() -> None:
     moments = image_moments(pictures(12))
     asked: list[tuple[int, ...]] = []
 
@@ -72,8 +72,8 @@ def test_the_noise_is_in_units_of_what_one_image_can_change_and_results_stay_in_
 
 
 @pytest.mark.parametrize(("z", "delta"), [(0.3, 1e-5), (1.0, 1e-5), (1.0, 0.1), (5.0, 1e-7), (0.05, 1e-6)])
-def test_epsilon_is_the_least_that_two_gaussians_apart_by_one_allow(z: float, delta: float) -> None:
-    """delta of an epsilon is the integral of max(0, p - e^epsilon q) over both densities."""
+def test_epsilon_is_the_exact_value_of_the_gaussian_mechanism(z: float, delta: float) -> None:
+    """delta(epsilon) is the integral of max(0, p - e^epsilon q) over both densities."""
 
     def integral(epsilon: float) -> float:
         grid = np.linspace(-0.5 - 12 * z, 1.5 + 12 * z, 400_001)
@@ -84,7 +84,7 @@ def test_epsilon_is_the_least_that_two_gaussians_apart_by_one_allow(z: float, de
     assert integral(epsilon * 1.001) < delta < integral(epsilon * 0.999)
 
 
-def test_without_noise_there_is_no_promise() -> None:
+def test_without_noise_there_is_no_privacy_guarantee() -> None:
     assert gaussian_release_epsilon(0.0, 1e-5) == math.inf
 
 
@@ -101,8 +101,8 @@ def test_a_restyled_image_has_the_style_and_keeps_its_content() -> None:
     torch.testing.assert_close(restyle(flat, means[:1], deviations[:1]), means[:1, :, None, None].expand(1, 3, 4, 4))
 
 
-def test_an_image_in_its_own_style_is_itself_in_the_network_s_units() -> None:
-    """The way from 0..1 to normalised units: (mu - MEAN) / STD and sqrt(var) / STD."""
+def test_an_image_in_its_own_style_equals_the_normalised_image() -> None:
+    """Converts from 0..1 to normalised units: (mu - MEAN) / STD and sqrt(var) / STD."""
     image = pictures(1)
     style = styles_of(image_moments(image), torch.zeros(1))[0]
     mean, deviation = torch.tensor(MEAN), torch.tensor(STD)
@@ -111,7 +111,7 @@ def test_an_image_in_its_own_style_is_itself_in_the_network_s_units() -> None:
     torch.testing.assert_close(again, normalised, rtol=1e-4, atol=1e-5)
 
 
-def test_k_means_finds_separate_groups_and_never_more_than_there_are_points() -> None:
+def test_k_means_finds_separate_groups_and_at_most_one_per_point() -> None:
     draws = torch.Generator().manual_seed(0)
     truth = torch.arange(60) % 3
     points = torch.randn(60, 2, generator=draws) * 0.1 + torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])[truth]

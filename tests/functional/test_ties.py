@@ -1,4 +1,4 @@
-"""Equal scores: expectations against every order there is, and no number depends on where a row stands."""
+"""Equal scores: expectations over all orders, and invariance to the order of rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Case = list[torch.Tensor]
 
 
 def measures(order: list[bool]) -> list[float]:
-    """Hits at rank 1 to 4, AP, trapezoidal AP and INP of a list in which true is a match."""
+    """Returns hits at rank 1 to 4, AP, trapezoidal AP and INP of a list in which `True` is a match."""
     places = [place for place, hit in enumerate(order, 1) if hit]
     found, before, ap, area = 0, 1.0, 0.0, 0.0
     for place, hit in enumerate(order, 1):
@@ -31,7 +31,7 @@ def measures(order: list[bool]) -> list[float]:
 
 
 def over_all_orders(scores: list[float], hits: list[bool]) -> list[float]:
-    """Means over every order of the images within each score."""
+    """Returns the means over all orders of the images within each score."""
     levels = [[hit for score, hit in zip(scores, hits, strict=True) if score == level] for level in set(scores)]
     levels = [level for _, level in sorted(zip(set(scores), levels, strict=True), key=lambda item: -item[0])]
     every = itertools.product(*(list(itertools.permutations(level)) for level in levels))
@@ -64,7 +64,7 @@ def test_expectations_equal_the_mean_over_every_order(seed: int) -> None:
 
 
 def collapsed(noise: float = 0.0, queries: int = 30, gallery: int = 113) -> Case:
-    """Every image has one feature, apart from noise far below the rounding of features."""
+    """Returns equal features for all images, apart from noise far below the rounding of features."""
     draws = torch.Generator().manual_seed(1)
     feature = torch.nn.functional.normalize(torch.randn(1, 96, generator=draws), dim=1)
     case: Case = []
@@ -76,7 +76,7 @@ def collapsed(noise: float = 0.0, queries: int = 30, gallery: int = 113) -> Case
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-8])
-def test_a_collapsed_model_scores_what_chance_gives(noise: float) -> None:
+def test_a_collapsed_model_has_chance_scores(noise: float) -> None:
     case = collapsed(noise)
     summary = summarize(retrieval_results(*case), ranks=(1,))
     _, ids, cameras, _, theirs, seen_by = (column.tolist() for column in case)
@@ -86,11 +86,13 @@ def test_a_collapsed_model_scores_what_chance_gives(noise: float) -> None:
         chances.append(sum(kept) / len(kept))
     assert summary["rank1"] == pytest.approx(mean(chances), abs=1e-12)
     in_order = summarize(retrieval_results(*case, ties="order"), ranks=(1,))
-    assert noise or in_order["rank1"] != pytest.approx(summary["rank1"], abs=1e-3), "the order of rows decides"
+    assert noise or in_order["rank1"] != pytest.approx(summary["rank1"], abs=1e-3), (
+        "row order changes the score without expectations"
+    )
 
 
 def ties_and_others() -> list[Case]:
-    """Collapsed, nearly collapsed, whole numbers with many ties, repeated pictures among distinct ones."""
+    """Returns collapsed, nearly collapsed, and integer features with many ties, and repeated images among others."""
     draws = torch.Generator().manual_seed(2)
     whole, mixed = collapsed(), collapsed()
     whole[0], whole[3] = (torch.randint(-1, 2, (len(whole[i]), 3), generator=draws).float() for i in (0, 3))
@@ -129,14 +131,14 @@ def test_the_tolerance_is_four_units_of_rounding() -> None:
 
 
 @pytest.mark.parametrize(("others", "wanted"), [(0, 1.0), (1, 1 / 2), (4, 1 / 5)])
-def test_single_shot_shares_the_place_among_equal_scores(others: int, wanted: float) -> None:
+def test_single_shot_averages_over_equal_scores(others: int, wanted: float) -> None:
     case = one_query([1.0] * (others + 2), [True, True] + [False] * others)
     case[4] = torch.tensor([0, 0, *range(1, others + 1)])
     hits = single_shot_cmc(*case, torch.Generator(), 3, (1, 99))
     assert hits[0].tolist() == pytest.approx([wanted, 1.0])
 
 
-def test_the_metric_hands_the_choice_on_and_says_how_many_tie() -> None:
+def test_the_metric_passes_the_option_on_and_reports_the_share_of_ties() -> None:
     case = collapsed()
     for ties in ("expected", "order"):
         metric = ReIDRetrieval(ranks=(1,), ties=ties)

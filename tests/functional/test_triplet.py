@@ -1,4 +1,4 @@
-"""The batch-hard triplet loss against a loop over all triplets, and its gradients."""
+"""The batch-hard triplet loss compared with a loop over all triplets, and its gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARGINS = pytest.mark.parametrize("margin", [0.0, 0.3, 5.0, None])
 
 
 def by_loops(features: Tensor, labels: Tensor, margin: float | None) -> float:
-    """The greatest loss among each anchor's triplets, averaged over the anchors that have one."""
+    """Returns the largest loss among each anchor's triplets, averaged over the anchors that have one."""
     points, persons = features.double().tolist(), labels.tolist()
     worst = []
     for a, anchor in enumerate(points):
@@ -49,7 +49,7 @@ def test_equals_a_loop_over_all_triplets(margin: float | None, size: int, identi
 
 def test_by_hand() -> None:
     features = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0], [6.0, 8.0], [9.0, 9.0]])
-    labels = torch.tensor([0, 0, 1, 1, 2])  # the last is nobody's partner, but an opponent
+    labels = torch.tensor([0, 0, 1, 1, 2])  # the last has no positive pair, but is a negative
     first, second = 5.0 - 1.0, 5.0 - math.hypot(3, 3)
     third, fourth = math.hypot(6, 7) - 1.0, math.hypot(6, 7) - math.hypot(3, 1)
     wanted = (first + second + third + fourth) / 4 + 0.8
@@ -63,7 +63,7 @@ def test_gradients(margin: float | None) -> None:
     assert torch.autograd.gradcheck(lambda values: batch_hard_triplet(values, labels, margin), (features,))
 
 
-def test_the_hardest_pairs_alone_have_a_gradient() -> None:
+def test_only_the_hardest_pairs_have_a_gradient() -> None:
     features = torch.tensor([[0.0], [1.0], [4.0], [2.0], [100.0]], requires_grad=True)
     labels = torch.tensor([0, 0, 0, 1, 2])
     batch_hard_triplet(features, labels, 0.5).backward()
@@ -107,7 +107,7 @@ def test_order_place_and_direction_do_not_matter(margin: float | None) -> None:
     assert float(batch_hard_triplet(features @ turn + 20.0, labels, margin)) == pytest.approx(loss, rel=1e-9)
 
 
-def test_large_features_close_together_are_told_apart() -> None:
+def test_large_and_close_features_are_distinguished() -> None:
     features, labels = draw(40, 5, dim=64)
     features = (features * 0.01 + 100.0).float()  # |x|^2 + |y|^2 - 2xy would be noise
     wanted = by_loops(features, labels, 0.3)

@@ -1,4 +1,4 @@
-"""Backbones against the libraries they come from, published sizes, and outputs recorded from torchreid."""
+"""Backbones compared with their original libraries, published sizes, and recorded outputs of torchreid."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_features_are_torchvision_s(name: str, make: Any) -> None:
     torch.manual_seed(1)
     network, trunk = make(weights=None).eval(), build_trunk(name).eval()
     state = network.state_dict()
-    trunk.load_state_dict({key: state[key] for key in trunk.state_dict()})  # every name of the trunk is torchvision's
+    trunk.load_state_dict({key: state[key] for key in trunk.state_dict()})  # the trunk has torchvision's names
     network.classifier[-1] = nn.Identity()
     with torch.inference_mode():
         torch.testing.assert_close(trunk.finish(trunk(images()).mean(dim=(2, 3))), network(images()))
@@ -98,7 +98,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "backbones.md"
 
 
 @pytest.mark.parametrize("name", list(TRUNKS))
-def test_the_page_s_table_is_right(name: str) -> None:
+def test_the_table_of_the_page_is_correct(name: str) -> None:
     (row,) = re.findall(rf"^\| `{name}` \| ([\d,]+) \| (\d+) \|", PAGE.read_text(), re.MULTILINE)
     with torch.device("meta"):
         trunk = build_trunk(name)
@@ -125,8 +125,8 @@ def test_features_are_timm_s(name: str) -> None:
     assert found.dim() == 4 and found.shape[:2] == (2, maps.out_channels) and found.shape[2] == 2 * found.shape[3]
 
 
-def test_patches_keep_their_places() -> None:
-    """The map of a ViT has at each position the token of the patch that lies there."""
+def test_patches_keep_their_positions() -> None:
+    """A ViT's feature map contains at each position the token of that patch."""
     pytest.importorskip("timm")
     trunk = build_trunk("timm:test_vit", size=SIZE, pooling="avg").eval()
     with torch.inference_mode():
@@ -164,7 +164,7 @@ def test_overlapping_patches() -> None:
 
 
 def vit_file(grid: tuple[int, int], prefix: str = "") -> dict[str, Tensor]:
-    """A ViT's weights whose position embedding is a ramp from the top to the bottom of the image."""
+    """Returns a ViT's weights with a position embedding that increases from the top to the bottom of the image."""
     size = (16 * grid[0], 16 * grid[1])
     state = build_trunk("timm:test_vit", size=size).named.state_dict()
     ramp = torch.linspace(-1, 1, grid[0])[:, None].expand(grid).reshape(1, -1, 1)
@@ -217,7 +217,7 @@ def test_gem_in_a_backbone_and_in_files() -> None:
     assert "1 tensors are not used (heads.pool_layer.p)" in line
 
 
-# what federations do with a backbone
+# backbones in federations
 
 KINDS = (
     *("resnet18_ibn_a", "mobilenet_v2", "osnet_x0_25", "osnet_ain_x0_25", "timm:test_vit"),
@@ -226,7 +226,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_training_moves_every_parameter_and_statistics_can_be_estimated(name: str) -> None:
+def test_training_changes_every_parameter_and_statistics_can_be_estimated(name: str) -> None:
     if name.startswith("timm:"):
         pytest.importorskip("timm")
     torch.manual_seed(0)
@@ -244,7 +244,7 @@ def test_training_moves_every_parameter_and_statistics_can_be_estimated(name: st
     assert kept and kept.isdisjoint(norm_names(model)) and all(key.startswith(("trunk.", "pooling.")) for key in kept)
 
 
-# a user's own network
+# a custom network
 
 OWN = """
 import torch
@@ -267,7 +267,7 @@ number = 3
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a module."""
+    """Creates a working directory with a module."""
     (tmp_path / "networks_of_this_test.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "networks_of_this_test", raising=False)
@@ -275,7 +275,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("callable", ["tiny", "pooled"])
-def test_a_network_of_one_s_own(own: Path, callable: str) -> None:
+def test_a_custom_network(own: Path, callable: str) -> None:
     path = f"networks_of_this_test:{callable}"
     trust(path)
     before = list(sys.path)
@@ -298,18 +298,18 @@ def test_a_network_of_one_s_own(own: Path, callable: str) -> None:
         ("networks_of_this_test:tokens", "returns [1, 7, 1860] for one image"),
     ],
 )
-def test_what_is_no_backbone_is_refused(own: Path, path: str, words: str) -> None:
+def test_an_invalid_backbone_is_refused(own: Path, path: str, words: str) -> None:
     trust(path)
     with pytest.raises(FedReIDError) as caught:
         backbone(path)
     assert str(caught.value).startswith(f"model.name={path}: ") and words in str(caught.value)
 
 
-def test_no_code_is_imported_that_the_user_has_not_named(own: Path) -> None:
+def test_only_code_that_the_user_has_named_is_imported(own: Path) -> None:
     with pytest.raises(FedReIDError, match="in a run's folder or in a message, and no code is loaded from there"):
         backbone("networks_of_this_test:unheard_of")
     assert "networks_of_this_test" not in sys.modules
-    trust("os.system")  # no import path
+    trust("os.system")  # not an import path
     assert not is_trusted("os.system")
 
 
@@ -331,7 +331,7 @@ def test_no_code_is_imported_that_the_user_has_not_named(own: Path) -> None:
         ("osnet_x1_1", {}, "no such backbone, did you mean 'osnet_x1_0'"),
     ],
 )
-def test_what_has_no_effect_is_refused(name: str, options: dict[str, Any], words: str) -> None:
+def test_options_without_effect_are_refused(name: str, options: dict[str, Any], words: str) -> None:
     if name.startswith("timm:"):
         pytest.importorskip("timm")
     with pytest.raises(FedReIDError) as caught:
@@ -355,7 +355,7 @@ def test_images_too_small_for_a_network_are_refused(name: str, size: tuple[int, 
     drawn = torch.rand(3)
     torch.manual_seed(5)
     build_trunk("small")
-    assert torch.equal(torch.rand(3), drawn), "looking at the size draws nothing"
+    assert torch.equal(torch.rand(3), drawn), "the check of the size draws no random numbers"
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Dropout over parts of a batch against torch's over the whole one."""
+"""Dropout over parts of a batch equals torch's dropout over the whole batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedreid_pl.models.batch_dropout import BatchDropout
 @pytest.mark.parametrize("probability", [0.5, 0.3, 0.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_parts_have_the_masks_of_the_whole_batch(probability: float, dtype: torch.dtype) -> None:
-    features = torch.randn(2, 7, 33).to(dtype)  # two batches, one after the other
+    features = torch.randn(2, 7, 33).to(dtype)  # two consecutive batches
     parts = BatchPart((0, 2, 5), 7), BatchPart((1, 3, 4, 6), 7)
     torch.manual_seed(3)
     whole = [nn.Dropout(probability)(batch) for batch in features]
@@ -26,17 +26,17 @@ def test_parts_have_the_masks_of_the_whole_batch(probability: float, dtype: torc
         for value, expected in zip(own, whole, strict=True):
             assert torch.equal(value, expected[list(part.places)])
         torch.manual_seed(3)
-        assert torch.equal(layer(features[0]), whole[0]), "no part is announced"
+        assert torch.equal(layer(features[0]), whole[0]), "without a part, the whole batch is used"
 
 
-def test_in_eval_mode_nothing_is_dropped_or_drawn() -> None:
+def test_in_eval_mode_no_value_is_dropped_and_no_number_drawn() -> None:
     features, state = torch.randn(2, 5), torch.get_rng_state()
     with working_on(BatchPart((0, 2), 4)):
         assert torch.equal(BatchDropout(0.5).eval()(features), features)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_gradients_pass_where_values_do() -> None:
+def test_gradients_have_the_mask_of_the_values() -> None:
     features = torch.randn(2, 50, requires_grad=True)
     with working_on(BatchPart((3, 1), 4)):
         dropped = BatchDropout(0.5)(features)

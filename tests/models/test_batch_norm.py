@@ -1,4 +1,4 @@
-"""Re-estimated running statistics against two passes written by hand, and what has to stay as it was."""
+"""Re-estimated running statistics, compared with two passes by hand; other entries do not change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make_backbone() -> IDEBackbone:
     return backbone
 
 
-def test_names_are_those_that_a_walk_over_the_state_dict_finds() -> None:
+def test_names_equal_those_found_in_the_state_dict() -> None:
     backbone = make_backbone()
     state = backbone.state_dict()
     layers = {name.removesuffix(".running_mean") for name in state if name.endswith(".running_mean")}
@@ -27,7 +27,7 @@ def test_names_are_those_that_a_walk_over_the_state_dict_finds() -> None:
     assert len(layers) == 11
 
 
-def test_the_first_layer_sees_the_mean_over_batches_and_later_ones_its_normalised_output() -> None:
+def test_the_first_layer_uses_the_mean_over_batches_and_later_layers_its_normalised_output() -> None:
     torch.manual_seed(1)
     net = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.9), nn.BatchNorm1d(3))
     batches = [torch.randn(size, 3) * 2 + 1 for size in (6, 6, 4)]
@@ -39,7 +39,7 @@ def test_the_first_layer_sees_the_mean_over_batches_and_later_ones_its_normalise
     assert net[0].momentum == 0.1 and not any(module.training for module in net.modules())
 
 
-def test_nothing_but_running_statistics_changes_and_old_ones_leave_no_trace() -> None:
+def test_only_running_statistics_change_and_old_ones_have_no_effect() -> None:
     one, other = make_backbone(), make_backbone()
     before = {name: value.clone() for name, value in one.state_dict().items()}
     for value in other.buffers():

@@ -1,4 +1,4 @@
-"""The BNNeck against arithmetic in float64, and what both backbones offer to a metric loss."""
+"""The BNNeck compared with arithmetic in float64, and both backbones' features for a metric loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedreid_pl.models.weights import build_backbone
 
 
 class Maps(nn.Module):
-    """A trunk that hands its input on as feature maps."""
+    """A trunk that returns its input as feature maps."""
 
     out_channels = 6
 
@@ -71,18 +71,18 @@ def test_neither_batch_norm_nor_classifier_has_a_bias() -> None:
     assert torch.equal(head.weight, other.weight) and (other.bias == 0).all()
 
 
-def test_the_configuration_chooses_the_neck_and_the_trunk_its_size() -> None:
+def test_the_configuration_selects_the_neck_and_the_trunk_its_size() -> None:
     options: dict[str, Any] = {"name": "small", "weights": "none", "feature_dim": 33}
     plain, neck = build_backbone(ModelConfig(**options)), build_backbone(ModelConfig(**options, neck="bnneck"))
     assert (type(plain), plain.feature_dim) == (IDEBackbone, 33)
     assert (type(neck), neck.feature_dim) == (BNNeckBackbone, 64)
     for name, value in plain.trunk.state_dict().items():
-        assert torch.equal(value, neck.trunk.state_dict()[name]), "both draw the trunk first"
+        assert torch.equal(value, neck.trunk.state_dict()[name]), "both backbones draw the trunk's weights first"
     images = torch.randn(3, 3, 64, 32)
     assert neck.eval()(images).shape == (3, 64)
 
 
-def test_a_metric_loss_does_not_move_the_neck_and_cross_entropy_moves_all() -> None:
+def test_a_metric_loss_has_no_gradient_at_the_neck_and_cross_entropy_everywhere() -> None:
     torch.manual_seed(0)
     model = BNNeckBackbone(build_trunk("small")).train()
     head = build_head(64, 4, bias=False)
@@ -97,7 +97,7 @@ def test_a_metric_loss_does_not_move_the_neck_and_cross_entropy_moves_all() -> N
         assert value.grad is not None and float(value.grad.abs().max()) > 0, name
 
 
-def test_running_statistics_can_be_estimated_anew() -> None:
+def test_running_statistics_can_be_re_estimated() -> None:
     model = bnneck()
     maps = torch.randn(9, 6, 4, 2)
     recalibrate(model, [maps])
@@ -113,7 +113,7 @@ def test_under_mixed_precision_features_are_finite_and_close() -> None:
         torch.testing.assert_close(value.float(), wanted, rtol=0.1, atol=0.1)
 
 
-def test_metric_features_of_the_bottleneck_are_its_linear_layer_s() -> None:
+def test_metric_features_of_the_bottleneck_come_from_its_linear_layer() -> None:
     torch.manual_seed(0)
     model = IDEBackbone(Maps(), feature_dim=5, dropout=0.5).train()
     maps, linear = torch.randn(7, 6, 4, 2), model.bottleneck[0]
@@ -121,4 +121,4 @@ def test_metric_features_of_the_bottleneck_are_its_linear_layer_s() -> None:
     metric, features = model.embeddings(maps)
     torch.testing.assert_close(metric.double(), pooled(maps) @ linear.weight.double().T, rtol=1e-5, atol=1e-5)
     torch.manual_seed(1)
-    assert torch.equal(features, model(maps)) and bool((features == 0).any()), "what the head sees, dropout and all"
+    assert torch.equal(features, model(maps)) and bool((features == 0).any()), "the head's input, including dropout"

@@ -1,4 +1,4 @@
-"""A copy of some entries of a network: what it holds, and that the network runs with it."""
+"""A copy of some entries of a network: its content, and forward passes of the network with the copy."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from fedreid_pl.models.optimizer import parameter_groups
 from fedreid_pl.models.trunks import build_trunk
 
 
-def test_a_copy_of_batch_norm_holds_batch_norm_alone() -> None:
+def test_a_copy_of_batch_norm_contains_only_batch_norm() -> None:
     network, clones = tiny_turn.make_backbone(), Clones()
     clone = clones.clone(network, True, norm_names(network))
     assert set(clone.state_dict()) == norm_names(network)
     support.assert_equal(dict(clone.state_dict()), {name: network.state_dict()[name] for name in norm_names(network)})
     assert clones.nbytes == sum(value.nbytes for value in clone.state_dict().values())
-    assert len(list(network.parameters())) == 4, "the original is whole"
+    assert len(list(network.parameters())) == 4, "the original is complete"
     with torch.no_grad():
         network[1].weight.add_(1)
-    assert not torch.equal(clone.state_dict()["1.weight"], network[1].weight), "nothing is shared"
+    assert not torch.equal(clone.state_dict()["1.weight"], network[1].weight), "no tensor is shared"
 
 
-def test_the_network_runs_with_the_copy_and_moves_its_statistics_only() -> None:
-    """Against a network that holds both parts itself."""
+def test_the_network_runs_with_the_copy_and_updates_only_its_statistics() -> None:
+    """Compares with a network that contains both parts."""
     network, other = tiny_turn.make_backbone(), tiny_turn.make_backbone(seed=3)
     clone = Clones().clone(other, True, norm_names(other))
     whole = tiny_turn.make_backbone()

@@ -1,4 +1,4 @@
-"""The compiled trunk: one graph for all clients, full batches alone, and nothing left in the network."""
+"""The compiled trunk: one graph for all clients, only for full batches, without changes of the network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 6
 
 
 class Graphs:
-    """A backend that runs what it is given as it is, and counts the graphs and their runs."""
+    """A backend that runs graphs unchanged, and counts the graphs and their runs."""
 
     def __init__(self) -> None:
         self.made = self.run = 0
@@ -49,7 +49,7 @@ def images(count: int = BATCH, seed: int = 0) -> Tensor:
 
 
 def train(backbone: nn.Module, compiled: CompiledTrunk | None, sizes: list[int], identities: int) -> nn.Module:
-    """One client's steps; returns its head."""
+    """Runs one client's steps and returns its head."""
     torch.manual_seed(1)
     head = build_head(16, identities, torch.Generator().manual_seed(2))
     sgd = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.1)
@@ -66,7 +66,7 @@ def train(backbone: nn.Module, compiled: CompiledTrunk | None, sizes: list[int],
     return head
 
 
-def test_one_graph_serves_clients_of_every_size_and_changes_no_bit(backbone: IDEBackbone) -> None:
+def test_one_graph_is_used_for_all_clients_and_changes_no_bit(backbone: IDEBackbone) -> None:
     plain, graphs = copy.deepcopy(backbone), Graphs()
     compiled = CompiledTrunk(backbone, "default", BATCH, graphs)
     for identities in (3, 5, 4):
@@ -79,7 +79,7 @@ def test_one_graph_serves_clients_of_every_size_and_changes_no_bit(backbone: IDE
         assert torch.equal(value, backbone.state_dict()[name]), name
 
 
-def test_evaluation_copies_and_what_follows_an_error_are_not_compiled(backbone: IDEBackbone) -> None:
+def test_evaluation_copies_and_steps_after_an_error_are_not_compiled(backbone: IDEBackbone) -> None:
     graphs = Graphs()
     compiled = CompiledTrunk(backbone, "default", BATCH, graphs)
     with pytest.raises(RuntimeError, match="from the batch"), compiled.full_batch(images()):

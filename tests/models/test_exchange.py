@@ -25,7 +25,7 @@ def backbone(name: str, neck: str = "ide", pooling: str = "gem") -> Any:
 
 @pytest.mark.parametrize("name", list(TRUNKS))
 @pytest.mark.parametrize("neck", ["ide", "bnneck"])
-def test_the_groups_of_every_trunk_hold_every_entry_once(name: str, neck: str) -> None:
+def test_the_groups_of_every_trunk_contain_every_entry_once(name: str, neck: str) -> None:
     network = backbone(name, neck)
     groups = entry_groups(network)
     stages = [group for group in groups if group not in OTHERS]
@@ -38,8 +38,8 @@ def test_the_groups_of_every_trunk_hold_every_entry_once(name: str, neck: str) -
 
 
 @pytest.mark.parametrize("name", list(TRUNKS))
-def test_a_stage_halves_the_resolution_and_comes_after_the_one_before(name: str) -> None:
-    """Seen from a forward pass: the first layer of a group to run is behind every layer of the groups before."""
+def test_a_stage_halves_the_resolution_and_follows_the_previous_stage(name: str) -> None:
+    """In a forward pass, the first layer of a group runs after all layers of the earlier groups."""
     network = backbone(name, pooling="avg")
     groups = {group: names for group, names in entry_groups(network).items() if group != "last_stage"}
     owner = {entry: place for place, names in enumerate(groups.values()) for entry in names}
@@ -62,7 +62,7 @@ def test_a_stage_halves_the_resolution_and_comes_after_the_one_before(name: str)
     assert heights[last] < heights[0]
 
 
-def test_fedper_and_lg_fedavg_are_each_other_s_complement() -> None:
+def test_fedper_and_lg_fedavg_are_complementary() -> None:
     for name in ("small", "resnet18", "resnet50_ibn_a", "osnet_x0_25", "convnext_tiny"):
         network = backbone(name)
         below = exchanged_names(network, keep=["last_stage", "neck"])
@@ -73,13 +73,13 @@ def test_fedper_and_lg_fedavg_are_each_other_s_complement() -> None:
     assert not any(entry.startswith("trunk.stages.2.") for entry in exchanged_names(small, keep=["stage3"]))
 
 
-def test_groups_and_patterns_combine_and_batch_norm_stays_when_it_is_told_to() -> None:
+def test_groups_and_patterns_combine_also_with_local_batch_norm() -> None:
     network = backbone("small", pooling="avg")
     sent = exchanged_names(network, exchange=["stem", "bottleneck.0.*"], norms=False)
     assert sent == {"trunk.stem.0.weight", "bottleneck.0.weight", "bottleneck.0.bias"}
 
 
-def test_an_unknown_group_is_refused_with_those_that_there_are() -> None:
+def test_the_error_for_an_unknown_group_lists_the_known_groups() -> None:
     with pytest.raises(
         FedReIDError, match=r"keep=stage4: matches no entry.*groups \(stem, stage1, stage2, stage3, last"
     ):

@@ -11,7 +11,7 @@ from fedreid_pl.models.trunks import build_trunk
 
 
 class Maps(nn.Module):
-    """A trunk that hands its input on as feature maps."""
+    """A trunk that returns its input as feature maps."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ def backbone(channels=6, feature_dim=5, dropout=0.5, seed=0) -> IDEBackbone:
 
 
 def linear_of(model, maps):
-    """Pooled maps times the bottleneck's weight, in float64."""
+    """Returns pooled maps times the bottleneck's weight, in float64."""
     pooled = maps.double().sum(3).sum(2) / (maps.shape[2] * maps.shape[3])
     layer = model.bottleneck[0]
     return (pooled[:, None, :] * layer.weight.double()).sum(2) + layer.bias.double()
@@ -60,7 +60,7 @@ def test_training_by_hand():
     torch.testing.assert_close(norm.running_mean.double(), moved, rtol=1e-5, atol=1e-5)
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_acts_only_in_training():
     model = backbone(feature_dim=400, dropout=0.25).train()
     maps = torch.randn(50, 6, 2, 2)
     dropped = model(maps) == 0
@@ -96,7 +96,7 @@ def test_every_weight_gets_a_gradient():
     loss.backward()
     for key, parameter in [*model.named_parameters(), *head.named_parameters()]:
         assert torch.isfinite(parameter.grad).all(), key
-        if key != "bottleneck.0.bias":  # without a say: BatchNorm takes the mean away again
+        if key != "bottleneck.0.bias":  # no effect: BatchNorm subtracts the mean
             assert parameter.grad.abs().max() > 1e-9, key
 
 
@@ -126,7 +126,7 @@ def test_head_s_initial_weights():
     assert head(torch.zeros(2, 512)).shape == (2, 1041)
 
 
-def test_head_depends_on_its_generator_alone():
+def test_head_depends_only_on_its_generator():
     heads = []
     for seed in (3, 3, 4):
         torch.manual_seed(len(heads))

@@ -1,4 +1,4 @@
-"""Real MobileNetV2 weights, where the package that carries them is installed (extra weights-test)."""
+"""Real MobileNetV2 weights, if the package that contains them is installed (extra weights-test)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
 
 @pytest.fixture(scope="module")
 def weights() -> Path:
-    """The file in the package, found without importing it."""
+    """Returns the file in the package without an import of the package."""
     try:
         files = distribution(PACKAGE).files or []
     except PackageNotFoundError:
-        pytest.skip(f"{PACKAGE} is not installed (extra weights-test), which carries the weights")
+        pytest.skip(f"{PACKAGE} is not installed (extra weights-test), which contains the weights")
     found = next(Path(str(file.locate())) for file in files if file.name == NAME)
     assert hashlib.sha256(found.read_bytes()).hexdigest() == SHA256
     return found
@@ -56,7 +56,7 @@ class Block(nn.Module):
 
 
 class FlatMobileNetV2(nn.Module):
-    """MobileNetV2 as Sandler et al.'s Table 2 lists it, with a block's layers in one flat list; pooled features."""
+    """MobileNetV2 as in Sandler et al.'s Table 2, with a block's layers in one flat list; returns pooled features."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ WITH = ModelConfig(name="small", weights="none", snr_stages=2)
 WITHOUT = ModelConfig(name="small", weights="none")
 
 
-def test_the_layer_is_the_equations_written_out() -> None:
+def test_the_layer_equals_the_equations() -> None:
     torch.manual_seed(0)
     layer, maps = Restitution(32).double(), torch.randn(3, 32, 4, 3, dtype=torch.float64)
     torch.nn.init.normal_(layer.norm.weight), torch.nn.init.normal_(layer.norm.bias)
@@ -40,7 +40,7 @@ def test_the_layer_is_the_equations_written_out() -> None:
     assert len(layer.attention[0].weight) == 2, "a sixteenth of the channels"
 
 
-def test_the_layers_stand_behind_the_first_stages_and_change_no_other_entry() -> None:
+def test_the_layers_follow_the_first_stages_and_change_no_other_entry() -> None:
     backbone, plain = build_backbone(WITH), build_backbone(WITHOUT)
     own = [name for name in backbone.state_dict() if name.startswith("restitution.")]
     assert [layer.norm.num_features for layer in backbone.restitution] == [16, 32]
@@ -54,10 +54,10 @@ def test_the_layers_stand_behind_the_first_stages_and_change_no_other_entry() ->
     maps = plain.trunk.stages[2](second(plain.trunk.stages[1](maps)))
     torch.testing.assert_close(trunk(images), maps)
     assert len(own) == 12 and exchanged_names(backbone) >= set(own)
-    assert exchanged_names(backbone, norms=False) >= set(own), "instance normalisation is no BatchNorm"
+    assert exchanged_names(backbone, norms=False) >= set(own), "instance normalisation does not count as BatchNorm"
 
 
-def test_a_copy_has_layers_of_its_own() -> None:
+def test_a_copy_has_separate_layers() -> None:
     backbone, images = build_backbone(WITH).eval(), torch.randn(2, 3, 64, 32)
     other = copy.deepcopy(backbone)
     before = backbone(images)
@@ -67,7 +67,7 @@ def test_a_copy_has_layers_of_its_own() -> None:
     assert torch.equal(backbone(images), before) and not torch.equal(other(images), before)
 
 
-def test_weights_of_a_run_bring_the_layers_and_those_of_others_leave_them() -> None:
+def test_a_runs_weights_include_the_layers_and_other_weights_do_not() -> None:
     source, target, images = build_backbone(WITH, seed=1), build_backbone(WITH, seed=2), torch.randn(2, 3, 64, 32)
     line = load_weights(target, source.state_dict(), "here", "small")
     assert "the restitution" in line and "all tensors are used" in line

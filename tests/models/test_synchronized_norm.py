@@ -1,4 +1,4 @@
-"""Normalising over the parts of three real processes against torch's BatchNorm over the whole batch in one."""
+"""Normalisation over the parts of three real processes equals torch's BatchNorm over the whole batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 0.05}
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What every process reports."""
+    """Returns the reports of all processes."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, norm_ranks.__file__, str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -42,7 +42,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "far from zero"])
-def test_parts_are_the_whole_batch(name: str, ranks: list[dict[str, Any]]) -> None:
+def test_parts_are_normalised_like_the_whole_batch(name: str, ranks: list[dict[str, Any]]) -> None:
     case = CASES[name]
     whole, parts = norm_ranks.results(case, None), [rank[name] for rank in ranks]
     tolerance = TOLERANCE[case.dtype]
@@ -55,7 +55,7 @@ def test_parts_are_the_whole_batch(name: str, ranks: list[dict[str, Any]]) -> No
             close(part["outputs"][step], whole["outputs"][step][list(places)])
             close(part["gradients"][step], whole["gradients"][step][list(places)])
     for slope, expected in whole["slopes"].items():
-        close(sum(part["slopes"][slope] for part in parts), expected, 4 * tolerance)  # of three steps
+        close(sum(part["slopes"][slope] for part in parts), expected, 4 * tolerance)  # sums over three steps
     exact = min(tolerance, TOLERANCE[torch.float32])  # statistics are not rounded to bfloat16
     for part in parts:
         assert part["slopes"].keys() == whole["slopes"].keys() and part["state"].keys() == whole["state"].keys()
@@ -65,8 +65,8 @@ def test_parts_are_the_whole_batch(name: str, ranks: list[dict[str, Any]]) -> No
         close(part["evaluated"], whole["evaluated"])
 
 
-def test_far_from_zero_the_variance_is_still_right(ranks: list[dict[str, Any]]) -> None:
-    """A variance as the mean of squares minus the squared mean would be wrong in its first digits here."""
+def test_the_variance_is_accurate_far_from_zero(ranks: list[dict[str, Any]]) -> None:
+    """The mean of squares minus the squared mean would have wrong leading digits here."""
     case = CASES["far from zero"]
     whole = norm_ranks.results(case._replace(dtype=torch.float64), None)
     for rank, places in zip(ranks, PARTS, strict=True):
@@ -75,7 +75,7 @@ def test_far_from_zero_the_variance_is_still_right(ranks: list[dict[str, Any]]) 
             part["state"]["running_var"], whole["state"]["running_var"].float(), rtol=1e-5, atol=1e-5
         )
         output, expected = part["outputs"][0], whole["outputs"][0][list(places)].float()
-        torch.testing.assert_close(output, expected, rtol=1e-3, atol=2e-3)  # the input itself is rounded to 1e-4
+        torch.testing.assert_close(output, expected, rtol=1e-3, atol=2e-3)  # the input is rounded to 1e-4
 
 
 def test_one_value_per_channel_in_all_processes_is_refused(ranks: list[dict[str, Any]]) -> None:
@@ -89,8 +89,8 @@ def make_network() -> nn.Sequential:
     )
 
 
-def test_a_batch_that_is_not_dealt_out_gets_the_bits_of_the_plain_layer() -> None:
-    """Without a group of processes: a collective operation would raise."""
+def test_an_undistributed_batch_gets_the_bits_of_the_plain_layer() -> None:
+    """There is no process group, so a collective operation would raise an error."""
     network = make_network()
     plain, sync, images = copy.deepcopy(network), NormSync(), torch.randn(6, 3, 5, 5)
     sync.apply(network)
@@ -104,7 +104,7 @@ def test_a_batch_that_is_not_dealt_out_gets_the_bits_of_the_plain_layer() -> Non
     )
 
 
-def test_only_the_classes_change_and_they_come_back() -> None:
+def test_only_the_classes_change_and_are_restored() -> None:
     network, sync = make_network(), NormSync()
     seen: list[type] = []
     network[1].register_forward_hook(lambda module, *_: seen.append(type(module)))
@@ -129,10 +129,10 @@ def test_timm_s_norm_keeps_its_activation() -> None:
     assert type(layer) is SynchronizedNormAct and torch.equal(layer(images), plain(images))
     assert torch.equal(layer.running_mean, plain.running_mean)
     with working_on(BatchPart((0, 2), 6)), pytest.raises(ValueError, match="process group"):
-        layer(images)  # over all processes, of which there are none here
+        layer(images)  # synchronises, but there is no process group
 
 
-def test_a_norm_that_computes_something_else_is_refused() -> None:
+def test_a_norm_with_other_arithmetic_is_refused() -> None:
     class Doubled(nn.BatchNorm1d):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
             return 2 * super().forward(input)
@@ -143,14 +143,14 @@ def test_a_norm_that_computes_something_else_is_refused() -> None:
     assert type(network[0]) is nn.BatchNorm1d
 
 
-def test_on_other_devices_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_devices_use_torchs_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = NormSync().apply(nn.BatchNorm1d(4))
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     with working_on(BatchPart((0, 1), 4)), pytest.raises(ValueError, match=r"SyncBatchNorm expected .* GPU"):
         layer(torch.empty(2, 4, device="meta"))
 
 
-def test_a_trainer_that_is_used_again_and_again_leaves_no_trace() -> None:
+def test_a_reused_trainer_restores_the_layers_every_time() -> None:
     done = subprocess.run(
         [sys.executable, str(Path(norm_ranks.__file__).with_name("norm_turns.py"))],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -1,4 +1,4 @@
-"""Trunks against torchvision's networks and against shapes worked out by hand."""
+"""Trunks compared with torchvision's networks and with shapes computed by hand."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def images(batch=2, seed=0) -> torch.Tensor:
 
 
 def shells(name):
-    """A trunk and torchvision's network as shapes alone."""
+    """Returns a trunk and torchvision's network on the meta device."""
     with torch.device("meta"):
         return build_trunk(name), getattr(resnet, name)(weights=None)
 
 
 def pair(name):
-    """A trunk and torchvision's network without its classifier, with the same random weights and statistics."""
+    """Returns a trunk and torchvision's network without classifier, with equal random weights and statistics."""
     torch.manual_seed(0)
     trunk, network = (shell.to_empty(device="cpu") for shell in shells(name))
     for module in network.modules():
@@ -73,7 +73,7 @@ def test_training_mode_is_torchvision_s(name):
     maps, expected = trunk.train()(images(4)), network.train()(images(4))
     torch.testing.assert_close(maps.mean(dim=(2, 3)), expected)
     for key, value in network.state_dict().items():
-        torch.testing.assert_close(trunk.state_dict()[key], value)  # the statistics moved alike
+        torch.testing.assert_close(trunk.state_dict()[key], value)  # the statistics changed equally
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
@@ -93,7 +93,7 @@ def test_resnet50_s_size_is_the_published_one():
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
 def test_last_stride_changes_two_convolutions(name):
-    """The first block's, and its shortcut's; torchvision strides the 3 x 3 convolution of a bottleneck."""
+    """The convolutions of the first block and its shortcut; torchvision strides a bottleneck's 3 x 3 convolution."""
     with torch.device("meta"):
         coarse, fine = (dict(build_trunk(name, stride).named_modules()) for stride in (2, 1))
     changed = {

@@ -1,4 +1,4 @@
-"""Initial weights: seeds, files good and bad, and ImageNet's with and without a network."""
+"""Initial weights: seeds, valid and invalid files, and ImageNet weights with and without network access."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 
 
 def trunk_state(seed=0, name="small") -> dict[str, torch.Tensor]:
-    """A trunk's state dict with random numbers everywhere, running statistics included."""
+    """Returns a trunk's state dict of random numbers, including running statistics."""
     torch.manual_seed(seed)
     state = build_trunk(name).state_dict()
     return {key: torch.rand_like(value) if value.is_floating_point() else value + 7 for key, value in state.items()}
@@ -61,7 +61,7 @@ def test_equal_seeds_equal_weights():
             assert not torch.equal(value, models[2].get_parameter(key)), key
 
 
-def test_the_global_generator_is_not_moved():
+def test_the_global_generator_does_not_change():
     torch.manual_seed(3)
     before = torch.get_rng_state()
     build_backbone(config(), 1)
@@ -204,7 +204,7 @@ def test_not_a_file_of_torch(tmp_path, content):
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_damaged_files_are_read_or_refused(tmp_path, zipped):
-    """Whatever the unpickler trips over, nothing but the project's own error comes out."""
+    """Any error of the unpickler is raised as the project's error."""
     stream, path, generator = BytesIO(), tmp_path / "damaged.pth", torch.Generator().manual_seed(0)
     torch.save(
         {"stem.0.weight": torch.zeros(4), "count": torch.ones(3, 2)}, stream, _use_new_zipfile_serialization=zipped
@@ -218,14 +218,14 @@ def test_damaged_files_are_read_or_refused(tmp_path, zipped):
             for place in torch.randint(len(data), (6,), generator=generator).tolist():
                 data[place] = int(torch.randint(256, (), generator=generator))
         path.write_bytes(data)
-        with pytest.raises(FedReIDError) as caught:  # even when it can be read, it is no small backbone
+        with pytest.raises(FedReIDError) as caught:  # a readable file is not a small backbone
             build_backbone(config(path))
         refusals += "is damaged" in str(caught.value)
     assert refusals > 60
 
 
 class Trap:
-    """Unpickling it creates a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -245,7 +245,7 @@ def test_code_in_a_file_does_not_run(tmp_path, save):
     refused(file, "contains more than tensors and numbers")
     assert not sprung.exists()
     torch.load(file, weights_only=False) if save != "pickle" else pickle.loads(file.read_bytes())
-    assert sprung.exists()  # the trap was a real one
+    assert sprung.exists()  # the trap works without protection
 
 
 def test_a_whole_module_is_refused(tmp_path):
@@ -263,9 +263,9 @@ def test_missing_file_and_folder(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    """An empty cache of torch.hub; whoever asks for the network fails the test."""
+    """Sets an empty torch.hub cache; any network request fails the test."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "urlopen", lambda request: pytest.fail("the network was asked"))
+    monkeypatch.setattr(torch.hub, "urlopen", lambda request: pytest.fail("a network request was made"))
     return tmp_path / "hub" / "checkpoints" / Path(ResNet18_Weights.IMAGENET1K_V1.url).name
 
 
@@ -293,7 +293,7 @@ def test_imagenet_without_a_network(cache, monkeypatch, error, reason):
 
 
 class Response(BytesIO):
-    """An answer of a web server."""
+    """A web server's response."""
 
     def info(self) -> Message:
         head = Message()
@@ -301,7 +301,7 @@ class Response(BytesIO):
         return head
 
 
-def test_a_download_that_was_tampered_with_is_refused(cache, monkeypatch):
+def test_an_altered_download_is_refused(cache, monkeypatch):
     stream = BytesIO()
     torch.save(resnet18(weights=None).state_dict(), stream)
     assert not hashlib.sha256(stream.getvalue()).hexdigest().startswith(cache.stem.split("-")[1])
@@ -321,14 +321,14 @@ def test_imagenet_from_the_cache(cache):
 
 
 @pytest.mark.parametrize("content", [b"", b"half of it"])
-def test_a_damaged_cache_is_named(cache, content):
+def test_the_error_names_a_damaged_cache(cache, content):
     cache.parent.mkdir(parents=True)
     cache.write_bytes(content)
     refused("imagenet", "resnet18", "model.weights=PATH", name="resnet18")
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_a_copied_state_is_a_loaded_one(channels_last: bool) -> None:
+def test_a_copied_state_equals_a_loaded_one(channels_last: bool) -> None:
     copied, loaded = (build_backbone(config(channels_last=channels_last), seed) for seed in (1, 2))
     parameters = list(copied.parameters())
     draws = torch.Generator().manual_seed(3)

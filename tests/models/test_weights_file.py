@@ -1,4 +1,4 @@
-"""Weights files in the forms that other projects save them in, made here with random numbers."""
+"""Weights files in the formats of other projects, made with random numbers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_form_gives_the_same_trunk(tmp_path: Path, form: str) -> None:
 
 
 def flat(key: str) -> str:
-    """The name of a MobileNetV2's tensor in programs that keep a block's layers in one flat list."""
+    """Returns the name of a MobileNetV2 tensor in programs that store a block's layers in one flat list."""
     parts = key.split(".")
     if parts[2] != "conv" or parts[1] in ("0", "18"):
         return key
@@ -99,7 +99,7 @@ def test_mobilenet_with_flat_blocks(tmp_path: Path) -> None:
     assert "renamed as in torchvision; all tensors are used" in line
 
 
-def test_classifiers_of_other_networks_are_left_out(tmp_path: Path) -> None:
+def test_classifiers_of_other_networks_are_skipped(tmp_path: Path) -> None:
     torchvision = {**trunk_state("convnext_tiny"), "classifier.2.weight": torch.rand(9, 768)}
     torch.save(torchvision, tmp_path / "w.pth")
     assert "1 tensors are not used (classifier.2.weight)" in built(tmp_path / "w.pth", name="convnext_tiny")[1]
@@ -118,14 +118,14 @@ def test_instance_norm_is_another_network(tmp_path: Path, held: str, wanted: str
 
 
 def test_swin_s_older_names(tmp_path: Path) -> None:
-    """Microsoft's code, and SOLIDER's files made with it, count a layer between stages to the stage before it."""
+    """In Microsoft's code, and in SOLIDER's files, a layer between stages belongs to the earlier stage."""
     pytest.importorskip("timm")
     state = trunk_state("timm:swin_tiny_patch4_window7_224")
     names = {key: key.removeprefix("network.") for key in state}
     older = {
         key: f"layers.{int(name[7]) - 1}{name[8:]}" if ".downsample." in name else name for key, name in names.items()
     }
-    assert sum(older[key] != names[key] for key in names) == 9  # norm's two and reduction's one, three times
+    assert sum(older[key] != names[key] for key in names) == 9  # two tensors of norm and one of reduction, three times
     torch.save(
         {
             "teacher": {older[key]: value for key, value in state.items()}
@@ -138,7 +138,7 @@ def test_swin_s_older_names(tmp_path: Path) -> None:
     assert "renamed as in timm" in line
 
 
-def test_what_is_not_used_is_named(tmp_path: Path) -> None:
+def test_unused_tensors_are_listed(tmp_path: Path) -> None:
     torch.save(FORMS["torchvision"], tmp_path / "w.pth")
     assert "2 tensors are not used (fc.weight, fc.bias)" in built(tmp_path / "w.pth")[1]
     torch.save(FORMS["fast-reid"], tmp_path / "w.pth")
@@ -155,7 +155,7 @@ def test_a_bnneck_is_loaded_into_a_bnneck(tmp_path: Path, form: str) -> None:
     assert "and the neck" in line
 
 
-def test_a_neck_with_another_meaning_is_not_loaded(tmp_path: Path) -> None:
+def test_a_neck_of_another_kind_is_not_loaded(tmp_path: Path) -> None:
     state = {**under("base."), **under("bottleneck.", NECK)}
     torch.save({**state, "bottleneck.bias": torch.ones(512)}, tmp_path / "w.pth")
     backbone, line = built(tmp_path / "w.pth", "bnneck")
@@ -163,7 +163,7 @@ def test_a_neck_with_another_meaning_is_not_loaded(tmp_path: Path) -> None:
     assert "not used (bottleneck.weight" in line
 
 
-def test_this_projects_own_backbone_with_its_neck(tmp_path: Path) -> None:
+def test_a_backbone_of_this_project_is_loaded_with_its_neck(tmp_path: Path) -> None:
     own = build_backbone(ModelConfig(name="resnet18", weights="none", channels_last=False), seed=7)
     save_file(own.state_dict(), tmp_path / "w.safetensors")
     again, line = built(tmp_path / "w.safetensors")
@@ -184,7 +184,7 @@ def test_this_projects_own_backbone_with_its_neck(tmp_path: Path) -> None:
     ],
     ids=["deeper", "deeper, wrapped", "bottlenecks", "part", "twice", "others", "numbers"],
 )
-def test_refused(tmp_path: Path, content: Any, words: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, content: Any, words: str) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(FedReIDError) as caught:
         built(tmp_path / "w.pth")
