@@ -1,4 +1,4 @@
-"""Augmentation against torchvision's functions and against all choices enumerated by hand."""
+"""Augmentation compared with torchvision's functions and with an enumeration of all outcomes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def channels_last(images):
 
 
 def all_crops(image, pad):
-    """Every image that the augmentation may give, mirrored ones last: `[2 * (2 * pad + 1) ** 2, 3, H, W]`."""
+    """Returns all possible augmented images, mirrored ones last: `[2 * (2 * pad + 1) ** 2, 3, H, W]`."""
     height, width = image.shape[1:]
     padded = TF.pad(image, [pad])
     places = [(top, left) for top in range(2 * pad + 1) for left in range(2 * pad + 1)]
@@ -37,7 +37,7 @@ def all_crops(image, pad):
 
 
 def choices(image, pad, flip, draws, seed=0):
-    """Which of `all_crops` each of many draws was."""
+    """Returns the index in `all_crops` of each of many draws."""
     bank = all_crops(image, pad)
     out = crop_and_flip(image.expand(draws, -1, -1, -1), pad, flip, seeded(seed))
     same = (out[:, None] == bank).flatten(2).all(2)  # [draws, crops]
@@ -46,7 +46,7 @@ def choices(image, pad, flip, draws, seed=0):
 
 
 def chi_square(counts, expected) -> float:
-    """Deviations of the statistic from its mean, in its own standard deviations."""
+    """Returns the deviation of the chi-square statistic from its mean, in standard deviations."""
     statistic = ((counts - expected) ** 2 / expected).sum().item()
     degrees = len(counts) - 1
     return (statistic - degrees) / math.sqrt(2 * degrees)
@@ -78,7 +78,7 @@ def test_every_image_is_one_of_the_possible_crops(pad, dtype):
         assert same.sum() == 1
 
 
-def test_places_and_mirrors_are_uniform():
+def test_positions_and_mirrors_are_uniform():
     chosen, kinds = choices(noise(3, 4, 5), pad=2, flip=0.5, draws=20_000)
     assert kinds == 50
     assert abs(chi_square(chosen.bincount(minlength=kinds).float(), 20_000 / kinds)) < 5
@@ -111,7 +111,7 @@ def test_same_seed_same_crops():
 
 
 def with_factors(monkeypatch, strength, *factors):
-    """Lets the next draw give these factors of brightness, contrast and saturation (one per image each)."""
+    """Makes the next draw return these factors of brightness, contrast and saturation, one per image each."""
     uniform = (torch.tensor(factors) - 1 + strength) / (2 * strength)
     monkeypatch.setattr(augmentation.torch, "rand", lambda *shape, generator: uniform.view(shape))
 
@@ -139,13 +139,13 @@ def test_all_factors_are_torchvision_s_in_sequence(monkeypatch):
         torch.testing.assert_close(result, expected * 255, rtol=0, atol=0.06)
 
 
-def test_strength_zero_changes_nothing():
+def test_strength_zero_changes_no_image():
     images = noise(8, 3, 9, 5).float()
     torch.testing.assert_close(color_jitter(images, 0.0, seeded()), images, rtol=0, atol=1e-3)
 
 
-def test_factors_stay_in_range_and_fill_it():
-    """They are read off two grays and then a colour, given the same draws; nothing is clipped."""
+def test_factors_cover_their_range():
+    """The factors are computed from two grays and a colour under the same draws, without clipping."""
     strength, draws = 0.3, 4000
     grays = torch.tensor([80.0, 120.0]).view(1, 1, 1, 2).expand(draws, 3, 4, 2)
     low, high = color_jitter(grays, strength, seeded(1))[:, 0, 0].unbind(1)
@@ -172,7 +172,7 @@ def test_jitter_stays_between_black_and_white():
 
 
 def rectangles(height, width, draws, seed=0):
-    """`(top, left, tall, wide)` of the erased part of each image; everything outside must be untouched."""
+    """Returns `(top, left, height, width)` of the erased part of each image; asserts that the rest is unchanged."""
     images = 1 + torch.rand(draws, 3, height, width, generator=seeded(seed))
     out = erase(images, 1.0, seeded(seed + 1))
     boxes = []
@@ -190,8 +190,8 @@ def rectangles(height, width, draws, seed=0):
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 60), (64, 32), (256, 128)])
-def test_erased_rectangles_keep_to_area_and_aspect(height, width):
-    """The bounds of Zhong et al., up to the rounding of each side; no side is as long as the image's."""
+def test_erased_rectangles_have_allowed_area_and_aspect(height, width):
+    """The bounds are those of Zhong et al., up to rounding of each side; each side is shorter than the image's."""
     areas = []
     for _, _, tall, wide in rectangles(height, width, 200):
         assert (tall + 0.5) * (wide + 0.5) >= 0.02 * height * width
@@ -204,7 +204,7 @@ def test_erased_rectangles_keep_to_area_and_aspect(height, width):
     assert max(areas) > 0.35
 
 
-def test_erased_rectangles_lie_anywhere():
+def test_erased_rectangles_can_be_anywhere():
     height, width = 40, 30
     boxes = rectangles(height, width, 1500)
     assert min(top for top, *_ in boxes) == min(left for _, left, *_ in boxes) == 0
@@ -223,13 +223,13 @@ def test_erasing_never_always_and_sometimes():
         assert share == pytest.approx(probability, abs=0.03 * (probability < 1))
 
 
-def test_erasing_leaves_its_input_alone():
+def test_erasing_does_not_change_its_input():
     images = torch.ones(4, 3, 8, 8)
     erase(images, 1.0, seeded())
     assert torch.equal(images, torch.ones(4, 3, 8, 8))
 
 
-# all together
+# all augmentations
 
 
 def test_without_any_augmentation_images_are_only_normalised():
@@ -251,7 +251,7 @@ def test_erased_parts_are_the_mean_colour():
     assert (out == 0).flatten(1).any(1).all()
 
 
-def test_same_seed_same_turn_and_every_batch_another_choice():
+def test_equal_seeds_give_equal_turns_and_batches_differ():
     images = noise(16, 3, 16, 8)
     turns = []
     for seed in (7, 7, 8):
@@ -263,14 +263,14 @@ def test_same_seed_same_turn_and_every_batch_another_choice():
 
 
 @pytest.mark.parametrize("places", [(0, 3, 6), (1, 2, 4, 5), (6,)])
-def test_a_part_of_a_batch_gets_the_choices_of_its_images(places):
+def test_a_part_of_a_batch_gets_the_draws_of_its_images(places):
     images = noise(7, 3, 16, 8)
     whole, own = (TrainAugmentation(3, 0.5, 0.5, 0.2, seed=5) for _ in range(2))
     for _ in range(2):
         assert torch.equal(own(images[list(places)], BatchPart(places, 7)), whole(images)[list(places)])
 
 
-def test_the_global_generator_is_neither_read_nor_moved():
+def test_the_global_generator_is_neither_read_nor_changed():
     images = noise(16, 3, 16, 8)
     results = []
     for seed in (0, 1):
@@ -307,8 +307,8 @@ def test_values_do_not_depend_on_the_memory_order():
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize(("height", "width", "pad"), [(9, 6, 2), (6, 9, 0), (4, 3, 7), (5, 5, 5)])
-def test_both_ways_of_cropping_make_the_same(dtype, height, width, pad):
-    """Row by row on the CPU, and by one index as on a GPU; also where nothing of an image may be left."""
+def test_both_implementations_of_cropping_are_equal(dtype, height, width, pad):
+    """Compares the CPU's row-by-row crops with the GPU's index, also if a crop may lie fully in the border."""
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (64, 3, height, width), generator=draws).to(dtype)
     top, left = torch.randint(0, 2 * pad + 1, (2, 64), generator=draws)

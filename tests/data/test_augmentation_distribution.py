@@ -1,7 +1,7 @@
-"""Batches augmented at once against torchvision's transforms of one image at a time: the same distributions.
+"""Batch augmentation has the same distributions as torchvision's transforms of single images.
 
-Two samples are compared, one of each, by tests that assume nothing about their shape. Seeds are fixed, so a test
-passes always or never; a wrong distribution of this size has p-values far below the bound.
+Two samples are compared by distribution-free tests. Seeds are fixed, so the tests are deterministic; a wrong
+distribution with this sample size has p-values far below the bound.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def at_once(image: Tensor, draws: int) -> tuple[Tensor, torch.Generator]:
 
 @pytest.mark.parametrize("flip", [0.5, 0.2])
 def test_crops_and_mirrors_are_distributed_as_torchvision_s(flip: float) -> None:
-    """Every outcome (place, mirrored) of a 7 x 5 image with a border of 2 is counted, 50 of them."""
+    """Counts all 50 outcomes (position, mirrored) of a 7 x 5 image with a border of 2."""
     height, width, pad, draws = 7, 5, 2, 4000
     image = torch.arange(1, height * width + 1).view(1, height, width).expand(3, -1, -1).to(torch.uint8)
     transform = v2.Compose([v2.Pad(pad), v2.RandomCrop((height, width)), v2.RandomHorizontalFlip(flip)])
@@ -43,7 +43,7 @@ def test_crops_and_mirrors_are_distributed_as_torchvision_s(flip: float) -> None
 
 @pytest.mark.parametrize(("height", "width"), [(64, 32), (24, 24), (16, 48)])
 def test_erased_rectangles_are_distributed_as_torchvision_s(height: int, width: int) -> None:
-    """Where and how large they are, on tall, square and wide images, where not every rectangle fits."""
+    """Compares position and size on tall, square and wide images, on which not every rectangle fits."""
     draws = 1500
     image = torch.ones(3, height, width)
     transform = v2.RandomErasing(0.7, scale=(0.02, 0.4), ratio=(0.3, 3.3), value=0)
@@ -53,11 +53,11 @@ def test_erased_rectangles_are_distributed_as_torchvision_s(height: int, width: 
     assert chi2_contingency(hits.numpy()).pvalue > LEAST
     for name, left, right in zip(("top", "left", "height", "width", "area"), theirs.T, ours.T, strict=True):
         assert ks_2samp(left.numpy(), right.numpy()).pvalue > LEAST, name
-    assert ks_2samp(theirs[:, 2] / theirs[:, 3], ours[:, 2] / ours[:, 3]).pvalue > LEAST  # the two together
+    assert ks_2samp(theirs[:, 2] / theirs[:, 3], ours[:, 2] / ours[:, 3]).pvalue > LEAST  # the aspect ratio
 
 
 def boxes(images: Tensor) -> Tensor:
-    """`[erased images, 5]`: first row, first column, height, width and area of what is zero."""
+    """Returns `[erased images, 5]`: first row, first column, height, width and area of the zeros."""
     gone = images[:, 0] == 0
     gone = gone[gone.flatten(1).any(1)]
     rows, columns = gone.any(2), gone.any(1)

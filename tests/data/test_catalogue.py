@@ -1,4 +1,4 @@
-"""The paper's datasets by name: where their folders are found."""
+"""The paper's datasets by name: the search for their folders."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_other_datasets_have_other_names(name: str) -> None:
     assert identify(name) is None
 
 
-# found
+# search
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_usual_folders_are_found(tmp_path: Path, dataset: str, folder: str) -> N
     assert only(dataset, tmp_path) == tmp_path / folder.removesuffix("/Dataset")
 
 
-def test_the_one_folder_of_images_may_be_all_there_is(tmp_path: Path) -> None:
+def test_a_folder_with_only_the_images_is_found(tmp_path: Path) -> None:
     write(tmp_path, "CUHK01", ".")
     write(tmp_path, "CAVIAR4REID", ".")
     assert only("CUHK01", tmp_path) == tmp_path / "campus"
@@ -103,39 +103,39 @@ def test_folders_of_the_published_scripts_are_found(tmp_path: Path, dataset: str
     assert recognise_layout(only(dataset, tmp_path)).key == "fedreid_processed"
 
 
-def test_the_exact_name_wins_over_other_spellings(tmp_path: Path) -> None:
+def test_the_exact_name_has_precedence_over_other_spellings(tmp_path: Path) -> None:
     write(tmp_path, "Market-1501")
     write(tmp_path, "Market-1501", "market")
     assert only("Market-1501", tmp_path) == tmp_path / "Market-1501"
 
 
-def test_the_exact_name_does_not_win_where_nothing_can_be_read(tmp_path: Path) -> None:
+def test_the_exact_name_has_no_precedence_if_the_folder_is_not_a_dataset(tmp_path: Path) -> None:
     touch(tmp_path / "DukeMTMC-reID", "readme.txt")
     write(tmp_path, "DukeMTMC-reID", "duke")
     assert only("DukeMTMC-reID", tmp_path) == tmp_path / "duke"
 
 
-def test_the_original_file_of_cuhk03_unless_folders_were_made_of_it(tmp_path: Path) -> None:
+def test_the_original_file_of_cuhk03_is_used_unless_converted_folders_exist(tmp_path: Path) -> None:
     touch(tmp_path / "cuhk03", "cuhk03_release/cuhk-03.mat")
     assert only("CUHK03-NP", tmp_path) == tmp_path / "cuhk03"
     write(tmp_path, "CUHK03-NP", "cuhk03/detected")
     assert only("CUHK03-NP", tmp_path) == tmp_path / "cuhk03" / "detected"
 
 
-def test_detected_is_taken_of_the_two_kinds_of_boxes(tmp_path: Path) -> None:
+def test_detected_boxes_are_used_by_default(tmp_path: Path) -> None:
     write(tmp_path, "CUHK03-NP", "cuhk03-np/labeled")
     assert find_folders(CATALOGUE["CUHK03-NP"], tmp_path) == []
     write(tmp_path, "CUHK03-NP", "cuhk03-np/detected")
     assert only("CUHK03-NP", tmp_path) == tmp_path / "cuhk03-np" / "detected"
 
 
-def test_a_link_to_a_folder_is_that_folder(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
     write(tmp_path, "VIPeR", "VIPeR.v1.0")
     (tmp_path / "viper").symlink_to(tmp_path / "VIPeR.v1.0")
     assert only("VIPeR", tmp_path) in (tmp_path / "viper", tmp_path / "VIPeR.v1.0")
 
 
-def test_what_archives_leave_behind_is_not_looked_into(tmp_path: Path) -> None:
+def test_leftovers_of_archives_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, "Market-1501", "market/Market-1501-v15.09.15")
     write(tmp_path, "Market-1501", "market/__MACOSX")
     write(tmp_path, "Market-1501", "market/.trash")
@@ -172,7 +172,7 @@ def test_the_shipped_configuration_reads_nine_datasets_under_their_usual_names(t
         assert len(tables[0]) and set(table.name for table in tables) == {name}
 
 
-def test_without_names_the_public_set_is_no_client_whatever_its_spelling(tmp_path: Path) -> None:
+def test_without_names_the_public_set_is_not_a_client_in_any_spelling(tmp_path: Path) -> None:
     write(tmp_path, "VIPeR", "viper")
     write(tmp_path, "CUHK02", "cuhk02")
     config = DataConfig(root=str(tmp_path), layout="auto", public="CUHK02")
@@ -186,7 +186,7 @@ def test_two_entries_for_one_folder(tmp_path: Path) -> None:
         load_federated_data(config)
 
 
-def test_two_folders_that_fit_are_a_question_to_the_user(tmp_path: Path) -> None:
+def test_two_matching_folders_are_an_error(tmp_path: Path) -> None:
     write(tmp_path, "MSMT17", "MSMT17_V1")
     write(tmp_path, "MSMT17", "MSMT17_V2")
     config = DataConfig(root=str(tmp_path), layout="auto", datasets=["MSMT17"])
@@ -196,7 +196,7 @@ def test_two_folders_that_fit_are_a_question_to_the_user(tmp_path: Path) -> None
     assert list(load_federated_data(config).clients) == ["MSMT17_V2"]
 
 
-def test_a_layout_that_was_asked_for_is_read_where_it_is_not_recognised(tmp_path: Path) -> None:
+def test_a_named_layout_is_read_even_if_it_is_not_recognised(tmp_path: Path) -> None:
     touch(tmp_path / "VIPeR", "query/0001_c1.jpg")
     config = DataConfig(root=str(tmp_path), layout="market1501", datasets=["VIPeR"])
     with pytest.raises(FedReIDError, match="bounding_box_train: no such folder"):

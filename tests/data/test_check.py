@@ -1,4 +1,4 @@
-"""`fedreid-pl data check`: small real files, and every way in which they can be wrong."""
+"""`fedreid-pl data check` on small real files with all kinds of defects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILES = (
 
 
 def dataset(root: Path, folder: str, files=FILES) -> Path:
-    """Pictures of noise, which a cut file cannot be mistaken for; no two are alike."""
+    """Writes different noise images, so that a truncated file is detected."""
     for file in files:
         path = root / folder / file
         pixels = np.random.default_rng([*str(path).encode()]).integers(0, 256, (24, 12, 3), dtype=np.uint8)
@@ -66,7 +66,7 @@ def run(capsys: pytest.CaptureFixture, root: Path, *words: str) -> tuple[int, st
 
 
 def row(out: str, name: str, which: int = 0) -> list[str]:
-    """The cells of a dataset's line in the first or second table."""
+    """Returns the cells of a dataset's line in the first or second table."""
     return [line for line in out.splitlines() if line.split(" ")[0] == name][which].split()
 
 
@@ -79,7 +79,7 @@ def test_counts_are_those_of_table_1() -> None:
     cameras = np.array([1, 2, 1, 3, 3, 1, 2, 1, 1, 5])
     table = SampleTable("any", Path("/"), tuple("abcdefghij"), identities, cameras, splits)
     counts = {name: (part.identities, part.images, part.cameras) for name, part in count_splits(table).items()}
-    # persons 1 and 2 and all distractors as one; the junk image is counted as an image
+    # persons 1 and 2, and all distractors as one person; the junk image counts as an image
     assert counts == {"train": (2, 3, 2), "query": (2, 2, 1), "gallery": (3, 5, 3)}
 
 
@@ -112,7 +112,7 @@ def test_differences_from_table_1(name: str, layout: str, changed: dict, expecte
     assert all(line.startswith(start) for line, start in zip(lines, expected, strict=True)), lines
 
 
-def test_a_complete_dataset_is_as_table_1(tmp_path: Path) -> None:
+def test_a_complete_dataset_agrees_with_table_1(tmp_path: Path) -> None:
     picture = dataset(tmp_path, "one", ["a.jpg"]) / "a.jpg"
     for camera in "ab":
         (tmp_path / "data" / "viper" / f"cam_{camera}").mkdir(parents=True)
@@ -139,7 +139,7 @@ def test_a_difference_with_a_known_reason_is_explained() -> None:
 # the command
 
 
-def test_all_is_well(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_valid_datasets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["data.datasets=[Market-1501,mine=mine]", "data.public=CUHK02", f"json={tmp_path / 'new' / 'check.json'}"]
     code, out, err = run(capsys, root, *words)
     assert (code, err) == (0, "")
@@ -170,7 +170,7 @@ def test_a_known_note_is_printed(root: Path, capsys: pytest.CaptureFixture) -> N
     assert "dukemtmc-reid/DukeMTMC-reID" in row(out, "DukeMTMC-reID", 1)
 
 
-def test_what_a_configuration_says_of_synthetic_data_is_not_believed(root: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_configurations_claim_of_synthetic_data_is_not_trusted(root: Path, capsys: pytest.CaptureFixture) -> None:
     code, out, _ = run(capsys, root, "data.datasets=[Market-1501]", "data.synthetic=true")
     assert code == 0 and out.splitlines()[0] == f"{root}"
 
@@ -180,10 +180,10 @@ def test_folders_that_are_not_named(root: Path, capsys: pytest.CaptureFixture) -
     assert code == 0 and [row(out, name, 1)[1] for name in ("Market-1501-v15.09.15", "client2", "CUHK02")] == [
         *("client", "client", "public")
     ]
-    assert "(12,936)" in row(out, "Market-1501-v15.09.15")  # its name tells what it should be
+    assert "(12,936)" in row(out, "Market-1501-v15.09.15")  # the folder's name identifies the dataset
 
 
-def test_what_else_the_catalogue_finds_is_shown_and_not_needed(root: Path, capsys: pytest.CaptureFixture) -> None:
+def test_other_known_datasets_are_listed_but_not_required(root: Path, capsys: pytest.CaptureFixture) -> None:
     place = dataset(root, "VIPeR", [f"cam_{camera}/00{person}_9.bmp" for camera in "ab" for person in range(4)])
     (place / "cam_a" / "000_9.bmp").write_bytes(b"")
     code, out, _ = run(capsys, root, "data.datasets=[mine=mine]")
@@ -194,10 +194,10 @@ def test_what_else_the_catalogue_finds_is_shown_and_not_needed(root: Path, capsy
     assert "the dataset is present and readable, 8 images" in out
 
 
-# what is wrong
+# defects
 
 
-def test_unreadable_images_are_named(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_unreadable_images_are_listed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     whole = root / "mine" / FILES[0]
     whole.write_bytes(whole.read_bytes()[:-200])  # the header is intact
     (root / "mine" / FILES[3]).write_bytes(b"")
@@ -214,7 +214,7 @@ def test_unreadable_images_are_named(root: Path, tmp_path: Path, capsys: pytest.
     assert [item["path"] for item in saved["datasets"][0]["unreadable"]] == [str(whole), str(root / "mine" / FILES[3])]
 
 
-def test_many_unreadable_images_are_summed_up(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_many_unreadable_images_are_summarised(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     names = [f"bounding_box_train/{person:04d}_c1.jpg" for person in range(1, 201)]
     for path in dataset(root, "mine", names).glob("bounding_box_train/0*_c1.jpg"):
         path.write_bytes(b"no")
@@ -241,12 +241,12 @@ def test_one_missing_dataset_does_not_hide_the_others(root: Path, capsys: pytest
 def test_datasets_that_cannot_be_used_together(root: Path, capsys: pytest.CaptureFixture) -> None:
     code, out, err = run(capsys, root, "data.datasets=[mine=mine,Market-1501]", "data.public=mine")
     assert code == 2 and "cannot be used together: data.public=mine: this dataset is a client too" in err
-    (root / "mine" / FILES[4]).unlink()  # the query is left without a match
+    (root / "mine" / FILES[4]).unlink()  # the query has no match now
     code, out, err = run(capsys, root, "data.datasets=[mine=mine]")
     assert code == 2 and "mine: no query" in err and row(out, "mine")[1] == "ok"
 
 
-def test_mistakes_in_the_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_invalid_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for words, part in (
         (["data.datasets=[mine=mine]", "json="], "json= names no file"),
         (["data.datasets=[mine=mine]", f"json={tmp_path}"], f"{tmp_path}: cannot be written"),
@@ -259,10 +259,10 @@ def test_mistakes_in_the_words(root: Path, tmp_path: Path, capsys: pytest.Captur
     assert "give the folder of the datasets" in capsys.readouterr().err
 
 
-# how it is done
+# implementation
 
 
-def test_faults_come_in_the_order_of_the_files(tmp_path: Path) -> None:
+def test_faults_are_listed_in_the_order_of_the_files(tmp_path: Path) -> None:
     files = [str(tmp_path / f"{number:03d}.png") for number in range(300)]
     for number, file in enumerate(files):
         if number % 7:
@@ -273,7 +273,7 @@ def test_faults_come_in_the_order_of_the_files(tmp_path: Path) -> None:
     assert said[0] == "64 of 300 images" and said[-1] == "300 of 300 images"
 
 
-def test_an_interruption_leaves_the_rest_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_stops_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
 
     def slow(path: str) -> Image.Image:

@@ -23,7 +23,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def module(root, client=MARKET, cache="memory", **options) -> ReIDDataModule:
-    """The data of one client of the tiny benchmark, small enough for a loop over pixels."""
+    """Returns the data of one client of the tiny benchmark, small enough for a loop over pixels."""
     keys = {"pad": 2, "test_batch_size": 16, "cache": cache, **options}
     config = DataConfig(root=str(root), datasets=list(TINY), height=HEIGHT, width=WIDTH, **keys)
     data = load_federated_data(config)
@@ -43,7 +43,7 @@ def normalised(file) -> torch.Tensor:
 def files_by_pixels(root, client, folder) -> dict[bytes, Path]:
     files = sorted((root / client / folder).iterdir())
     known = {pixels(file).tobytes(): file for file in files}
-    assert len(known) == len(files)  # or the lookup would be ambiguous
+    assert len(known) == len(files)  # otherwise the lookup is ambiguous
     return known
 
 
@@ -55,7 +55,7 @@ def lookup(known, image) -> Path:
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])
-def test_training_batches_hold_each_picture_with_its_person(tiny_root, cache):
+def test_training_batches_pair_each_image_with_its_person(tiny_root, cache):
     datamodule = module(tiny_root, cache=cache)
     datamodule.begin_turn(3)
     known = files_by_pixels(tiny_root, MARKET, "bounding_box_train")
@@ -70,7 +70,7 @@ def test_training_batches_hold_each_picture_with_its_person(tiny_root, cache):
         for image, label, camera, row in columns:
             file = lookup(known, image)
             assert persons[label] == int(file.name.split("_")[0])
-            assert file.name.split("_")[1].startswith(f"c{camera}s"), "the name says which camera it was"
+            assert file.name.split("_")[1].startswith(f"c{camera}s"), "the file name contains the camera"
             assert datamodule.client.train.files()[row] == str(file)
             seen.append(file)
     assert len(set(seen)) == len(seen) == len(known) - (len(known) % BATCH == 1)
@@ -79,7 +79,7 @@ def test_training_batches_hold_each_picture_with_its_person(tiny_root, cache):
     assert datamodule.num_identities == len(persons)
 
 
-def test_order_is_the_turn_s(tiny_root):
+def test_the_order_depends_on_the_turn(tiny_root):
     datamodule = module(tiny_root)
     orders = []
     for seed in (1, 2, 1):
@@ -97,7 +97,7 @@ def test_workers_give_the_same_batches(tiny_root):
         assert all(torch.equal(*pair) for pair in zip(batch[:4], same[:4], strict=True))
 
 
-def test_stored_images_are_all_of_them_in_row_order_as_they_lie_on_the_disk(tiny_root):
+def test_stored_images_are_all_unaugmented_images_in_row_order(tiny_root):
     datamodule = module(tiny_root, test_batch_size=7)
     known = files_by_pixels(tiny_root, MARKET, "bounding_box_train")
     batches = list(datamodule.stored_images())
@@ -130,7 +130,7 @@ def test_probe_batch_is_drawn_per_turn_and_not_augmented(tiny_root):
     assert draws[0] == draws[2] != draws[1]
 
 
-def test_probe_batch_of_a_small_client_is_all_it_has(tiny_root):
+def test_the_probe_batch_of_a_small_client_contains_all_its_images(tiny_root):
     datamodule = module(tiny_root, "mini-ilids", probe_size=10_000)
     count = len(list((tiny_root / "mini-ilids" / "bounding_box_train").iterdir()))
     assert len(datamodule.probe_batch(torch.device("cpu"))) == count
@@ -159,7 +159,7 @@ def test_test_loaders_are_query_and_gallery_in_row_order(tiny_root):
             assert camera == int(rest.split("s")[0])
 
 
-def test_merged_client_tests_on_every_set_or_on_those_of_the_turn(tiny_root):
+def test_a_merged_client_tests_on_all_sets_or_on_those_of_the_turn(tiny_root):
     config = DataConfig(root=str(tiny_root), datasets=list(TINY), scenario="merged", height=HEIGHT, width=WIDTH)
     data = load_federated_data(config)
     pool = ImagePool(HEIGHT, WIDTH, "none")
@@ -184,7 +184,7 @@ def test_merged_client_tests_on_every_set_or_on_those_of_the_turn(tiny_root):
 
 
 class Recorder(pl.LightningModule):
-    """Keeps what a module is given."""
+    """Records all batches of a module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ def test_turns_in_a_trainer(tiny_root):
         torch.equal(batch[1], same[1]) for batch, same in zip(first.train_batches, other.train_batches, strict=True)
     )
 
-    # the epochs of a turn have other orders, and the same pictures other crops
+    # the epochs of a turn differ in order, and the same images in their crops
     epochs = [[batch for batch in first.train_batches if batch[0] == epoch] for epoch in (0, 1)]
     orders = [torch.cat([labels for _, _, labels in epoch]).tolist() for epoch in epochs]
     assert sorted(orders[0]) == sorted(orders[1])
@@ -241,7 +241,7 @@ def test_turns_in_a_trainer(tiny_root):
     unchanged = torch.cdist(torch.cat(pictures), originals).amin(1) < 1e-3
     assert unchanged.float().mean() < 0.5
 
-    # test pictures are normalised and nothing else
+    # test images are only normalised
     for number, folder in enumerate(("query", "bounding_box_test")):
         files = sorted((tiny_root / "mini-viper" / folder).iterdir())
         images = torch.cat([batch[0] for batch in first.test_batches[number]])
@@ -250,7 +250,7 @@ def test_turns_in_a_trainer(tiny_root):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_without_augmentation_a_trainer_sees_the_pictures_as_they_are(tiny_root):
+def test_without_augmentation_a_trainer_receives_the_unchanged_images(tiny_root):
     datamodule = module(tiny_root, "mini-viper", pad=0, flip=0.0)
     recorder = turn(datamodule, 0, epochs=1)
     seen = torch.cat([images for _, images, _ in recorder.train_batches]).flatten(1)
@@ -263,7 +263,7 @@ def test_without_augmentation_a_trainer_sees_the_pictures_as_they_are(tiny_root)
 
 
 class Place:
-    """A Trainer as far as a data module asks where it is."""
+    """The attributes of a Trainer that a data module reads."""
 
     def __init__(self, rank, world) -> None:
         self.global_rank, self.world_size, self.training = rank, world, True
@@ -282,8 +282,8 @@ def test_two_processes_share_the_batches_of_one(tiny_root):
         assert sorted(together) == sorted(images.flatten(1).tolist())
 
 
-def test_two_processes_see_the_augmented_images_of_one(tiny_root):
-    """Whatever their number, and each batch after the first too."""
+def test_two_processes_receive_the_augmented_images_of_one(tiny_root):
+    """Tests all batches, for different numbers of images."""
     seen = []
     for rank, world in ((0, 1), (0, 2), (1, 2)):
         datamodule = module(tiny_root, pad=3, flip=0.5, jitter=0.3, erasing=0.5)

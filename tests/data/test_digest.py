@@ -1,4 +1,4 @@
-"""The digest of a table: the same wherever it lies, another for any change of a row."""
+"""The digest of a table: independent of its folder, and different after any change of a row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_name_folder_and_type_of_the_columns_do_not_matter() -> None:
     assert digest(same) == digest(TABLE)
 
 
-def test_any_other_row_shows() -> None:
+def test_any_changed_row_changes_the_digest() -> None:
     tables = [
         TABLE,
         TABLE.take([0, 1, 2]),

@@ -1,4 +1,4 @@
-"""Every layout in miniature: its reader finds what the files show, whatever else lies there and in which order."""
+"""Every layout in miniature: its reader finds the dataset, with other files present and in any listing order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(name: str, home: Path) -> Path:
-    """The folder of one miniature, written once."""
+    """Writes one miniature and returns its folder."""
     return home / name if (home / name).exists() else layouts.write(miniature(name), home / name)
 
 
@@ -59,21 +59,21 @@ def read(name: str, root: Path, **options) -> list[Row]:
 
 
 class FoldersFirst(Shuffled):
-    """`os.scandir` that lists folders before files, also those whose names look like images."""
+    """A replacement of `os.scandir` that lists folders first, also those with image-like names."""
 
     def __enter__(self):
         return iter(sorted(self.entries.__enter__(), key=lambda entry: (entry.is_file(), entry.name)))
 
 
 def assert_one_to_one(pairs: Iterable[tuple[Hashable, Hashable]]) -> None:
-    """Equal on the left exactly where equal on the right."""
+    """Asserts that two lists have equal entries at the same positions."""
     there, back = {}, {}
     for left, right in pairs:
         assert there.setdefault(left, right) == right and back.setdefault(right, left) == left, (left, right)
 
 
 def check(mini: Miniature, rows: Sequence[Row], split: int) -> None:
-    """Images, splits, persons and cameras are those of the miniature."""
+    """Asserts that images, splits, persons and cameras are those of the miniature."""
     used = [(path, part) for path, _, _, part in rows]
     assert len(set(used)) == len(used)
     for sides in ((TRAIN,), (QUERY, GALLERY)) if mini.restarts else ((TRAIN, QUERY, GALLERY),):
@@ -96,7 +96,7 @@ def check(mini: Miniature, rows: Sequence[Row], split: int) -> None:
 
 
 def chosen(draws: Sequence[layouts.Draw], rows: Sequence[Row]) -> list[frozenset[str]]:
-    """The groups of images that the rows hold, as many from each draw as the protocol wants."""
+    """Returns the drawn groups of images in the rows; asserts the protocol's number of groups per draw."""
     numbers = dict(zip(sorted({draw.camera for draw in draws}), sorted({row[2] for row in rows}), strict=True))
     place = {path: (camera, part) for path, _, camera, part in rows}
     found = []
@@ -110,20 +110,20 @@ def chosen(draws: Sequence[layouts.Draw], rows: Sequence[Row]) -> list[frozenset
 
 
 def splits_of(mini: Miniature) -> list[tuple[int, int]]:
-    """(split, seed) of the splits that a miniature is read with."""
+    """Returns (split, seed) of all splits in which a miniature is read."""
     if mini.protocol is None:
         return DRAWS[:1]
     return [(split, seed) for split, seed in DRAWS if not mini.protocol.official or split < len(mini.protocol.official)]
 
 
-def test_there_is_a_miniature_of_every_layout_that_is_read() -> None:
+def test_every_layout_has_a_miniature() -> None:
     made = {make().layout for name, make in MINIATURES.items() if not name.endswith("official")}
-    apart = {"cuhk03_mat_labeled", "crops"}  # cuhk03_mat with other boxes; own pictures, see test_crops.py
+    apart = {"cuhk03_mat_labeled", "crops"}  # cuhk03_mat with other boxes; custom images, see test_crops.py
     assert made == set(find_layouts()) - apart
 
 
 @EACH
-def test_the_reader_finds_what_the_files_show(name: str, root: Path) -> None:
+def test_the_reader_agrees_with_the_miniature(name: str, root: Path) -> None:
     mini = miniature(name)
     for split, seed in splits_of(mini):
         rows = read(name, root, split=split, seed=seed)
@@ -133,7 +133,7 @@ def test_the_reader_finds_what_the_files_show(name: str, root: Path) -> None:
 
 
 @EACH
-def test_it_is_recognised_as_its_own_layout_alone(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_its_own_layout_recognises_a_miniature(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mini, scandir = miniature(name), os.scandir
     for seed in range(4):
         with monkeypatch.context() as patch:
@@ -157,7 +157,7 @@ def test_the_order_of_creation_and_of_listing_does_not_matter(
 
 
 @EACH
-def test_training_images_alone(name: str, root: Path) -> None:
+def test_training_images_only(name: str, root: Path) -> None:
     mini, rows = miniature(name), read(name, root, train_only=True)
     assert {part for *_, part in rows} == {TRAIN}
     assert_one_to_one((mini.persons[path], person) for path, person, _, _ in rows)
@@ -178,8 +178,8 @@ def test_every_query_has_a_match_in_another_camera(name: str, root: Path) -> Non
         assert without == mini.unmatched
 
 
-@pytest.mark.parametrize("name", [name for name in MINIATURES if name not in layouts.MATLAB])  # a table names files
-def test_written_as_a_table_it_is_read_as_the_same(name: str, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in MINIATURES if name not in layouts.MATLAB])  # a CSV table needs files
+def test_a_csv_table_of_a_miniature_gives_the_same_dataset(name: str, root: Path, tmp_path: Path) -> None:
     mini = miniature(name)
     table = find_layouts()[mini.layout].read(root, name, options_for(mini, split=0, seed=2))
     for path in table.paths:
@@ -191,7 +191,7 @@ def test_written_as_a_table_it_is_read_as_the_same(name: str, root: Path, tmp_pa
 
 
 @EACH
-def test_layouts_say_whether_something_is_drawn(name: str) -> None:
+def test_layouts_declare_drawn_splits(name: str) -> None:
     mini = miniature(name)
     assert find_layouts()[mini.layout].drawn is (mini.protocol is not None)
 
@@ -220,15 +220,15 @@ def test_pictures_are_real_and_of_different_sizes(name: str, root: Path) -> None
     assert {kind for ending, kind in kinds if ending == ".jpg"} <= {"JPEG"}
 
 
-def test_a_png_may_hold_a_jpeg(home: Path) -> None:
+def test_a_png_file_may_contain_a_jpeg_image(home: Path) -> None:
     root = layouts.write(miniature("CUHK01"), home / "disguised")
     formats = {Image.open(root / path).format for path, *_ in read("CUHK01", root)}
     assert formats == {"PNG", "JPEG"}
 
 
 @pytest.mark.parametrize("folder", ["", "cuhk03-np", "processed", "formatted", "own"])
-def test_auto_takes_every_folder_for_what_it_is(folder: str, home: Path) -> None:
-    """A whole root with `data.layout=auto`: every client and test set as in the miniature of its name."""
+def test_auto_recognises_every_folder(folder: str, home: Path) -> None:
+    """Reads a root of all miniatures with `data.layout=auto` and compares every client and test set."""
     placed = {name.rpartition("/")[2]: name for name in MINIATURES if name.rpartition("/")[0] == folder}
     minis = {last: miniature(name) for last, name in placed.items() if not name.endswith("official")}
     minis = {last: mini for last, mini in minis.items() if mini.splits != {TRAIN}}
@@ -245,7 +245,7 @@ def test_auto_takes_every_folder_for_what_it_is(folder: str, home: Path) -> None
 
 
 def scores_by_loop(mini: Miniature, rows: Sequence[Row], feature: Callable[[Row], np.ndarray]) -> tuple[float, float]:
-    """Rank-1 and mAP, query by query, from the miniature's own persons."""
+    """Computes Rank-1 and mAP query by query from the miniature's persons."""
     gallery = [row for row in rows if row[3] == GALLERY and mini.persons[row[0]] != layouts.JUNK]
     hits, precisions = [], []
     for query in (row for row in rows if row[3] == QUERY):
@@ -266,8 +266,8 @@ def test_the_metric_of_a_miniature_equals_a_loop_over_its_queries(name: str, roo
     rows = rows_of(table)
     chance = np.random.default_rng(4)
     vectors = {(row[0], row[3]): chance.standard_normal(6) for row in rows}
-    for key, vector in vectors.items():  # somewhat like the person, so that there is something to find
-        person = zlib.crc32(repr(mini.persons[key[0]]).encode())  # not `hash`, which differs from run to run
+    for key, vector in vectors.items():  # similar for images of one person, so that scores are above chance
+        person = zlib.crc32(repr(mini.persons[key[0]]).encode())  # not `hash`, which differs between runs
         vector += 0.4 * np.random.default_rng(person).standard_normal(6)
         vector /= np.linalg.norm(vector)
     metric = ReIDRetrieval()

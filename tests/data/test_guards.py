@@ -1,4 +1,4 @@
-"""Images that two clients would share, and public images of persons whom a client is tested on."""
+"""Images shared by two clients, and public images of a client's test persons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def table_of(name: str, root: Path, *paths: str, layout: str = "") -> SampleTabl
     return SampleTable(name, root, paths, rows, rows, np.full(len(paths), TRAIN, dtype=np.uint8), layout)
 
 
-def test_different_folders_share_nothing_whatever_their_file_names(tmp_path: Path) -> None:
+def test_equal_file_names_in_different_folders_are_not_shared_images(tmp_path: Path) -> None:
     check_no_shared_images([table_of(name, tmp_path / name, "1.jpg", "2.jpg") for name in "ab"])
 
 
@@ -47,7 +47,7 @@ def test_the_persons_of_cuhk01_in_cuhk02_are_refused_dropped_or_kept(tmp_path: P
     assert guarded_public(DataConfig(public_overlap="keep"), public, [client]) is public
 
 
-def test_others_are_left_alone_and_what_cannot_be_told_is_refused(tmp_path: Path) -> None:
+def test_other_datasets_are_accepted_and_unidentifiable_ones_are_refused(tmp_path: Path) -> None:
     public = table_of("CUHK02", tmp_path, "train_all/1/1.png", layout="fedreid_processed")
     assert guarded_public(DataConfig(), public, [table_of("viper", tmp_path / "v", "1.png")]) is public
     mini = table_of("mini-cuhk02", tmp_path, "1.png", layout="market1501")

@@ -1,4 +1,4 @@
-"""P x K batches: what every epoch has to hold, by brute force over drawn label lists."""
+"""P x K batches: properties of every epoch, tested on random label lists."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fedreid_pl.data.sampling import BatchRows
 from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.errors import FedReIDError
 
-SIZES = st.lists(st.integers(1, 23), min_size=1, max_size=12)  # images of every identity
+SIZES = st.lists(st.integers(1, 23), min_size=1, max_size=12)  # images per identity
 P, K, SEED, EPOCH = st.integers(2, 8), st.integers(2, 5), st.integers(0, 2**62), st.integers(0, 5)
 
 
 def labels_of(sizes: list[int]) -> list[int]:
-    """Interleaved, so that rows of an identity do not lie together."""
+    """Returns interleaved labels, so that rows of an identity are not adjacent."""
     pairs = [(count, label) for label, size in enumerate(sizes) for count in range(size)]
     return [label for _, label in sorted(pairs)]
 
@@ -42,7 +42,7 @@ def epoch_of(
 
 
 @given(SIZES, P, K, SEED, EPOCH)
-def test_every_batch_holds_p_identities_with_k_images(sizes: list[int], p: int, k: int, seed: int, epoch: int) -> None:
+def test_every_batch_has_p_identities_with_k_images(sizes: list[int], p: int, k: int, seed: int, epoch: int) -> None:
     labels = labels_of(sizes)
     for batch in epoch_of(labels, p, k, seed, epoch):
         persons = Counter(labels[row] for row in batch.rows)
@@ -53,13 +53,13 @@ def test_every_batch_holds_p_identities_with_k_images(sizes: list[int], p: int, 
             times = Counter(row for row in batch.rows if labels[row] == person)
             whole, rest = divmod(k, sizes[person])
             if sizes[person] >= k:
-                assert set(times.values()) == {1}, "an image twice, though there are enough"
+                assert set(times.values()) == {1}, "no repeated image if there are enough images"
             else:
                 assert sorted(times.values()) == [whole] * (sizes[person] - rest) + [whole + 1] * rest
 
 
 @given(SIZES, P, K, SEED, EPOCH)
-def test_every_identity_appears_and_no_image_more_often_than_it_must(
+def test_every_identity_appears_and_images_repeat_only_if_necessary(
     sizes: list[int], p: int, k: int, seed: int, epoch: int
 ) -> None:
     labels = labels_of(sizes)
@@ -87,7 +87,7 @@ def test_with_equal_identities_an_epoch_is_one_pass_exactly() -> None:
     assert sorted(rows) == list(range(96))
 
 
-def test_images_beyond_a_multiple_of_k_take_turns() -> None:
+def test_images_beyond_a_multiple_of_k_alternate_between_epochs() -> None:
     labels = labels_of([7, 7, 7, 7])
     left_out = [
         set(range(28)) - {row for batch in epoch_of(labels, 2, 4, epoch=epoch) for row in batch.rows}
@@ -135,7 +135,7 @@ def test_parts_are_whole_identities_and_make_up_the_batches_of_one_process(
             continue
         assert sorted(row for part in parts for row in part.rows) == sorted(batch.rows)
         persons = [Counter(labels[row] for row in part.rows) for part in parts]
-        assert all(set(count.values()) == {k} for count in persons), "an image without its positives"
+        assert all(set(count.values()) == {k} for count in persons), "every image has its positives"
         assert min(map(len, persons)) >= 2 and max(map(len, persons)) - min(map(len, persons)) <= 1
         for part in parts:
             assert part.share / world == pytest.approx(len(part.rows) / len(batch.rows))
@@ -145,7 +145,7 @@ def test_parts_are_whole_identities_and_make_up_the_batches_of_one_process(
         assert places == list(range(len(batch.rows)))
 
 
-def test_the_order_depends_on_seed_and_epoch_and_on_nothing_else() -> None:
+def test_the_order_depends_only_on_seed_and_epoch() -> None:
     labels = labels_of([9, 5, 7, 4, 12])
     orders = {}
     for seed in (0, 1):
@@ -161,7 +161,7 @@ def test_the_order_depends_on_seed_and_epoch_and_on_nothing_else() -> None:
 
 @settings(max_examples=30)
 @given(st.integers(0, 6), P, K)
-def test_a_batch_size_between_multiples_of_k_is_filled_as_far_as_it_goes(extra: int, p: int, k: int) -> None:
+def test_a_batch_size_between_multiples_of_k_is_rounded_down(extra: int, p: int, k: int) -> None:
     batches = list(IdentityBatches(labels_of([6] * 9), p * k + extra % k, k, 0))
     assert {len(batch.rows) for batch in batches} == {p * k}
 
@@ -169,7 +169,7 @@ def test_a_batch_size_between_multiples_of_k_is_filled_as_far_as_it_goes(extra: 
 # in the datamodule
 
 
-def test_the_loader_s_batches_hold_each_picture_with_its_person(tiny_root: Path) -> None:
+def test_the_loaders_batches_pair_each_image_with_its_person(tiny_root: Path) -> None:
     options = DataConfig(root=str(tiny_root), height=64, width=32, datasets=[support.TINY[0]], instances=2)
     data = load_federated_data(options)
     (client,) = data.clients.values()

@@ -1,4 +1,4 @@
-"""The cache of decoded images: its pixels against `decode`, and everything that may happen to its files."""
+"""The cache of decoded images: its pixels compared with `decode`, and damaged, moved and missing files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEIGHT, WIDTH = 12, 6
 
 
 def table(root: Path, count: int = 5, first: int = 0) -> SampleTable:
-    """Noise of a size of its own in every file."""
+    """Writes noise images of different sizes."""
     root.mkdir(parents=True, exist_ok=True)
     paths = tuple(f"{number}.png" for number in range(count))
     for number, path in enumerate(paths):
@@ -50,7 +50,7 @@ def check(found: torch.Tensor, of: SampleTable) -> None:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that are decoded from now on."""
+    """Records the files that are decoded."""
     paths: list[str] = []
     monkeypatch.setattr(image_cache, "decode", lambda path, *size: paths.append(path) or decode(path, *size))
     return paths
@@ -61,7 +61,7 @@ def packs(cache: Path) -> list[Path]:
 
 
 def left(cache: Path) -> set[str]:
-    """Endings of what lies in the cache."""
+    """Returns the endings of the files in the cache."""
     return {path.suffix for path in cache.iterdir()}
 
 
@@ -77,7 +77,7 @@ def test_pixels_are_decoded_once_and_announced(tmp_path: Path, decoded: list[str
     assert left(tmp_path / "cache") == {".u8", ".json"}
 
 
-def test_the_next_process_finds_it_moved_and_copied_data_too(tmp_path: Path, decoded: list[str]) -> None:
+def test_the_next_process_uses_the_cache_also_for_moved_and_copied_data(tmp_path: Path, decoded: list[str]) -> None:
     whole = table(tmp_path / "data")
     images(tmp_path / "cache", whole)
     shutil.copytree(whole.root, tmp_path / "copy")
@@ -91,7 +91,7 @@ def table_at(whole: SampleTable, root: Path) -> SampleTable:
     return SampleTable(whole.name, root, whole.paths, whole.identities, whole.cameras, whole.splits)
 
 
-def test_another_content_under_the_same_name_and_size(tmp_path: Path) -> None:
+def test_changed_content_with_the_same_name_and_size(tmp_path: Path) -> None:
     whole = table(tmp_path / "data")
     before = images(tmp_path / "cache", whole).clone()
     path = Path(whole.files()[2])
@@ -105,7 +105,7 @@ def test_another_content_under_the_same_name_and_size(tmp_path: Path) -> None:
     assert not torch.equal(found[2], before[2]) and torch.equal(found[1], before[1])
 
 
-def test_another_size_is_another_cache(tmp_path: Path) -> None:
+def test_every_image_size_has_a_separate_cache(tmp_path: Path) -> None:
     whole = table(tmp_path / "data")
     first = images(tmp_path / "cache", whole)
     other = ImageCache(tmp_path / "cache", WIDTH, HEIGHT).images(whole)
@@ -113,7 +113,7 @@ def test_another_size_is_another_cache(tmp_path: Path) -> None:
     assert np.array_equal(other[3].numpy(), decode(whole.files()[3], WIDTH, HEIGHT))
 
 
-def test_the_order_of_rows_counts(tmp_path: Path) -> None:
+def test_the_cache_depends_on_the_order_of_rows(tmp_path: Path) -> None:
     whole = table(tmp_path / "data")
     images(tmp_path / "cache", whole)
     turned = whole.take([4, 3, 2, 1, 0])
@@ -121,7 +121,7 @@ def test_the_order_of_rows_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "not json", "elsewhere"])
-def test_what_is_damaged_is_made_again(tmp_path: Path, damage: str, decoded: list[str]) -> None:
+def test_a_damaged_cache_is_rebuilt(tmp_path: Path, damage: str, decoded: list[str]) -> None:
     whole, cache = table(tmp_path / "data"), tmp_path / "cache"
     images(cache, whole)
     state = next(cache.glob("*.json"))
@@ -136,7 +136,7 @@ def test_what_is_damaged_is_made_again(tmp_path: Path, damage: str, decoded: lis
     assert json.loads(state.read_text())["images"] == 5
 
 
-def test_the_first_damaged_file_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+def test_the_error_names_the_first_damaged_file_and_no_cache_is_left(tmp_path: Path) -> None:
     whole = table(tmp_path / "data", 200)
     for row in (170, 3):
         Path(whole.files()[row]).write_bytes(b"no image")
@@ -148,14 +148,14 @@ def test_the_first_damaged_file_is_named_and_nothing_is_left(tmp_path: Path) -> 
     check(images(tmp_path / "cache", whole), whole)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     whole = table(tmp_path / "data")
     Path(whole.files()[1]).unlink()
     with pytest.raises(FedReIDError, match=r"1\.png: No such file"):
         images(tmp_path / "cache", whole)
 
 
-def test_room_is_looked_for_before_anything_is_decoded(
+def test_free_space_is_checked_before_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
 ) -> None:
     whole = table(tmp_path / "data")
@@ -168,8 +168,8 @@ def test_room_is_looked_for_before_anything_is_decoded(
     assert decoded == [] and not packs(tmp_path / "cache")
 
 
-def test_a_full_disk_ends_in_one_line(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for it, in a process of its own."""
+def test_a_full_disk_gives_one_error_line(tmp_path: Path) -> None:
+    """A limit on the size of files simulates the full disk, in a separate process."""
     whole = table(tmp_path / "data", 100)
     script = (
         "import resource, signal, sys, pickle\n"
@@ -230,7 +230,7 @@ def test_two_processes_build_it_once(tmp_path: Path) -> None:
     assert left(tmp_path / "cache") == {".u8", ".json"}
 
 
-def test_a_killed_builder_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+def test_a_killed_builder_does_not_block_the_next(tmp_path: Path) -> None:
     whole = table(tmp_path / "data", 40)
     process = builder(tmp_path, 0.05)
     while not (tmp_path / "log").exists():
@@ -263,7 +263,7 @@ def test_parts_of_datasets_read_from_their_caches(tmp_path: Path, monkeypatch: p
     assert pool.undecoded() == (0, 0) and pool.load() == 0
 
 
-def test_batches_are_copies_and_the_cache_stays_as_it_is(tmp_path: Path) -> None:
+def test_batches_are_copies_of_the_cache(tmp_path: Path) -> None:
     whole = table(tmp_path / "data")
     pool = ImagePool(HEIGHT, WIDTH, "disk")
     pool.prepare([whole], tmp_path / "cache")
@@ -273,7 +273,7 @@ def test_batches_are_copies_and_the_cache_stays_as_it_is(tmp_path: Path) -> None
     assert packs(tmp_path / "cache")[0].read_bytes() == before
 
 
-def test_other_modes_prepare_nothing(tmp_path: Path) -> None:
+def test_other_modes_write_no_cache(tmp_path: Path) -> None:
     whole = table(tmp_path / "data")
     for mode in ("auto", "memory", "none"):
         pool = ImagePool(HEIGHT, WIDTH, mode)

@@ -1,4 +1,4 @@
-"""Decoding against pixels that were written, and sources against each other."""
+"""Decoding compared with the written pixels, and the image sources compared with each other."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refused(path, *parts: str) -> None:
 
 
 @pytest.mark.parametrize("extension", ["png", "bmp"])
-def test_pixels_of_the_right_size_come_back_as_they_were_written(tmp_path, extension):
+def test_images_of_the_right_size_are_decoded_exactly(tmp_path, extension):
     pixels = noise()
     decoded = decode(save(tmp_path / f"image.{extension}", pixels), HEIGHT, WIDTH)
     assert decoded.dtype == np.uint8
@@ -79,7 +79,7 @@ def test_jpeg_bytes_in_a_png(tmp_path):
     (tmp_path / "fake.png").write_bytes((tmp_path / "real.jpg").read_bytes())
     pair = [decode(str(tmp_path / name), HEIGHT, WIDTH) for name in ("real.jpg", "fake.png")]
     assert np.array_equal(*pair)
-    assert np.abs(pair[0].astype(int) - noise()).mean() < 80  # lossy, but this picture
+    assert np.abs(pair[0].astype(int) - noise()).mean() < 80  # lossy, but the same image
 
 
 def test_grayscale_has_three_equal_channels(tmp_path):
@@ -126,8 +126,8 @@ def test_truncated_files(tmp_path, format):
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("format", ["jpg", "png", "bmp"])
 def test_damaged_bytes_are_read_or_refused(tmp_path, monkeypatch, format):
-    """Whatever the decoder trips over, nothing but the project's own error comes out."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # a damaged size may be any number
+    """Any error of the decoder is raised as the project's error."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # damaged files can declare any size
     raw = Path(save(tmp_path / f"whole.{format}", noise())).read_bytes()
     rng = np.random.default_rng(0)
     path, count = tmp_path / f"damaged.{format}", 0
@@ -148,7 +148,7 @@ def test_text_is_not_an_image(tmp_path):
     refused(tmp_path / "page.jpg", "not a readable image")
 
 
-def test_picture_of_absurd_size(tmp_path, monkeypatch):
+def test_an_image_with_too_many_pixels(tmp_path, monkeypatch):
     save(tmp_path / "bomb.png", noise())
     monkeypatch.setattr(decoding, "MOST_PIXELS", HEIGHT * WIDTH - 1)
     refused(tmp_path / "bomb.png", f"{WIDTH} x {HEIGHT} pixels are more than {HEIGHT * WIDTH - 1}")
@@ -161,7 +161,7 @@ def test_picture_of_absurd_size(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (HEIGHT + 5, WIDTH + 7)])
-def test_source_reads_the_rows_asked_for(tmp_path, memory, size):
+def test_a_source_reads_the_requested_rows(tmp_path, memory, size):
     files = table(tmp_path, height=size[0], width=size[1]).files()
     source = ImageSource(files, HEIGHT, WIDTH, memory)
     rows = (3, 0, 3)
@@ -175,7 +175,7 @@ def test_source_reads_the_rows_asked_for(tmp_path, memory, size):
                 assert tuple(image[:, y, x].tolist()) == expected.getpixel((x, y))
 
 
-def test_memory_mode_survives_the_files_and_the_other_does_not(tmp_path):
+def test_only_memory_mode_works_after_the_files_are_deleted(tmp_path):
     files = table(tmp_path).files()
     kept, lazy = (ImageSource(files, HEIGHT, WIDTH, memory) for memory in (True, False))
     first = kept.read([4, 2])
@@ -208,7 +208,7 @@ def test_load_decodes_each_file_once_and_only_in_memory_mode(tmp_path, monkeypat
 
 
 def test_many_files_stay_in_order(tmp_path):
-    """More than one block of the threads that decode."""
+    """Uses more files than one block of the decoding threads."""
     save(tmp_path / "a.png", np.full((2, 2, 3), 7, np.uint8))
     save(tmp_path / "b.png", np.full((2, 2, 3), 9, np.uint8))
     pattern = np.random.default_rng(0).integers(0, 2, 700).tolist()
@@ -216,7 +216,7 @@ def test_many_files_stay_in_order(tmp_path):
     assert source.read(range(700))[:, 0, 0, 0].tolist() == [7 + 2 * bit for bit in pattern]
 
 
-def test_first_damaged_file_is_named(tmp_path):
+def test_the_error_names_the_first_damaged_file(tmp_path):
     files = table(tmp_path).files()
     for row in (1, 3):
         Path(files[row]).write_bytes(b"")
@@ -228,7 +228,7 @@ def test_first_damaged_file_is_named(tmp_path):
 # the pool
 
 
-def test_same_files_same_source(tmp_path):
+def test_equal_files_share_a_source(tmp_path):
     whole = table(tmp_path)
     pool = ImagePool(HEIGHT, WIDTH, "none")
     assert pool.source(whole) is pool.source(whole.take(range(5)))
@@ -236,7 +236,7 @@ def test_same_files_same_source(tmp_path):
     assert torch.equal(pool.source(whole.take([3, 1])).read([1]), pool.source(whole).read([1]))
 
 
-def test_same_names_below_another_root_are_other_files(tmp_path):
+def test_equal_names_below_another_root_are_different_files(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     first, second = table(tmp_path / "a"), table(tmp_path / "b")

@@ -1,4 +1,4 @@
-"""The index of a large dataset: the same table as its reader gives, and never an old one."""
+"""The index of a large dataset: equal to the reader's table, and never outdated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MSMT = [f"{split}/{p:04d}/{p:04d}_{i:03d}_{c:02d}_a_b_{i}.jpg" for split in ("tr
 
 @pytest.fixture
 def msmt17(tmp_path: Path) -> Path:
-    """MSMT17 with a few empty files, settled."""
+    """Creates MSMT17 with a few empty files and old modification times."""
     root = touch(tmp_path / "MSMT17_V1", *MSMT)
     for name in ("train", "val", "query", "gallery"):
         folder = "train" if name in ("train", "val") else "test"
@@ -36,14 +36,14 @@ def msmt17(tmp_path: Path) -> Path:
 
 
 def settle(root: Path) -> Path:
-    """Changed an hour ago."""
+    """Sets all modification times to an hour ago."""
     for path in [root, *root.rglob("*")]:
         os.utime(path, (time.time() - 3600,) * 2)
     return root
 
 
 class Counted:
-    """A layout that counts how often it is read."""
+    """A layout that counts its reads."""
 
     def __init__(self, key: str) -> None:
         self.reads = 0
@@ -65,7 +65,7 @@ def get(counted: Counted, root: Path, cache: Path, name: str = "MSMT17", **optio
     return read_indexed(counted.layout, root, name, ReadOptions(**options), cache)
 
 
-def test_the_second_time_nothing_is_read(counted: Counted, msmt17: Path, tmp_path: Path) -> None:
+def test_the_second_call_uses_the_index(counted: Counted, msmt17: Path, tmp_path: Path) -> None:
     (msmt17 / "list_gallery.txt").write_text("0000/0000_001_12_a_b_1.jpg 0\n0002/0002_001_12_a_b_1.jpg 2\n")
     (msmt17 / "list_query.txt").write_text("0000/0000_000_01_a_b_0.jpg 0\n")
     settle(msmt17)
@@ -80,7 +80,7 @@ def test_the_second_time_nothing_is_read(counted: Counted, msmt17: Path, tmp_pat
         assert one.dtype == other.dtype and np.array_equal(one, other)
 
 
-def test_options_have_indexes_of_their_own(counted: Counted, msmt17: Path, tmp_path: Path) -> None:
+def test_every_set_of_options_has_a_separate_index(counted: Counted, msmt17: Path, tmp_path: Path) -> None:
     whole = get(counted, msmt17, tmp_path / "cache")
     part = get(counted, msmt17, tmp_path / "cache", train_only=True)
     assert counted.reads == 2 and len(part) < len(whole)
@@ -88,7 +88,7 @@ def test_options_have_indexes_of_their_own(counted: Counted, msmt17: Path, tmp_p
 
 
 @pytest.mark.parametrize("change", ["image gone", "image more", "list", "folder renamed", "mask"])
-def test_a_change_is_seen(counted: Counted, msmt17: Path, tmp_path: Path, change: str) -> None:
+def test_a_change_is_detected(counted: Counted, msmt17: Path, tmp_path: Path, change: str) -> None:
     get(counted, msmt17, tmp_path / "cache")
     if change == "image gone":
         (msmt17 / MSMT[0]).unlink()
@@ -96,7 +96,7 @@ def test_a_change_is_seen(counted: Counted, msmt17: Path, tmp_path: Path, change
         touch(msmt17, "train/0000/0000_900_01_a_b_1.jpg")
     elif change == "list":
         path = msmt17 / "list_val.txt"
-        path.write_text(path.read_text().replace(" 2", " 1"))  # as long as before
+        path.write_text(path.read_text().replace(" 2", " 1"))  # the same length
     elif change == "folder renamed":
         (msmt17 / "test" / "0001").rename(msmt17 / "test" / "0009")
     else:
@@ -109,14 +109,14 @@ def test_a_change_is_seen(counted: Counted, msmt17: Path, tmp_path: Path, change
     assert counted.reads == 2
 
 
-def test_what_changed_just_now_is_not_trusted(counted: Counted, msmt17: Path, tmp_path: Path) -> None:
+def test_recently_changed_files_are_not_indexed(counted: Counted, msmt17: Path, tmp_path: Path) -> None:
     touch(msmt17, "train/0000/0000_900_01_a_b_1.jpg")
     get(counted, msmt17, tmp_path / "cache")
     get(counted, msmt17, tmp_path / "cache")
     assert counted.reads == 2 and not (tmp_path / "cache").exists()
 
 
-def test_a_small_table_has_none(msmt17: Path, tmp_path: Path) -> None:
+def test_a_small_table_has_no_index(msmt17: Path, tmp_path: Path) -> None:
     counted = Counted("msmt17")
     get(counted, msmt17, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
@@ -132,7 +132,7 @@ def test_other_readers_have_other_indexes(
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\0" * 4000])
-def test_a_damaged_index_is_made_again(counted: Counted, msmt17: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_index_is_rebuilt(counted: Counted, msmt17: Path, tmp_path: Path, content: bytes) -> None:
     first = get(counted, msmt17, tmp_path / "cache")
     (file,) = (tmp_path / "cache" / "index").iterdir()
     file.write_bytes(content or file.read_bytes()[: file.stat().st_size // 2])
@@ -142,15 +142,15 @@ def test_a_damaged_index_is_made_again(counted: Counted, msmt17: Path, tmp_path:
     assert counted.reads == 2
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(counted: Counted, msmt17: Path, tmp_path: Path) -> None:
+def test_the_reader_works_without_a_writable_cache(counted: Counted, msmt17: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for _ in range(2):
         assert len(get(counted, msmt17, tmp_path / "file")) == len(MSMT)
     assert counted.reads == 2
 
 
-def test_every_reader_tells_what_it_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file more in any folder that holds an image of the table is seen, whatever the layout."""
+def test_every_reader_records_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every layout, an additional file in any folder with an image of the table is detected."""
 
     monkeypatch.setattr(index, "WORTH_IT", 1)
     for name, make in layouts.MINIATURES.items():

@@ -1,4 +1,4 @@
-"""Every file in a dataset's folder is read, skipped and counted, or named."""
+"""Every file in a dataset's folder is read, skipped and counted, or listed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def inventory_of(root: Path, **options) -> Inventory:
 
 
 def present(root: Path) -> int:
-    """Files below a folder, counted by another walk; a link to a folder is one."""
+    """Counts the files below a folder independently; a link to a folder counts as one."""
     return sum(
         len(files) + sum(os.path.islink(os.path.join(folder, name)) for name in folders)
         for folder, folders, files in os.walk(root)
@@ -43,7 +43,7 @@ def picture(path: Path, shade: int = 0) -> None:
 
 
 def add_faults(root: Path, place: str) -> dict[str, str]:
-    """Adds files of every kind; returns those that have to be named, with a word of the reason."""
+    """Adds files of every kind; returns those that must be listed, with a part of the reason."""
     for name in ("Thumbs.db", ".DS_Store", f"{place}/._0001_c1.jpg"):
         (root / name).write_bytes(b"\0\1")
     picture(root / "__MACOSX" / "a.png")
@@ -60,7 +60,7 @@ def add_faults(root: Path, place: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dataset", list(FILES))
-def test_read_and_named_and_skipped_make_up_what_is_there(tmp_path, dataset):
+def test_read_listed_and_skipped_files_add_up_to_all_files(tmp_path, dataset):
     root = write(tmp_path, dataset)
     inside = FILES[dataset][0].rpartition("/")[0]
     reasons = add_faults(root, inside)
@@ -76,7 +76,7 @@ def test_read_and_named_and_skipped_make_up_what_is_there(tmp_path, dataset):
     assert found.read + found.unused + found.lists == len(FILES[dataset]) + (2 if dataset == "MSMT17" else 0)
 
 
-def test_pictures_that_no_list_names_are_named(tmp_path):
+def test_images_in_no_split_list_are_reported(tmp_path):
     root = write(tmp_path, "MSMT17")
     before = inventory_of(root).unread
     picture(root / "train" / "0000" / "0000_009_01_x.jpg")
@@ -84,7 +84,7 @@ def test_pictures_that_no_list_names_are_named(tmp_path):
     assert new == {("train/0000/0000_009_01_x.jpg", "PNG picture, which the layout msmt17 does not read")}
 
 
-def test_pictures_beside_the_folders_of_persons_are_named(tmp_path):
+def test_images_beside_the_folders_of_persons_are_reported(tmp_path):
     files = [f"{part}/{name}" for part in ("train", "query", "gallery") for name in ("1/a.jpg", "2/b.jpg", "loose.jpg")]
     root = touch(tmp_path / "own", *files, "train/1/deeper/c.jpg")
     expected = ["gallery/loose.jpg", "query/loose.jpg", "train/1/deeper/c.jpg", "train/loose.jpg"]
@@ -96,7 +96,7 @@ def test_folders_that_the_protocol_does_not_use_are_counted(tmp_path):
     assert (inventory_of(root).unused, inventory_of(root).unread) == (2, ())
 
 
-def test_a_public_set_leaves_its_test_pictures_out(tmp_path):
+def test_a_public_set_excludes_its_test_images(tmp_path):
     found = inventory_of(write(tmp_path, "Market-1501"), train_only=True)
     assert (found.read, found.unused, found.unread) == (3, 2, ())
 
@@ -125,7 +125,7 @@ def test_paths_of_meta_json_from_windows(tmp_path):
     assert read_dataset(DataConfig(layout="dgd"), root, "name").paths == tuple(sorted(images[:2]) + images[2:])
 
 
-def test_the_index_keeps_the_inventory_and_notices_new_files(tmp_path, monkeypatch):
+def test_the_index_contains_the_inventory_and_detects_new_files(tmp_path, monkeypatch):
     monkeypatch.setattr(index, "WORTH_IT", 1)
     monkeypatch.setattr(index, "SETTLED", -1e9)
     config = DataConfig(layout="market1501", cache_dir=str(tmp_path / "cache"))

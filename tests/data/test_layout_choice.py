@@ -1,4 +1,4 @@
-"""`data.layout`: one layout by name, or every folder by itself."""
+"""`data.layout`: one named layout, or automatic recognition of every folder."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
     for name, files in FILES.items():
         for file in files:
             (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / file).write_bytes(stream.getvalue() + f"{name}/{file}".encode())  # no two alike
+            (tmp_path / name / file).write_bytes(stream.getvalue() + f"{name}/{file}".encode())  # all different
     for file, text in TEXTS.items():
         (tmp_path / file).write_text(text)
     (tmp_path / "notes").mkdir()
@@ -76,7 +76,7 @@ def refused(root: Path, **options) -> str:
     return str(caught.value)
 
 
-def test_auto_reads_every_folder_by_itself(root):
+def test_auto_recognises_the_layout_of_every_folder(root):
     data = load(root, layout="auto")
     found = {data.clients[client].train.root.name: client for client in data.clients}
     assert list(data.tests) == list(data.clients)
@@ -98,11 +98,11 @@ def test_auto_with_names_and_a_public_set(root):
 @pytest.mark.parametrize(
     ("layout", "names"), [("market1501", ["market"]), ("dgd", ["dgd"]), ("id_folders", ["own"]), ("msmt17", ["msmt"])]
 )
-def test_a_named_layout_takes_its_own_folders(root, layout, names):
+def test_a_named_layout_reads_only_its_folders(root, layout, names):
     assert [client.train.root.name for client in load(root, layout=layout).clients.values()] == names
 
 
-def test_a_named_layout_is_used_where_another_is_recognised(root):
+def test_a_named_layout_has_precedence_over_recognition(root):
     (root / "own" / "samples.csv").write_text("path,identity,camera,split\n")
     assert list(load(root, layout="id_folders", datasets=["own"]).clients) == ["client1-no-cameras"]
     assert "contains no image" in refused(root, layout="auto", datasets=["own"])
@@ -116,7 +116,7 @@ def test_an_unknown_layout(root, layout, hint):
     assert text.startswith(f"data.layout={layout}: no such layout") and hint in text
 
 
-def test_nothing_is_recognised(root):
+def test_folders_in_no_known_layout_are_refused(root):
     assert f"{root / 'notes'}: is in no layout" in refused(root, layout="auto", datasets=["market", "notes"])
     assert f"{root / 'notes'}: is in no layout" in refused(root, layout="auto", datasets=["market"], public="notes")
     assert f"data.root={root / 'notes'}: contains no dataset in a known layout" in refused(

@@ -1,4 +1,4 @@
-"""Batches that are read ahead: the same as those read one by one, and nothing more than wanted."""
+"""Prefetched batches equal batches read one by one, and prefetching is bounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedreid_pl.errors import FedReIDError
 
 
 class Squares:
-    """Slow for every third batch; remembers who asked for what."""
+    """A source that is slow for every third batch and records all requests."""
 
     def __init__(self, broken: int | None = None) -> None:
         self.asked: list[tuple[int, ...]] = []
@@ -33,7 +33,7 @@ class Squares:
 BATCHES = [(start, start + 1) for start in range(0, 40, 2)]
 
 
-def test_batches_come_in_the_order_of_the_sampler() -> None:
+def test_batches_have_the_order_of_the_sampler() -> None:
     with ThreadPoolExecutor(4) as readers:
         dataset = Squares()
         loader = BatchLoader(dataset, BATCHES, readers, ahead=3)
@@ -43,7 +43,7 @@ def test_batches_come_in_the_order_of_the_sampler() -> None:
         assert threading.current_thread().name not in dataset.threads
 
 
-def test_without_readers_each_is_read_when_it_is_asked_for() -> None:
+def test_without_readers_each_batch_is_read_on_request() -> None:
     dataset = Squares()
     batches = iter(BatchLoader(dataset, BATCHES))
     for number in range(1, 4):
@@ -52,7 +52,7 @@ def test_without_readers_each_is_read_when_it_is_asked_for() -> None:
     assert dataset.threads == {threading.current_thread().name}
 
 
-def test_no_more_than_wanted_is_read_ahead_and_none_after_leaving() -> None:
+def test_prefetching_is_bounded_and_stops_after_the_loop() -> None:
     with ThreadPoolExecutor(1) as readers:
         dataset = Squares()
         for number, _ in enumerate(BatchLoader(dataset, BATCHES, readers, ahead=2), start=1):
@@ -66,7 +66,7 @@ def test_no_more_than_wanted_is_read_ahead_and_none_after_leaving() -> None:
         assert len(dataset.asked) == seen
 
 
-def test_an_error_comes_where_its_batch_would() -> None:
+def test_an_error_is_raised_at_the_position_of_its_batch() -> None:
     with ThreadPoolExecutor(2) as readers:
         batches = iter(BatchLoader(Squares(broken=6), BATCHES, readers))
         assert [next(batches) for _ in range(3)] == [[0, 1], [4, 9], [16, 25]]
@@ -74,7 +74,7 @@ def test_an_error_comes_where_its_batch_would() -> None:
             next(batches)
 
 
-def test_random_numbers_go_on_as_after_a_dataloader() -> None:
+def test_random_numbers_continue_as_after_a_dataloader() -> None:
     drawn = []
     for loader in (BatchLoader(Squares(), BATCHES), torch.utils.data.DataLoader(range(4))):
         torch.manual_seed(3)

@@ -1,4 +1,4 @@
-"""The reader of Market-1501's layout, on folders written as the datasets are distributed."""
+"""The reader of Market-1501's layout, on folders as in the distributed datasets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ JPEG = jpeg()
 
 
 def write(root: Path, folders=MARKET, **changes) -> Path:
-    """A dataset with the given names per folder; `changes` replace folders, `None` leaves one out."""
+    """Creates a dataset with the given names per folder; `changes` replace folders, `None` removes one."""
     for folder, names in {**folders, **changes}.items():
         if names is not None:
             (root / folder).mkdir(parents=True)
@@ -92,8 +92,8 @@ def test_person_zero_of_the_training_folder_is_a_person(tmp_path):
     assert train.num_identities() == 2
 
 
-def test_person_zero_that_is_asked_for_is_a_person_in_the_gallery_too(tmp_path):
-    """MSMT17, converted to this layout, counts its test persons from 0."""
+def test_person_zero_of_the_query_is_a_person_in_the_gallery_too(tmp_path):
+    """MSMT17, converted to this layout, numbers its test persons from 0."""
     root = write(
         tmp_path,
         **{
@@ -124,12 +124,12 @@ def test_person_zero_that_is_asked_for_is_a_person_in_the_gallery_too(tmp_path):
         ("-1_c5s1_000401_03.jpg", JUNK, 5),
     ],
 )
-def test_names_met_in_the_field(tmp_path, file, identity, camera):
+def test_file_names_of_public_datasets(tmp_path, file, identity, camera):
     table = read_market1501(write(tmp_path, **{TRAIN_FOLDER: [file]}), train_only=True)
     assert rows_of(table) == [(f"bounding_box_train/{file}", identity, camera, TRAIN)]
 
 
-def test_folders_that_look_like_names_do_not_matter(tmp_path):
+def test_folders_with_image_like_names_are_ignored(tmp_path):
     plain = read_market1501(write(tmp_path / "plain"))
     odd = read_market1501(write(tmp_path / "0099_c7s1" / "foo12_c3"))
     assert rows_of(odd) == rows_of(plain)
@@ -199,7 +199,7 @@ def test_folder_without_permission(tmp_path, monkeypatch):
     assert f"{root / TRAIN_FOLDER}: cannot be read (Permission denied)" in message(root)
 
 
-def test_public_set_needs_its_training_folder_alone(tmp_path):
+def test_a_public_set_needs_only_its_training_folder(tmp_path):
     root = write(tmp_path, **{GALLERY_FOLDER: None, QUERY_FOLDER: [], TRAIN_FOLDER: ["-1_c1_1.jpg", "-1_c2_1.jpg"]})
     table = read_market1501(root, train_only=True)
     assert table.identities.tolist() == [JUNK, JUNK]

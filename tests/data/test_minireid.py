@@ -1,4 +1,4 @@
-"""MiniReID: counts against an independent reading of the file names, bits, interrupted and concurrent writers."""
+"""MiniReID: counts compared with an independent parse of the file names, bits, interrupted and concurrent writers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ assert "torch" not in sys.modules
 
 
 def parse(names: list[str]) -> list[tuple[int, int]]:
-    """(person, camera) of file names, by cutting at the separators."""
+    """Returns (person, camera) of file names, split at the separators."""
     fields = []
     for name in names:
         assert name.endswith(".jpg")
@@ -112,7 +112,7 @@ def digest(root: Path) -> str:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two domains as the default run writes them, by one process."""
+    """Writes two domains in one process, like the default run."""
     root = tmp_path_factory.mktemp("minireid") / "root"
     return ensure_minireid(root, processes=1, domains=[VIPER, MINIATURE])
 
@@ -199,12 +199,12 @@ def test_pixels_are_the_stored_ones(version: int) -> None:
     assert pixels.hexdigest() == PIXELS[version]
 
 
-def test_every_domain_can_tell_a_third_of_a_point() -> None:
+def test_every_domain_has_enough_queries_for_a_third_of_a_point() -> None:
     persons = {name: len({person for person, _ in planned(domain, QUERY)}) for name, domain in DOMAINS.items()}
     assert min(persons.values()) >= 300, persons
 
 
-def test_versions_share_no_picture() -> None:
+def test_versions_share_no_image() -> None:
     shots = schedule(MINIATURE)[:20]
     drawn = [
         {Studio(replace(MINIATURE, version=version)).take(shot).tobytes() for shot in shots} for version in VERSIONS
@@ -212,7 +212,7 @@ def test_versions_share_no_picture() -> None:
     assert not drawn[0] & drawn[1]
 
 
-def test_an_image_does_not_depend_on_those_drawn_before() -> None:
+def test_an_image_does_not_depend_on_earlier_images() -> None:
     shots = schedule(MINIATURE)
     studio = Studio(MINIATURE)
     forward = [studio.take(shot).tobytes() for shot in shots]
@@ -258,13 +258,15 @@ def test_same_bytes_with_two_processes_and_a_fresh_interpreter(written: Path, tm
     assert own == manifest["domains"]["mini-viper"]
 
 
-def test_without_workers_it_is_drawn_here(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_workers_images_are_drawn_in_this_process(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     domains = [VIPER, MINIATURE]
     assert write_benchmark(tmp_path / "root", domains, processes=2)["sha256"] == digest(written)
 
 
-def test_killed_writer_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_no_complete_looking_dataset(tmp_path: Path) -> None:
     root = tmp_path / "cache" / "minireid"
     process = launch(root, 2, "mini-cuhk03np", 1.0)
     assert process.stdout is not None
@@ -275,7 +277,7 @@ def test_killed_writer_leaves_nothing_that_looks_complete(tmp_path: Path) -> Non
     assert not root.exists()
     assert [path.name for path in root.parent.iterdir()] != []
     files, before = -1, -2
-    while files != before:  # its workers notice the broken pipe and end
+    while files != before:  # the workers detect the broken pipe and end
         time.sleep(1.0)
         files, before = sum(1 for _ in root.parent.rglob("*.jpg")), files
     assert files < DOMAINS["mini-cuhk03np"].images
@@ -294,7 +296,7 @@ def test_two_writers_at_once(tmp_path: Path) -> None:
     verify(root)
 
 
-def test_later_calls_only_check(written: Path) -> None:
+def test_later_calls_only_verify(written: Path) -> None:
     before = (written / "manifest.json").stat().st_mtime_ns
     assert ensure_minireid(written, domains=[MINIATURE]) == written
     assert (written / "manifest.json").stat().st_mtime_ns == before
@@ -333,7 +335,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         write_benchmark(tmp_path / "mixed", [MINIATURE, replace(MINIATURE, name="mini-other", version=1)])
 
 
-def test_verify_names_the_domain_that_differs(tmp_path: Path) -> None:
+def test_verify_names_the_differing_domain(tmp_path: Path) -> None:
     root = ensure_minireid(tmp_path / "minireid", domains=[MINIATURE, replace(MINIATURE, name="mini-other")])
     verify(root)
     file = next((root / "mini-other" / TRAIN).iterdir())
@@ -354,7 +356,7 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_full_disk_leaves_nothing(tmp_path: Path, processes: int) -> None:
+def test_a_full_disk_leaves_no_files(tmp_path: Path, processes: int) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -390,7 +392,7 @@ def test_contact_sheet(written: Path, tmp_path: Path) -> None:
 
 
 def test_raw_pixels_do_not_solve_a_large_domain() -> None:
-    # a trained model exceeds 0.6 there: what it learns is to see through the cameras
+    # a trained model exceeds 0.6 there, because it learns invariance to cameras
     domain = DOMAINS["mini-cuhk03np"]
     studio = Studio(domain)
 

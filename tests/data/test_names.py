@@ -1,4 +1,4 @@
-"""The grammar of names: person, camera and frame as public datasets, trackers and people write them."""
+"""The grammar of file names: person, camera and frame in public datasets, trackers and custom files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedreid_pl.data.names import camera_of_folder, compile_pattern, number_came
 
 KNOWN = [
     ("0002_c1s1_000451_03.jpg", "0002", "1", "000451"),  # Market-1501
-    ("-1_c1s1_000401_03.jpg", "-1", "1", "000401"),  # its junk
+    ("-1_c1s1_000401_03.jpg", "-1", "1", "000401"),  # junk of Market-1501
     ("0005_c2_f0046985.jpg", "0005", "2", "0046985"),  # DukeMTMC-reID
     ("0001_c1_301.png", "0001", "1", "301"),  # CUHK03-NP
     ("0000_c12_0000.jpg", "0000", "12", "0000"),  # MSMT17, converted
@@ -80,7 +80,7 @@ def test_names_without_a_camera(name):
 
 
 @pytest.mark.parametrize(("name", "pattern"), UNCLEAR.items())
-def test_what_looks_like_a_camera_is_refused_with_a_pattern_that_works(name, pattern):
+def test_the_error_for_a_camera_like_part_suggests_a_working_pattern(name, pattern):
     parts = parse_name(name)
     assert parts.camera is None and f"data.name_pattern='{pattern}'" in parts.problem
     read = parse_name(name, compile_pattern(pattern))
@@ -89,16 +89,16 @@ def test_what_looks_like_a_camera_is_refused_with_a_pattern_that_works(name, pat
 
 def test_two_cameras():
     assert "two cameras, c1 and c2" in parse_name("c1_c2_0001.jpg").problem
-    assert parse_name("1_c4_c7.jpeg").camera == "4"  # right behind the person
-    assert not parse_name("cam1_c01_0001.jpg").problem  # the same one twice
+    assert parse_name("1_c4_c7.jpeg").camera == "4"  # directly after the person
+    assert not parse_name("cam1_c01_0001.jpg").problem  # the same camera twice
 
 
 @pytest.mark.parametrize("name", ["20240131_120000_c1.jpg", "-2_c1.jpg", "anna_c2_0001.jpg", "track_3_cam1_f10.jpg"])
-def test_no_person_is_made_up(name):
+def test_names_without_a_person_have_none(name):
     assert parse_name(name).person is None
 
 
-def test_the_short_way_reads_like_the_grammar(monkeypatch):
+def test_the_fast_path_agrees_with_the_grammar(monkeypatch):
     names = [
         f"{who}_c{camera}{sequence}_{frame}{box}.jpg"
         for who in ("-1", "0", "0012")

@@ -1,4 +1,4 @@
-"""What is said about a dataset of the catalogue that was not found."""
+"""Error messages about a dataset of the catalogue that was not found."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def message(root: Path, name: str, key: str = "data.datasets", layout: str = "au
     return str(caught.value)
 
 
-def test_a_missing_dataset_names_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+def test_the_error_lists_the_expected_names_and_the_existing_folders(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt", "veri/a.jpg")
     text = message(tmp_path, "Market-1501")
     assert text.startswith(f"data.datasets: Market-1501 is not in {tmp_path}; looked for")

@@ -1,4 +1,4 @@
-"""Pictures and persons in two places: found, counted, recorded and refused."""
+"""Images and persons in two places are found, counted, recorded and refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw(path: Path, *key: int, format: str = "PNG") -> None:
 
 
 def dataset(root: Path, name: str, number: int) -> Path:
-    """Two cameras, and queries in camera 1 whose matches are in camera 2; no two pictures alike."""
+    """Creates a dataset of two cameras with queries in camera 1 and matches in camera 2; all images differ."""
     for place, (folder, persons) in enumerate(PARTS.items()):
         for person in persons:
             for camera in {0: (1, 2), 1: (1,), 2: (2,)}[place]:
@@ -56,7 +56,7 @@ def copy(root: Path, source: str, target: str) -> None:
 TRAIN, QUERY, GALLERY = ("bounding_box_train/0001_c1_0.png", "query/0005_c1_1.png", "bounding_box_test/0005_c2_2.png")
 
 
-def test_nothing_is_shared(root):
+def test_separate_datasets_have_no_overlap(root):
     data = load_federated_data(config(root, overlap="refuse"))
     assert (data.overlaps, data.remarks) == ((), ())
 
@@ -71,7 +71,7 @@ def test_nothing_is_shared(root):
         (f"one/{TRAIN}", f"one/{QUERY}", ("client1 query", "client1 train"), 2),
     ],
 )
-def test_one_picture_in_two_places(root, source, target, where, of):
+def test_one_image_in_two_places(root, source, target, where, of):
     copy(root, source, target)
     found = load_federated_data(config(root, overlap="warn"))
     (item,) = found.overlaps
@@ -89,12 +89,12 @@ def test_one_picture_in_two_places(root, source, target, where, of):
     assert item.serious == (where[0].split()[0] == where[1].split()[0] and where[1].endswith("train"))
 
 
-def test_query_and_gallery_of_one_camera_may_share_a_picture(root):
+def test_query_and_gallery_of_one_camera_may_share_an_image(root):
     copy(root, f"one/{QUERY}", "one/bounding_box_test/0005_c1_9.png")
     assert load_federated_data(config(root)).overlaps == ()
 
 
-def test_the_public_set_may_not_show_what_is_tested(root):
+def test_the_public_set_may_not_contain_test_images(root):
     copy(root, f"two/{TRAIN}", f"one/{GALLERY}")
     data = load_federated_data(config(root, datasets=["one"], public="two"))
     assert [item.where for item in data.overlaps] == [("client1 gallery", "the public set public")]
@@ -138,7 +138,7 @@ def test_data_check_compares_pixels(root):
     assert check.as_dict()["overlaps"][0]["examples"] == ("bounding_box_test/0006_c2_8.bmp = " + TRAIN,)
 
 
-def test_hashes_are_kept_by_size_and_time(tmp_path, monkeypatch):
+def test_hashes_are_cached_by_size_and_time(tmp_path, monkeypatch):
     files = [str(tmp_path / name) for name in "abcde"]
     for number, file in enumerate(files[:4]):
         Path(file).write_bytes(b"" if number == 3 else bytes([number]))

@@ -1,4 +1,4 @@
-"""Clients by camera and by identity: every image once, groups as equal as can be; the held-out first images."""
+"""Clients by camera and by identity: every image once, groups of nearly equal size; held-out first images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_by_identity_groups_are_disjoint_complete_and_of_equal_size(parts: int |
     assert max(map(len, persons)) - min(map(len, persons)) <= 1
 
 
-def test_by_identity_depends_on_the_seed_alone() -> None:
+def test_by_identity_depends_only_on_the_seed() -> None:
     table = make_table()
     drawn = [[part.paths for _, part in by_identity(table, 3, seed)] for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]

@@ -1,4 +1,4 @@
-"""Pictures of every mode that Pillow opens, against ImageMagick, OpenCV or a computation by hand."""
+"""Images of all Pillow modes, compared with ImageMagick, OpenCV or a computation by hand."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_sixteen_bits_are_scaled(tmp_path, name):
 
 
 def tiff(values: np.ndarray, photometric: int) -> bytes:
-    """A little-endian TIFF of 16 bits in one strip, written field by field."""
+    """Writes a little-endian TIFF of 16 bits in one strip, field by field."""
     fields = {256: WIDTH, 257: HEIGHT, 258: 16, 259: 1, 262: photometric, 273: 8 + 2 + 10 * 12 + 4, 277: 1, 278: HEIGHT}
     fields |= {279: values.size * 2, 339: 1}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
@@ -137,7 +137,7 @@ def tiff(values: np.ndarray, photometric: int) -> bytes:
 
 
 def test_twelve_bits_reach_white(tmp_path):
-    """Rows of a TIFF of 12 bits: two pixels in three bytes."""
+    """A TIFF of 12 bits stores two pixels in three bytes."""
     values = (DEEP >> 4).reshape(-1, 2).astype(int)
     three = [values[:, 0] >> 4, (values[:, 0] & 15) << 4 | values[:, 1] >> 8, values[:, 1] & 255]
     content = tiff(np.zeros((HEIGHT, WIDTH)), photometric=1)[: 8 + 2 + 10 * 12 + 4]
@@ -228,7 +228,7 @@ def test_orientation_comes_before_scaling_and_with_every_mode(tmp_path):
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0", b"garbage"])
-def test_damaged_orientation_is_none(tmp_path, exif):
+def test_a_damaged_orientation_is_ignored(tmp_path, exif):
     path = save(RGB, tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
     assert np.abs(read(path) - RGB).mean() < 5
 
@@ -241,7 +241,7 @@ def profile(name: str) -> bytes:
 
 
 def test_a_profile_is_converted_to_srgb(tmp_path):
-    """A profile whose red and blue primaries have changed places shows red where the file has blue."""
+    """A profile with swapped red and blue primaries turns blue into red."""
     content = profile("sRGB")
     swapped = content.replace(b"rXYZ", b"temp").replace(b"bXYZ", b"rXYZ").replace(b"temp", b"bXYZ")
     path = save(RGB, tmp_path / "a.png", icc_profile=swapped)
@@ -250,7 +250,7 @@ def test_a_profile_is_converted_to_srgb(tmp_path):
     assert np.abs(read(transparent) - over_white(RGBA[..., 2::-1], RGBA[..., 3])).max() <= 2
 
 
-def test_profiles_that_change_nothing(tmp_path):
+def test_profiles_without_effect(tmp_path):
     assert np.array_equal(read(save(RGB, tmp_path / "srgb.png", icc_profile=profile("sRGB"))), RGB)
     assert np.array_equal(read(save(RGB, tmp_path / "damaged.png", icc_profile=b"no profile")), RGB)
     assert np.array_equal(read(save(GREY, tmp_path / "other.png", icc_profile=profile("sRGB"))), grey(GREY))

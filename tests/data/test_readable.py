@@ -1,4 +1,4 @@
-"""Unreadable images are left out if that is wanted: found once, named, counted, and met nowhere else."""
+"""Unreadable images can be skipped: each is found once, listed and counted, and used nowhere."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NAME = support.TINY[1]
 
 @pytest.fixture
 def root(tiny_root: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny datasets that may be damaged."""
+    """Returns a copy of the tiny datasets that a test may damage."""
     return Path(shutil.copytree(tiny_root, tmp_path / "data"))
 
 
 def damage(root: Path, *folders: str) -> list[Path]:
-    """The last image of each folder becomes a web page, and one a cut file."""
+    """Replaces the last image of each folder with a web page, and truncates one image."""
     paths = [sorted((root / NAME / folder).iterdir())[-1] for folder in folders]
     for path in paths[1:]:
         path.write_bytes(path.read_bytes()[:100])
@@ -33,7 +33,7 @@ def damage(root: Path, *folders: str) -> list[Path]:
     return paths
 
 
-def test_rows_keep_their_order_and_the_bad_ones_are_named_once(root: Path, tmp_path: Path, monkeypatch) -> None:
+def test_rows_keep_their_order_and_unreadable_images_are_listed_once(root: Path, tmp_path: Path, monkeypatch) -> None:
     bad = damage(root, "bounding_box_train", "query")
     whole = read_market1501(root / NAME)
     looked = []
@@ -45,7 +45,7 @@ def test_rows_keep_their_order_and_the_bad_ones_are_named_once(root: Path, tmp_p
         assert left.files() == [file for file in whole.files() if Path(file) not in bad]
         rows = [row for row, file in enumerate(whole.files()) if Path(file) not in bad]
         assert left.identities.tolist() == whole.identities[rows].tolist()
-    assert looked == [len(whole)], "what was found is kept"
+    assert looked == [len(whole)], "the result is cached"
     bad[0].write_bytes(sorted((root / NAME / "bounding_box_train").iterdir())[0].read_bytes())
     assert len(without_unreadable(whole, tmp_path / "cache")[1]) == 1 and len(looked) == 2, "until a file changes"
 
@@ -57,12 +57,12 @@ def test_a_missing_file_counts_as_unreadable(root: Path, tmp_path: Path) -> None
     assert found == [(whole.files()[3], "No such file or directory")] and len(left) == len(whole) - 1
 
 
-def test_a_whole_dataset_stays_as_it_is(root: Path, tmp_path: Path) -> None:
+def test_a_dataset_without_defects_does_not_change(root: Path, tmp_path: Path) -> None:
     whole: SampleTable = read_market1501(root / NAME)
     assert without_unreadable(whole, tmp_path / "cache") == (whole, [])
 
 
-def test_a_run_without_them(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_run_that_skips_unreadable_images(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     bad = damage(root, "bounding_box_train", "query", "bounding_box_test")
     words = [*support.quick(root, tmp_path / "run", "rounds=1"), f"data.cache_dir={tmp_path / 'cache'}"]
     assert main(["train", "exp=fedpav", *words]) == 2
@@ -81,10 +81,10 @@ def test_a_run_without_them(root: Path, tmp_path: Path, capsys: pytest.CaptureFi
         splits = json.loads((folder / "splits.json").read_text())[NAME]
         assert splits["query"] == len(list((root / NAME / "query").iterdir())) - 1
     curves = {cache: (tmp_path / cache / "metrics.csv").read_bytes() for cache in ("memory", "disk", "none")}
-    assert len(set(curves.values())) == 1, "how images are kept changes nothing"
+    assert len(set(curves.values())) == 1, "the cache mode does not matter"
 
 
-def test_data_check_tells_what_a_run_would_do(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_data_check_agrees_with_a_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (bad,) = damage(root, "query")
     words = ["data", "check", "data=market_layout", f"data.root={root}", "data.public=mini-cuhk02"]
     assert main(words) == 2

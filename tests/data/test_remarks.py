@@ -1,4 +1,4 @@
-"""What is odd about files without making them useless is said in one line that names them."""
+"""Unusual but usable files give one warning that names them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def side(rows: list[tuple[int, int]]) -> SampleTable:
 
 
 @given(st.lists(SEEN, min_size=1, max_size=12), st.lists(GALLERY, min_size=1, max_size=12))
-def test_queries_that_nobody_could_answer(query: list[tuple[int, int]], gallery: list[tuple[int, int]]) -> None:
+def test_queries_without_a_match(query: list[tuple[int, int]], gallery: list[tuple[int, int]]) -> None:
     alone = [
         row
         for row, (person, camera) in enumerate(query)
@@ -43,7 +43,7 @@ def test_queries_that_nobody_could_answer(query: list[tuple[int, int]], gallery:
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])
-def test_numbers_that_no_list_of_msmt17_has(tmp_path: Path, missing: str) -> None:
+def test_person_numbers_missing_from_the_lists_of_msmt17(tmp_path: Path, missing: str) -> None:
     for folder, names in (("train", ("train", "val")), ("test", ("query", "gallery"))):
         persons = [0, 3, 4] if folder == missing else [0, 1, 2]
         for camera, name in enumerate(names, 1):
@@ -56,8 +56,8 @@ def test_numbers_that_no_list_of_msmt17_has(tmp_path: Path, missing: str) -> Non
     assert remark.startswith(f"{tmp_path}: no line of {lists} has person 1, though persons go up to 4 (2 are missing)")
 
 
-def test_a_run_and_data_check_say_it(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """One person of the gallery disappears but for the cameras of the queries."""
+def test_a_run_and_data_check_print_the_warning(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Deletes one person's gallery images, except those of the queries' cameras."""
     root = Path(shutil.copytree(tiny_root, tmp_path / "data"))
     name = support.TINY[1]
     query = sorted((root / name / "query").iterdir())[0]

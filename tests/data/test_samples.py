@@ -1,4 +1,4 @@
-"""The table of samples against dictionaries and loops over plain rows."""
+"""The table of samples compared with dictionaries and loops over plain rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = st.lists(ROW, max_size=12)
 
 
 def make(rows, name="set", root="/data/set") -> SampleTable:
-    """A table of `(identity, camera, split)` rows with made-up paths."""
+    """Returns a table of `(identity, camera, split)` rows with invented paths."""
     identities, cameras, splits = zip(*rows, strict=True) if rows else ((), (), ())
     return SampleTable(
         name,
@@ -49,7 +49,7 @@ def test_splits_partition_the_rows_and_keep_their_order(rows):
 
 
 @given(st.data())
-def test_take_gives_the_rows_in_the_order_asked_for(data):
+def test_take_returns_the_rows_in_the_given_order(data):
     rows = data.draw(st.lists(ROW, min_size=1, max_size=12))
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=20))
     everything = rows_of(make(rows))
@@ -114,7 +114,7 @@ def test_concatenation_of_colliding_numbers_by_hand():
     assert (union.identities.dtype, union.cameras.dtype, union.splits.dtype) == (np.int64, np.int64, np.uint8)
 
 
-def test_concatenation_leaves_its_parts_alone():
+def test_concatenation_does_not_change_its_parts():
     first, second = make([(3, 1, TRAIN)]), make([(3, 1, TRAIN)])
     concatenate([first, second], "both")
     assert rows_of(first) == rows_of(second) == [("folder/0.jpg", 3, 1, TRAIN)]
@@ -130,6 +130,6 @@ def test_concatenation_of_relative_roots_finds_the_files(tmp_path, monkeypatch):
     assert [Path(file).read_text() for file in union.files()] == ["a", "b"]
 
 
-def test_concatenation_of_nothing_is_refused():
+def test_an_empty_concatenation_is_refused():
     with pytest.raises(ValueError, match="nothing"):
         concatenate([], "empty")

@@ -1,4 +1,4 @@
-"""Batches of any number of processes against the batches of one."""
+"""Batches of any number of processes compared with the batches of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORLDS = pytest.mark.parametrize("world", [1, 2, 3])
 
 
 def epoch_of(size, batch_size, seed=0, epoch=0, rank=0, world=1):
-    """The batches of one process as a list of lists."""
+    """Returns the batches of one process as a list of lists."""
     batches = TrainBatches(size, batch_size, seed, rank, world)
     batches.set_epoch(epoch)
     return list(batches)
@@ -40,11 +40,11 @@ def test_every_image_once_per_epoch(size, batch_size, seed, epoch):
     assert {(batch.share, batch.part) for batch in batches} == {(1.0, None)}
 
 
-def test_a_last_batch_of_one_image_is_left_out_and_a_pair_is_not():
+def test_a_last_batch_of_one_image_is_dropped_and_a_pair_is_not():
     assert [len(batch.rows) for batch in epoch_of(9, 4)] == [4, 4]
     assert [len(batch.rows) for batch in epoch_of(10, 4)] == [4, 4, 2]
     left_out = {(set(range(9)) - set(rows_of(epoch_of(9, 4, epoch=epoch)))).pop() for epoch in range(60)}
-    assert left_out == set(range(9))  # another one each time
+    assert left_out == set(range(9))  # another image in every epoch
 
 
 @given(SIZE, BATCH, SEED, st.integers(1, 5))
@@ -92,7 +92,7 @@ def test_shares_by_hand():
     assert [(len(part.rows), part.share) for part in tail] == [(3, 1.0), (3, 1.0)]
 
 
-def test_order_depends_on_seed_and_epoch_and_on_nothing_else():
+def test_order_depends_only_on_seed_and_epoch():
     orders = {}
     for seed in (0, 1, 2):
         for epoch in (0, 1, 2):
@@ -108,7 +108,7 @@ def test_order_depends_on_seed_and_epoch_and_on_nothing_else():
 
 
 def test_order_is_uniform():
-    """Every image comes first about as often."""
+    """Every image is first about equally often."""
     first = torch.tensor([epoch_of(6, 6, seed)[0].rows[0] for seed in range(1200)]).bincount(minlength=6).float()
     assert ((first - 200) ** 2 / 200).sum() < 25  # five degrees of freedom
 
@@ -117,7 +117,7 @@ def test_order_is_uniform():
 
 
 @given(st.integers(0, 200), st.integers(1, 40), st.integers(1, 6))
-def test_test_batches_are_dealt_out_whole(size, batch_size, world):
+def test_test_batches_are_distributed_as_a_whole(size, batch_size, world):
     whole = list(TestBatches(size, batch_size))
     assert [row for batch in whole for row in batch] == list(range(size))
     assert all(len(batch) == batch_size for batch in whole[:-1])
@@ -129,14 +129,14 @@ def test_test_batches_are_dealt_out_whole(size, batch_size, world):
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 6))
-def test_no_row_twice_unless_a_process_would_have_nothing(size, batch_size, world):
+def test_rows_repeat_only_for_processes_without_a_batch(size, batch_size, world):
     assume(-(-size // batch_size) >= world)
     rows = [row for rank in range(world) for batch in TestBatches(size, batch_size, rank, world) for row in batch]
     assert sorted(rows) == list(range(size))
 
 
 def test_processes_without_a_batch_repeat_the_last_one():
-    """Lightning stops on a loader without batches, and the metric drops the repeats."""
+    """Lightning would stop at an empty loader; the metric drops the repeated samples."""
     assert [list(TestBatches(5, 3, rank, 4)) for rank in range(4)] == [[[0, 1, 2]], [[3, 4]], [[3, 4]], [[3, 4]]]
 
 
@@ -144,7 +144,7 @@ def test_processes_without_a_batch_repeat_the_last_one():
 
 
 @given(SIZE, BATCH, SEED, st.integers(1, 40))
-def test_steps_are_the_passes_one_after_the_other(size, batch_size, seed, steps):
+def test_steps_are_consecutive_passes(size, batch_size, seed, steps):
     assume(size > 1)
     found = list(StepBatches(TrainBatches(size, batch_size, seed), steps))
     passes = [batch for epoch in range(steps) for batch in epoch_of(size, batch_size, seed, epoch)]
@@ -154,7 +154,7 @@ def test_steps_are_the_passes_one_after_the_other(size, batch_size, seed, steps)
 
 
 @WORLDS
-def test_steps_are_dealt_out_as_epochs_are(world):
+def test_steps_are_distributed_like_epochs(world):
     labels = [number // 3 for number in range(30)]
     for make in (
         lambda rank: TrainBatches(30, 7, 5, rank, world),

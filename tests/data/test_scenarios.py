@@ -1,4 +1,4 @@
-"""Clients, test sets and the public set of folders written as datasets are distributed."""
+"""Clients, test sets and the public set from folders as in the distributed datasets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GALLERY = ["0003_c2.jpg", "0004_c1.jpg", "0000_c1.jpg", "-1_c2.jpg"]
 
 
 def dataset(root: Path, name: str, train=TRAIN, query=QUERY, gallery=GALLERY) -> Path:
-    """A dataset folder whose pictures carry its name in their colour; `None` leaves a folder out."""
+    """Creates a dataset whose images encode its name in their colour; `None` removes a folder."""
     stream = BytesIO()
     Image.new("RGB", (4, 8), (sum(name.encode()) % 256, 0, 0)).save(stream, "JPEG")
     for folder, names in (("bounding_box_train", train), ("query", query), ("bounding_box_test", gallery)):
@@ -33,7 +33,7 @@ def dataset(root: Path, name: str, train=TRAIN, query=QUERY, gallery=GALLERY) ->
             for file in names:
                 (root / name / folder / file).write_bytes(
                     stream.getvalue() + f"{name}/{folder}/{file}".encode()
-                )  # no two alike
+                )  # all different
     return root / name
 
 
@@ -103,18 +103,18 @@ def test_tiny_benchmark_merged(tiny_root):
 # order and names
 
 
-def test_clients_come_in_the_order_of_the_configuration(root):
+def test_clients_have_the_order_of_the_configuration(root):
     data = load_federated_data(config(root, datasets=["viper", "market", "duke"]))
     assert list(data.clients) == list(data.tests) == ["viper", "market", "duke"]
 
 
-def test_tables_are_everything_that_is_read(root):
+def test_the_tables_contain_all_read_images(root):
     data = load_federated_data(config(root, datasets=["viper", "duke"]))
     found = sorted(file for table in data.tables() for file in table.files())
     assert found == sorted(str(file) for name in ("viper", "duke") for file in (root / name).glob("*/*.jpg"))
 
 
-def test_folders_are_found_without_being_named(root):
+def test_folders_are_found_without_names(root):
     (root / "notes").mkdir()
     (root / "readme.txt").write_text("")
     data = load_federated_data(config(root, public="public"))
@@ -165,14 +165,14 @@ def test_a_dataset_named_twice(root, datasets):
     refused("data.datasets", "viper", "twice", root=root, datasets=datasets)
 
 
-def test_two_folders_that_get_one_name(root):
+def test_two_folders_with_the_same_client_name(root):
     dataset(root, "a/viper")
     refused("data.datasets", "twice", root=root, datasets=["a/viper", "viper"])
     refused("data.datasets", "twice", root=root, datasets=["ward=viper", "ward=duke"])
 
 
-def test_a_folder_is_no_name(root):
-    """A folder that nobody knows gives its place in the list, or the name that the user gives."""
+def test_folder_names_are_not_used_as_client_names(root):
+    """A client of an unknown folder is named by its position in the list, or by the user."""
     dataset(root, "canary-ward7")
     assert list(load_federated_data(config(root, public="public")).clients) == ["client1", "duke", "market", "viper"]
     data = load_federated_data(config(root, datasets=["viper", "canary-ward7"], public="public"))
@@ -193,7 +193,7 @@ def test_unknown_folders(root):
     refused("data.root", str(root / "nowhere"), "check the path", root=root / "nowhere")
 
 
-def test_root_has_to_be_given():
+def test_the_root_is_required():
     with pytest.raises(FedReIDError, match=r"data=market_layout: .*data\.root="):
         locate_root(DataConfig(name="market_layout"))
 
@@ -215,7 +215,7 @@ def test_a_client_needs_two_persons(root, train):
     refused("client client2", f"{persons} training identity", str(folder), root=root, datasets=["viper", "lonely"])
 
 
-def test_one_person_is_enough_beside_others_in_a_merged_set(root):
+def test_one_person_is_enough_in_a_merged_set(root):
     dataset(root, "lonely", ["0001_c1.jpg", "0001_c2.jpg"])
     data = load_federated_data(config(root, datasets=["viper", "lonely"], scenario="merged"))
     assert data.clients["merged"].train.num_identities() == 4
@@ -271,7 +271,7 @@ def test_the_public_set_keeps_its_unlabelled_images(root):
 
 
 @pytest.mark.parametrize("scenario", ["by_camera", "by_identity"])
-def test_a_dataset_dealt_out_to_several_clients_keeps_every_image_and_one_test_set(
+def test_a_dataset_split_over_several_clients_keeps_every_image_and_one_test_set(
     tiny_root: Path, scenario: str
 ) -> None:
     whole = load_federated_data(config(tiny_root, datasets=list(TINY[:2])))
@@ -294,7 +294,7 @@ def test_more_groups_than_identities_are_refused(tiny_root: Path) -> None:
         load_federated_data(config(tiny_root, datasets=["mini-viper"], scenario="by_identity", parts=500))
 
 
-def test_the_first_image_of_every_identity_is_held_out_when_asked(tiny_root: Path) -> None:
+def test_the_first_image_of_every_identity_is_held_out_on_request(tiny_root: Path) -> None:
     whole, less = (
         load_federated_data(config(tiny_root, datasets=[TINY[0]], hold_out=what)).clients[TINY[0]].train
         for what in ("none", "first")

@@ -1,4 +1,4 @@
-"""Synthetic is what this program drew; what a folder named as data holds is read or named, never drawn into."""
+"""Only images drawn by this program count as synthetic, and the program draws no images into a user's folder."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def load(root: Path, *words: str):
     return load_federated_data(compose([f"data.root={root}", "data.public=null", *words]).data)
 
 
-def test_drawn_pictures_are_synthetic_whatever_they_are_called(drawn, tmp_path):
+def test_drawn_images_are_synthetic_under_any_folder_name(drawn, tmp_path):
     assert load(drawn, f"data.datasets=[{NAME}]").synthetic
     root = shutil.copytree(drawn, tmp_path / "copy")
     (root / NAME).rename(root / "people")
     assert load(root, "data=market_layout", "data.datasets=[people]").synthetic
 
 
-def test_own_pictures_are_not_whatever_the_configuration_says(drawn, tmp_path):
+def test_other_images_are_not_synthetic_whatever_the_configuration_is(drawn, tmp_path):
     root = shutil.copytree(drawn, tmp_path / "copy")
     image = next((root / NAME / "query").iterdir())
-    image.write_bytes(image.read_bytes() + b"\0")  # one byte more, the manifest beside it
+    image.write_bytes(image.read_bytes() + b"\0")  # one additional byte; the manifest exists
     for words in (["data=minireid", "data.source=folder"], ["data=market_layout", "data.synthetic=true"]):
         data = load(root, *words, f"data.datasets=[{NAME}]")
         assert not data.synthetic and any("not the ones that this program drew" in line for line in data.remarks)
@@ -46,21 +46,21 @@ def test_own_pictures_are_not_whatever_the_configuration_says(drawn, tmp_path):
     assert not load(root, "data=market_layout", f"data.datasets=[{NAME}]").synthetic
 
 
-def test_a_picture_more_in_the_folder(drawn, tmp_path):
+def test_an_additional_image_in_the_folder(drawn, tmp_path):
     root = shutil.copytree(drawn, tmp_path / "copy")
     first = next((root / NAME / "bounding_box_train").iterdir())
     shutil.copy(first, first.with_name("0001_c1s1_999999_00.jpg"))
     assert not load(root, "data=market_layout", f"data.datasets=[{NAME}]").synthetic
 
 
-def test_nothing_is_drawn_into_a_folder_of_the_user(tmp_path):
+def test_no_image_is_drawn_into_a_users_folder(tmp_path):
     for words in ([], ["data=minireid"]):
         with pytest.raises(FedReIDError, match="the folder is empty"):
             check_data(compose([f"data.root={tmp_path}", *words]).data)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_root_without_data_is_looked_at(drawn, tmp_path):
+def test_a_root_selects_the_data_configuration(drawn, tmp_path):
     assert compose([f"data.root={drawn}"]).data.name == "minireid"
     assert compose(["data.root=null"]).data.name == compose([]).data.name == "minireid"
     root = tmp_path / "sets"
@@ -78,7 +78,7 @@ def test_a_root_without_data_is_looked_at(drawn, tmp_path):
         (["notes.txt"], "there is notes.txt"),
     ],
 )
-def test_what_is_no_dataset_is_said_with_the_data_to_write(tmp_path, files, said):
+def test_the_error_for_other_folders_suggests_a_data_setting(tmp_path, files, said):
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""Folders of `data.root` that are no dataset are named, with the layouts that come closest."""
+"""Folders of `data.root` without a dataset are listed with the most similar layouts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedreid_pl.errors import FedReIDError
 
 
 def lines(root: Path, **options) -> dict[str, str]:
-    """Each line by the folder that it begins with."""
+    """Returns the remarks by the folder at the start of each line."""
     config = DataConfig(root=str(root), **{"layout": "auto", **options})
     return {Path(line.partition(":")[0]).name: line for line in unread_folders(config, root)}
 
@@ -38,7 +38,7 @@ def lines(root: Path, **options) -> dict[str, str]:
         ([], "none comes close; it holds nothing"),
     ],
 )
-def test_a_folder_is_named_with_the_closest_layouts(tmp_path, paths, expected):
+def test_a_folder_is_listed_with_the_closest_layouts(tmp_path, paths, expected):
     write(tmp_path, "VIPeR", "good")
     (tmp_path / "odd").mkdir()
     touch(tmp_path / "odd", *paths)
@@ -64,13 +64,13 @@ def test_pictures_in_the_root_and_folders_of_systems(tmp_path):
     assert f"{tmp_path}: 2 pictures that lie in it directly are not read, such as a.jpg" in found[tmp_path.name]
 
 
-def test_named_datasets_leave_the_others_alone(tmp_path):
+def test_with_named_datasets_other_folders_are_ignored(tmp_path):
     write(tmp_path, "VIPeR", "good")
     (tmp_path / "odd").mkdir()
     assert lines(tmp_path, datasets=["good"]) == {}
 
 
-def test_nothing_is_recognised(tmp_path):
+def test_a_root_without_any_dataset(tmp_path):
     touch(tmp_path / "odd", "query/1.jpg")
     with pytest.raises(FedReIDError, match=r"contains no dataset in a known layout.*market1501 \(has query; lacks"):
         check_data(DataConfig(root=str(tmp_path), layout="auto"))

@@ -1,4 +1,4 @@
-"""Persons held out of training: nobody lost, nobody on both sides, queries that can be answered."""
+"""Validation persons: every person is on exactly one side, and every query has a match."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedreid_pl.errors import FedReIDError
 
 
 def make_table(*sights: tuple[int, int]) -> SampleTable:
-    """One image per (person, camera)."""
+    """Returns a table with one image per (person, camera)."""
     columns = np.array(sights, dtype=np.int64).reshape(-1, 2)
     paths = tuple(f"{number:03d}.jpg" for number in range(len(sights)))
     return SampleTable(
@@ -25,7 +25,7 @@ def make_table(*sights: tuple[int, int]) -> SampleTable:
 
 
 def many(persons: int = 20) -> SampleTable:
-    """Persons 0, 10, 20, ... of one to three cameras, with one to three images each, in mixed order."""
+    """Returns persons 0, 10, 20, ... of one to three cameras, with one to three images each, in random order."""
     sights = [
         (10 * person, camera)
         for person in range(persons)
@@ -37,10 +37,10 @@ def many(persons: int = 20) -> SampleTable:
 
 @pytest.mark.parametrize(("share", "wanted"), [(0.01, 2), (0.1, 2), (0.26, 5), (0.5, 10)])
 @pytest.mark.parametrize("seed", range(4))
-def test_every_image_is_trained_on_or_in_the_gallery(share: float, wanted: int, seed: int) -> None:
+def test_every_image_is_in_training_or_in_the_gallery(share: float, wanted: int, seed: int) -> None:
     table = many()
     rest, test = hold_out_identities("client", table, share, seed)
-    if test is None:  # nobody of two cameras among the drawn
+    if test is None:  # no drawn person is in two cameras
         assert rest is table and wanted == 2
         return
     assert test.name == "val:client"
@@ -57,7 +57,7 @@ def test_every_image_is_trained_on_or_in_the_gallery(share: float, wanted: int, 
     assert [lookup[path] for path in test.query.paths] == queries and set(test.query.paths) <= set(test.gallery.paths)
 
 
-def test_the_draw_depends_on_seed_and_name_alone() -> None:
+def test_the_draw_depends_only_on_seed_and_name() -> None:
     def drawn(name: str, seed: int) -> tuple[str, ...]:
         _, test = hold_out_identities(name, many(), 0.5, seed)
         assert test is not None
@@ -72,18 +72,18 @@ def test_the_draw_depends_on_seed_and_name_alone() -> None:
             1
         ].query.paths  # type: ignore[union-attr]
     }
-    assert len(chosen) == 12, "every image may become a query"
+    assert len(chosen) == 12, "every image can become a query"
 
 
 @pytest.mark.parametrize(
     "sights",
     [
-        [(person, camera) for person in range(3) for camera in range(2)],  # two to train on, two to search
+        [(person, camera) for person in range(3) for camera in range(2)],  # two training persons, two test persons
         [(person, 0) for person in range(9)],
-        [(person, person) for person in range(9)],  # several cameras, but each person in one
+        [(person, person) for person in range(9)],  # several cameras, but one per person
     ],
 )
-def test_without_a_set_everything_is_trained_on(sights: list[tuple[int, int]]) -> None:
+def test_without_a_validation_set_all_images_are_for_training(sights: list[tuple[int, int]]) -> None:
     table = make_table(*sights)
     assert hold_out_identities("client", table, 0.5, 0) == (table, None)
 
@@ -96,11 +96,11 @@ def load(root: Path, **options):
 
 
 def files(data) -> dict[str, tuple[str, ...]]:
-    """All files of the validation sets by name."""
+    """Returns all files of the validation sets by name."""
     return {name: (*test.query.files(), *test.gallery.files()) for name, test in data.tests.items() if "val:" in name}
 
 
-def test_clients_have_sets_of_their_own_if_they_are_not_too_small(tiny_root: Path) -> None:
+def test_clients_have_separate_sets_unless_they_are_too_small(tiny_root: Path) -> None:
     whole, data = load(tiny_root), load(tiny_root, val_ids=0.25)
     *validated, small = TINY
     assert list(data.tests) == [*TINY, *(f"val:{name}" for name in validated)] and data.unvalidated == (small,)
@@ -113,10 +113,10 @@ def test_clients_have_sets_of_their_own_if_they_are_not_too_small(tiny_root: Pat
         assert data.tests[name].query.paths == whole.tests[name].query.paths
     assert data.clients[small].train.paths == whole.clients[small].train.paths
     assert data.clients[small].tests == (small,)
-    assert data.digests == whole.digests, "the same was read"
+    assert data.digests == whole.digests, "the digests of the read data are equal"
 
 
-def test_a_part_of_a_federation_may_have_nobody_to_hold_out(tiny_root: Path) -> None:
+def test_some_clients_of_a_federation_may_have_no_validation_persons(tiny_root: Path) -> None:
     config = DataConfig(name="tiny", root=str(tiny_root), datasets=[TINY[2]], val_ids=0.25)
     with pytest.raises(FedReIDError, match="no client has enough training persons"):
         load_federated_data(config)
@@ -124,7 +124,7 @@ def test_a_part_of_a_federation_may_have_nobody_to_hold_out(tiny_root: Path) -> 
     assert data.unvalidated == (TINY[2],) and list(data.tests) == [TINY[2]]
 
 
-def test_centralized_training_holds_out_whom_the_clients_do(tiny_root: Path) -> None:
+def test_centralized_training_has_the_clients_validation_persons(tiny_root: Path) -> None:
     apart, data = load(tiny_root, val_ids=0.25), load(tiny_root, val_ids=0.25, scenario="merged")
     assert files(data) == files(apart) and len(files(data)) == 2 and data.unvalidated == TINY[2:]
     (client,) = data.clients.values()
@@ -132,7 +132,7 @@ def test_centralized_training_holds_out_whom_the_clients_do(tiny_root: Path) -> 
     assert client.train.files() == [file for other in apart.clients.values() for file in other.train.files()]
 
 
-def test_clients_by_identity_have_sets_of_their_own(tiny_root: Path) -> None:
+def test_clients_by_identity_have_separate_sets(tiny_root: Path) -> None:
     options = {"scenario": "by_identity", "parts": 2, "datasets": [TINY[0]]}
     data, whole = load(tiny_root, val_ids=0.3, **options), load(tiny_root, **options)
     for name, client in data.clients.items():
@@ -142,6 +142,6 @@ def test_clients_by_identity_have_sets_of_their_own(tiny_root: Path) -> None:
     assert len(data.clients) == 2 and len(data.tests) == 3
 
 
-def test_by_camera_there_is_nothing_to_validate_on(tiny_root: Path) -> None:
+def test_validation_is_refused_for_clients_by_camera(tiny_root: Path) -> None:
     with pytest.raises(FedReIDError, match=r"data.val_ids=0.2: no client .* data.val_ids=0 "):
         load(tiny_root, val_ids=0.2, scenario="by_camera")

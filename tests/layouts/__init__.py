@@ -1,7 +1,7 @@
-"""Every layout in miniature, written from the descriptions of the datasets without the help of any reader.
+"""Every layout in miniature, written from the descriptions of the datasets independently of the readers.
 
-`MINIATURES` makes each by the name of its folder; `write` puts one on disk. What a reader has to find is kept in plain
-Python beside the files, so that a test compares the two.
+`MINIATURES` maps a folder name to the function that makes the miniature; `write` writes it to the disk. Each miniature
+contains the expected result of its reader in plain Python.
 """
 
 from __future__ import annotations

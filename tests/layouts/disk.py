@@ -1,4 +1,4 @@
-"""Writes a miniature: drawn pictures of different sizes, files in any order, and what real folders hold besides."""
+"""Writes a miniature: drawn images of different sizes, files in any order, and the usual stray files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP"}
 
 
 def write(miniature: Miniature, root: Path, order: int = 0) -> Path:
-    """All files of the miniature below `root`, created in an order of their own for every `order`.
+    """Writes all files of the miniature below `root`; `order` determines the order of creation.
 
-    Beside the pictures lie a hidden file that has an image's name, a folder that has one, and what file managers leave.
-    The content does not depend on the order.
+    Adds a hidden file and a folder with image names, and files of file managers. The content does not depend on the
+    order.
     """
     files: dict[str, bytes] = {path: picture(path) for path in miniature.pictures}
     disguised = next((path for path in miniature.pictures if path.endswith(".png")), None)
@@ -43,7 +43,7 @@ def write(miniature: Miniature, root: Path, order: int = 0) -> Path:
 
 
 def picture(path: str, encoding: str | None = None) -> bytes:
-    """A drawn pedestrian whose size and colours depend on the path, in the format of its ending unless told another."""
+    """Returns a drawn pedestrian; the path determines size and colours, and its ending the format by default."""
     chance = random.Random(path)
     width, height = chance.randint(8, 20), chance.randint(16, 44)
     ground, coat, trousers = (tuple(chance.randrange(256) for _ in range(3)) for _ in range(3))

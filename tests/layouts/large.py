@@ -1,4 +1,4 @@
-"""The large datasets: Market-1501, DukeMTMC-reID, CUHK03-NP and MSMT17, as distributed and as converted."""
+"""The large datasets Market-1501, DukeMTMC-reID, CUHK03-NP and MSMT17 in distributed and converted layouts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Namer = Callable[[Sight], str]
 
 
 def market_name(sight: Sight) -> str:
-    """Person, camera, sequence, frame and box; the box of a query was drawn by hand and is 00."""
+    """Returns a name with person, camera, sequence, frame and box; a query's box was drawn by hand and is 00."""
     box = 0 if sight.split == QUERY else sight.number + 1
     sequence, frame = 1 + sight.person % 3, sight.person * 25 + sight.number
     return f"{sight.person:04d}_c{sight.camera}s{sequence}_{frame:06d}_{box:02d}.jpg"
 
 
 def duke_name(sight: Sight) -> str:
-    """Person, camera and frame."""
+    """Returns a name with person, camera and frame."""
     return f"{sight.person:04d}_c{sight.camera}_f{sight.person * 1000 + sight.number:07d}.jpg"
 
 
 def cuhk03_name(sight: Sight) -> str:
-    """Person, camera and a number that runs through the split."""
+    """Returns a name with person, camera and a running number of the split."""
     return f"{sight.person:04d}_c{sight.camera}_{300 + 10 * sight.person + sight.number}.png"
 
 
 def converted_msmt17_name(sight: Sight) -> str:
-    """Person, camera of one or two digits, index."""
+    """Returns a name with person, camera of one or two digits, and index."""
     return f"{sight.person:04d}_c{sight.camera}_{(sight.split == QUERY) * 50 + sight.number:04d}.jpg"
 
 
@@ -38,16 +38,16 @@ MARKET_DISTRACTORS = [f"0000_c{camera}s2_000151_0{camera}.jpg" for camera in (1,
 DUKE = cast([1, 2, 5, 8], train=[1, 5, 9, 30, 7139], test=[6, 20, 7140], alone=[3, 2000])
 CUHK03 = cast([1, 2], train=[1, 2, 4, 70, 1467], test=[3, 9, 1000])
 MSMT17 = cast([1, 2, 9, 10, 12, 15], train=range(6), test=range(4), shots=2)
-"""Persons 0 to 3 of the test are not those of the training part, and person 0 is one."""
+"""Test persons 0 to 3 differ from the training persons with these numbers; person 0 is a person."""
 
 
 def market_shots(sights: Iterable[Sight], name: Namer) -> list[Shot]:
-    """Sights in the folders of Market-1501; training and test persons are never the same."""
+    """Makes images in Market-1501's folders; training and test persons are always different."""
     return [Shot(f"{FOLDERS[s.split]}/{name(s)}", (s.split == TRAIN, s.person), s.camera, s.split) for s in sights]
 
 
 def market1501() -> Miniature:
-    """Junk, distractors, and the boxes and notes that no protocol of single queries reads."""
+    """Makes junk, distractors, and the boxes and notes that single-query protocols do not read."""
     shots = market_shots(MARKET, market_name)
     for names, person in ((MARKET_JUNK, JUNK), (MARKET_DISTRACTORS, DISTRACTOR)):
         shots += [Shot(f"bounding_box_test/{name}", person, int(name.split("_c")[1][0]), GALLERY) for name in names]
@@ -57,29 +57,29 @@ def market1501() -> Miniature:
 
 
 def duke() -> Miniature:
-    """Persons of one camera are in the gallery under numbers of their own."""
+    """Makes gallery-only persons of one camera with separate numbers."""
     return fixed("market1501", market_shots(DUKE, duke_name), texts={"LICENSE_DukeMTMC.txt": "notes\n"})
 
 
 def cuhk03() -> Miniature:
-    """One half of CUHK03-NP, detected or labeled."""
+    """Makes one half of CUHK03-NP, detected or labeled."""
     return fixed("market1501", market_shots(CUHK03, cuhk03_name))
 
 
 def converted_msmt17() -> Miniature:
-    """MSMT17 in the folders of Market-1501."""
+    """Makes MSMT17 in the folders of Market-1501."""
     return fixed("market1501", market_shots(MSMT17, converted_msmt17_name), restarts=True)
 
 
 def msmt17(train: str, test: str, newline: str) -> Miniature:
-    """MSMT17 as distributed: folders of persons, and lists whose lines end with `newline`, a blank one at the end."""
+    """Makes MSMT17's distributed layout: folders of persons, and lists with line ends `newline` and a blank line."""
     shots, lists = [], {name: [] for name in ("train", "val", "query", "gallery")}
     for place, sight in enumerate(MSMT17):
         image = f"{sight.person:04d}_{place:03d}_{sight.camera:02d}_0303morning_{sight.number:04d}_{place % 3}.jpg"
         inside = f"{sight.person:04d}/{image}"
         folder = train if sight.split == TRAIN else test
         shots.append(Shot(f"{folder}/{inside}", (sight.split == TRAIN, sight.person), sight.camera, sight.split))
-        # persons of val are those of train
+        # val has the persons of train
         name = "val" if sight.split == TRAIN and sight.number else sight.split
         lists[name].append(f"{inside} {sight.person}")
     texts = {f"list_{name}.txt": newline.join([*lines, "", ""]) for name, lines in lists.items()}
@@ -88,7 +88,7 @@ def msmt17(train: str, test: str, newline: str) -> Miniature:
 
 
 def people_folders(sights: Sequence[Sight], name: Namer, more: Iterable[Shot] = (), **options) -> Miniature:
-    """The authors' processed folders of a large set: `train_all`, and `train` and `val` with the same images again."""
+    """Makes the authors' processed folders of a large set: `train_all`, and its images again in `train` and `val`."""
     shots = []
     twice, held_out = [], set()
     for sight in sights:
@@ -104,7 +104,7 @@ def people_folders(sights: Sequence[Sight], name: Namer, more: Iterable[Shot] = 
 
 
 def processed_market() -> Miniature:
-    """Junk in the folder -1, distractors in the folder 0000."""
+    """Makes junk in the folder -1 and distractors in the folder 0000."""
     more = [
         Shot(f"pytorch/gallery/{name.split('_')[0]}/{name}", person, int(name.split("_c")[1][0]), GALLERY)
         for names, person in ((MARKET_JUNK, JUNK), (MARKET_DISTRACTORS, DISTRACTOR))

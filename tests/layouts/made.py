@@ -1,4 +1,4 @@
-"""What scripts and users make: meta.json with split.json, the folders made of them, folders of persons, a table."""
+"""Layouts of scripts and users: meta.json with split.json, folders made from them, folders of persons, a table."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Callable
 from .record import DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN, Miniature, Shot, fixed
 
 VIEWS = {
-    0: (1, 1), 1: (1, 2), 2: (2, 1),  # asked for
-    3: (2, 2), 4: (3, 0), 5: (1, 1), 6: (0, 2), 10: (2, 2), 11: (1, 1),  # trained on, two of them seen by one camera
-    7: (0, 1), 8: (2, 1), 9: (0, 2),  # in the gallery alone
+    0: (1, 1), 1: (1, 2), 2: (2, 1),  # queries
+    3: (2, 2), 4: (3, 0), 5: (1, 1), 6: (0, 2), 10: (2, 2), 11: (1, 1),  # training; two persons are in one camera only
+    7: (0, 1), 8: (2, 1), 9: (0, 2),  # gallery only
 }  # fmt: skip
-"""Images of every person by camera, in the way of PRID2011; person 0 is one."""
+"""Number of images of every person by camera, as in PRID2011; person 0 is a person."""
 
 PROBE, TRAINED, ALONE = (0, 1, 2), (3, 4, 5, 6, 10, 11), (7, 8, 9)
 
 
 def split_of(person: int, camera: int) -> str:
-    """Both cameras of training persons train; a probe's first camera is the query, all else is in the gallery."""
+    """Training persons train with both cameras; a probe's first camera is the query, all other images the gallery."""
     return TRAIN if person in TRAINED else QUERY if person in PROBE and camera == 0 else GALLERY
 
 
 def formatted(below: str = "", ending: str = "png", validation: bool = False) -> Miniature:
-    """meta.json and split.json, with the images beside them or in a folder."""
+    """Makes meta.json and split.json, with the images beside them or in a folder."""
     identities = [
         [
             [f"cam_{camera}/{person:05d}_{image:05d}.{ending}" for image in range(count)]
@@ -44,9 +44,9 @@ def formatted(below: str = "", ending: str = "png", validation: bool = False) ->
 
 
 def processed(ending: str, alone: int = 7) -> Miniature:
-    """The authors' folders of a small set: persons without leading zeros, the camera in front of the name.
+    """Makes the authors' folders of a small set: persons without leading zeros, names that begin with the camera.
 
-    Person `alone` is in the gallery only; if that is 0, person 7 is asked for in its place.
+    Person `alone` is only in the gallery; if `alone` is 0, person 7 replaces person 0 as the query.
     """
     shots, twice = [], []
     for role, own in VIEWS.items():
@@ -63,7 +63,7 @@ def processed(ending: str, alone: int = 7) -> Miniature:
 
 
 def processed_public() -> Miniature:
-    """The public set of the authors: training images and nothing else."""
+    """Makes the authors' public set, which has only training images."""
     shots = [
         Shot(f"pytorch/train_all/{person}/cam_{camera}_{person:05d}_00000.png", person, camera, TRAIN)
         for person in (0, 1, 2, 10, 1815)
@@ -73,7 +73,7 @@ def processed_public() -> Miniature:
 
 
 def numbered_folders() -> Miniature:
-    """Persons 0, 2, 10 and others, cameras of one and two digits, every ending; junk, distractors and a lone query."""
+    """Makes persons 0, 2, 10 and others, cameras of one or two digits, all endings, junk, distractors, a lone query."""
     endings = (".jpg", ".JPG", ".png", ".bmp", ".jpeg")
     seen = {TRAIN: {0: (1, 12), 2: (2,), 10: (1, 2), 33: (12, 3)}, QUERY: {4: (1,), 5: (12,), 6: (2,)}}
     seen[GALLERY] = {4: (1, 12, 2), 5: (1, 12), 6: (2,), 40: (3,)}
@@ -90,7 +90,7 @@ def numbered_folders() -> Miniature:
 
 
 def named_folders() -> Miniature:
-    """Persons by name and no cameras: every query was then taken by one, every gallery image by another."""
+    """Makes persons with names and no cameras: queries count as one camera, gallery images as another."""
     seen = {
         TRAIN: {"anna": 2, "berta": 3, "carla": 1},
         QUERY: {"dora": 1, "emil": 2},
@@ -106,7 +106,7 @@ def named_folders() -> Miniature:
 
 
 def table() -> Miniature:
-    """Windows lines, a byte order mark, quotes, a blank line and columns in another order; one image on both sides."""
+    """Makes a table with Windows lines, a byte order mark, quotes, a blank line, reordered columns, a shared image."""
     rows = [("morning", 0, 1), ("morning", 0, 14), ("noon, sunny", 7, 1), ("morning", 7, 2), ("noon, sunny", 12, 14)]
     shots = [Shot(f"shots/{day}/{i}.jpg", person, camera, TRAIN) for i, (day, person, camera) in enumerate(rows)]
     shots += [Shot(f"shots/query {camera}.png", 3, camera, QUERY) for camera in (1, 14)]

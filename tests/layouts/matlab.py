@@ -1,4 +1,4 @@
-"""CUHK03 in its MATLAB file: cells of cells of images, stored as MATLAB 7.3 does, with its dimensions reversed."""
+"""CUHK03's MATLAB file: cells of cells of images, stored as in MATLAB 7.3, with reversed dimensions."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .disk import picture
 from .record import GALLERY, QUERY, TRAIN, Miniature, Shot
 
 PERSONS = (4, 3, 2)
-"""Persons of every pair of cameras."""
+"""Number of persons of every pair of cameras."""
 ABSENT = {(1, 1, 3), (1, 1, 10), (2, 2, 1), (3, 1, 7)}
-"""Pair, person and image of cells that are empty."""
+"""Pair, person and image of empty cells."""
 SPLITS = ([(1, 2), (3, 1)], [(1, 1), (2, 3)])
-"""Who is tested in each of the splits that the file holds."""
+"""Test persons in each of the file's splits."""
 
 
 def name_of(pair: int, person: int, image: int) -> str:
-    """As the protocol's files call an image."""
+    """Returns an image's name in the protocol's files."""
     return f"{pair}_{person:03d}_{1 if image <= 5 else 2}_{image:02d}.png"
 
 
 def places() -> list[tuple[int, int, int]]:
-    """Pair, person and image of everything that is there."""
+    """Yields pair, person and image of all existing images."""
     return [
         (pair, person, image)
         for pair, count in enumerate(PERSONS, 1)
@@ -38,12 +38,12 @@ def places() -> list[tuple[int, int, int]]:
 
 
 def pixels(boxes: str, pair: int, person: int, image: int) -> np.ndarray:
-    """The drawn picture of a cell, `[H, W, 3]`."""
+    """Returns the drawn image of a cell, `[H, W, 3]`."""
     return np.asarray(Image.open(io.BytesIO(picture(f"{boxes}/{name_of(pair, person, image)}"))))
 
 
 def matlab_file() -> bytes:
-    """`cuhk-03.mat` with both kinds of boxes and two splits."""
+    """Writes `cuhk-03.mat` with both kinds of boxes and two splits."""
     stream, there = io.BytesIO(), set(places())
     with h5py.File(stream, "w") as file:
         store = file.create_group("#refs#")
@@ -78,7 +78,7 @@ def matlab_file() -> bytes:
 
 
 def protocol_file(wanted: Sequence[tuple[str, int, str]]) -> bytes:
-    """The new protocol's file from (name, label, split); the lists of positions are counted from 1."""
+    """Writes the new protocol's file from (name, label, split); positions start at 1."""
     names = sorted({name for name, _, _ in wanted}, reverse=True)
     labels = {name: label for name, label, _ in wanted}
     content = {
@@ -93,7 +93,7 @@ def protocol_file(wanted: Sequence[tuple[str, int, str]]) -> bytes:
 
 
 def protocol_shots() -> list[tuple[tuple[int, int, int], str]]:
-    """Everybody of pair 1 but person 2 trains; of the others an image of each view is asked for."""
+    """Makes a protocol: pair 1 except person 2 trains; of all others, one image of each view is a query."""
     rows = []
     for place in places():
         pair, person, image = place
@@ -105,7 +105,7 @@ def protocol_shots() -> list[tuple[tuple[int, int, int], str]]:
 
 
 def with_protocol(boxes: str = "detected", folder: str = "cuhk03_release") -> Miniature:
-    """The MATLAB file and the new protocol's beside it."""
+    """Writes the MATLAB file and the new protocol's file."""
     rows = protocol_shots()
     wanted = [(name_of(*place), 10 * place[0] + place[1], split) for place, split in rows]
     shots = [

@@ -1,4 +1,4 @@
-"""What a miniature dataset is: the files to write and, in plain Python, what they show."""
+"""A miniature dataset: its files and, in plain Python, their persons, cameras and splits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 JUNK, DISTRACTOR = "junk", "distractor"
-"""Keys of images that show no known person: left out of the gallery, and ranked but never correct."""
+"""Keys of images without a known person: excluded from the gallery, and ranked but never correct."""
 
 TRAIN, QUERY, GALLERY = "train", "query", "gallery"
 
 
 class Shot(NamedTuple):
-    """One image whose person, camera and split the files themselves say.
+    """One image whose person, camera and split are fixed by the files.
 
-    Persons and cameras are keys, not numbers: equal keys mean the same person or camera, whatever a reader calls it.
+    Persons and cameras are keys, not numbers: equal keys mean the same person or camera; readers may use any numbers.
     """
 
     path: str
@@ -25,7 +25,7 @@ class Shot(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Of these groups of images so many are used, all images of a group together, the other groups not so."""
+    """A draw of `take` groups of images: all images of a drawn group are used, the other groups are not."""
 
     groups: tuple[frozenset[str], ...]
     take: int
@@ -36,14 +36,14 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """The rules of a split that is drawn.
+    """The rules of a drawn split.
 
     Args:
-        persons: those of whom some train and the others are tested.
-        trained: how many of them train.
-        draws: from those who were drawn for training, what has to be used and how.
-        recorded: who trains in split 0, where that was written down.
-        official: who trains in each of the splits that come with the dataset.
+        persons: the persons that are split into training and test.
+        trained: number of training persons.
+        draws: maps the drawn training persons to the groups of images that are used.
+        recorded: training persons of split 0, if published.
+        official: training persons of each split that is distributed with the dataset.
     """
 
     persons: frozenset[Hashable]
@@ -58,15 +58,15 @@ class Miniature:
     """One small dataset in one layout.
 
     Args:
-        layout: the value of `data.layout` that it has.
-        pictures: paths of all pictures on disk, whether the dataset uses them or not.
-        persons: of every picture that may be used its person's key.
-        shots: what is used, where the files say so; otherwise `protocol` has the rules.
+        layout: its value of `data.layout`.
+        pictures: paths of all images on the disk, used or not.
+        persons: maps every usable image to its person's key.
+        shots: the used images, if the files fix them; otherwise `protocol` contains the rules.
         texts: other files, by path.
-        restarts: names count persons anew in the test part and nothing else tells: one number may be two persons, one
-            of whom trains.
-        unmatched: queries whose person no other camera of the gallery shows.
-        public: what training images alone are, where that is more than the training part.
+        restarts: whether person numbers restart in the test part, so that one number may be a training person and
+            another test person.
+        unmatched: queries whose person is in no other camera of the gallery.
+        public: the images of a public set, if these are more than the training part.
     """
 
     layout: str
@@ -81,23 +81,23 @@ class Miniature:
 
     @property
     def splits(self) -> frozenset[str]:
-        """The splits that there are: a public set has no test."""
+        """Returns the existing splits; a public set has no test splits."""
         return frozenset(shot.split for shot in self.shots) or frozenset((TRAIN, QUERY, GALLERY))
 
 
 def fixed(layout: str, shots: Sequence[Shot], unused: Iterable[str] = (), **more) -> Miniature:
-    """A miniature that says itself who trains and who is tested; `unused` pictures lie beside."""
+    """Makes a miniature with a fixed split; `unused` are additional images."""
     pictures = tuple(dict.fromkeys([*(shot.path for shot in shots), *unused]))
     return Miniature(layout, pictures, {shot.path: shot.person for shot in shots}, tuple(shots), **more)
 
 
 def drawn(layout: str, persons: Mapping[str, Hashable], protocol: Protocol, unused: Iterable[str] = (), **more):
-    """A miniature whose split is drawn."""
+    """Makes a miniature with a drawn split."""
     return Miniature(layout, (*persons, *unused), persons, protocol=protocol, **more)
 
 
 class Sight(NamedTuple):
-    """One image before it has a name: the `number`-th of this person, camera and split."""
+    """An image without a name yet: the `number`-th of this person, camera and split."""
 
     split: str
     person: int
@@ -108,10 +108,10 @@ class Sight(NamedTuple):
 def cast(
     cameras: Sequence[int], train: Sequence[int], test: Sequence[int], alone: Sequence[int] = (), shots: int = 2
 ) -> list[Sight]:
-    """Who is seen where: everybody by two cameras, the first of `train` and all of `alone` by one.
+    """Returns the images of all persons: two cameras each, but one for the first of `train` and for all of `alone`.
 
-    Each of the cameras sees two persons of `train` or more if there are more persons than cameras. Both cameras of a
-    `test` person have a query and `shots` gallery images; persons who are `alone` are in the gallery only.
+    Each camera shows at least two persons of `train` if there are more persons than cameras. Both cameras of a `test`
+    person have a query and `shots` gallery images; persons in `alone` are only in the gallery.
     """
     sights = []
     for place, person in enumerate(train):

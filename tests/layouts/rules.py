@@ -1,4 +1,4 @@
-"""The rules of drawn splits that several small datasets share."""
+"""Rules of drawn splits that several small datasets share."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from .record import GALLERY, QUERY, TRAIN, Draw, Protocol
 
 FIRST, SECOND = 1, 2
 Groups = Mapping[Hashable, Mapping[int, Sequence[frozenset[str]]]]
-"""Of every person, by camera, the groups of images that are used together."""
+"""Groups of images that are used together, by person and camera."""
 
 
 def each(paths: Iterable[str]) -> tuple[frozenset[str], ...]:
-    """Every image a group of its own."""
+    """Puts every image into a separate group."""
     return tuple(frozenset([path]) for path in paths)
 
 
 def two_cameras(groups: Groups) -> Protocol:
-    """Half of the persons, rounded down, train with all images; of the others camera 1 is queried in camera 2."""
+    """Half of the persons, rounded down, train with all images; the others have queries in camera 1 only."""
 
     def draws(trained: frozenset[Hashable]) -> list[Draw]:
         found = []
@@ -31,7 +31,7 @@ def two_cameras(groups: Groups) -> Protocol:
 
 
 def pseudo_cameras(views: Mapping[int, Sequence[frozenset[str]]], recorded: frozenset[int]) -> Protocol:
-    """As `two_cameras`, but which half of a person's views (rounded down) is of camera 1 is drawn as well."""
+    """Like `two_cameras`, but half of a person's views (rounded down) are drawn as camera 1."""
 
     def draws(trained: frozenset[Hashable]) -> list[Draw]:
         found = []
@@ -45,7 +45,7 @@ def pseudo_cameras(views: Mapping[int, Sequence[frozenset[str]]], recorded: froz
 
 
 def persons_of(groups: Groups) -> dict[str, Hashable]:
-    """The person of every image."""
+    """Returns the person of every image."""
     return {
         path: person
         for person, views in groups.items()

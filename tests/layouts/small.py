@@ -1,4 +1,4 @@
-"""The small datasets as their authors packed them; all but CUHK02 leave the split to be drawn."""
+"""The small datasets in their authors' layouts; all except CUHK02 have drawn splits."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .rules import FIRST, SECOND, each, persons_of, pseudo_cameras, two_cameras
 
 
 def prid2011() -> Miniature:
-    """Persons 1 to 200 are in both cameras; person 201 of camera a is not person 201 of camera b."""
+    """Makes PRID2011: persons 1 to 200 are in both cameras; persons 201 of cameras a and b are different."""
     numbers = {"a": [1, 2, 7, 30, 99, 150, 200, 201, 203, 385], "b": [1, 2, 7, 30, 99, 150, 200, 201, 202, 749]}
-    frames = {("a", 2): 13, ("b", 30): 12, ("a", 201): 11, ("a", 203): 10, ("b", 99): 0}  # the others have two
+    frames = {("a", 2): 13, ("b", 30): 12, ("a", 201): 11, ("a", 203): 10, ("b", 99): 0}  # two frames for all others
     single, multi = {}, {}
     for camera, own in numbers.items():
         for number in own:
@@ -44,7 +44,7 @@ def prid2011() -> Miniature:
 
 
 def cuhk01() -> Miniature:
-    """Images 1 and 2 of a person are of the first camera, 3 and 4 of the second."""
+    """Makes CUHK01: images 1 and 2 of a person are of the first camera, 3 and 4 of the second."""
     groups = {
         person: {
             camera: each(f"campus/{person:04d}{image:03d}.png" for image in images)
@@ -56,7 +56,7 @@ def cuhk01() -> Miniature:
 
 
 def cuhk02() -> Miniature:
-    """Five pairs of cameras that count their persons alike; the last pair is tested."""
+    """Makes CUHK02: five pairs of cameras with equal person numbers; the last pair is the test set."""
     shots = []
     for pair in range(1, 6):
         for view in (1, 2):
@@ -70,7 +70,7 @@ def cuhk02() -> Miniature:
 
 
 def viper() -> Miniature:
-    """Persons are counted from 0 with gaps, and the angle says nothing about camera or person."""
+    """Makes VIPeR: person numbers start at 0 and have gaps; angles are independent of camera and person."""
     groups = {
         person: {
             FIRST: each([f"cam_a/{person:03d}_{45 * (person % 3)}.bmp"]),
@@ -82,7 +82,7 @@ def viper() -> Miniature:
 
 
 def threedpes() -> Miniature:
-    """A view is a short sequence, whose images are of one camera; some persons have a single view."""
+    """Makes 3DPeS: a view is a short sequence of one camera; some persons have a single view."""
     views: dict[int, list[frozenset[str]]] = {}
     for place, person in enumerate((1, 2, 3, 10, 11, 20, 100, 101, 193)):
         for view in range(1 + place % 4):
@@ -98,7 +98,7 @@ def threedpes() -> Miniature:
 
 
 def ilids() -> Miniature:
-    """Two to six images of a person, no camera in the name."""
+    """Makes i-LIDS: two to six images of a person, without a camera in the name."""
     views = {
         person: each(f"Persons/{person:04d}{image:03d}.jpg" for image in range(1, 3 + place % 5))
         for place, person in enumerate((1, 2, 3, 10, 57, 60, 99, 118, 119))
@@ -110,7 +110,7 @@ def ilids() -> Miniature:
 
 
 def grid(*official: frozenset[int]) -> Miniature:
-    """One probe and one gallery image of a person, and gallery images of person 0, whom nobody looks for."""
+    """Makes GRID: one probe and one gallery image of a person, and gallery images of person 0, who is no query."""
     numbers = (1, 2, 3, 10, 77, 125, 126, 250)
     cameras = {person: (place % 8 + 1, (place + 3) % 8 + 1) for place, person in enumerate(numbers)}
     sides = {
@@ -136,7 +136,7 @@ def grid(*official: frozenset[int]) -> Miniature:
 
 
 def partitions(splits: Sequence[frozenset[int]]) -> bytes:
-    """GRID's file: one cell per split, each a struct whose third field lists who trains."""
+    """Writes GRID's file of splits: one cell per split, a struct whose third field lists the training persons."""
     from scipy.io import savemat
 
     cells = np.empty((1, len(splits)), dtype=object)
@@ -149,7 +149,7 @@ def partitions(splits: Sequence[frozenset[int]]) -> bytes:
 
 
 def caviar() -> Miniature:
-    """Images 1 to 10 are of the first camera and 11 to 20 of the second; who has only the first is not used."""
+    """Makes CAVIAR4REID: images 1 to 10 are of the first camera, 11 to 20 of the second; others are not used."""
     groups = {
         person: {
             camera: each(f"CAVIARa/{person:04d}{image:03d}.jpg" for image in images)

@@ -7,7 +7,7 @@ from dataset_files import counts_of, message_of, persons_of, read, rows_of, touc
 
 
 def write(root, images):
-    """`images`: person -> numbers of the images."""
+    """Creates the dataset; `images` maps a person to the numbers of its images."""
     return touch(root, *(f"CAVIARa/{p:04d}{image:03d}.jpg" for p, own in images.items() for image in own))
 
 
@@ -27,7 +27,7 @@ def test_caviar_by_hand(tmp_path):
 
 
 def test_full_size(tmp_path):
-    """50 persons of both cameras, every third but some, and 22 of one."""
+    """The dataset has 50 persons of both cameras and 22 of one camera."""
     one = {3 * k for k in range(1, 23)}
     root = write(tmp_path, {p: range(1, 11 if p in one else 21) for p in range(1, 73)})
     table = read("caviar", root)

@@ -1,4 +1,4 @@
-"""Crops as people hold them: four ways to say person and camera, several clients, and the split by rule."""
+"""Custom crops: four ways to encode person and camera, several clients, and the split by rule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedreid_pl.data.samples import DISTRACTOR, JUNK
 from fedreid_pl.errors import FedReIDError
 
 SHOTS = [(p, c, k) for p in range(1, 9) for c in (1, 2, 3) for k in range(3) if p > 2 or c == 1]
-"""Eight persons of three cameras, but persons 1 and 2 of one."""
+"""Eight persons of three cameras; persons 1 and 2 are in one camera."""
 
 WAYS = {
     "folders": "{p:04d}/shot_c{c}_{k}.jpg",
@@ -39,7 +39,7 @@ def table(root: Path, separator: str = ",", encoding: str = "utf-8", heading: st
 
 
 def split_of(table):
-    """By split: (person, camera, shot) of every image, whatever the way it is written."""
+    """Returns (person, camera, shot) of every image by split, for any of the four ways."""
     found = defaultdict(set)
     for path, person, camera, split in rows_of(table):
         found[split].add((person, camera, path.rstrip(".jpg")[-1]))
@@ -47,7 +47,7 @@ def split_of(table):
 
 
 @pytest.mark.parametrize("way", [*WAYS, "table"])
-def test_every_way_says_the_same_persons_and_cameras(tmp_path, way):
+def test_all_ways_give_the_same_persons_and_cameras(tmp_path, way):
     root = table(tmp_path) if way == "table" else touch(tmp_path, *names(way))
     found = read("crops", root)
     assert {(p, c, str(k)) for p, c, k in SHOTS} == set().union(*split_of(found).values())
@@ -55,7 +55,7 @@ def test_every_way_says_the_same_persons_and_cameras(tmp_path, way):
 
 
 def test_the_rule(tmp_path):
-    """Half of the six persons of several cameras; a query of each camera, and everything else of the person."""
+    """Half of the six persons in several cameras are tested, with one query per camera and the rest as gallery."""
     found = read("crops", touch(tmp_path, *names("folders")))
     split = split_of(found)
     train, query, gallery = (split[name] for name in ("train", "query", "gallery"))
@@ -119,7 +119,7 @@ def test_junk_and_distractors_are_in_the_gallery(tmp_path):
         (["readme.txt"], "contains no image; expected PERSON/IMAGE"),
     ],
 )
-def test_what_is_not_understood_is_named(tmp_path, files, said):
+def test_invalid_names_are_refused(tmp_path, files, said):
     text = message_of("crops", touch(tmp_path, *files))
     assert said in text and str(tmp_path) in text
 
@@ -137,7 +137,7 @@ HEADINGS = ["Path,Identity,Camera", "file,pid,cam", "IMAGE PATH,Person ID,Camera
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
-def test_tables_of_every_kind_are_read_alike(tmp_path, separator, encoding):
+def test_tables_in_all_formats_are_read_equally(tmp_path, separator, encoding):
     plain = split_of(read("crops", table(tmp_path / "plain")))
     heading = HEADINGS[len(separator + encoding) % len(HEADINGS)]
     assert split_of(read("crops", table(tmp_path / "other", separator, encoding, heading))) == plain
@@ -170,7 +170,7 @@ def test_tables_with_a_split_or_without_cameras(tmp_path):
         (["file;pid;cam;set", "1.jpg;1;1;test"], "line 2, column set: split 'test' is not one of"),
     ],
 )
-def test_faults_of_a_table_name_line_and_column(tmp_path, lines, said):
+def test_errors_of_a_table_name_line_and_column(tmp_path, lines, said):
     root = touch(tmp_path, "1.jpg")
     (root / "own.csv").write_text("\n".join(lines) + "\n")
     assert f"{root / 'own.csv'}" in message_of("crops", root) and said in message_of("crops", root)
@@ -196,7 +196,7 @@ def test_one_client_or_several(tmp_path, case):
     assert find_crops(root) == ([root] if clients is None else [root / client for client in clients])
 
 
-def test_clients_have_neutral_names_or_the_users_own(tmp_path):
+def test_clients_have_neutral_names_or_names_given_by_the_user(tmp_path):
     touch(tmp_path, *(f"{site}/{name}" for site in ("ward9", "ward3") for name in names("folders")))
     words = ["data=crops", f"data.root={tmp_path}"]
     assert dataset_folders(compose(words).data, tmp_path) == {
@@ -214,6 +214,6 @@ def test_persons_or_clients(tmp_path):
     assert dataset_folders(compose(["data=crops", f"data.root={tmp_path}", "data.datasets=[.]"]).data, tmp_path)
 
 
-def test_a_public_folder_of_junk_alone_is_refused(tmp_path):
+def test_a_public_folder_with_only_junk_is_refused(tmp_path):
     touch(tmp_path, "-1_c1s1_000401_03.jpg", "-1_c2s1_000402_03.jpg")
     assert "contains no training image" in message_of("crops", tmp_path, train_only=True)

@@ -72,14 +72,14 @@ def test_the_order_of_lines_does_not_matter(tmp_path, seed):
     assert rows_of(read(write(tmp_path, lines))) == EXPECTED
 
 
-def test_as_a_spreadsheet_writes_it(tmp_path):
+def test_a_table_from_a_spreadsheet(tmp_path):
     lines = [f"hat, {line} ,, " for line in LINES if '"' not in line]
     root = write(tmp_path, ["", *lines, ",,,,,", " "], f"note, {HEADER},x,y", "Table 1.CSV", "\r\n", "utf-8-sig")
     assert LAYOUT.recognise(root)
     assert rows_of(read(root)) == [row for row in EXPECTED if "," not in row[0]]
 
 
-def test_training_images_alone(tmp_path):
+def test_training_images_only(tmp_path):
     assert rows_of(read(write(tmp_path, LINES), train_only=True)) == EXPECTED[:1]
     assert message(write(tmp_path, LINES[2:]), train_only=True).endswith("contains no training image")
 
@@ -94,7 +94,7 @@ def test_paths_outside_and_absolute(tmp_path):
     ]
 
 
-def test_an_image_may_be_query_and_gallery_but_not_trained_and_tested_on(tmp_path):
+def test_an_image_may_be_query_and_gallery_but_not_training_and_test(tmp_path):
     both = ["9.png,0,0,query", "9.png,0,0,gallery"]
     assert read(write(tmp_path, both)).splits.tolist() == [QUERY, GALLERY]
     for lines in (
@@ -135,7 +135,7 @@ def test_a_bad_line(tmp_path, line, wanted):
     assert text.startswith(f"{root / 'samples.csv'}, line 5") and wanted in text
 
 
-def test_every_bad_line_is_named(tmp_path):
+def test_all_bad_lines_are_listed(tmp_path):
     bad = ["9.png,1,0,test", "x_c5.bmp,1,1,query", "none.jpg,1,0,train", "monday/0008.jpg,a,0,train"]
     root = write(tmp_path, bad)
     text = message(root)
@@ -160,7 +160,7 @@ def test_another_header(tmp_path, header):
         assert not LAYOUT.recognise(root)
 
 
-def test_no_table_an_empty_one_and_several(tmp_path):
+def test_missing_empty_and_several_tables(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n")
     assert message(tmp_path).startswith(f"{tmp_path}: contains no table; expected samples.csv")
     (tmp_path / "samples.csv").write_text("")
@@ -174,6 +174,6 @@ def test_no_table_an_empty_one_and_several(tmp_path):
     assert len(read(tmp_path / "two")) == 1
 
 
-def test_a_table_that_is_no_text(tmp_path):
+def test_a_table_that_is_not_text(tmp_path):
     root = write(tmp_path, ["9.png,é,0,train"], encoding="latin-1")
     assert message(root) == f"{root / 'samples.csv'}, line 2: is not UTF-8 or UTF-16; save the table as UTF-8"

@@ -6,7 +6,7 @@ import pytest
 from dataset_files import counts_of, message_of, read, rows_of, touch
 
 PERSONS = {1: 97, 2: 30, 3: 10, 4: 19, 5: 23}
-"""Per pair, a tenth of the full data."""
+"""A tenth of the persons of each pair of cameras."""
 
 
 def names(persons, pairs="12345"):
@@ -15,7 +15,7 @@ def names(persons, pairs="12345"):
 
 @pytest.mark.parametrize("top", ["", "Dataset/"])
 def test_cuhk02_by_hand(tmp_path, top):
-    """The same number is another person in every pair, and each pair has two cameras of its own."""
+    """Equal numbers in different pairs are different persons, and each pair has two separate cameras."""
     root = touch(tmp_path, *(top + name for name in names([12])))
     assert rows_of(read("cuhk02", root)) == [
         (f"{top}P1/cam1/012_1.png", 10012, 1, "train"),
@@ -39,7 +39,7 @@ def test_a_person_of_one_camera(tmp_path):
 
 
 def test_counts(tmp_path):
-    """Two images per person and camera: 156 persons in four pairs and 23 in the last."""
+    """The dataset has two images per person and camera: 156 persons in four pairs and 23 in the last."""
     root = touch(
         tmp_path,
         *(

@@ -1,4 +1,4 @@
-"""CUHK03's MATLAB file, made by h5py in the form that MATLAB gives it, and everything that may be wrong with it."""
+"""CUHK03's MATLAB file, written by h5py in MATLAB's format, and its possible defects."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fedreid_pl.errors import FedReIDError
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
-    """The file alone, without the new protocol's."""
+    """Creates the file without the new protocol's file."""
     (tmp_path / "cuhk-03.mat").write_bytes(matlab.matlab_file())
     return tmp_path
 
 
 def asked_for(root: Path, split: int) -> set[tuple[int, int]]:
-    """Pair and person of those who are asked for."""
+    """Returns pair and person of the queries."""
     return {divmod(person, 10_000) for person in persons_of(read("cuhk03_mat", root, split=split), "query")}
 
 
@@ -41,12 +41,12 @@ def test_the_splits_of_the_file_without_the_protocol(original: Path) -> None:
         assert sorted(rows) == sorted(wanted)
 
 
-def test_a_split_that_is_not_there(original: Path) -> None:
+def test_an_unknown_split(original: Path) -> None:
     assert "contains the splits 0 to 1" in message_of("cuhk03_mat", original, split=2)
 
 
 @pytest.mark.parametrize("boxes", ["detected", "labeled"])
-def test_pixels_are_those_that_were_stored(original: Path, boxes: str) -> None:
+def test_pixels_equal_the_stored_ones(original: Path, boxes: str) -> None:
     table = read("cuhk03_mat" if boxes == "detected" else "cuhk03_mat_labeled", original)
     for file in table.files()[::7]:
         pair, person, _, image = (int(part) for part in Path(file).stem.split("_"))
@@ -64,12 +64,12 @@ def test_labeled_boxes_are_chosen_by_name(tmp_path: Path) -> None:
     assert [key for key, layout in find_layouts().items() if layout.recognise(tmp_path)] == ["cuhk03_mat"]
 
 
-def test_folders_made_of_it_are_preferred(original: Path) -> None:
+def test_converted_folders_are_preferred(original: Path) -> None:
     (original / "labeled" / "bounding_box_train").mkdir(parents=True)
     assert not find_layouts()["cuhk03_mat"].recognise(original)
 
 
-def test_paths_that_go_on_inside() -> None:
+def test_paths_inside_the_file() -> None:
     assert inside_mat("/a.mat/b/cuhk-03.mat/detected/1_001_1_01.png")
     assert container("/a.mat/b/cuhk-03.mat/detected/1_001_1_01.png") == "/a.mat/b/cuhk-03.mat"
     for path in ("/a.mat/b/1.png", "/a.mat/1.png", "1.png"):
@@ -94,7 +94,7 @@ def test_paths_that_go_on_inside() -> None:
         ),
     ],
 )
-def test_files_that_are_not_what_they_should_be(original: Path, name: str, content: bytes | None, parts: list) -> None:
+def test_invalid_files(original: Path, name: str, content: bytes | None, parts: list) -> None:
     (original / name).unlink(missing_ok=True)
     if content is not None:
         (original / name).write_bytes(content)
@@ -117,7 +117,7 @@ def test_without_the_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert text.startswith(str(tmp_path)) and "pip install 'fedreid-pl[mat]'" in text
 
 
-def test_an_image_that_is_not_there(original: Path) -> None:
+def test_a_missing_image(original: Path) -> None:
     for name in ("9_001_1_01.png", "1_001_1_03.png", "nothing.png"):
         path = f"{original}/cuhk-03.mat/detected/{name}"
         with pytest.raises(FedReIDError) as caught:

@@ -1,4 +1,4 @@
-"""The reader of meta.json and split.json, on files as the formatting scripts write them."""
+"""The reader of meta.json and split.json, on files in the format of the formatting scripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedreid_pl.data.readers.layout import ReadOptions
 from fedreid_pl.data.samples import GALLERY, QUERY, TRAIN
 from fedreid_pl.errors import FedReIDError
 
-# as PRID2011: probe persons first, then training persons (one seen by one camera), then one of the gallery alone
+# as PRID2011: probe persons first, then training persons (one in a single camera), then a gallery-only person
 IDENTITIES = [
     [["cam_0/00000_00000.png"], ["cam_1/00000_00000.png"]],
     [["cam_0/00001_00000.png"], ["cam_1/00001_00000.png", "cam_1/00001_00001.png"]],
@@ -70,7 +70,7 @@ def test_by_hand(tmp_path, below):
     ]
 
 
-def test_train_and_val_in_place_of_trainval(tmp_path):
+def test_train_and_val_replace_trainval(tmp_path):
     split = {"train": [3], "val": [2], "test_probe": [0, 1], "test_gallery": [0, 1, 4]}
     assert rows_of(read(write(tmp_path / "a", split=split))) == rows_of(read(write(tmp_path / "b")))
 
@@ -90,7 +90,7 @@ def test_the_first_half_of_the_views_is_the_query(tmp_path, views, queries):
     assert sorted(table.split("gallery").cameras.tolist()) == list(range(len(queries), views))
 
 
-def test_training_images_alone(tmp_path):
+def test_training_images_only(tmp_path):
     table = read(write(tmp_path, split={"trainval": [0, 4]}), train_only=True)
     assert table.paths == ("cam_0/00000_00000.png", "cam_1/00000_00000.png", "cam_1/00004_00000.png")
 

@@ -1,4 +1,4 @@
-"""Drawn splits: recorded once, the same for ever."""
+"""Drawn splits never change."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fedreid_pl.errors import FedReIDError
 FOLDER = Path("/data/VIPeR")
 
 
-def test_a_split_that_was_reported_is_drawn_again():
-    """Recorded values: if this fails, every drawn split has changed and published numbers no longer hold."""
+def test_recorded_splits_are_reproduced():
+    """If this test fails, all drawn splits have changed and published numbers are no longer comparable."""
     train, test = draw_halves(range(1, 13), random_state(0, 0, "viper"), FOLDER)
     assert (sorted(train), sorted(test)) == ([1, 8, 9, 10, 11, 12], [2, 3, 4, 5, 6, 7])
 
 
-def test_the_stream_is_of_the_purpose():
+def test_the_stream_depends_on_the_purpose():
     text = b"int:3\x1fint:1\x1fstr:grid"
     seed = (int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1) % 2**32
     expected = np.random.RandomState(seed).permutation(50)

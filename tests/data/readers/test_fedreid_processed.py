@@ -1,4 +1,4 @@
-"""The reader of FedReID's processed folders, on folders as its scripts write them."""
+"""The reader of FedReID's processed folders, on folders in the format of its scripts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_large_set_by_hand(tmp_path):
 
 
 def test_a_small_set_by_hand(tmp_path):
-    """Unpadded numbers, cameras of two digits, and 0 is a person."""
+    """Numbers are unpadded, cameras may have two digits, and 0 is a person."""
     assert rows_of(read(write(tmp_path, SMALL))) == [
         ("pytorch/train_all/10/cam_0_00010_00000.png", 10, 0, TRAIN),
         ("pytorch/train_all/10/cam_1_00010_00000.png", 10, 1, TRAIN),
@@ -114,7 +114,7 @@ def test_train_without_val(tmp_path):
     ("query", "gallery", "expected"),
     [
         ("query/0001/0001_c1.jpg", "gallery/0000/0000_c2.jpg", DISTRACTOR),
-        ("query/0000/0000_c1.jpg", "gallery/0000/0000_c2.jpg", 0),  # MSMT17 counts from 0
+        ("query/0000/0000_c1.jpg", "gallery/0000/0000_c2.jpg", 0),  # MSMT17 numbers persons from 0
         ("query/1/cam_0_00001_00000.png", "gallery/0/cam_1_00000_00000.png", 0),  # a gallery person without a query
     ],
 )
@@ -128,7 +128,7 @@ def test_person_zero_of_the_training_folder_is_a_person(tmp_path):
     assert 0 in read(root).split("train").identities.tolist()
 
 
-def test_the_public_set_has_training_images_alone(tmp_path):
+def test_the_public_set_has_only_training_images(tmp_path):
     root = write(tmp_path, [name for name in SMALL if name.startswith("train_all")])
     assert read(root, train_only=True).identities.tolist() == [10, 10, 2]
     assert f"{root / 'pytorch' / 'query'}: no such folder; expected " in message(root)
@@ -148,12 +148,12 @@ def test_a_name_without_camera(tmp_path, image):
 
 
 @pytest.mark.parametrize("person", ["anna", "-2", "1a", "1.0", "٣", "9" * 30])
-def test_a_folder_that_is_no_person(tmp_path, person):
+def test_a_folder_that_is_not_a_person(tmp_path, person):
     root = write(tmp_path, [*MARKET, f"query/{person}/0001_c1.jpg"])
     assert f"{root / 'pytorch/query' / person}: the folder's name is not a person's number" in message(root)
 
 
-def test_two_folders_of_one_number(tmp_path):
+def test_two_folders_with_the_same_number(tmp_path):
     root = write(tmp_path, [*MARKET, "query/1/0001_c2.jpg"])
     assert f"{root / 'pytorch/query'}: the folders 0001 and 1 are one number" in message(root)
 

@@ -24,7 +24,7 @@ def write(root, persons=range(1, 7), unmatched=3):
 
 
 def write_mat(root, splits, name="trainIdxAll"):
-    """The official file's form: a row of cells, each a struct whose third field lists the training persons."""
+    """Writes the official format: a row of cells, each a struct whose third field lists the training persons."""
     from scipy.io import savemat
 
     cells = np.empty((1, len(splits)), dtype=object)
@@ -51,7 +51,7 @@ def test_official_splits(tmp_path):
     assert ("gallery/0005_1_25023_5_1.jpeg", 5, 1, "gallery") in rows
 
 
-def test_a_split_that_the_file_does_not_hold(tmp_path):
+def test_a_split_that_is_not_in_the_file(tmp_path):
     pytest.importorskip("scipy")
     root = write_mat(write(tmp_path), [[1, 2, 3]] * 10)
     text = message_of("grid", root, split=10)
@@ -67,7 +67,7 @@ def test_a_damaged_file_of_splits(tmp_path):
     assert "trainIdxAll" in message_of("grid", write_mat(root, [[1, 2]], name="other"))
 
 
-def test_without_scipy_a_warning_and_the_drawn_half(tmp_path, monkeypatch):
+def test_without_scipy_a_warning_is_given_and_half_is_drawn(tmp_path, monkeypatch):
     root = write(tmp_path)
     drawn = rows_of(read("grid", root, split=1))
     (root / MAT).write_bytes(b"never read")

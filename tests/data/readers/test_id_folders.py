@@ -63,7 +63,7 @@ def test_numbers_and_cameras(tmp_path):
 
 
 def test_names_without_cameras(tmp_path):
-    """007, anna, berta, carl are 0 to 3; all gallery images of a person are matches of the query."""
+    """007, anna, berta, carl become 0 to 3; all gallery images of a person match its query."""
     table = read(write(tmp_path, NAMES))
     assert rows_of(table) == [
         ("train/007/1.jpg", 0, 0, TRAIN),
@@ -94,7 +94,7 @@ def test_cameras_in_some_names_only(tmp_path):
 
 
 @pytest.mark.parametrize("image", ["cat.jpg", "x_c.jpg", "pic1.jpg", "xc1.jpg"])
-def test_what_is_no_camera(tmp_path, image):
+def test_names_without_a_valid_camera(tmp_path, image):
     root = write(tmp_path, [f"{place}/{image}" for place in ("train/1", "query/2", "gallery/2")])
     assert read(root).cameras.tolist() == [0, 0, 1]
 
@@ -104,7 +104,7 @@ def test_padded_and_unpadded_names_of_one_number(tmp_path):
     assert f"{root}: the folders 02 and 2 are one number" in message(root)
 
 
-def test_training_images_alone(tmp_path):
+def test_training_images_only(tmp_path):
     root = write(tmp_path, WITH_CAMERAS[:3])
     assert read(root, train_only=True).identities.tolist() == [12, 12, 3]
     assert f"{root / 'query'}: no such folder; expected train, query and gallery" in message(root)
@@ -122,7 +122,7 @@ SPELLINGS = ["{p:04d}_cam{c}_{k}", "{p:04d}_C{c}_{k}", "{p:04d}-c{c}-{k}", "cam0
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_other_spellings_of_the_camera(tmp_path, spelling):
-    """Persons and cameras are those of the names with `_c1_`."""
+    """Persons and cameras equal those of names with `_c1_`."""
     shots = [
         (split, p, c, k) for split, p in (("train", 1), ("query", 7), ("gallery", 7)) for c in (1, 2) for k in (0, 1)
     ]

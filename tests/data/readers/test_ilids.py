@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from dataset_files import counts_of, persons_of, read, rows_of, touch
 
-# images of persons 1 to 119, counted in the meta.json that is distributed for FedReID
+# numbers of images of persons 1 to 119, counted in FedReID's meta.json
 IMAGES = (
     "4433442244553377226633668866538855776666366655333445544333333445533333333554444664422223322222222"
     "6622222444334335523344"
@@ -15,7 +15,7 @@ IMAGES = (
 
 
 def write(root, images):
-    """`images`: how many each person has, from person 1."""
+    """Creates the dataset; `images` lists the number of images of each person, from person 1."""
     count = [int(number) for number in images]
     return touch(
         root, *(f"Persons/{p:04d}{i:03d}.jpg" for p, number in enumerate(count, 1) for i in range(1, number + 1))
@@ -44,7 +44,7 @@ def test_the_first_half_of_the_images_is_camera_1(tmp_path):
     assert {person: (cameras[person, 1], cameras[person, 2]) for person in range(1, 8)} == expected
 
 
-def test_pseudo_cameras_depend_on_the_person_alone(tmp_path):
+def test_pseudo_cameras_depend_only_on_the_person(tmp_path):
     few, many = write(tmp_path / "few", "888"), write(tmp_path / "many", "88845678")
     expected = {path: camera for path, _, camera, _ in rows_of(read("ilids", few))}
     for options in ({}, {"split": 4}, {"split": 4, "seed": 9}):
@@ -53,4 +53,4 @@ def test_pseudo_cameras_depend_on_the_person_alone(tmp_path):
     by_person = {
         tuple(expected[f"Persons/{person:04d}{image:03d}.jpg"] for image in range(1, 9)) for person in (1, 2, 3)
     }
-    assert len(by_person) == 3  # drawn for each, not one pattern
+    assert len(by_person) == 3  # drawn separately for each person

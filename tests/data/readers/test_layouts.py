@@ -1,4 +1,4 @@
-"""The registry of layouts, and the recognisers of the large sets and of generic layouts against each other."""
+"""The registry of layouts; every folder is recognised by exactly one layout."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_folder_has_one_layout(tmp_path, key, names):
 @pytest.mark.parametrize("first", list(FOLDERS))
 @pytest.mark.parametrize("second", list(FOLDERS))
 def test_a_folder_that_was_converted_in_place_has_one_layout(tmp_path, first, second):
-    """The scripts of FedReID write beside what they read; a user may put a table beside anything."""
+    """FedReID's scripts write into the folder that they read, and a user may add a table to any folder."""
     found = recognisers(build(tmp_path / "set", FOLDERS[first] + FOLDERS[second]))
     assert len(found) == 1 and found[0] in (first, second)
 
@@ -96,7 +96,7 @@ def test_a_folder_that_was_converted_in_place_has_one_layout(tmp_path, first, se
     [
         [],
         ["notes/", "readme.txt"],
-        ["train/", "test/"],  # of anything
+        ["train/", "test/"],  # too generic
         ["query/", "gallery/"],
         ["meta.json"],
         ["list_train.txt"],
@@ -110,7 +110,7 @@ def test_other_folders(tmp_path, names):
     assert recognise_layout(build(tmp_path / "set", names)) is None
 
 
-def test_what_is_no_folder_or_may_not_be_read(tmp_path, monkeypatch):
+def test_files_and_unreadable_folders_are_not_recognised(tmp_path, monkeypatch):
     root = build(tmp_path / "set", FOLDERS["csv_table"])
     assert recognise_layout(root / "samples.csv") is None
     assert recognise_layout(tmp_path / "nowhere") is None

@@ -1,4 +1,4 @@
-"""What the readers share: listings that depend on nothing but the names."""
+"""Shared code of the readers: listings depend only on the file names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def touch(root, *names):
     return root
 
 
-def test_images_are_listed_by_name_alone(tmp_path, monkeypatch):
+def test_the_order_of_images_depends_only_on_their_names(tmp_path, monkeypatch):
     touch(tmp_path, "b.jpg", "A.JPG", "c.Png", "d.jpeg", "e.bmp", "._b.jpg", ".jpg", "f.txt", "gjpg", "h.jpg/x.jpg")
     expected = ["A.JPG", "b.jpg", "c.Png", "d.jpeg", "e.bmp"]
     scandir = os.scandir
@@ -31,7 +31,7 @@ def test_images_are_listed_by_name_alone(tmp_path, monkeypatch):
         assert image_names(tmp_path, "images") == expected
 
 
-def test_a_link_to_an_image_is_an_image_and_one_to_a_folder_is_none(tmp_path):
+def test_links_to_images_are_listed_and_links_to_folders_are_not(tmp_path):
     touch(tmp_path, "real/1.jpg", "set/2.jpg")
     (tmp_path / "set" / "1.jpg").symlink_to(tmp_path / "real" / "1.jpg")
     (tmp_path / "set" / "3.jpg").symlink_to(tmp_path / "real")
@@ -41,7 +41,7 @@ def test_a_link_to_an_image_is_an_image_and_one_to_a_folder_is_none(tmp_path):
     assert person_folders(tmp_path / "persons", "images") == {"7": ["1.jpg"]}
 
 
-def test_persons_without_images_are_left_out(tmp_path):
+def test_persons_without_images_are_skipped(tmp_path):
     touch(tmp_path, "2/b.jpg", "2/a.jpg", "10/c.png", "3/readme.txt", ".git/d.jpg", "e.jpg")
     assert person_folders(tmp_path, "images") == {"10": ["c.png"], "2": ["a.jpg", "b.jpg"]}
 
@@ -63,8 +63,8 @@ def test_missing_files_are_found_with_one_listing_per_folder(tmp_path, monkeypat
     assert len(listed) == len(set(map(str, listed))) == 5  # a, b, c, d\0 and the root
 
 
-def test_a_name_that_only_the_file_system_knows_is_not_missing(tmp_path, monkeypatch):
-    """A file system without upper and lower case opens a/1.JPG where the listing says 1.jpg."""
+def test_a_name_with_another_case_is_not_missing_if_the_file_system_opens_it(tmp_path, monkeypatch):
+    """A case-insensitive file system opens a/1.JPG although the listing contains 1.jpg."""
     touch(tmp_path, "a/1.jpg")
     isfile = os.path.isfile
     monkeypatch.setattr(os.path, "isfile", lambda path: isfile(str(path).replace("JPG", "jpg")))

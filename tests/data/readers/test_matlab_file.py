@@ -1,4 +1,4 @@
-"""A file that ends the process which reads it is refused by one line."""
+"""A file that crashes its reader process is refused with one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_good_file_is_read_and_a_damaged_one_raises(tmp_path: Path) -> None:
         load_matlab(tmp_path / "bad.mat")
 
 
-def test_a_file_that_kills_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_crashes_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scipy_io, "loadmat", lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV))
     with pytest.raises(FedReIDError, match="damaged"):
         load_matlab(tmp_path / "x.mat")

@@ -1,4 +1,4 @@
-"""The reader of MSMT17 as distributed, on small copies of its folders and lists."""
+"""The reader of MSMT17's distributed layout, on small copies of its folders and lists."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ V1, V2 = ("train", "test"), ("mask_train_v2", "mask_test_v2")
 
 
 def write(root: Path, version=V1, end="\n", **changes) -> Path:
-    """The set with lists in which `changes` replace all lines; pictures are written for every path in `LISTS`."""
+    """Creates the dataset with images for all paths in `LISTS`; `changes` replace the lines of lists."""
     stream = BytesIO()
     Image.new("RGB", (2, 4), (90, 30, 200)).save(stream, "JPEG")
     for name, lines in LISTS.items():
@@ -78,17 +78,17 @@ def test_the_order_of_lines_and_their_ends_do_not_matter(tmp_path):
     assert rows_of(read(write(tmp_path / "a", end="\r\n", **turned))) == rows_of(read(write(tmp_path / "b")))
 
 
-def test_images_that_no_list_names_are_not_read(tmp_path):
+def test_images_in_no_list_are_not_read(tmp_path):
     table = read(write(tmp_path, gallery=LISTS["gallery"][:1]))
     assert [path for path in table.split("gallery").paths] == ["test/0001/0001_001_03_0113morning_0002_0.jpg"]
 
 
-def test_persons_of_val_alone_count_for_the_shift(tmp_path):
-    root = write(tmp_path, train=LISTS["train"][:1])  # person 1 is in val alone
+def test_persons_only_in_val_count_for_the_shift(tmp_path):
+    root = write(tmp_path, train=LISTS["train"][:1])  # person 1 is only in val
     assert sorted(set(read(root).split("query").identities.tolist())) == [2, 3]
 
 
-def test_training_images_alone(tmp_path):
+def test_training_images_only(tmp_path):
     root = write(tmp_path, query=None, gallery=None)
     table = read(root, train_only=True)
     assert table.identities.tolist() == [0, 0, 1, 1] and set(table.splits.tolist()) == {TRAIN}
@@ -105,7 +105,7 @@ def test_a_missing_or_an_empty_list(tmp_path, name):
 @pytest.mark.parametrize(
     "line",
     [
-        "0000/0000_000_01_0303morning_0015_0.jpg",  # no person
+        "0000/0000_000_01_0303morning_0015_0.jpg",  # without a person
         "0000/0000_000_01_0303morning_0015_0.jpg zero",
         "0000/0000_000_01_0303morning_0015_0.jpg -1",
         "0000/0000_000_01_0303morning_0015_0.jpg 0 1",
@@ -127,7 +127,7 @@ def test_a_missing_image(tmp_path):
     gone = root / "test" / LISTS["gallery"][1].split()[0]
     gone.unlink()
     assert f"{root / 'list_gallery.txt'}, line 2: there is no image {gone}" in message(root)
-    gone.mkdir()  # a folder is no image
+    gone.mkdir()  # a folder is not an image
     assert f"line 2: there is no image {gone}" in message(root)
 
 
@@ -137,12 +137,12 @@ def test_a_missing_folder(tmp_path):
     assert f"{root / 'list_query.txt'}, line 1: there is no image {root / 'test'}" in message(root)
 
 
-def test_a_line_that_stands_twice(tmp_path):
+def test_a_repeated_line(tmp_path):
     root = write(tmp_path, val=[LISTS["val"][0], LISTS["train"][0]])
     assert f"{root / 'list_val.txt'}, line 2: " in message(root) and "second time" in message(root)
 
 
-def test_a_list_that_is_no_text(tmp_path):
+def test_a_list_that_is_not_text(tmp_path):
     root = write(tmp_path)
     (root / "list_val.txt").write_bytes(b"\xff\xfe\x00caf\xe9")
     assert f"{root / 'list_val.txt'}: is not a text file" in message(root)

@@ -1,4 +1,4 @@
-"""What holds for each of the small datasets as their authors packed them, on miniatures."""
+"""Common properties of the small datasets in their authors' layouts, on miniatures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write(layout: str, root: Path) -> Path:
 
 
 @EACH
-def test_recognised_by_its_reader_alone(layout, tmp_path):
+def test_only_its_own_reader_recognises_a_dataset(layout, tmp_path):
     root = write(layout, tmp_path / "set")
     assert [key for key, one in find_layouts().items() if one.recognise(root)] == [layout]
 
@@ -93,7 +93,7 @@ def test_converted_in_place_is_the_converted_layout(layout, made, tmp_path):
     assert len(found) == 1 and found != [layout]
 
 
-def test_archives_extracted_side_by_side_are_no_dataset(tmp_path):
+def test_archives_extracted_side_by_side_are_not_a_dataset(tmp_path):
     write("cuhk01", write("ilids", tmp_path))
     assert not is_original(tmp_path, "cuhk01") and not is_original(tmp_path, "ilids")
 
@@ -138,7 +138,7 @@ def test_splits_are_drawn_from_seed_and_split(layout, tmp_path):
 
 
 @EACH
-def test_tables_are_whole_and_fair(layout, tmp_path):
+def test_tables_are_complete_and_queries_have_matches(layout, tmp_path):
     root = write(layout, tmp_path)
     for split in range(3):
         table = read(layout, root, split=split)
@@ -151,7 +151,7 @@ def test_tables_are_whole_and_fair(layout, tmp_path):
         assert len(train) > 1 and query <= gallery
         cameras = {(person, camera) for _, person, camera, part in rows_of(table) if part == "gallery"}
         assert not {(person, camera) for _, person, camera, part in rows_of(table) if part == "query"} & cameras
-        TestSet("name", table.split("query"), table.split("gallery"))  # complains where nothing can be found
+        TestSet("name", table.split("query"), table.split("gallery"))  # raises an error without any match
         assert (table.identities.dtype, table.cameras.dtype, table.splits.dtype) == (np.int64, np.int64, np.uint8)
 
 
@@ -167,20 +167,20 @@ def test_train_only_is_the_training_part(layout, tmp_path):
 
 
 def listed_folders(layout: str) -> list[str]:
-    """The folders that have to be there: those of images, without the single persons' of PRID2011."""
+    """Returns the required folders: those with images, without PRID2011's folders of single persons."""
     folders = {os.path.dirname(path) for path in MINIATURES[layout]}
     return sorted({os.path.dirname(folder) if "/person_" in folder else folder for folder in folders})
 
 
 @EACH
-def test_a_missing_or_empty_folder_is_named(layout, tmp_path):
+def test_the_error_names_a_missing_or_empty_folder(layout, tmp_path):
     root = write(layout, tmp_path / "set")
     for folder in listed_folders(layout):
         (root / folder).rename(tmp_path / "away")
         text = message_of(layout, root)
         assert str(root / folder) in text and "no such folder" in text
         touch(root, f"{folder}/readme.txt")
-        if "multi_shot" not in folder:  # of persons' folders, any of which may be missing
+        if "multi_shot" not in folder:  # folders of single persons may be missing
             text = message_of(layout, root)
             assert str(root / folder) in text and "holds no image" in text
         shutil.rmtree(root / folder)
@@ -188,10 +188,10 @@ def test_a_missing_or_empty_folder_is_named(layout, tmp_path):
 
 
 @EACH
-def test_a_misnamed_image_is_named(layout, tmp_path):
+def test_the_error_names_a_misnamed_image(layout, tmp_path):
     root = write(layout, tmp_path / "set")
     for folder in listed_folders(layout):
-        if "multi_shot" in folder:  # the names of frames are not read
+        if "multi_shot" in folder:  # names of frames are not parsed
             continue
         for name in ("holiday.png", "12.jpg", "person 1_2.bmp"):
             touch(root, f"{folder}/{name}")

@@ -1,4 +1,4 @@
-"""PRID2011's reader: which numbers are one person, and how many frames train."""
+"""PRID2011's reader: shared person numbers, and the number of training frames."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataset_files import counts_of, message_of, persons_of, read, rows_of, touc
 
 
 def write(root, cam_a, cam_b):
-    """`cam_a`, `cam_b`: number of a person -> how many multi_shot frames."""
+    """Creates the dataset; `cam_a` and `cam_b` map a person's number to its number of multi_shot frames."""
     for camera, persons in (("cam_a", cam_a), ("cam_b", cam_b)):
         touch(root, *(f"single_shot/{camera}/person_{person:04d}.png" for person in persons))
         touch(
@@ -62,12 +62,12 @@ def test_up_to_ten_frames_are_drawn_for_each_person_and_camera(tmp_path):
 
 
 def test_full_size_has_the_counts_of_table_1(tmp_path):
-    """Camera a has 102 frames too few for ten of each of its 285 training persons, camera b 4 of its 100."""
+    """For ten frames per training person, camera a lacks 102 frames (285 persons) and camera b 4 (100 persons)."""
     for frames in (8, 9, 12):
         touch(tmp_path, *(f"frames/{frames}/{frame:04d}.png" for frame in range(1, frames + 1)))
 
     def give(camera, person, frames):
-        """Persons with as many frames share one folder of them."""
+        """Links persons with the same number of frames to one shared folder."""
         link = tmp_path / f"set/multi_shot/{camera}/person_{person:04d}"
         link.unlink(missing_ok=True)
         link.symlink_to(tmp_path / f"frames/{frames}")

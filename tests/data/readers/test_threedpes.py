@@ -1,4 +1,4 @@
-"""3DPeS's reader: pseudo cameras by view, and what of Table 1 is certain."""
+"""3DPeS's reader: pseudo cameras by view, and the certain counts of Table 1."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ FRAMES = ("4", "17", "101")
 
 
 def write(root, views, frames=FRAMES):
-    """`views`: person -> names of the views, each with all frames."""
+    """Creates the dataset; `views` maps a person to the names of its views, each with all frames."""
     return touch(
         root, *(f"RGB/{p}_{view}_FRAME_{frame}_RGB.bmp" for p in views for view in views[p] for frame in frames)
     )
 
 
 def cameras_of(table):
-    """(person, view) -> the cameras of its images."""
+    """Returns the cameras of the images by (person, view)."""
     cameras: dict[tuple[int, str], set[int]] = {}
     for path, person, camera, _ in rows_of(table):
         cameras.setdefault((person, path.split("_")[1]), set()).add(camera)
@@ -34,8 +34,8 @@ def test_a_view_has_one_camera_and_half_of_the_views_are_camera_1(tmp_path):
     assert {row[1] for row in rows_of(table)} == set(views)
 
 
-def test_full_size_has_what_is_certain_of_table_1(tmp_path):
-    """193 persons of whom 29 have a single view, with numbers that have gaps."""
+def test_full_size_has_the_certain_counts_of_table_1(tmp_path):
+    """The dataset has 193 persons, 29 of them with a single view; the numbers have gaps."""
     numbers = list(range(1, 205))
     del numbers[3:201:18]
     assert len(numbers) == 193
@@ -60,7 +60,7 @@ def test_fewer_persons_are_halved(tmp_path):
         assert (len(persons_of(table, "train")), len(persons_of(table, "query"))) == sizes
 
 
-def test_pseudo_cameras_depend_on_the_person_alone(tmp_path):
+def test_pseudo_cameras_depend_only_on_the_person(tmp_path):
     few = {person: list("abcdef") for person in (1, 2, 30)}
     many = few | {person: list("xyz") for person in range(40, 50)}
     expected = cameras_of(read("3dpes", write(tmp_path / "few", few)))

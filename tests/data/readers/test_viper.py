@@ -9,7 +9,7 @@ ANGLES = [0, 45, 90, 135, 180]
 
 
 def write(root, persons=PERSONS):
-    """Angles differ between the cameras, and so does the order of the files' whole names."""
+    """Creates the dataset; angles differ between the cameras, and thus the order of the file names."""
     return touch(
         root,
         *(f"cam_a/{person:03d}_{ANGLES[person % 5]}.bmp" for person in persons),
