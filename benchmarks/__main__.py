@@ -1,10 +1,10 @@
-"""Every benchmark, one after the other, and one table of all ratios.
+"""Runs all benchmarks one after the other and writes one table of all ratios.
 
     python benchmarks [--quick] [--only ranking round] [--out FOLDER]
 
-Each script of the list below runs in a process of its own and hands its figures over as JSON. The table goes to the
-screen and, with the figures, into FOLDER (`runs/bench`): `table.md`, one JSON file per script. `--quick` takes few
-repetitions, to see that all of them run. A script that fails does not stop the others; the command then ends with 1.
+Each script of the list below runs in a separate process and returns its figures as JSON. The table is printed and
+saved with the figures in FOLDER (`runs/bench`): `table.md` and one JSON file per script. `--quick` uses few
+repetitions, to check that all scripts run. A failing script does not stop the others; the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from figures import Figure, machine
 
 
 class Benchmark(NamedTuple):
-    """A script with its words, and those that make it quick."""
+    """A script with its arguments, and the arguments of a quick run."""
 
     name: str
     words: tuple[str, ...]
@@ -46,7 +46,7 @@ BENCHMARKS = (
 
 
 def run(benchmark: Benchmark, quick: bool, folder: Path) -> dict[str, Any] | None:
-    """The figures of one script, `None` if it failed."""
+    """Returns the figures of one script, or `None` if it failed."""
     here = Path(__file__).resolve().parent
     file = folder / f"{benchmark.name}.json"
     file.unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def run(benchmark: Benchmark, quick: bool, folder: Path) -> dict[str, Any] | Non
 
 
 def table(reports: list[dict[str, Any]]) -> str:
-    """All figures as a Markdown table, with the machine below."""
+    """Returns all figures as a Markdown table, with the machine below."""
     lines = ["| what | median | min | max | times | target |", "|---|---|---|---|---|---|"]
     for report in reports:
         for entry in report["figures"]:
@@ -70,7 +70,7 @@ def table(reports: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Runs, prints, writes; returns the exit code."""
+    """Runs the benchmarks, prints and writes the table, and returns the exit code."""
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")

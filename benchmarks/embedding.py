@@ -1,13 +1,13 @@
-"""Embedding picture files against the network's bare forward pass, and the time to load a run.
+"""Compares the embedding of image files with the network's bare forward pass, and measures the loading of a run.
 
     python benchmarks/embedding.py [--repeats 5] [--images 512] [--model resnet50]
 
 JPEG files of MSMT17's kind are embedded by `ReIDModel.embed` at 256 x 128 without the mirror image: decoded, resized,
-normalised and passed through the network in batches of 64. The bare pass is the same network on batches that are in
-memory already, with as many threads. Both alternate; the figure is the median of the pairs' ratios. Decoding alone is
-measured as well, which says what bounds a small network.
+normalised and passed through the network in batches of 64. The bare pass runs the same network on batches in memory,
+with the same number of threads. Both alternate; the figure is the median of the pairs' ratios. Decoding is measured
+separately as well, because it bounds a small network.
 
-A run of one round on drawn pictures is loaded in this process, so after all imports.
+The script loads a run of one round on drawn images in its own process, after all imports.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ BATCH = 64
 
 
 def make_model(name: str) -> ReIDModel:
-    """A network with random weights."""
+    """Returns a network with random weights."""
     backbone = build_backbone(ModelConfig(name=name, weights="none"))
     where = ("", "", True, name, 0, 0, None, "")
     return ReIDModel(backbone, ModelCard(*where, HEIGHT, WIDTH, backbone.feature_dim))
 
 
 def measure(report: Report, name: str, files: list[Path], repeats: int) -> None:
-    """Images per second of both ways."""
+    """Measures the images per second of both ways."""
     model = make_model(name)
-    inputs = model.read(files[:BATCH]).contiguous(memory_format=torch.channels_last)  # as the network's weights are
+    inputs = model.read(files[:BATCH]).contiguous(memory_format=torch.channels_last)  # like the network's weights
 
     @torch.inference_mode()
     def bare() -> None:
@@ -68,7 +68,7 @@ def measure(report: Report, name: str, files: list[Path], repeats: int) -> None:
 
 
 def measure_load(report: Report, name: str, folder: Path, repeats: int) -> None:
-    """Seconds to load a run."""
+    """Measures the seconds to load a run."""
     names = ("mini-market1501", "mini-viper")
     write_benchmark(folder / "data", [domains_of(1)[known].scaled(0.05) for known in names], processes=1)
     words = [f"data.root={folder / 'data'}", "data.source=folder", "data.public=null", f"model.name={name}"]
@@ -86,12 +86,12 @@ def measure_load(report: Report, name: str, folder: Path, repeats: int) -> None:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--model", nargs="+", default=["resnet50", "small"])
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     args = parser.parse_args()
     report = Report("embedding")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What every benchmark prints: ratios with median, minimum and maximum, the machine and the versions."""
+"""The output of every benchmark: ratios with median, minimum and maximum, the machine and the versions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Figure:
     """One measured quantity.
 
     Args:
-        name: what it is.
-        values: of every repetition.
-        bound: what it should keep to, in words; empty if nothing is asked of it.
-        unit: of the values; `x` is a ratio.
+        name: name of the quantity.
+        values: one value per repetition.
+        bound: the target in words; empty without a target.
+        unit: unit of the values; `x` is a ratio.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Figure:
     unit: str = "x"
 
     def cells(self) -> tuple[str, ...]:
-        """Name, median, minimum, maximum, repetitions and bound as a table shows them."""
+        """Returns name, median, minimum, maximum, repetitions and target as table cells."""
         numbers = [f"{value:.3g}" if self.unit == "MiB" else f"{value:.3f}" for value in self._three()]
         unit = "" if self.unit == "x" else f" {self.unit}"
         return self.name, *(number + unit for number in numbers), str(len(self.values)), self.bound
@@ -49,26 +49,26 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def add(self, name: str, values: Sequence[float], bound: str = "", unit: str = "x") -> None:
-        """Keeps a figure and prints it."""
+        """Records and prints a figure."""
         figure = Figure(name, [float(value) for value in values], bound, unit)
         self.figures.append(figure)
         _, median, low, high, count, _ = figure.cells()
         print(f"{name}: median {median}, min {low}, max {high} ({count} times){'; ' + bound if bound else ''}")
 
     def note(self, text: str) -> None:
-        """Keeps a remark, such as an absolute time, and prints it."""
+        """Records and prints a remark, such as an absolute time."""
         self.notes.append(text)
         print(text)
 
     def finish(self, path: Path | None = None) -> None:
-        """Prints machine and versions; writes everything to `path` as JSON if there is one."""
+        """Prints machine and versions, and writes all figures to `path` as JSON if a path is given."""
         print(machine())
         if path is not None:
             path.write_text(json.dumps(asdict(self) | {"machine": machine()}, indent=2) + "\n", encoding="utf-8")
 
 
 def machine() -> str:
-    """Processor or GPU, threads, system and the versions that decide speed."""
+    """Returns processor or GPU, threads, system and the versions that determine the speed."""
     return (
         f"{processor()}, {os.cpu_count()} processors, {torch.get_num_threads()} threads, {platform.system()}, "
         f"Python {platform.python_version()}, torch {torch.__version__}, Lightning {pytorch_lightning.__version__}"
@@ -76,7 +76,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The GPU's name, else the processor's."""
+    """Returns the GPU's name, or the processor's name without a GPU."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")

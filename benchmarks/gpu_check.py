@@ -1,15 +1,15 @@
-"""What only a GPU can tell, in at most eight minutes without network, as a table for docs/performance.md.
+"""Measures the figures that need a GPU, within eight minutes and offline, as a table for docs/performance.md.
 
     make gpu-pack        # on a machine with network: wheels into gpu-pack/, all but torch
     make gpu-check       # on the GPU machine, which has torch
     python benchmarks/gpu_check.py [--minutes 8] [--only training bits] [--out FOLDER] [--tiny] [KEY=VALUE ...]
 
-Measured: training steps of ResNet-50 against fp32 eager (goal 3 times); a federated round of nine clients with
-torch.compile and with CUDA graphs; the share of such a round that its batches take in a bare loop (goal 85 %);
-ranking and re-ranking at Market-1501's size against the bare matrix product; whether two runs with
-`trainer.deterministic=true` end with the same bits; two clients on one GPU by `engine=ray` and fractions against one
-after the other. A part begins only while there is time left; those that did not are named. Words of the form KEY=VALUE
-go to every run. `--tiny` takes a small network and few images, to see on a processor that all parts run.
+Measured: training steps of ResNet-50 relative to fp32 eager (goal 3 times); a federated round of nine clients with
+torch.compile and with CUDA graphs; the share of such a round that its batches need in a bare loop (goal 85 %);
+ranking and re-ranking at Market-1501's size relative to the bare matrix product; whether two runs with
+`trainer.deterministic=true` have the same bits; two clients on one GPU with `engine=ray` and fractions relative to
+sequential clients. A part starts only while time is left; the table lists skipped parts. Arguments KEY=VALUE are
+passed to every run. `--tiny` uses a small network and few images, to test all parts on a CPU.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from fedreid_pl.reporting.run_folder import read_timings
 from fedreid_pl.reporting.summary_file import read_summary
 
 NETWORK = ["model.name=resnet50", "model.weights=none", "data.height=256", "data.width=128", "trainer.precision=auto"]
-"""Of the runs: MiniReID's pictures at the size of real ones."""
+"""Settings of the runs: MiniReID's images in the size of real ones."""
 
 
 class Check:
-    """The parts, each of which adds its figures to the report.
+    """The parts of the check; each part adds its figures to the report.
 
     Args:
-        folder: where runs are kept until the end.
-        words: of every run.
-        tiny: few images and a small network.
+        folder: folder of the runs until the end.
+        words: settings of every run.
+        tiny: whether to use few images and a small network.
     """
 
     def __init__(self, folder: Path, words: list[str], tiny: bool) -> None:
@@ -58,7 +58,7 @@ class Check:
         self._plain: float | None = None
 
     def training(self) -> None:
-        """Steps of one network: what each setting gains over fp32 eager."""
+        """Measures training steps of one network: the gain of each setting over fp32 eager."""
         name, batch, repeats = ("small", 2, 1) if self.tiny else ("resnet50", 64, 20)
         precision = default_precision("auto")
         kinds = {"plain fp32": (False, "32-true", "none"), "channels_last, fused": (True, "32-true", "none")}
@@ -67,7 +67,7 @@ class Check:
             kinds[f"{precision}, compiled"] = (True, precision, "default")
             kinds[f"{precision}, CUDA graphs"] = (True, precision, "reduce-overhead")
         steps = {kind: make_step(name, batch, False, *setting) for kind, setting in kinds.items()}
-        for step in steps.values():  # compiles, and lets cuDNN choose
+        for step in steps.values():  # compiles, and runs cuDNN's selection
             step(0), step(1)
         seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
         for number in range(repeats):
@@ -78,7 +78,7 @@ class Check:
             self.report.add(f"{name}, images per second: {kind} / plain fp32", ratios, "goal 3")
 
     def rounds(self) -> None:
-        """A federated round, eager and compiled."""
+        """Measures a federated round, eager and compiled."""
         plain = self._plain_round()
         self.report.add("round of all clients, eager", [plain], unit="s")
         modes = ("default", "reduce-overhead") if self.device.type == "cuda" else ()
@@ -87,7 +87,7 @@ class Check:
             self.report.add(f"the same round, trainer.compile={mode} / eager", [ratio])
 
     def share(self) -> None:
-        """The share of a round that its batches take in a bare loop of the same steps."""
+        """Measures the share of a round that its batches need in a bare loop of the same steps."""
         config = compose(self._words())
         clients = (read_summary(self._last()) or {})["clients"] if self._plain_round() else {}
         batches = sum(-(-size // config.batch_size) for size in clients.values())
@@ -98,7 +98,7 @@ class Check:
         self.report.add("share of a round spent in the model", [batches * seconds / self._plain_round()], "goal 0.85")
 
     def ranking(self) -> None:
-        """Exact ranking and re-ranking against the matrix product that both need."""
+        """Measures exact ranking and re-ranking relative to the matrix product that both need."""
         name = "small" if self.tiny else "market1501"
         query, gallery = generate(SIZES[name], 512, 2.5, str(self.device))
         product, ranked, reranked = [], [], []
@@ -112,7 +112,7 @@ class Check:
             self.report.add(f"{what} at the size of {name}", values, unit="s")
 
     def fractions(self) -> None:
-        """Two clients at once on one GPU."""
+        """Measures two simultaneous clients on one GPU."""
         share = ["engine.gpus_per_client=0.5"] if self.device.type == "cuda" else []
         both = self._fit("engine=ray", "engine.slots=2", *share)
         self.report.add(
@@ -120,7 +120,7 @@ class Check:
         )
 
     def bits(self) -> None:
-        """Whether two runs with deterministic algorithms are equal."""
+        """Checks whether two runs with deterministic algorithms are equal."""
         found = []
         for _ in range(2):
             self._fit("trainer.deterministic=true", "evaluate_every=1")
@@ -141,7 +141,7 @@ class Check:
         return self.folder / str(self.runs)
 
     def _fit(self, *words: str) -> float:
-        """Trains two rounds; the seconds of the second one's training."""
+        """Trains two rounds and returns the training seconds of the second round."""
         self.runs += 1
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -163,9 +163,11 @@ PARTS = ("training", "rounds", "share", "ranking", "bits", "fractions")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures, prints and writes; returns the exit code."""
+    """Measures, prints and writes the figures, and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8.0, help="no part begins after three quarters of them")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="time limit; no part starts after three quarters of it"
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
@@ -180,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             try:
                 getattr(check, part)()
-            except Exception as error:  # the other parts are still worth their time
+            except Exception as error:  # the other parts still run
                 failed += 1
                 check.report.note(f"{part}: failed ({' '.join(str(error).split())[:300]})")
     args.out.mkdir(parents=True, exist_ok=True)

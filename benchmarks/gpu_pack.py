@@ -1,4 +1,4 @@
-"""Wheels for a GPU machine without network: this package and what it needs, but for torch, which is there.
+"""Collects wheels for a GPU machine without network: this package and its requirements except torch.
 
     python benchmarks/gpu_pack.py [--out gpu-pack] [--python 3.12] [--with-torch]
 
@@ -16,11 +16,11 @@ import tempfile
 from pathlib import Path
 
 TORCH = ("torch", "torchvision", "triton", "nvidia-", "cuda-", "sympy", "mpmath", "networkx", "jinja2", "setuptools")
-"""What belongs to torch and is left out, by the beginning of the name."""
+"""Name prefixes of packages that come with torch and are excluded."""
 
 
 def needed(pip: list[str], root: Path, python: str) -> list[str]:
-    """NAME==VERSION of everything that the package with the extra `ray` needs."""
+    """Returns NAME==VERSION of all requirements of the package with the extra `ray`."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         words = [
@@ -39,7 +39,7 @@ def needed(pip: list[str], root: Path, python: str) -> list[str]:
 
 
 def is_of_torch(name: str) -> bool:
-    """Whether a package comes with torch.
+    """Returns whether a package comes with torch.
 
     >>> is_of_torch("nvidia-nccl-cu13==2.28"), is_of_torch("torchmetrics==1.9.0")
     (True, False)
@@ -48,7 +48,7 @@ def is_of_torch(name: str) -> bool:
 
 
 def requirements(root: Path) -> list[str]:
-    """What setup.cfg asks for, with the extra `ray`."""
+    """Returns the requirements in setup.cfg, with the extra `ray`."""
     setup = configparser.ConfigParser()
     setup.read(root / "setup.cfg", encoding="utf-8")
     lines = setup["options"]["install_requires"] + setup["options.extras_require"]["ray"]
@@ -56,11 +56,11 @@ def requirements(root: Path) -> list[str]:
 
 
 def main() -> None:
-    """Downloads, builds and says how large it is."""
+    """Downloads and builds the wheels, and prints their size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu-pack"))
-    parser.add_argument("--python", default="3.12", help="version of Python on the GPU machine")
-    parser.add_argument("--with-torch", action="store_true", help="torch and CUDA as well, some gigabytes")
+    parser.add_argument("--python", default="3.12", help="Python version of the GPU machine")
+    parser.add_argument("--with-torch", action="store_true", help="include torch and CUDA, several gigabytes")
     args = parser.parse_args()
     root, pip = Path(__file__).resolve().parents[1], [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     names = needed(pip, root, args.python)

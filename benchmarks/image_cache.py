@@ -1,15 +1,15 @@
-"""Training batches from the cache on disk against decoding with PIL and transforming image by image.
+"""Compares training batches from the disk cache with PIL decoding and torchvision transforms of single images.
 
     python benchmarks/image_cache.py [--repeats 7] [--images 1024] [--processes 1]
 
-Images of MSMT17's kind (JPEG, about 100 x 250 pixels, noise smoothed to compress as photographs do) become batches of
-32 at 256 x 128 with the paper's augmentation (pad 10, random crop, mirror, normalise):
+Images like MSMT17's (JPEG, about 100 x 250 pixels, smoothed noise that compresses like photographs) become batches of
+32 at 256 x 128 with the paper's augmentation (pad 10, random crop, flip, normalise):
 
 * cache: read from the cache on disk, augmented as a batch, by `ReIDDataModule`'s own loader;
 * images: opened and resized by PIL, then torchvision's transforms one image at a time, by torch's DataLoader.
 
-Both in this process (`--processes 1`, one thread of torch) or each in that many: worker processes of the DataLoader,
-threads of ours. The passes alternate; the figure is the median of the pairs' ratios.
+With `--processes 1` both run in this process with one thread; with N, the DataLoader has N worker processes and our
+loader N threads. The passes alternate; the figure is the median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HEIGHT, WIDTH, BATCH = 256, 128, 32
 
 
 class PilImages(Dataset):
-    """One image at a time, as most ReID code has it."""
+    """Transforms one image at a time, like most ReID code."""
 
     def __init__(self, table: SampleTable) -> None:
         self.files, self.labels = table.files(), table.labels()
@@ -63,7 +63,7 @@ class PilImages(Dataset):
 
 
 def make_images(root: Path, count: int) -> SampleTable:
-    """JPEG files of different sizes, two persons to keep the table valid."""
+    """Writes JPEG files of different sizes, of two persons so that the table is valid."""
     draws = np.random.default_rng(0)
     paths = tuple(f"{number:05d}.jpg" for number in range(count))
     for path in paths:
@@ -75,7 +75,7 @@ def make_images(root: Path, count: int) -> SampleTable:
 
 
 def drain(batches: Iterable) -> float:
-    """Seconds until the last batch is there."""
+    """Returns the seconds until the last batch is loaded."""
     start = time.perf_counter()
     for batch in batches:
         del batch
@@ -83,7 +83,7 @@ def drain(batches: Iterable) -> float:
 
 
 def measure(count: int, repeats: int, processes: int) -> tuple[list[float], list[float]]:
-    """Seconds of every pass over the images: from the cache, and image by image."""
+    """Returns the seconds of every pass over the images: from the cache, and image by image."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         table = make_images(root, count)
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cached, decoded = measure(options.images, options.repeats, options.processes)

@@ -1,10 +1,10 @@
-"""Reading a folder of MSMT17's size: the first time, and from its index.
+"""Measures the reading of a folder of MSMT17's size, without and with an index.
 
     python benchmarks/indexing.py [--repeats 5] [--folder FOLDER]
 
-Makes 126,441 empty files of 4,101 persons in MSMT17's layout with its four lists (in a temporary folder, or once in
-FOLDER) and reads them in new processes: seconds from the folder to the table of samples without the time to start
-Python, and the largest size of the process in memory. Each repeat is a pair: without an index, then with it.
+Creates 126,441 empty files of 4,101 persons in MSMT17's layout with its four lists (in a temporary folder, or once in
+FOLDER) and reads them in new processes. Measures the seconds from the folder to the table of samples, without the start
+of Python, and the peak memory of the process. Each repetition is a pair: without an index, then with it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ print(json.dumps({"images": len(table), "seconds": seconds, "memory": memory}))
 
 
 def make_tree(root: Path) -> Path:
-    """Empty files and lists with the counts of MSMT17."""
+    """Creates empty files and lists with the counts of MSMT17."""
     lists: dict[str, list[str]] = {"train": [], "val": [], "query": [], "gallery": []}
     for split, (persons, images) in COUNTS.items():
         folder = "train" if split == "train" else "test"
@@ -54,7 +54,7 @@ def make_tree(root: Path) -> Path:
             lists["val" if split == "train" and number % 14 == 13 else split].append(f"{name} {person}\n")
     for name, lines in lists.items():
         (root / f"list_{name}.txt").write_text("".join(lines))
-    hour_ago = time.time() - 3600  # what has changed just now is not indexed
+    hour_ago = time.time() - 3600  # recently changed files are not indexed
     for folder, _, files in os.walk(root):
         os.utime(folder, (hour_ago, hour_ago))
         for file in files if Path(folder) == root else ():
@@ -63,13 +63,13 @@ def make_tree(root: Path) -> Path:
 
 
 def read(root: Path, cache: Path) -> dict[str, float]:
-    """One reading in a process of its own."""
+    """Reads the folder in a separate process."""
     command = [sys.executable, "-c", READ, str(root), str(cache)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def measure(root: Path, cache: Path, repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Pairs of readings without and with an index."""
+    """Returns pairs of readings without and with an index."""
     found: dict[str, list[dict[str, float]]] = {"first": [], "indexed": []}
     for _ in range(repeats):
         shutil.rmtree(cache, ignore_errors=True)
@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = (options.folder or Path(temporary)) / "MSMT17"

@@ -1,14 +1,13 @@
-"""Leave one domain out over four domains of MiniReID, all methods: runs what is missing, one row of a CSV per run.
+"""Leave-one-domain-out over four domains of MiniReID with all methods: trains missing runs, one CSV row per run.
 
     python benchmarks/leave_one_out.py [--rounds 20] [--jobs 2] [--seeds 3] [--methods NAME ...] [--targets NAME ...]
     python benchmarks/leave_one_out.py --best 4 --seeds 5     five seeds for the four best methods and the two baselines
     python benchmarks/leave_one_out.py --table                prints the tables of docs/which_method.md
     python benchmarks/leave_one_out.py --page                 writes them into docs/which_method.md
 
-Synthetic data. A run trains on three domains and is tested on the fourth, of which it sees nothing (`data.leave_out`).
-A tenth of each client's training persons is held out; they choose a round ("validated"). A run computes with one
-thread. Rows that are in the CSV are not repeated, whatever interrupted the script, and the folders of finished runs are
-deleted.
+Synthetic data. A run trains on three domains and is tested on the unseen fourth (`data.leave_out`). A tenth of each
+client's training persons is held out to select a round ("validated"). A run computes with one thread. Runs with a row
+in the CSV are not repeated after an interruption, and the folders of finished runs are deleted.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 from leave_one_out_tables import BASELINE, CONTROL, ROWS, Row, best_methods, read_rows, tables, write_page
 
 import fedreid_pl.commands.train
-import fedreid_pl.experiment  # noqa: F401  what a run imports, with torch and Lightning
+import fedreid_pl.experiment  # noqa: F401  imported once for all forks
 from fedreid_pl.cli import main as run_cli
 from fedreid_pl.config import available, load_config
 from fedreid_pl.reporting.run_folder import read_history
@@ -40,7 +39,7 @@ from fedreid_pl.reporting.summary_file import read_summary
 FORK = multiprocessing.get_context("fork")
 
 TARGETS = ("mini-market1501", "mini-cuhk03np", "mini-prid2011", "mini-cuhk01")
-"""The four domains: 1294, 737, 374 and 194 training images. They were named before any result was seen."""
+"""The four domains: 1294, 737, 374 and 194 training images. They were chosen before any result was known."""
 
 METHODS = (
     *(BASELINE, CONTROL, "local", "centralized"),
@@ -53,7 +52,7 @@ METHODS = (
 RESULTS = Path(__file__).parent.parent / "results" / "leave_one_out.csv"
 WORK = Path("runs/leave_one_out")
 EVALUATIONS = 3
-"""Evaluations of a run, evenly spread; the last round is the last of them."""
+"""Number of evaluations of a run, evenly spaced, including the last round."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,16 @@ class Run:
 
     @property
     def key(self) -> tuple[str, str, int, int]:
-        """What a row of the CSV is known by."""
+        """Returns the key of the run's row in the CSV."""
         return self.target, self.method, self.seed, self.rounds
 
     @property
     def folder(self) -> Path:
-        """Where it trains."""
+        """Returns the run's folder."""
         return WORK / f"{self.target}-{self.method}-{self.seed}-{self.rounds}"
 
     def command(self) -> list[str]:
-        """The words of `fedreid-pl`."""
+        """Returns the arguments of `fedreid-pl`."""
         words = [
             f"exp={self.method}",
             "data=minireid",
@@ -96,7 +95,7 @@ class Run:
 
 
 def started(words: Sequence[str], log: Path) -> BaseProcess:
-    """`fedreid-pl` in a process of its own, a copy of this one, which has imported all that takes seconds."""
+    """Runs `fedreid-pl` in a fork of this process, which has already imported the slow modules."""
     log.parent.mkdir(parents=True, exist_ok=True)
     process = FORK.Process(target=run_command, args=(words, log))
     process.start()
@@ -104,7 +103,7 @@ def started(words: Sequence[str], log: Path) -> BaseProcess:
 
 
 def run_command(words: Sequence[str], log: Path) -> None:
-    """`fedreid-pl` with its words, printing to a file."""
+    """Runs `fedreid-pl` with its arguments and writes the output to a file."""
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -124,7 +123,7 @@ def _main(words: Sequence[str]) -> int:
 
 
 def planned(arguments: argparse.Namespace, rows: Sequence[Row]) -> list[Run]:
-    """The runs that are asked for, seed by seed, so that what is done first can be compared; without those done."""
+    """Returns the requested runs without finished ones, seed by seed, so that early results are comparable."""
     methods = list(arguments.methods or METHODS)
     if arguments.best:
         chosen = best_methods(rows, arguments.best, arguments.rounds)
@@ -133,7 +132,7 @@ def planned(arguments: argparse.Namespace, rows: Sequence[Row]) -> list[Run]:
     known = available("exp")
     for name in methods:
         if name not in known:
-            print(f"{name}: there is no such experiment yet; left out", file=sys.stderr)
+            print(f"{name}: no such experiment, skipped", file=sys.stderr)
     done = {(row.target, row.method, row.seed, row.rounds) for row in rows}
     every = [
         Run(target, method, seed, arguments.rounds)
@@ -146,7 +145,7 @@ def planned(arguments: argparse.Namespace, rows: Sequence[Row]) -> list[Run]:
 
 
 def measured(run: Run) -> Row:
-    """The row of a finished run."""
+    """Returns the row of a finished run."""
     summary = read_summary(run.folder) or {}
     history = read_history(run.folder, load_config(run.folder / "config.yaml"))
     curves = {
@@ -183,7 +182,7 @@ def measured(run: Run) -> Row:
 
 
 def append(row: Row, path: Path) -> None:
-    """One line at the end of the CSV, with the header before the first."""
+    """Appends one line to the CSV, with the header before the first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with open(path, "a", newline="") as file:
@@ -194,7 +193,7 @@ def append(row: Row, path: Path) -> None:
 
 
 def train(runs: Iterable[Run], jobs: int, path: Path) -> int:
-    """Trains at most `jobs` runs at once, each with one thread; returns how many failed."""
+    """Trains at most `jobs` runs at a time, each with one thread, and returns the number of failed runs."""
     waiting, children, failed = list(runs), {}, 0
     total, begin = len(waiting), time.monotonic()
     try:
@@ -233,7 +232,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--targets", nargs="+", choices=TARGETS)
-    parser.add_argument("--best", type=int, default=0, help="the best methods alone, with FedPav and the control")
+    parser.add_argument("--best", type=int, default=0, help="train only the best methods, with FedPav and the control")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print the tables and train nothing")
     parser.add_argument("--page", action="store_true", help="write the tables into docs/which_method.md")

@@ -1,4 +1,4 @@
-"""The tables of docs/which_method.md from results/leave_one_out.csv."""
+"""Computes the tables of docs/which_method.md from results/leave_one_out.csv."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 
 @dataclass(frozen=True)
 class Row:
-    """One finished run; scores in percent, of the unseen domain if their name says nothing else.
+    """One finished run; scores are in percent and of the unseen domain, unless their name indicates otherwise.
 
-    `validated`: in the round with the best Rank-1 of the clients' validation persons. `best_on_target`: the best
-    evaluation of the unseen domain itself, as papers print it; nobody who deploys a model can choose it. `source`: mean
-    over the test sets of the clients, of the server's model; `local`: of each client's own. `seconds`: of training.
+    `validated`: score in the round with the best Rank-1 on the clients' validation persons. `best_on_target`: the best
+    evaluation on the unseen domain, as papers print it; a deployment cannot select it. `source`: mean of the server's
+    model over the clients' test sets; `local`: the same of the clients' models. `seconds`: training time.
     """
 
     target: str
@@ -47,7 +47,7 @@ class Row:
     peak_memory_bytes: int
 
     def written(self) -> list[str]:
-        """Its cells in the CSV."""
+        """Returns the cells of the run's row in the CSV."""
         return [
             "" if value is None else f"{value:.4f}" if type(value) is float else str(value) for value in astuple(self)
         ]
@@ -58,7 +58,7 @@ WHOLE = ("seed", "rounds", "validated_round", "bytes_up", "bytes_down", "peak_me
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of the CSV; none without it."""
+    """Reads the rows of the CSV; returns no rows if the file is missing."""
     if not path.exists():
         return []
     with open(path, newline="") as file:
@@ -72,9 +72,9 @@ def _value(name: str, text: str) -> object:
 
 
 def best_methods(rows: Sequence[Row], count: int, rounds: int) -> list[str]:
-    """The methods with the highest mean mAP of the validated round over all targets and the first three seeds.
+    """Returns the methods with the highest mean mAP of the validated round over all targets and the first three seeds.
 
-    Baselines are none of them, nor methods without every run.
+    Excludes baselines and methods with missing runs.
     """
     means: dict[str, float] = {}
     used = [row for row in rows if row.rounds == rounds and row.seed < 3]
@@ -87,7 +87,7 @@ def best_methods(rows: Sequence[Row], count: int, rounds: int) -> list[str]:
 
 
 def whole(rows: Sequence[Row]) -> list[Row]:
-    """The rows of every method's and seed's runs that have all targets: means over others cannot be compared."""
+    """Returns the rows of each method's seeds that have all targets; other means are not comparable."""
     targets = {row.target for row in rows}
     found: dict[tuple[str, int, int], set[str]] = {}
     for row in rows:
@@ -96,9 +96,9 @@ def whole(rows: Sequence[Row]) -> list[Row]:
 
 
 def differences(rows: Sequence[Row], metric: str, baseline: str = BASELINE) -> dict[str, Difference]:
-    """By method the paired difference to a baseline: one value per seed, the mean over the targets.
+    """Returns by method the paired difference to a baseline, with one value per seed: the mean over the targets.
 
-    A seed counts where both have every target. The verdicts are after Holm's correction over all methods.
+    A seed counts if both methods have all targets. The verdicts use Holm's correction over all methods.
     """
     scores: dict[str, dict[int, list[float]]] = {}
     for row in whole(rows):
@@ -112,7 +112,7 @@ def differences(rows: Sequence[Row], metric: str, baseline: str = BASELINE) -> d
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """Markdown: the unseen domain, then the clients' own domains and costs; seeds without all targets are left out."""
+    """Returns Markdown: scores on the unseen domain, then on the clients' domains, and costs; only complete seeds."""
     rows = whole(rows)
     if not rows:
         return "No run is finished."
@@ -120,13 +120,13 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
-    """Puts the tables between the two marks of the page."""
+    """Writes the tables between the two marks of the page."""
     text = page.read_text(encoding="utf-8")
     page.write_text(with_tables(text, rows), encoding="utf-8")
 
 
 def with_tables(text: str, rows: Sequence[Row]) -> str:
-    """The page's text with the tables of these rows."""
+    """Returns the page's text with the tables of these rows."""
     return between(text, BEGIN, END, tables(rows))
 
 

@@ -1,12 +1,12 @@
-"""What 1,000 clients cost when ten train in a round, against a federation of those ten alone.
+"""Compares a federation of 1,000 clients, ten of which train in a round, with a federation of ten clients.
 
     python benchmarks/many_clients.py [--clients 1000] [--present 10] [--rounds 20] [--repeats 3]
     python benchmarks/many_clients.py --clients 10000 --present 20 --persons 2 --words engine=ray engine.slots=2
 
-Every client has eight persons with eight images of noise (64 x 32), dealt out by identity from one generated dataset:
-a client's work and the one test set are the same in both federations. Each run is a process of its own, with the small
-model and no image cached. A round's seconds are the median over its rounds but the first and the last, which evaluates.
-Runs of the two sizes alternate.
+Every client has eight persons with eight noise images each (64 x 32), split by identity from one generated dataset, so
+that a client's work and the test set are equal in both federations. Each run is a separate process with the small model
+and without cached images. A round's seconds are the median over all rounds except the first and the last, which
+evaluates. Runs of the two sizes alternate.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from fedreid_pl.federation.memory import peak_memory
 from fedreid_pl.federation.server.loop import FederationLoop
 
 PERSONS, IMAGES, CAMERAS = 8, 8, 2
-"""Of one client: persons, and images of each."""
+"""Persons of a client, and images of each person."""
 
 
 def write_dataset(folder: Path, clients: int, persons: int) -> None:
-    """Training images of all clients and a small test set, in Market-1501's layout."""
+    """Writes training images of all clients and a small test set in Market-1501's layout."""
     draws = np.random.default_rng(0)
 
     def write(split: str, person: int, camera: int, number: int) -> None:
@@ -58,12 +58,12 @@ def write_dataset(folder: Path, clients: int, persons: int) -> None:
 
 
 class Costs(NamedTuple):
-    """Of one federation.
+    """Measurements of one federation.
 
     Args:
-        peak: bytes of the process at its peak, and of the slots of `engine=ray`.
-        clock, processor: seconds of a round.
-        listing: seconds that reading the lists of all clients took.
+        peak: peak memory of the process and of the slots of `engine=ray`, in bytes.
+        clock, processor: wall-clock and processor seconds of a round.
+        listing: seconds to read the lists of all clients.
     """
 
     peak: float
@@ -73,7 +73,7 @@ class Costs(NamedTuple):
 
 
 def federation(root: Path, clients: int, present: int, rounds: int, more: list[str]) -> Costs:
-    """Runs one in this process; a round's seconds are the median without the first round and the one that evaluates."""
+    """Runs a federation in this process; a round's seconds are the median without the first and the evaluated round."""
     times: list[Seconds] = []
     run_round = FederationLoop.run_round
 
@@ -104,7 +104,7 @@ def federation(root: Path, clients: int, present: int, rounds: int, more: list[s
 
 
 def run(root: Path, clients: int, present: int, rounds: int, more: list[str]) -> Costs:
-    """`federation` in a process of its own."""
+    """Runs `federation` in a separate process."""
     command = [sys.executable, __file__, "--child", str(root), "--clients", str(clients), "--present", str(present)]
     done = subprocess.run(
         [*command, "--rounds", str(rounds), "--words", *more], stdout=subprocess.PIPE, text=True, check=True
@@ -113,15 +113,15 @@ def run(root: Path, clients: int, present: int, rounds: int, more: list[str]) ->
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--present", type=int, default=10, help="clients in a round; the size of the small federation")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--persons", type=int, default=PERSONS, help="of one client")
-    parser.add_argument("--words", nargs="*", default=[], help="further words of every run, such as engine=ray")
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--persons", type=int, default=PERSONS, help="persons of a client")
+    parser.add_argument("--words", nargs="*", default=[], help="additional settings of every run, such as engine=ray")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

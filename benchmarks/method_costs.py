@@ -1,12 +1,12 @@
-"""Time and peak memory of every method's training step relative to FedPav's, measured in turn.
+"""Measures time and peak memory of every method's training step relative to FedPav's.
 
     python benchmarks/method_costs.py [--repeats 3] [--steps 4] [--methods NAME ...]
     python benchmarks/method_costs.py --page         # writes docs/method_costs.md
 
-Synthetic pictures. Two clients of MiniReID (version 1: mini-prid2011, mini-viper) train ResNet-18 at 128 x 64 pixels,
-in batches of 32, with one thread, each run in a process of its own. Methods take turns, with FedPav before every third
-one; rows of results/method_costs.csv are not measured again. Seconds are processor time of training in rounds 2 and 3
-of 4: in the first one pictures are decoded and some methods take no term, the last one is evaluated. Memory is the peak
+Synthetic images. Two clients of MiniReID (version 1: mini-prid2011, mini-viper) train ResNet-18 at 128 x 64 pixels, in
+batches of 32, with one thread, each run in a separate process. Methods alternate, with FedPav before every third one;
+rows in results/method_costs.csv are not measured again. Seconds are processor time of training in rounds 2 and 3 of 4:
+the first round decodes images and some methods have no term in it, and the last round is evaluated. Memory is the peak
 of the whole process.
 """
 
@@ -37,10 +37,10 @@ PAGE = Path(__file__).parent.parent / "docs" / "method_costs.md"
 RESULTS = Path(__file__).parent.parent / "results" / "method_costs.csv"
 COLUMNS = ("turn", "place", "method", "steps", "ms_a_step", "peak_mb")
 ROUNDS = 4
-NO_ROUNDS = ("local", "centralized")  # they train other clients, or with other steps
+NO_ROUNDS = ("local", "centralized")  # other clients or other steps
 COMPARED = [name for name in METHODS if name not in (BASELINE, *NO_ROUNDS)]
 SETTING = (
-    "data=minireid_v1",  # whose test sets are small: evaluations are no part of what is measured
+    "data=minireid_v1",  # has small test sets; evaluations are not measured
     "data.datasets=[mini-prid2011,mini-viper]",
     "data.public=null",
     "data.height=128",
@@ -56,17 +56,17 @@ SETTING = (
 
 
 class Cost(NamedTuple):
-    """Seconds of training in a round, MB of the process at its peak."""
+    """Training seconds of a round, and peak memory of the process in MB."""
 
     seconds: float
     memory: float
 
 
 def measured(method: str, steps: int) -> Cost:
-    """One run of a method.
+    """Runs one method.
 
     Raises:
-        SystemExit: if it fails, with the end of what it printed.
+        SystemExit: if the run fails, with the end of its output.
     """
     with tempfile.TemporaryDirectory() as place:
         folder, log = Path(place) / "run", Path(place) / "log"
@@ -84,13 +84,13 @@ def measured(method: str, steps: int) -> Cost:
 
 
 def run_by_processor_time(words: Sequence[str], log: Path) -> None:
-    """`fedreid-pl` whose seconds are those of this process on a processor: other work on the machine is not counted."""
+    """Runs `fedreid-pl` with processor time as its clock, which excludes other work on the machine."""
     costs.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
     run_command(words, log)
 
 
 def measure(methods: Sequence[str], repeats: int, steps: int) -> None:
-    """Measures what is missing: `repeats` times all methods one after the other, FedPav before every third one."""
+    """Measures missing rows: all methods in turn, `repeats` times, with FedPav before every third one."""
     done = {(row["turn"], row["method"], row["place"]) for row in read_rows() if row["steps"] == str(steps)}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     for turn in range(repeats):
@@ -110,7 +110,7 @@ def measure(methods: Sequence[str], repeats: int, steps: int) -> None:
 
 
 def read_rows() -> list[dict[str, str]]:
-    """Returns the kept measurements."""
+    """Returns the saved measurements."""
     if not RESULTS.exists():
         return []
     with open(RESULTS, newline="") as file:
@@ -118,7 +118,7 @@ def read_rows() -> list[dict[str, str]]:
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Markdown: the least time and memory of each method's runs, and their ratios to FedPav's."""
+    """Returns Markdown: minimum time and memory of each method's runs, and their ratios to FedPav's."""
     times: dict[str, list[float]] = {}
     sizes: dict[str, list[float]] = {}
     for row in rows:
@@ -136,7 +136,7 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def page(rows: Sequence[Mapping[str, str]], command: str) -> str:
-    """docs/method_costs.md."""
+    """Returns the text of docs/method_costs.md."""
     base = [float(row["ms_a_step"]) for row in rows if row["method"] == BASELINE]
     spread = max(base) / min(base)
     return f"""# What a method's training step costs
@@ -161,12 +161,12 @@ Memory is the peak of the whole process, of which the program without a network 
 
 
 def main() -> int:
-    """Measures what is missing, or writes the page."""
+    """Measures missing rows, or writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--methods", nargs="+", default=COMPARED)
-    parser.add_argument("--page", action="store_true", help="write docs/method_costs.md from the kept measurements")
+    parser.add_argument("--page", action="store_true", help="write docs/method_costs.md from the saved measurements")
     arguments = parser.parse_args()
     if arguments.page:
         PAGE.write_text(page(read_rows(), "python benchmarks/method_costs.py"), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""How hard is MiniReID? Trains one model per domain, alone, with a bare PyTorch loop, and prints a table.
+"""Measures the difficulty of MiniReID: trains one model per domain with a bare PyTorch loop and prints a table.
 
     python benchmarks/minireid_difficulty.py [--version 1] [--domains mini-viper ...] [--rounds 30] [--seed 0]
 
-The benchmark's difficulty is fixed by this procedure alone. Per domain it compares the nearest neighbour in raw
-pixels, the untrained network, and the network after `rounds` epochs on the domain's own training images.
+This procedure defines the benchmark's difficulty. For each domain it compares the nearest neighbour in raw pixels, the
+untrained network, and the network after `rounds` epochs on the domain's own training images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Split = tuple[Tensor, np.ndarray, np.ndarray]
 
 
 def load(folder: Path, keep_unlabelled: bool = False) -> Split:
-    """All images of a folder, resized to 64 x 32; those numbered -1 only with `keep_unlabelled`."""
+    """Reads all images of a folder, resized to 64 x 32; those of person -1 only with `keep_unlabelled`."""
     images, persons, cameras = [], [], []
     for file in sorted(folder.glob("*.jpg")):
         person, camera = map(int, NAME.match(file.name).groups())  # type: ignore[union-attr]
@@ -49,12 +49,12 @@ def load(folder: Path, keep_unlabelled: bool = False) -> Split:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Float images in -1..1, channels last."""
+    """Converts to float images in -1..1, channels last."""
     return images.float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Zero padding of 3, random crop, random horizontal flip of `[B, 3, H, W]` uint8."""
+    """Applies zero padding of 3, a random crop and a random horizontal flip to `[B, 3, H, W]` uint8."""
     count, _, height, width = images.shape
     padded = F.pad(images, (3, 3, 3, 3))
     top = torch.randint(0, 7, (count, 1), generator=generator)
@@ -68,7 +68,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train(split: Split, rounds: int, rates: tuple[float, float], seed: int) -> nn.Module:
-    """A backbone after `rounds` epochs; every round starts a new SGD, as a federation's client does."""
+    """Returns a backbone after `rounds` epochs; every round starts a new SGD, like a client of a federation."""
     images, persons, _ = split
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -94,14 +94,14 @@ def train(split: Split, rounds: int, rates: tuple[float, float], seed: int) -> n
 
 @torch.no_grad()
 def embed(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Flip-averaged features of unit length `[N, D]`."""
+    """Computes flip-averaged features of unit length `[N, D]`."""
     backbone.eval()
     found = [backbone(normalise(part)) + backbone(normalise(part.flip(3))) for part in images.split(256)]
     return F.normalize(torch.cat(found))
 
 
 def rank(query: Tensor, gallery: Tensor, asked: Split, offered: Split) -> tuple[float, float]:
-    """Rank-1 and mAP in percent by Market-1501's rule, from unit features."""
+    """Computes Rank-1 and mAP in percent by Market-1501's rule, from unit features."""
     hits, precisions = [], []
     similarity = (query @ gallery.T).numpy()
     for row, person, camera in zip(similarity, asked[1], asked[2], strict=True):
@@ -115,16 +115,16 @@ def rank(query: Tensor, gallery: Tensor, asked: Split, offered: Split) -> tuple[
 
 
 def raw(images: Tensor) -> Tensor:
-    """Pixels as a feature of unit length: grey level and contrast of each image taken out."""
+    """Returns pixels as features of unit length, without each image's grey level and contrast."""
     pixels = images.float().flatten(1)
     return F.normalize(pixels - pixels.mean(dim=1, keepdim=True))
 
 
 def main() -> None:
-    """Print the table, one line per domain as it is finished."""
+    """Prints the table line by line, as each domain finishes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", nargs="+", default=list(DOMAINS), choices=list(DOMAINS))
-    parser.add_argument("--root", default=None, help="the benchmark's folder, default the cache")
+    parser.add_argument("--root", default=None, help="the benchmark's folder; default: the cache")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0.02, help="learning rate of the backbone")

@@ -1,10 +1,10 @@
-"""What does MiniReID resemble? Prints the tables of docs/resemblance.md.
+"""Compares MiniReID with the real datasets and prints the tables of docs/resemblance.md.
 
     python benchmarks/minireid_resemblance.py [--root FOLDER] [--images 300] [--weights FILE]
 
-The first table counts persons, images and cameras beside Table 1 of Zhuang et al. (TOMM 2023). The second says how
-far the domains are apart in the features of the frozen start: the accuracy of a linear probe that tells the ten domains
-apart, and the Frechet distance between Gaussians fitted to the features of two domains, of two cameras of one domain,
+The first table counts persons, images and cameras beside Table 1 of Zhuang et al. (TOMM 2023). The second table shows
+the distances of the domains in the features of the frozen start: the accuracy of a linear probe that classifies the ten
+domains, and the Frechet distance between Gaussians fitted to the features of two domains, of two cameras of one domain,
 and of two halves of one domain.
 """
 
@@ -43,7 +43,7 @@ REAL = {
 
 
 def structure() -> list[str]:
-    """Rows: the real set's numbers and, after a slash, MiniReID's."""
+    """Returns rows with MiniReID's numbers and, after a slash, those of the real dataset."""
     rows = [
         "| domain (synthetic) / stands for | cameras | share of train images | train images a person | query persons | "
         "gallery images a query person | train persons by cameras |",
@@ -67,7 +67,7 @@ def structure() -> list[str]:
 
 
 def seen_by(domain: Domain) -> str:
-    """Shares of the training persons by the number of cameras that see them."""
+    """Returns the shares of training persons by their number of cameras."""
     cameras: dict[int, set[int]] = defaultdict(set)
     for shot in schedule(domain):
         if shot.path.startswith(FOLDERS[0]):
@@ -87,7 +87,7 @@ def seen_by(domain: Domain) -> str:
 
 @torch.no_grad()
 def features(root: Path, count: int, weights: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Pooled features `[N, 64]` and cameras `[N]` of up to `count` drawn images of every domain."""
+    """Returns pooled features `[N, 64]` and cameras `[N]` of up to `count` random images of every domain."""
     trunk = build_trunk("small")
     trunk.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
     trunk.eval()
@@ -104,7 +104,7 @@ def features(root: Path, count: int, weights: Path) -> dict[str, tuple[np.ndarra
 
 
 def probe(found: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, dict[str, float]]:
-    """Accuracy in percent of a logistic regression from features to domains on the second halves, and by domain."""
+    """Returns the accuracy in percent of a logistic regression from features to domains, in total and by domain."""
     halves = [
         (
             np.concatenate([x[start::2] for x, _ in found.values()]),
@@ -119,9 +119,9 @@ def probe(found: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, dict[
 
 
 def frechet(one: np.ndarray, other: np.ndarray) -> float:
-    """Frechet distance of two Gaussians: `|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`, from `[N, D]` and `[M, D]`."""
+    """Returns the Frechet distance `|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))` of `[N, D]` and `[M, D]`."""
     first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
-    # the trace of the root of S1 S2 is the sum of the roots of its eigenvalues, which are real and not negative
+    # the trace of the root of S1 S2 is the sum of the roots of its eigenvalues, which are real and non-negative
     roots = np.sqrt(np.clip(np.linalg.eigvals(first @ second).real, 0, None)).sum()
     return float(((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * roots)
 
@@ -129,9 +129,9 @@ def frechet(one: np.ndarray, other: np.ndarray) -> float:
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=None, help="the benchmark's folder, default the cache")
+    parser.add_argument("--root", type=Path, default=None, help="the benchmark's folder; default: the cache")
     parser.add_argument("--images", type=int, default=300, help="images of a domain")
-    parser.add_argument("--weights", type=Path, default=None, help="a start, default the standard one")
+    parser.add_argument("--weights", type=Path, default=None, help="start weights; default: the standard ones")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("\n".join(structure()))

@@ -1,10 +1,11 @@
-"""Judges candidates for MiniReID's start by the rule of docs/decisions.md, in the order given there.
+"""Tests candidates for MiniReID's start weights by the rule in docs/decisions.md, in the order given there.
 
     python benchmarks/minireid_start.py [--out FOLDER] [--lessons things shapes ...] [--jobs 2]
 
-For each candidate it makes the start, trains `local` and `centralized` from it with seed 0, reads the scores of the
-frozen start from the evaluation before the first round of `fedpav`, and trains `local` from random weights once. It
-prints a table and what the rule says, and stops at the first candidate that fits. Complete runs are not repeated.
+For each candidate the script makes the start weights, trains `local` and `centralized` from them with seed 0, and reads
+the scores of the frozen start from the evaluation before the first round of `fedpav`. It trains `local` from random
+weights once. It prints a table and the violated conditions, and stops at the first candidate without any. Complete runs
+are not repeated.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ WORDS = ("data=minireid", "evaluate_every=30", "logger=none", "seed=0", "data.pu
 
 
 def train(runs: dict[Path, tuple[str, ...]], jobs: int) -> None:
-    """Trains the runs that are not complete, `jobs` at a time."""
+    """Trains all incomplete runs, `jobs` at a time."""
     waiting = [(folder, words) for folder, words in runs.items() if not complete(folder)]
     while waiting:
         group, waiting = waiting[:jobs], waiting[jobs:]
@@ -42,19 +43,19 @@ def train(runs: dict[Path, tuple[str, ...]], jobs: int) -> None:
 
 
 def complete(folder: Path) -> bool:
-    """Whether a run has ended."""
+    """Returns whether a run is complete."""
     return (folder / "summary.json").exists() and json.loads((folder / "summary.json").read_text())["complete"]
 
 
 def scores(folder: Path, kind: str) -> dict[str, float]:
-    """Rank-1 in percent by domain, `last` of the local models or `untrained` of the global one."""
+    """Returns Rank-1 in percent by domain: `last` of the local models or `untrained` of the global model."""
     summary = json.loads((folder / "summary.json").read_text())
     section = summary["global" if kind == "untrained" else "local"]
     return {name: 100 * section[name]["rank1"][kind] for name in DOMAINS}
 
 
 def verdict(start: dict, alone: dict, central: dict, scratch: dict) -> list[str]:
-    """What of the rule does not hold, in its order; empty if the candidate fits."""
+    """Returns the violated conditions of the rule in order; empty if the candidate fits."""
     broken = [f"(i) start above half of centralized on {name}" for name in DOMAINS if start[name] > central[name] / 2]
     gain = fmean(alone.values()) - fmean(scratch.values())
     if gain < 5:
@@ -68,7 +69,7 @@ def verdict(start: dict, alone: dict, central: dict, scratch: dict) -> list[str]
 
 
 def main() -> None:
-    """Prints a table and a verdict per candidate."""
+    """Prints a table and the result for each candidate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lessons", nargs="+", default=list(LESSONS), choices=list(LESSONS))
     parser.add_argument("--out", type=Path, default=Path("runs/minireid/start"))

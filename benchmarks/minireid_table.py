@@ -1,10 +1,9 @@
-"""The table of docs/minireid.md: the frozen start, standalone (twice), centralized and FedPav, over seeds.
+"""Writes the table of docs/minireid.md: the frozen start, standalone (twice), centralized and FedPav, over seeds.
 
     python benchmarks/minireid_table.py [seeds="0 1 2 3 4"] [jobs=2] [KEY=VALUE ...]
 
-It calls `fedreid-pl compare` for the runs that are missing, puts the table between the two marks in docs/minireid.md
-and draws docs/minireid_difficulty.png. A difference is marked where it is larger than twice its standard error;
-it is paired: one difference per seed.
+The script calls `fedreid-pl compare` for missing runs, writes the table between the two marks in docs/minireid.md and
+draws docs/minireid_difficulty.png. Differences are paired by seed; a difference above twice its standard error is bold.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "minireid.md"
 FIGURE = DOCUMENT.with_name("minireid_difficulty.png")
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 RESET = "local+optimizer_state=reset"
-"""Standalone training whose momentum begins anew in every round, as a federated client's does."""
+"""Standalone training with new momentum in every round, like a federated client."""
 ROWS = {
     "frozen start": ("fedpav", "global", "untrained"),
     "standalone": ("local", "local", "last"),
@@ -40,7 +39,7 @@ Scores = dict[str, dict[str, list[float]]]
 
 
 def read(out: Path) -> tuple[Scores, list[int]]:
-    """The scores of every seed whose runs are all complete, and these seeds."""
+    """Returns the scores of all complete seeds, and these seeds."""
     folders: dict[int, dict[str, Path]] = {}
     with open(out / "runs.csv", newline="") as file:
         for row in csv.DictReader(file):
@@ -57,7 +56,7 @@ def read(out: Path) -> tuple[Scores, list[int]]:
 
 
 def cell(values: list[float], signed: bool = False) -> str:
-    """Mean and sample standard deviation; a difference of more than twice its standard error in bold."""
+    """Returns mean and sample standard deviation; a difference above twice its standard error is bold."""
     text = f"{fmean(values):{'+' if signed else ''}.1f}"
     if len(values) < 2:
         return text
@@ -67,7 +66,7 @@ def cell(values: list[float], signed: bool = False) -> str:
 
 
 def table(scores: Scores, seeds: list[int]) -> str:
-    """Markdown: a row per model, a column per domain, and the local models' difference to standalone."""
+    """Returns Markdown with a row per model, a column per domain, and the local models' difference to standalone."""
     names = [*DOMAINS, "mean"]
     lines = [f"| Rank-1 (%), synthetic data | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
     rows = {name: [*found.values(), mean_of(found)] for name, found in scores.items()}
@@ -82,12 +81,12 @@ def table(scores: Scores, seeds: list[int]) -> str:
 
 
 def mean_of(found: dict[str, list[float]]) -> list[float]:
-    """The mean over the domains, seed by seed."""
+    """Returns the mean over the domains for each seed."""
     return [fmean(values) for values in zip(*found.values(), strict=True)]
 
 
 def draw(scores: Scores, path: Path) -> None:
-    """Bars of start, standalone, centralized and FedPav's local models by domain, with deviations."""
+    """Draws bars of start, standalone, centralized and FedPav's local models by domain, with deviations."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
@@ -106,7 +105,7 @@ def draw(scores: Scores, path: Path) -> None:
 
 
 def run(words: list[str]) -> int:
-    """Trains what is missing, writes the table and the figure; returns the exit code of the comparison."""
+    """Trains missing runs, writes the table and the figure, and returns the exit code of the comparison."""
     if not any(word.startswith("seeds=") for word in words):
         words = ["seeds=0 1 2 3 4", *words]
     command = ["compare", f"exps={' '.join(EXPERIMENTS)}", "evaluate_every=30", "logger=csv", f"out={OUT}", *words]

@@ -1,10 +1,10 @@
-"""Comparing the files of a folder of MSMT17's size by their bytes: the first time, and with the hashes that were kept.
+"""Measures the search for equal files in a folder of MSMT17's size, without and with saved hashes.
 
     python benchmarks/overlap.py [--repeats 3] [--folder FOLDER]
 
-Makes 126,441 small files in MSMT17's layout, each with its own name as its content (in a temporary folder, or once in
-FOLDER), and looks for pictures in two places, in new processes: seconds from the table of samples to the findings,
-without the time to start Python and to read the table. Each repeat is a pair: without kept hashes, then with them.
+Creates 126,441 small files in MSMT17's layout, each with its name as its content (in a temporary folder, or once in
+FOLDER), and searches for equal images in new processes. Measures the seconds from the table of samples to the findings,
+without the start of Python and the reading of the table. Each repetition is a pair: without saved hashes, then with.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ print(json.dumps({"seconds": time.perf_counter() - start, "found": len(found)}))
 
 
 def fill(root: Path) -> None:
-    """Gives every picture its own content, written an hour ago: what has changed just now is not kept."""
+    """Writes different content to every file, with old modification times, because recent files are not cached."""
     hour_ago = time.time() - 3600
     for folder, _, names in os.walk(root):
         for name in names if Path(folder) != root else ():
@@ -49,7 +49,7 @@ def fill(root: Path) -> None:
 
 
 def compare(root: Path, cache: Path) -> float:
-    """Seconds of one comparison in a process of its own."""
+    """Returns the seconds of one search in a separate process."""
     command = [sys.executable, "-c", READ, str(root), str(cache)]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert found["found"] == 0, found
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     options = parser.parse_args()
     first, known = [], []
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""What the scripts that write pages share: a part between two marks, Markdown tables, cells of differences."""
+"""Shared code of the scripts that write pages: a part between two marks, Markdown tables, cells of differences."""
 
 from __future__ import annotations
 

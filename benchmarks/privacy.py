@@ -1,11 +1,11 @@
-"""What differential privacy costs: epsilon beside accuracy for 100, 1,000 and 10,000 simulated clients.
+"""Measures epsilon and accuracy under differential privacy for 100, 1,000 and 10,000 simulated clients.
 
     python benchmarks/privacy.py [--rounds 100] [--noise 1.0] [--seed 0]
 
-Persons are drawn as MiniReID draws them (synthetic). A client has four persons of a pool of 2,500, four pictures each;
-in every round each client takes part with probability 100 / clients (`selection=poisson`). The model that is exchanged
-is one linear layer from 16 x 8 pixels to 32 numbers, few enough weights for noise. Clipping, noise, weights and epsilon
-are those of `callbacks.differential_privacy`; local training is vectorised over the clients of a round.
+Persons are drawn by MiniReID's code (synthetic). A client has four persons of a pool of 2,500 with four images each; in
+every round each client takes part with probability 100 / clients (`selection=poisson`). The exchanged model is one
+linear layer from 16 x 8 pixels to 32 numbers, small enough for noise. Clipping, noise, weights and epsilon come from
+`callbacks.differential_privacy`; local training is vectorised over the clients of a round.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEPS, RATE, SCALE = 5, 2.0, 10.0
 
 
 def draw(persons: int, first: int) -> Tensor:
-    """`[persons, 4, 384]`: small pictures of drawn persons by as many cameras, without each picture's mean colour."""
+    """Returns `[persons, 4, 384]`: small images of drawn persons by four cameras, without each image's mean colour."""
     studio = Studio(replace(DOMAINS["mini-market1501"], name="privacy"))
     rows = []
     for person in range(first, first + persons):
@@ -45,12 +45,12 @@ def draw(persons: int, first: int) -> Tensor:
 
 
 def local_training(weight: Tensor, pictures: Tensor) -> Tensor:
-    """`[K, 384, 32]`: the layer after a few steps at each of K clients, from pictures `[K, persons, 4, 384]`."""
+    """Returns `[K, 384, 32]`: the layer after a few steps at each of K clients on images `[K, persons, 4, 384]`."""
     clients = weight.expand(len(pictures), -1, -1).clone().requires_grad_()
     target = torch.arange(PER_CLIENT).repeat_interleave(PICTURES).repeat(len(pictures))
     for _ in range(STEPS):
         features = F.normalize(torch.einsum("kpcd,kde->kpce", pictures, clients), dim=3)
-        others = (features.sum(2, keepdim=True) - features).unsqueeze(2)  # a picture's own is not in its person's mean
+        others = (features.sum(2, keepdim=True) - features).unsqueeze(2)  # excludes the image from its person's mean
         means = features.mean(2)[:, None, None].expand(-1, PER_CLIENT, PICTURES, -1, -1).clone()
         own = torch.arange(PER_CLIENT)
         means[:, own, :, own] = (others.squeeze(2) / (PICTURES - 1)).transpose(0, 1)
@@ -62,14 +62,14 @@ def local_training(weight: Tensor, pictures: Tensor) -> Tensor:
 
 
 def rank1(weight: Tensor, test: Tensor) -> float:
-    """Share of pictures by the first camera whose nearest picture by another camera shows the same person."""
+    """Returns the share of the first camera's images whose nearest image of another camera shows the same person."""
     features = F.normalize(test @ weight, dim=2)
     similarity = torch.einsum("pe,qce->pqc", features[:, 0], features[:, 1:]).amax(2)
     return float((similarity.argmax(1) == torch.arange(len(test))).float().mean())
 
 
 def federation(pool: Tensor, test: Tensor, clients: int, rounds: int, noise: float, seed: int) -> float:
-    """Rank-1 after a run; `noise=0` neither clips nor adds noise."""
+    """Returns Rank-1 after a run; `noise=0` neither clips nor adds noise."""
     draws = np.random.default_rng(seed)
     own = np.stack([draws.choice(len(pool), PER_CLIENT, replace=False) for _ in range(clients)])
     weight = torch.randn(pool.shape[2], 32, generator=torch.Generator().manual_seed(seed)) / pool.shape[2] ** 0.5

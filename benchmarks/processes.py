@@ -1,4 +1,4 @@
-"""Work that is timed in a process of its own, in which nothing of the project's was set."""
+"""Times work in a separate process, without global settings of the project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Work = Callable[[int], object]
 
 
 class Seconds(NamedTuple):
-    """What a call took."""
+    """Wall-clock and processor seconds of a call."""
 
     clock: float
     processor: float
@@ -26,11 +26,11 @@ def seconds(work: Callable[..., object], *arguments: Any) -> Seconds:
 
 
 class OtherProcess:
-    """A process that makes its work once and then does it whenever it is asked to.
+    """A process that creates its work function once and calls it on request.
 
     Args:
-        make: called there; returns the work, a function of a number.
-        arguments: of `make`.
+        make: a function that the process calls; returns the work, a function of a number.
+        arguments: arguments of `make`.
     """
 
     def __init__(self, make: Callable[..., Work], *arguments: Any) -> None:
@@ -41,7 +41,7 @@ class OtherProcess:
         self._connection.recv()
 
     def __call__(self, number: int) -> Seconds:
-        """Has the work done once and returns its seconds, measured there."""
+        """Runs the work once and returns its seconds, measured in the process."""
         self._connection.send(number)
         return self._connection.recv()
 

@@ -1,11 +1,11 @@
-"""Time of the exact ranking, as a ratio to the bare matrix product that it cannot do without.
+"""Measures the time of the exact ranking relative to the matrix product that it requires.
 
     python benchmarks/ranking.py                          # Market-1501's size
     python benchmarks/ranking.py --size msmt17 --repeats 1
 
-Features are random around one centre per identity; the numbers of images per identity are skewed as in the
-real sets. Product and ranking alternate, so that a busy machine slows both. Peak memory is the
-process's resident size during a first ranking, less what it held when the features were ready.
+Features are random around one centre per identity; the numbers of images per identity are skewed as in the real
+datasets. Product and ranking alternate, so that a busy machine slows both. Peak memory is the process's resident size
+during a first ranking minus the size before it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SIZES = {
 
 
 def generate(size: Size, dim: int, noise: float, device: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Query and gallery, each `(features, identities, cameras)`."""
+    """Returns query and gallery, each as `(features, identities, cameras)`."""
     generator = torch.Generator().manual_seed(0)
     # Log-normal: most persons have a few images, some a hundred.
     weights = torch.randn(size.identities, generator=generator).mul(0.6).exp()
@@ -60,7 +60,7 @@ def generate(size: Size, dim: int, noise: float, device: str) -> tuple[tuple[Ten
 
 
 def seconds(function: Callable[[], object], device: str = "cpu") -> float:
-    """Time of one call."""
+    """Returns the seconds of one call."""
     start = time.perf_counter()
     function()
     if device == "cuda":
@@ -69,7 +69,7 @@ def seconds(function: Callable[[], object], device: str = "cpu") -> float:
 
 
 def extra_peak(function: Callable[[], RetrievalResults], device: str) -> tuple[RetrievalResults, float | None]:
-    """The function's result, and the most bytes it held above what was held before; None where unknown."""
+    """Returns the function's result and its peak memory above the memory before, in bytes; `None` if unknown."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
@@ -77,7 +77,7 @@ def extra_peak(function: Callable[[], RetrievalResults], device: str) -> tuple[R
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     if not reset.exists():
         return function(), None
-    reset.write_text("5", encoding="utf-8")  # sets the peak of the resident size back to its present value
+    reset.write_text("5", encoding="utf-8")  # resets the peak to the current resident size
 
     def peak() -> float:
         lines = status.read_text(encoding="utf-8").splitlines()
@@ -95,9 +95,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--noise", type=float, default=2.5, help="spread of an identity's features; more: harder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, help="for the CPU; default: torch's own choice")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's default")
     parser.add_argument("--single-shot", action="store_true", help="measure the single-gallery-shot CMC as well")
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

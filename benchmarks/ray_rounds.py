@@ -1,11 +1,12 @@
-"""Rounds of MiniReID (synthetic) on two slots of Ray against the sequential engine with one thread and with two.
+"""Compares rounds of MiniReID (synthetic) on two Ray slots with the sequential engine with one and two threads.
 
     python benchmarks/ray_rounds.py [--repeats 4] [--rounds 12] [--slots 2]
 
-Every run is `fedreid-pl train exp=fedpav evaluate_every=1` in a process of its own; the three kinds alternate. Seconds
-are those of timings.csv, the median over a run's rounds but the first, in which images are decoded. A ratio is of two
-runs of one repetition. Start-up is what the run says until its first slot is ready. Then, on one Ray: an empty job, and
-100 MB of a model to all slots at once. Two cores or more; with fewer, or beside other work, the ratios say nothing.
+Every run is `fedreid-pl train exp=fedpav evaluate_every=1` in a separate process; the three kinds alternate. Seconds
+come from timings.csv: the median over a run's rounds except the first, which decodes images. A ratio compares two runs
+of one repetition. Start-up is the printed time until the first slot is ready. Then, on one Ray instance, the script
+measures an empty job, and the transfer of a 100 MB model to all slots. The ratios are meaningful only with at least two
+idle cores.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fedreid_pl.reporting.run_folder import read_timings
 
 
 class Run(NamedTuple):
-    """Median seconds of a round, and seconds that starting took."""
+    """Median seconds of a round, and seconds of the start."""
 
     fit: float
     evaluate: float
@@ -40,7 +41,7 @@ class Run(NamedTuple):
 
 
 def run(folder: Path, threads: int, rounds: int, words: list[str]) -> Run:
-    """One run in a process of its own."""
+    """Runs one training in a separate process."""
     command = [sys.executable, "-m", "fedreid_pl", "train", "exp=fedpav", f"rounds={rounds}", "evaluate_every=1"]
     more = ["trainer.accelerator=cpu", "logger=none", f"output_dir={folder}", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -59,7 +60,7 @@ def _median(timings: History, name: str, metric: str) -> float:
 
 
 def costs_of_a_job(slots: int, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of empty calls, and of 100 MB put once and received by all slots."""
+    """Returns the seconds of empty calls, and of sending 100 MB to all slots."""
     cluster = Cluster(compose(["engine=ray", f"engine.slots={slots}", "trainer.accelerator=cpu"]))
     try:
         cluster.wait()
@@ -83,13 +84,15 @@ def costs_of_a_job(slots: int, repeats: int) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--data", nargs="*", default=[], help="further words of every run, such as data.clients=2")
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument(
+        "--data", nargs="*", default=[], help="additional settings of every run, such as data.clients=2"
+    )
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     args = parser.parse_args()
     report = Report("Ray")
     kinds = {

@@ -1,11 +1,11 @@
-"""How long a large report takes to write and to open, and how large it is.
+"""Measures the time to write and to open a large report, and its size.
 
     python benchmarks/report.py [--every 1] [--keep FOLDER]
 
-Nine clients, 300 rounds, five experiments, three seeds: folders of runs with made-up numbers, written by the code that
-writes those of real runs, with ranked lists of 64 x 128 pixels. Prints the time of `fedreid-pl report` over all of them
-in a process of its own, the size of the file, and, where Chromium is installed, the time until its load event. As a
-measure of the machine: reading the fifteen metrics.csv line by line, which any report has to do.
+Nine clients, 300 rounds, five experiments, three seeds: run folders with random numbers, written by the code of real
+runs, with ranked lists of 64 x 128 pixels. Prints the time of `fedreid-pl report` over all runs in a separate process,
+the size of the file and, if Chromium is installed, the time until its load event. As a reference for the machine's
+speed, it also times reading the fifteen metrics.csv line by line, which every report requires.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROUNDS, SEEDS, QUERIES = 300, 3, 6
 
 
 def large_history(tests: tuple[str, ...], level: float, federated: bool, every: int, draws: torch.Generator) -> History:
-    """As many numbers as a real run has."""
+    """Returns a history with the size of a real run's."""
     noise = torch.rand(ROUNDS + 1, len(tests), 2, generator=draws).tolist()
 
     def score(section: str, round: int, test: str) -> float:
@@ -57,7 +57,7 @@ def large_history(tests: tuple[str, ...], level: float, federated: bool, every: 
 
 
 def large_inspection(folder: Path, tests: tuple[str, ...], draws: torch.Generator) -> dict[str, Any]:
-    """Ranked lists with images, confusions and a view of features."""
+    """Returns ranked lists with images, confusions and an embedding."""
     content = curves_of(tests, 0.5, {test: 0.6 for test in tests})
     (folder / "images").mkdir(parents=True)
     number = 0
@@ -99,7 +99,7 @@ def large_inspection(folder: Path, tests: tuple[str, ...], draws: torch.Generato
 
 
 def write_study(folder: Path, every: int) -> list[Path]:
-    """The fifteen runs."""
+    """Writes the fifteen runs."""
     tests = tuple(compose([]).data.datasets)
     places = []
     for level, exp in enumerate(EXPERIMENTS):
@@ -119,7 +119,7 @@ def write_study(folder: Path, every: int) -> list[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="rounds between evaluations")
-    parser.add_argument("--keep", type=Path, help="folder to keep the runs and the report in")
+    parser.add_argument("--keep", type=Path, help="folder for the runs and the report; default: a temporary folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)

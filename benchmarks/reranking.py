@@ -1,14 +1,14 @@
-"""Time and memory of k-reciprocal re-ranking, against the dense way of doing it.
+"""Measures time and memory of k-reciprocal re-ranking, compared with the dense implementation.
 
-    python benchmarks/reranking.py                              # beside the dense way
-    python benchmarks/reranking.py --size market1501            # the same; the dense way holds three 2 GB matrices
-    python benchmarks/reranking.py --size msmt17 --no-dense     # MSMT17's size, which the dense way cannot hold here
+    python benchmarks/reranking.py                              # with the dense one
+    python benchmarks/reranking.py --size market1501            # the dense one has three 2 GB matrices
+    python benchmarks/reranking.py --size msmt17 --no-dense     # too large for the dense one
 
-With `--no-dense` the distances of 256 queries at a time are made and dropped, as the evaluation does after it has
-ranked them; else all of them are kept, as the dense way keeps them.
+With `--no-dense` the distances of 256 queries at a time are computed and discarded, as in the evaluation; otherwise all
+distances stay in memory, as in the dense implementation.
 
-The dense way is written here as ReID toolboxes do it: numpy matrices over all pairs of images for distances, order and
-vectors, and a Python loop over images. Both get the same features; they alternate, so that a busy machine slows both.
+The dense implementation follows ReID toolboxes: numpy matrices over all pairs of images for distances, order and
+vectors, and a Python loop over images. Both use the same features and alternate, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZES = {**SIZES, "half": Size(1_684, 9_866, 375, 6, 1_399, 1_909)}
 
 
 def dense(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, weight: float = 0.3) -> np.ndarray:
-    """Re-ranked distances `[Q, G]` through `[N, N]` matrices."""
+    """Computes re-ranked distances `[Q, G]` with `[N, N]` matrices."""
     features = np.concatenate([query, gallery])
     count, queries = len(features), len(query)
     distance = np.float32(2) - 2 * (features @ features.T)
@@ -68,19 +68,19 @@ def dense(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, wei
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="half")
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--no-dense", action="store_true", help="measure time and memory of this program's alone")
+    parser.add_argument("--no-dense", action="store_true", help="measure only this program's implementation")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     args = parser.parse_args()
     size = SIZES[args.size]
     (query, *_), (gallery, *_) = generate(size, args.dim, 2.5, args.device)
 
-    whole = query.new_empty(0 if args.no_dense else len(query), len(gallery))  # the dense way makes the whole matrix
+    whole = query.new_empty(0 if args.no_dense else len(query), len(gallery))  # the dense one makes the whole matrix
 
     def ours() -> torch.Tensor:
         found = KReciprocal(query, gallery)

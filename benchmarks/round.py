@@ -1,12 +1,12 @@
-"""A whole round of MiniReID (synthetic), all nine clients, against the same work in plain PyTorch.
+"""Compares a whole round of MiniReID (synthetic) with all nine clients with the same work in plain PyTorch.
 
     python benchmarks/round.py [--repeats 9]
 
 The federation's round is that of `fedreid-pl train exp=fedpav` without evaluation: jobs, a Lightning Trainer per
-client, messages and their checks, clients' files, the average, the checkpoint. The plain loop does the same batches,
-augmentation and averaging on the same images in memory and nothing else: no Lightning, no DataLoader, no file, one
+client, messages and their checks, clients' files, the average, the checkpoint. The plain loop only processes the same
+batches with the same augmentation and averaging on images in memory: no Lightning, no DataLoader, no file, one
 optimizer per client. Both train from the same weights. Rounds alternate in pairs; a ratio is the median of the pairs'
-ratios. Processor seconds are counted beside those of the clock: other work on the machine disturbs them less.
+ratios. Processor seconds are reported beside wall-clock seconds, because other work on the machine affects them less.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PlainRounds:
     """FedPav's rounds without the framework.
 
     Args:
-        config: rates, batch size, augmentation.
+        config: learning rates, batch size and augmentation.
     """
 
     def __init__(self, config: Config) -> None:
@@ -62,7 +62,7 @@ class PlainRounds:
             self.clients.append((name, source, labels, head))
 
     def round(self, number: int) -> None:
-        """Every client trains one epoch, then their weights are averaged."""
+        """Trains one epoch at every client and averages the weights."""
         total = sum(len(labels) for _, _, labels, _ in self.clients)
         average: State = {}
         for place, (_, source, labels, head) in enumerate(self.clients):
@@ -98,19 +98,19 @@ class PlainRounds:
 
 
 def plain_round() -> Callable[[int], None]:
-    """Plain PyTorch's rounds, for another process."""
+    """Returns the rounds in plain PyTorch, for another process."""
     return PlainRounds(configuration()).round
 
 
 def configuration() -> Config:
-    """FedPav on MiniReID, images in memory, without evaluation."""
+    """Returns the configuration: FedPav on MiniReID, images in memory, without evaluation."""
     config = compose(["exp=fedpav", "data=minireid_v1", "data.cache=memory", "data.public=null", "rounds=100000"])
     config.evaluate_every = config.rounds
     return config
 
 
 def federation(config: Config, folder: Path) -> FederationLoop:
-    """The loop that `fedreid-pl train` runs, without screen and loggers."""
+    """Returns the loop of `fedreid-pl train` without output and loggers."""
     make_callbacks = callback_factory(config.callbacks)
     trainer = launch(config)
     data = load_federated_data(config.data)
@@ -126,10 +126,10 @@ def federation(config: Config, folder: Path) -> FederationLoop:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     args = parser.parse_args()
     quiet()
     config = configuration()

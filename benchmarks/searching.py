@@ -1,12 +1,12 @@
-"""One query in a gallery of a million rows, as a ratio to one matrix-vector product; approximate indexes beside it.
+"""Measures one query in a gallery of a million rows relative to a matrix-vector product, and approximate indexes.
 
     python benchmarks/searching.py [--rows 1000000] [--dim 512] [--repeats 21]
     python benchmarks/searching.py --rows 100000 --index faiss usearch
 
-`Gallery.search` looks whether another process changed the file, leaves expired rows out, compares all rows, orders the
-best ten and names them. The bare product is `features @ query`, the same numbers in the same process. Both alternate;
+`Gallery.search` checks whether another process changed the file, skips expired rows, compares all rows, and sorts and
+names the best ten. The bare product is `features @ query` with the same numbers in the same process. Both alternate;
 the figure is the median of the pairs' ratios. Recall of an index is the share of the exact ten that it finds, for 100
-queries near random rows. Features are random: persons around 64 directions, five rows a person.
+queries near random rows. Features are random: persons around 64 directions, five rows per person.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def fill(path: Path, rows: int, dim: int, draws: torch.Generator) -> None:
 
 
 def near_rows(features: Tensor, count: int, draws: torch.Generator) -> Tensor:
-    """Queries that resemble random rows."""
+    """Returns queries near random rows."""
     rows = torch.randint(len(features), (count,), generator=draws)
     return normalize(features[rows] + 0.05 * torch.randn(count, features.shape[1], generator=draws))
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--index", nargs="*", default=[], choices=["faiss", "usearch"])
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     args = parser.parse_args()
     report, draws = Report(f"searching {args.rows} rows"), torch.Generator().manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:

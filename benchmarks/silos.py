@@ -1,11 +1,11 @@
-"""What `engine=silos` adds to a round: time against a bare copy over TLS, an empty round, memory, many silos.
+"""Measures the overhead of `engine=silos`: time relative to a bare copy over TLS, an empty round, memory, many silos.
 
     python benchmarks/silos.py [--mib 100] [--silos 3] [--repeats 3] [--many 20]
 
-One process is the coordinator, with the real engine and the real gRPC server, and holds every update against its job.
-Each silo is a process with the real service, whose training is left out: it sends back the model that it got. All
-speak over the loopback address of one machine. The bare copy sends the same bytes both ways, at the same time to
-all silos, over TLS sockets between the same processes, from memory to memory; rounds and copies alternate.
+One process is the coordinator, with the real engine and gRPC server, and checks every update against its job. Each silo
+is a process with the real service but without training: it returns the received model. All processes communicate over
+the loopback address of one machine. The bare copy sends the same bytes both ways, to all silos at the same time, over
+TLS sockets between the same processes, from memory to memory; rounds and copies alternate.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SESSION, LAYERS = "0123456789abcdef", 50
 
 
 class Echo(Session):
-    """A session that trains nothing: checks are as always, and the answer is the job's own model."""
+    """A session without training: it checks jobs as usual and returns the job's model."""
 
     def __init__(self, folder: Path, silo: str, own: Config, opened: Opened, policy: Policy, say: Any) -> None:
         self.folder, self.header, self.silos, self.config = folder, opened.header, 1000, own
@@ -62,21 +62,21 @@ class Echo(Session):
         self.initial: dict[str, torch.Tensor] = {}
 
     def named_parameters(self) -> list[tuple[str, None]]:
-        """Stands in for the network: every entry of the model is a parameter."""
+        """Returns a replacement of the network in which every entry of the model is a parameter."""
         return [(f"layer{number}", None) for number in range(LAYERS)]
 
     def registration(self) -> dict[str, Plain]:
-        """What a silo tells."""
+        """Returns the silo's registration."""
         return {"client": self.client, "images": 10, "tests": "", "synthetic": True, "version": "", "torch": ""}
 
     def do(self, job: ClientJob, policy: Policy) -> ClientUpdate:
-        """Checks the job and sends its model back."""
+        """Checks the job and returns its model."""
         assert self._too_far(job, policy.largest_change) is None
         return ClientUpdate(job.round, job.client, job.backbone, 10, {"train/loss": 1.0})
 
 
 def run_silos(folders: list[Path], bare: int) -> None:
-    """A process with one silo or more: serves each from a thread, and answers bare copies."""
+    """Runs a process with one or more silos: serves each in a thread, and answers bare copies."""
     torch.set_num_threads(1)
     silo_service.Session = Echo  # type: ignore[misc]
     for path in folders:
@@ -97,7 +97,7 @@ def run_silos(folders: list[Path], bare: int) -> None:
 
 
 def received(source: ssl.SSLSocket, size: int) -> bytearray:
-    """Reads so many bytes."""
+    """Reads exactly `size` bytes."""
     data, place = bytearray(size), 0
     while place < size:
         place += source.recv_into(memoryview(data)[place:])
@@ -117,11 +117,11 @@ class BareCopy:
         self._ends: list[ssl.SSLSocket] = []
 
     def accept(self, count: int) -> None:
-        """Waits for the silos' processes."""
+        """Accepts the connections of the silos' processes."""
         self._ends = [self._context.wrap_socket(self._socket.accept()[0], server_side=True) for _ in range(count)]
 
     def seconds(self, size: int) -> float:
-        """Sends so many bytes to each silo and takes them back."""
+        """Sends this number of bytes to each silo and reads them back."""
         data = bytes(size)
 
         def copy(end: ssl.SSLSocket) -> None:
@@ -139,7 +139,7 @@ class BareCopy:
 
 
 def coordinate(silos: int, processes: int, mib: float, repeats: int, empty: int) -> dict[str, Any]:
-    """One federation; returns seconds of rounds, of bare copies and of empty rounds, and peak memory in models."""
+    """Runs one federation; returns seconds of rounds, bare copies and empty rounds, and peak memory in models."""
     torch.set_num_threads(1)
     home = Path(tempfile.mkdtemp(prefix="silos-benchmark-"))
     names = [f"silo-{number}" for number in range(silos)]
@@ -184,7 +184,7 @@ def measured(
         work.append(timed_round(None, clients, model, number + 1, home))
     engine.close()
     return {
-        "rounds": rounds[1:],  # the first one opens connections and files
+        "rounds": rounds[1:],  # the first round opens connections and files
         "copies": copies[1:],
         "work": work[1:],
         "empty": small[1:],
@@ -193,14 +193,14 @@ def measured(
 
 
 def echo(job: ClientJob) -> ClientUpdate:
-    """What a silo answers, without any silo: the work itself."""
+    """Returns a silo's answer, computed without a silo."""
     return ClientUpdate(job.round, job.client, dict(job.backbone), 10, {"train/loss": 1.0})
 
 
 def timed_round(
     engine: SilosEngine | None, clients: list[str], model: dict[str, torch.Tensor], round: int, home: Path
 ) -> float:
-    """Seconds from the first job to the last update that is checked, kept and summed."""
+    """Returns the seconds from the first job to the last checked, stored and summed update."""
     inbox, total = UpdateInbox(home / "inbox", in_memory=0), {name: torch.zeros_like(model[name]) for name in model}
     jobs = {name: ClientJob("fit", SESSION, round, 1, name, model, tuple(model)) for name in clients}
     begun = time.perf_counter()
@@ -216,14 +216,14 @@ def timed_round(
 
 
 def resident() -> int:
-    """Bytes of this process in memory: its own, without pages of files that the system may drop."""
+    """Returns the resident memory of this process in bytes, without file pages that the system may drop."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
 
 
 @contextmanager
 def peak() -> Iterator[list[int]]:
-    """The highest `resident` inside the block, looked at fifty times a second."""
+    """Samples `resident` fifty times a second inside the block and records the maximum."""
     highest, over = [0], threading.Event()
 
     def look() -> None:
@@ -240,19 +240,19 @@ def peak() -> Iterator[list[int]]:
 
 
 def child(words: list[str]) -> dict[str, Any]:
-    """`coordinate` in a process of its own."""
+    """Runs `coordinate` in a separate process."""
     done = subprocess.run([sys.executable, __file__, "--child", *words], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mib", type=float, default=100, help="size of the model")
     parser.add_argument("--silos", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--many", type=int, default=20, help="silos of the second federation, in two processes")
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

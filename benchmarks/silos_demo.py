@@ -1,9 +1,9 @@
-"""Three parties and a coordinator on this machine, as `make silos-demo` runs them.
+"""Runs three parties and a coordinator on this machine; `make silos-demo` calls this script.
 
     python benchmarks/silos_demo.py [exp=fedpav_rw] [rounds=3] [folder=FOLDER] [KEY=VALUE ...]
 
-Every party is a process with a folder, keys and pictures (drawn ones) of its own. They speak gRPC over mutual TLS on
-one port of the loopback address. At the end the same experiment runs in one process, and both are compared.
+Every party is a process with a separate folder, keys and drawn images. The parties communicate by gRPC over mutual TLS
+on one port of the loopback address. At the end the same experiment runs in one process, and the script compares both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 PARTIES = {"hospital-a": "mini-market1501", "hospital-b": "mini-viper", "campus-c": "mini-ilids"}
-"""The parties, and the drawn dataset that is each one's."""
+"""The parties and their drawn datasets."""
 COMMON = ("model.weights=none", "trainer.accelerator=cpu", "logger=none", "evaluate_every=1", "batch_size=16")
 OWN = ("exp", "rounds", "folder")
 
@@ -56,7 +56,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def draw(home: Path) -> None:
-    """Draws each party's pictures into a folder of its own, and public ones for the coordinator."""
+    """Draws each party's images into a separate folder, and public images for the coordinator."""
     from fedreid_pl.data.minireid import PUBLIC, domains_of, write_benchmark
 
     domains = domains_of(1)
@@ -67,7 +67,7 @@ def draw(home: Path) -> None:
 
 
 def introduce(home: Path) -> Path:
-    """Makes keys and certificates with the commands, and hands the files around as people would."""
+    """Creates keys and certificates with the commands, and exchanges the files as people would."""
     federation = home / "coordinator" / "federation"
     if federation.exists():
         return federation
@@ -82,14 +82,14 @@ def introduce(home: Path) -> Path:
 
 @contextmanager
 def silos(home: Path, parties: Iterable[str]) -> Iterator[dict[str, subprocess.Popen]]:
-    """Starts a process for every party, and ends them at last."""
+    """Starts a process for every party, and stops all processes at the end."""
     running: dict[str, subprocess.Popen] = {}
     try:
         for party in parties:
             words = ["silo", "run", str(home / party / "silo"), "data=market_layout", "trainer.accelerator=cpu"]
             words.append(f"data.root={home / party / 'pictures'}")
             print(f"$ fedreid-pl {' '.join(words)} &", flush=True)
-            log = open(home / party / "log", "ab")  # noqa: SIM115 - the process has it
+            log = open(home / party / "log", "ab")  # noqa: SIM115 - the process uses it
             running[party] = subprocess.Popen(
                 [sys.executable, "-m", "fedreid_pl", *words], stdout=log, stderr=log, env=environment()
             )
@@ -102,33 +102,33 @@ def silos(home: Path, parties: Iterable[str]) -> Iterator[dict[str, subprocess.P
 
 
 def command(*words: str, beside: Mapping[str, subprocess.Popen] | None = None) -> None:
-    """Shows a command of the program and runs it, while the processes beside it run."""
+    """Prints a command of the program and runs it while the other processes run."""
     print(f"$ fedreid-pl {' '.join(words)}", flush=True)
     process = subprocess.Popen([sys.executable, "-m", "fedreid_pl", *words], env=environment())
     while process.poll() is None:
         if ended := [party for party, other in (beside or {}).items() if other.poll() is not None]:
             process.terminate()
             process.wait(60)
-            sys.exit(f"{', '.join(ended)} ended; the file log in the party's folder says why")
+            sys.exit(f"{', '.join(ended)} ended; see the file log in the party's folder")
         time.sleep(0.2)
     if process.returncode:
         sys.exit(2)
 
 
 def environment() -> dict[str, str]:
-    """One thread for every process: the machine is shared, and equal bits want equal numbers of threads."""
+    """Returns an environment with one thread per process: equal bits need equal numbers of threads."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def compare(one: Path, other: Path) -> int:
-    """Compares the models and the numbers of two runs to the last bit."""
+    """Compares models and numbers of two runs to the last bit."""
     import torch
 
     from fedreid_pl.federation.storage import read_state

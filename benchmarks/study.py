@@ -1,9 +1,9 @@
-"""The study of docs/results_v1.md: every run that is missing, then the tables into the document.
+"""Trains missing runs of the study of docs/results_v1.md and writes its tables into the document.
 
     python benchmarks/study.py [jobs=2] [KEY=VALUE ...]
 
-It calls `fedreid-pl compare` with the experiments below and three seeds, and puts its tables between the two marks in
-docs/results_v1.md; the text around them is written by hand. Runs that are there are not repeated.
+The script calls `fedreid-pl compare` with the experiments below and three seeds, and writes its tables between the two
+marks in docs/results_v1.md; the text around them is written by hand. Existing runs are not repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXPERIMENTS = (
     "fedpav_kd_rw+fidelity=code",
 )
 SEEDS = "0 1 2"
-DATA = "minireid_v1"  # the version that the study was made with
+DATA = "minireid_v1"  # the study's version
 EVERY = 3  # rounds between evaluations: ten of them, four changes in the second half
 DOCUMENT = Path(__file__).parent.parent / "docs" / "results_v1.md"
 BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"

@@ -1,11 +1,11 @@
-"""Training steps of ResNet-50 at 256 x 128: what the default settings gain over plain fp32.
+"""Measures training steps of ResNet-50 at 256 x 128: the gain of the default settings over plain fp32.
 
     python benchmarks/training.py [--repeats 5] [--compile reduce-overhead] [--batch 32]
 
-Each variant does the forward pass, the loss, the backward pass and the step of SGD on one batch of random images, again
-and again, in a process of its own; images per second are those of single steps, in turn with the plain variant's.
-`plain fp32` is eager, with contiguous images and weights and SGD as PyTorch makes it. The others add what a run sets:
-freed memory is kept (`federation.memory`), `model.channels_last`, the fused optimizer, the precision of
+Each variant repeats the forward pass, the loss, the backward pass and the SGD step on one batch of random images in a
+separate process; images per second are those of single steps, alternating with the plain variant. `plain fp32` is
+eager, with contiguous images and weights and PyTorch's default SGD. The other variants add the settings of a run: freed
+memory is kept (`federation.memory`), `model.channels_last`, the fused optimizer, the precision of
 `trainer.precision=auto` on this machine and, with `--compile`, `trainer.compile`.
 """
 
@@ -28,11 +28,11 @@ from fedreid_pl.models.compiled import CompiledTrunk
 from fedreid_pl.models.ide import build_head
 from fedreid_pl.models.weights import build_backbone
 
-IDENTITIES = 1041  # of MSMT17, the largest client
+IDENTITIES = 1041  # MSMT17, the largest client
 
 
 def make_step(name: str, batch: int, kept: bool, fast: bool, precision: str, mode: str) -> Callable[[int], None]:
-    """A function that does one step of a network of its own and waits for it; called in a process of its own."""
+    """Returns a function that runs one synchronous step of a new network; called in a separate process."""
     if kept:
         keep_freed_memory()
     device = find_device()
@@ -63,18 +63,18 @@ def make_step(name: str, batch: int, kept: bool, fast: bool, precision: str, mod
 
 
 def find_device() -> torch.device:
-    """The GPU if there is one."""
+    """Returns the GPU if one is available, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--compile", default="none", help="mode of torch.compile, as trainer.compile takes it")
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--compile", default="none", help="mode of torch.compile, as in trainer.compile")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     args = parser.parse_args()
     device, precision = find_device(), default_precision("auto")
     variants = {

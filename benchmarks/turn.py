@@ -1,15 +1,16 @@
-"""What Lightning and the federation add to a client's turn, against a bare PyTorch loop over the same loader.
+"""Measures the overhead of Lightning and the federation in a client's turn over a bare PyTorch loop.
 
     python benchmarks/turn.py [--repeats 15]
 
 Prints two figures, on MiniReID (synthetic) with the small model:
 
-* the fixed cost of a turn in seconds: a turn of the smallest client (one batch) less the same batch in the
-  bare loop: Trainer, optimizer, exchange of the backbone, the client's file on disk;
+* the fixed cost of a turn in seconds: a turn of the smallest client (one batch) minus the same batch in the bare loop.
+  This cost consists of Trainer, optimizer, exchange of the backbone, and the client's file;
 * the ratio of a turn of the largest client (102 batches) to the same batches in the bare loop.
 
-The experiment is FedPav. Both are in one process, which keeps freed memory as a run's does. Turns and bare loops are
-timed in pairs, in alternating order, so that both meet the same machine; the figures are medians over the pairs.
+The experiment is FedPav. Both loops use the same loader in one process, which keeps freed memory like a run. Turns and
+bare loops are timed in pairs, in alternating order, so that the machine's load affects both equally; the figures are
+medians over the pairs.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from fedreid_pl.models.weights import build_backbone
 
 
 def bare_turn(worker: ClientWorker, client: str, seed: int) -> None:
-    """The batches of a turn and nothing else: load, augment, forward, backward, step."""
+    """Processes only the batches of a turn: load, augment, forward, backward, step."""
     config, datamodule = worker.config, worker.datamodules[client]
     datamodule.begin_turn(seed)
     backbone, head = worker.backbone.train(), build_head(worker.backbone.feature_dim, datamodule.num_identities)
@@ -59,10 +60,10 @@ def bare_turn(worker: ClientWorker, client: str, seed: int) -> None:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="file for the figures, besides the screen")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures; they are always printed")
     args = parser.parse_args()
     repeats = args.repeats
     quiet()
@@ -94,7 +95,7 @@ def main() -> None:
                 number += 1
                 turn = partial(seconds, worker.fit, job_of(number, client))
                 bare = partial(seconds, bare_turn, worker, client, number)
-                if repeat % 2:  # alternate which comes first: the machine's speed drifts
+                if repeat % 2:  # alternates the order, because the machine's speed drifts
                     ours, plain = turn(), bare()
                 else:
                     plain, ours = bare(), turn()

@@ -2,7 +2,7 @@
 
     python examples/metric_alone.py [FEATURES.npz]
 
-The file holds `query [Q, D]`, `query_persons [Q]`, `query_cameras [Q]`, and the same three for `gallery`. Without a
+The file contains `query [Q, D]`, `query_persons [Q]`, `query_cameras [Q]`, and the same three for `gallery`. Without a
 file the example draws features at random.
 """
 

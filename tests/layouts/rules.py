@@ -17,7 +17,7 @@ def each(paths: Iterable[str]) -> tuple[frozenset[str], ...]:
 
 
 def two_cameras(groups: Groups) -> Protocol:
-    """Half of the persons, rounded down, train with all images; the others have queries in camera 1 only."""
+    """Half of the persons, rounded down, train; of the others, camera 1 is the query and camera 2 the gallery."""
 
     def draws(trained: frozenset[Hashable]) -> list[Draw]:
         found = []
