@@ -182,7 +182,7 @@ def test_an_invalid_study_file_is_refused_in_one_line(
         (["main", "jobs=0"], "jobs=0: must be a whole number"),
         (["main", "small=yes"], "small=yes: expected true or false"),
         (["main", "seed=1"], "seed=1: a comparison names its seeds"),
-        (["main", "results=there.csv"], "results=there.csv: is no table of a study"),
+        (["main", "results=there.csv"], "results=there.csv: is not a table of a study"),
     ],
 )
 def test_invalid_words_are_refused_in_one_line(

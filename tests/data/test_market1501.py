@@ -180,7 +180,7 @@ def test_missing_and_empty_folders(tmp_path, folder):
     missing = write(tmp_path / "missing", **{folder: None})
     assert f"{missing / folder}: no such folder" in message(missing)
     empty = write(tmp_path / "empty", **{folder: ["readme.txt"]})
-    assert f"{empty / folder}: holds no image" in message(empty)
+    assert f"{empty / folder}: contains no image" in message(empty)
 
 
 def test_missing_root_and_a_file_in_place_of_a_folder(tmp_path):

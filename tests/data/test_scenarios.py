@@ -225,7 +225,7 @@ def test_one_person_is_enough_in_a_merged_set(root):
 def test_an_empty_side_of_a_test_set(root, folder):
     place = dataset(root, "broken", **{folder: []})
     name = {"query": "query", "gallery": "bounding_box_test"}[folder]
-    refused(str(place / name), "holds no image", root=root, datasets=["broken"])
+    refused(str(place / name), "contains no image", root=root, datasets=["broken"])
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def spoil_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "hints"),
     [
-        (spoil_empty, ["mini-viper/query", "holds no image"]),
+        (spoil_empty, ["mini-viper/query", "contains no image"]),
         (spoil_image, ["bounding_box_train/", ".jpg", "not a readable image"]),
         (spoil_name, ["somebody.jpg"]),
         (spoil_identities, ["client mini-viper", "1 training identity"]),

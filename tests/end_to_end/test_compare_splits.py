@@ -71,7 +71,7 @@ def test_every_experiment_on_every_split(
     [
         (["splits=1"], "splits=1: give how many, 2 or more"),
         (["splits=ten"], "splits=ten: give how many"),
-        (["splits=2", "data.split=1"], "splits=2: stands beside data.split"),
+        (["splits=2", "data.split=1"], "splits=2: conflicts with data.split"),
     ],
 )
 def test_invalid_words_are_refused(options: list[str], hint: str, words, capsys: pytest.CaptureFixture) -> None:

@@ -281,6 +281,6 @@ def test_a_comparison_opens_no_run_outside_its_folder(
     monkeypatch.chdir(place)
     (place / "runs.csv").write_text(f"experiment,seed,split,folder,complete,rounds\nfedpav,0,0,{run},True,2\n")
     code, said = outcome(capfd, "report", str(place))
-    assert code == 2 and "lies elsewhere" in said and not (place / "report.html").exists()
+    assert code == 2 and "which is elsewhere" in said and not (place / "report.html").exists()
     (place / "runs.csv").write_text("experiment,seed,split,folder,complete,rounds\nfedpav,x,0\n")
     assert "cannot be read as the runs of a comparison" in outcome(capfd, "report", str(place))[1]

@@ -67,7 +67,7 @@ def test_the_app_names_existing_objects(
 
 def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(FedReIDError, match=r"holds other files \(mine.txt\)"):
+    with pytest.raises(FedReIDError, match=r"contains other files \(mine.txt\)"):
         write_package(tmp_path)
     assert not (tmp_path / "pyproject.toml").exists()
 
@@ -93,5 +93,5 @@ def test_folders_of_a_run_are_absolute(config: dict[str, str], named: str) -> No
 def test_a_node_without_a_silo_raises_an_error_that_names_the_missing_key(tmp_path: Path) -> None:
     with pytest.raises(FedReIDError, match='add silo-folder="/path/of/the/silo"'):
         silo_folder({})
-    with pytest.raises(FedReIDError, match="is no silo's folder"):
+    with pytest.raises(FedReIDError, match="is not a silo's folder"):
         silo_folder({"silo-folder": str(tmp_path)})

@@ -90,7 +90,7 @@ def test_a_node_with_a_false_name_receives_no_payload(place: Place) -> None:
 
     place.nodes.online = {22: liar}
     assert place.transport.next(5) is None
-    assert place.jobs() == [] and "node 22 of Flower is no silo" in place.said[0]
+    assert place.jobs() == [] and "node 22 of Flower is not a silo" in place.said[0]
 
 
 def test_an_introduction_is_good_for_one_question_and_one_node(place: Place) -> None:
@@ -139,7 +139,7 @@ def test_an_invalid_answer_is_logged_and_the_job_is_sent_again(
 
 def test_an_answer_beyond_the_bound_is_dropped_before_it_is_written(place: Place) -> None:
     place.transport.post("a", place.job, 100)
-    assert place.transport.next(5) is None and "at most 100 are taken" in place.said[-1]
+    assert place.transport.next(5) is None and "at most 100 are accepted" in place.said[-1]
     assert list((place.home / "arrived").iterdir()) == []
 
 

@@ -67,28 +67,28 @@ def test_the_commands_create_folders_from_exchanged_files(tmp_path: Path, capsys
         (["silo", "ini"], "did you mean 'init'"),
         (["silo", "init", "out=x"], "name=hospital-a"),
         (["silo", "init", "out={0}/x", "name=Hospital A"], "lower-case"),
-        (["silo", "init", "out={0}/x", "name=coordinator"], "taken"),
+        (["silo", "init", "out={0}/x", "name=coordinator"], "reserved"),
         (["silo", "init", "out={0}/x", "name=../x"], "lower-case"),
         (["silo", "init", "out={0}/silo", "name=a"], "is a silo's folder already"),
         (["silo", "run"], "name the silo's folder"),
-        (["silo", "run", "{0}/nothing", "data.root={0}"], "is no silo's folder"),
+        (["silo", "run", "{0}/nothing", "data.root={0}"], "is not a silo's folder"),
         (["silo", "run", "{0}/silo", "data.root={0}"], "invitation.json: is missing"),
         (["silo", "run", "{0}/silo", "data.root={0}", "coordinator=http://x"], "write https://HOST:PORT"),
         (["federation", "init", "out={0}/f", "host=x"], "silos=FILE,FILE"),
         (["federation", "init", "out={0}/f", "host=x", "silos={0}/none.json"], "none.json: cannot be read"),
-        (["federation", "init", "out={0}/f", "host=x", "silos={0}/bad.json"], "bad.json: is no card"),
+        (["federation", "init", "out={0}/f", "host=x", "silos={0}/bad.json"], "bad.json: is not a valid card"),
         (["federation", "init", "out={0}/f", "host=x", "silos={0}/altered.json"], "not signed by its own key"),
         (["federation", "init", "out={0}/f", "host=x y", "silos={0}/silo"], "https://HOST:PORT"),
-        (["federation", "status", "{0}/nothing"], "is no federation's folder"),
-        (["federation", "revoke", "{0}/nothing", "name=a"], "is no federation's folder"),
+        (["federation", "status", "{0}/nothing"], "is not a federation's folder"),
+        (["federation", "revoke", "{0}/nothing", "name=a"], "is not a federation's folder"),
         (["train", "engine=silos"], "name the federation's folder"),
-        (["train", "engine=silos", "federation={0}/nothing"], "is no federation's folder"),
+        (["train", "engine=silos", "federation={0}/nothing"], "is not a federation's folder"),
         (["train", "federation={0}/nothing"], "add engine=silos"),
         (["train", "engine.deadline=5"], "add engine=silos"),
-        (["train", "engine=silos", "federation={0}/nothing", "dry_run=true"], "is no federation's folder"),
+        (["train", "engine=silos", "federation={0}/nothing", "dry_run=true"], "is not a federation's folder"),
         (
             ["silo", "run", "{0}/silo", "data.root={0}", "rounds=3", "coordinator=https://x"],
-            "the coordinator decides rounds",
+            "the coordinator sets rounds",
         ),
     ],
 )
@@ -144,11 +144,11 @@ def test_a_silo_sets_only_data_and_device_keys(tiny_root: Path) -> None:
         "data.public=x",
         "engine=silos",
     ):
-        with pytest.raises(FedReIDError, match="the coordinator decides"):
+        with pytest.raises(FedReIDError, match="the coordinator sets"):
             own_words([word])
     with pytest.raises(FedReIDError, match=r"no such key of a silo, did you mean 'data\.root'"):
         own_words(["data.rot=x"])
-    with pytest.raises(FedReIDError, match="holds 4 datasets"):
+    with pytest.raises(FedReIDError, match="contains 4 datasets"):
         own_config(["data.source=folder", "data=market_layout", f"data.root={tiny_root}"], "a")
     config = own_config([f"data.root={tiny_root}", "data=market_layout", "data.datasets=[mini-viper]"], "hospital-a")
     assert config.data.datasets == ["hospital-a=mini-viper"]

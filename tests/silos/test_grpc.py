@@ -171,7 +171,7 @@ def test_a_silo_refuses_a_server_that_is_not_its_coordinator(place: Place, tmp_p
 
 
 def test_two_coordinators_do_not_share_a_port(place: Place, tmp_path: Path) -> None:
-    with pytest.raises(FedReIDError, match="cannot be listened on"):
+    with pytest.raises(FedReIDError, match="cannot listen on"):
         GrpcServer(place.federation, tmp_path / "second")
 
 
@@ -320,7 +320,7 @@ def test_a_silo_retries_until_the_coordinator_is_reachable(tmp_path: Path) -> No
     federation, silos = make_parties(tmp_path, ["a"], port=port)
     said: list[str] = []
     link = GrpcLink(federation.address, SiloFolder(silos["a"].path).credentials, tmp_path / "spool", said.append)
-    assert link.fetch() is None and "goes on trying" in said[0]
+    assert link.fetch() is None and "keeps trying" in said[0]
     server = GrpcServer(federation, tmp_path / "uploads")
     try:
         server.post("a", content(tmp_path / "ready", 100), 100)

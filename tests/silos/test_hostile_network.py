@@ -156,7 +156,7 @@ def test_a_late_answer_to_the_previous_job_does_not_withdraw_the_next_job(place:
         yield data
         place.server.post("a", following, 100)
 
-    with pytest.raises(Exception, match="not waited for"):
+    with pytest.raises(Exception, match="does not expect this answer"):
         place.server.take("a", answer.envelope, place.asked["a"], 0, pieces())
     assert place.server.wait("a", "", 0.1) == following
     assert place.server.next(0.05) is None

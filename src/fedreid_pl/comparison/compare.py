@@ -48,7 +48,7 @@ def compare(plan: Plan) -> None:
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FedReIDError(f"out={plan.out}: cannot be made ({error.strerror})") from error
+        raise FedReIDError(f"out={plan.out}: cannot be created ({error.strerror})") from error
     if missing:
         there = f"{len(results)} of {len(plan.runs)} runs are there, " if results else ""
         print(f"{there}{len(missing)} to train", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ RESERVED = {
     "exp": 'a comparison names its experiments with exps="ONE TWO"',
     "seed": 'a comparison names its seeds with seeds="0 1"',
     "output_dir": "every run of a comparison has the folder that `train` gives it; leave it out",
-    "resume": "a comparison goes on with what is there; to begin a run anew, move its folder away",
+    "resume": "a comparison uses existing runs; to train a run again, move its folder away",
 }
 """Keys that the words of a comparison may not set, with what to do instead."""
 
@@ -210,14 +210,14 @@ def _targets(text: str | None, experiment: str, words: Sequence[str]) -> list[st
     if text is None:
         return [None]
     if any(word.startswith("data.leave_out=") for word in words):
-        raise FedReIDError(f"leave_out={text}: stands beside data.leave_out; leave one of them out")
+        raise FedReIDError(f"leave_out={text}: conflicts with data.leave_out; remove one of them")
     config = compose([f"exp={split_experiment(experiment)[0]}", *words]).data
     known = dataset_names(config.datasets) or list(dataset_folders(config, locate_root(config)))
     if text == "each":
         return [*known]
     names = [part.strip() for part in text.split(",")]
     if len(set(names)) < len(names):
-        raise FedReIDError(f"leave_out={text}: a dataset stands twice")
+        raise FedReIDError(f"leave_out={text}: a dataset occurs twice")
     for name in names:
         if name not in known:
             raise FedReIDError(f"leave_out={name}: no such dataset{nearest(name, ['each', *known])}")
@@ -257,7 +257,7 @@ def read_seeds(text: str) -> list[int]:
         raise FedReIDError(f'seeds={text}: expected whole numbers, seeds="0 1 2"')
     seeds = [int(part) for part in parts]
     if len(set(seeds)) < len(seeds):
-        raise FedReIDError(f"seeds={text}: a seed stands twice; equal runs say nothing about deviation")
+        raise FedReIDError(f"seeds={text}: a seed occurs twice; equal runs show no deviation")
     return seeds
 
 
@@ -267,7 +267,7 @@ def _splits(text: str | None, words: Sequence[str]) -> list[int | None]:
     if not (text.isascii() and text.isdigit() and int(text) > 1):
         raise FedReIDError(f"splits={text}: give how many, 2 or more: splits=10 compares on the splits 0 to 9")
     if any(word.startswith("data.split=") for word in words):
-        raise FedReIDError(f"splits={text}: stands beside data.split; leave one of them out")
+        raise FedReIDError(f"splits={text}: conflicts with data.split; remove one of them")
     return list(range(int(text)))
 
 
@@ -276,7 +276,7 @@ def _check_distinct(runs: Sequence[PlannedRun]) -> None:
     folders: dict[Path, str] = {}
     for run in runs:
         if run.name in names:
-            raise FedReIDError(f"exps: {run.experiment} stands twice")
+            raise FedReIDError(f"exps: {run.experiment} occurs twice")
         if run.folder in folders:
             raise FedReIDError(f"exps: {folders[run.folder]} and {run.name} have the same folder {run.folder}")
         names.add(run.name)

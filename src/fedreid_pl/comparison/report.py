@@ -67,7 +67,7 @@ def report_of(folders: Sequence[Path]) -> Report:
             else:
                 missing.append(f"{listed.group} seed {listed.seed}" + f" split {listed.split}" * bool(listed.split))
         if not experiments:
-            raise FedReIDError(f"{folders[0]}: none of its {len(missing)} runs is there; repeat the comparison")
+            raise FedReIDError(f"{folders[0]}: all of its {len(missing)} runs are missing; repeat the comparison")
     else:
         places = [folder for folder in folders if folder not in comparisons]
         places += [listed.folder for folder in comparisons for listed in read_listed(folder)]
@@ -158,7 +158,7 @@ def _find(place: Path, folder: Path) -> Path:
     """Returns the folder of a run that runs.csv names: below the current folder or a parent of the comparison.
 
     Raises:
-        FedReIDError: if the folder lies elsewhere: a comparison from another person must not read any other files.
+        FedReIDError: if the folder is elsewhere: a comparison from another person must not read any other files.
     """
     above = [Path.cwd(), *folder.resolve().parents[:4]]
     candidates = [place, *(parent / place for parent in folder.resolve().parents)]
@@ -167,7 +167,7 @@ def _find(place: Path, folder: Path) -> Path:
         return place
     if not any(found.resolve().is_relative_to(home) and home != Path(home.anchor) for home in above):
         raise FedReIDError(
-            f"{folder / 'runs.csv'}: names the run {printable(str(place), 200)}, which lies elsewhere; name the "
+            f"{folder / 'runs.csv'}: names the run {printable(str(place), 200)}, which is elsewhere; name the "
             "folders of the runs instead: fedreid-pl report RUN RUN"
         )
     return found

@@ -127,7 +127,7 @@ def read_rows(path: Path) -> list[Row]:
         raise FedReIDError(f"results={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise FedReIDError(f"results={path}: is no table of a study; give another file, results=FILE.csv")
+        raise FedReIDError(f"results={path}: is not a table of a study; give another file, results=FILE.csv")
     try:
         return [Row(**{name: _value(name, cell) for name, cell in line.items()}) for line in reader]
     except (TypeError, ValueError) as error:

@@ -75,7 +75,7 @@ def make_sweep(options: Mapping[str, str], words: Sequence[str], folder_of: Fold
         folder_of: returns the folder of a run for its configuration and words.
 
     Raises:
-        FedReIDError: if no key has several values, a value is empty or stands twice, no validation persons are held
+        FedReIDError: if no key has several values, a value is empty or occurs twice, no validation persons are held
             out, or a word cannot be composed.
     """
     experiment = options.get("exp", "")
@@ -138,16 +138,16 @@ def _grid_of(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         if key in SAME_PERSONS:
             raise FedReIDError(f"{word}: its values have other validation persons, and their scores cannot be compared")
         if key in grid:
-            raise FedReIDError(f"{word}: the key stands twice; write all its values in one word")
+            raise FedReIDError(f"{word}: the key occurs twice; write all its values in one word")
         if not all(values):
             raise FedReIDError(f"{word}: a value is empty; write {key}=V1,V2 without a comma at either end")
         if len(set(values)) < len(values):
-            raise FedReIDError(f"{word}: a value stands twice")
+            raise FedReIDError(f"{word}: a value occurs twice")
         grid[key] = values
     if not grid:
         raise FedReIDError("sweep: no key has several values; write one as KEY=V1,V2, optim.lr_backbone=0.005,0.02")
     if both := [word for word in fixed if word.partition("=")[0] in grid]:
-        raise FedReIDError(f"{both[0]}: the key stands twice; write all its values in one word")
+        raise FedReIDError(f"{both[0]}: the key occurs twice; write all its values in one word")
     if (size := prod(map(len, grid.values()))) > MOST_RUNS:
         raise FedReIDError(f"sweep: {size:,} combinations, more than {MOST_RUNS:,}; give fewer values")
     return grid, fixed
@@ -156,7 +156,7 @@ def _grid_of(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
 def _check(runs: Sequence[PlannedRun]) -> None:
     if runs[0].config.data.val_ids == 0:
         raise FedReIDError(
-            "sweep: data.val_ids=0 holds out no validation persons to choose by; add data.val_ids=0.1 (a tenth of "
+            "sweep: data.val_ids=0 sets no validation persons to select by; add data.val_ids=0.1 (a tenth of "
             "each client's training persons)"
         )
     folders: dict[Path, str] = {}

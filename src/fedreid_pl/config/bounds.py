@@ -78,7 +78,7 @@ def _check_together(config: Config) -> None:
     if instances is not None and instances > most:
         raise FedReIDError(
             f"data.instances={instances}: must be at most half of batch_size={config.batch_size}, "
-            "so that a batch holds two identities"
+            "so that a batch has two identities"
         )
     if instances is not None and config.data.incomplete_batches == "skip":
         raise FedReIDError(

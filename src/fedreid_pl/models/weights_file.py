@@ -113,7 +113,7 @@ def find_network(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], so
     ]
     if more:
         raise FedReIDError(
-            f"{source}: is a file of another network than {name}: it has '{more[0]}' ({len(more)} tensors too many); "
+            f"{source}: is of another network than {name}: it has '{more[0]}' ({len(more)} tensors too many); "
             "set model.name to the network of the file"
         )
     return Found({key: tensors.get(prefix + key, value) for key, value in wanted.items()}, prefix)

@@ -84,7 +84,7 @@ def _weights(folder: Path, config: Config, state: dict[str, Any], client: str | 
     if client is None:
         if "global" not in models:
             kind = "one model per cluster" if models else "no model at the server, each client has its own"
-            raise FedReIDError(f"{folder}: holds {kind}; give client=NAME, one of {', '.join(clients)}")
+            raise FedReIDError(f"{folder}: has {kind}; give client=NAME, one of {', '.join(clients)}")
         return models["global"]
     if client not in clients:
         raise FedReIDError(f"client={client}: no such client{nearest(client, clients)}")
@@ -94,7 +94,7 @@ def _weights(folder: Path, config: Config, state: dict[str, Any], client: str | 
         return whole
     model = assignment.get(client, "global")
     if model not in models:
-        raise FedReIDError(f"client={client}: {folder} holds neither a model nor a turn of this client")
+        raise FedReIDError(f"client={client}: {folder} contains neither a model nor a state of this client")
     own = kept.get("callbacks", {}).get("backbone_sync", {}).get("own", {})
     return {**models[model], **own}
 

@@ -25,14 +25,14 @@ def pictures_in(folder: Path) -> list[Path]:
     """Returns every picture below a folder, sorted by path; hidden files and folders are skipped.
 
     Raises:
-        FedReIDError: if the folder holds no picture.
+        FedReIDError: if the folder contains no picture.
     """
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name[0] != "."]
         found += [Path(place) / name for name in names if name[0] != "." and is_picture(place, name)]
     if not found:
-        raise FedReIDError(f"{folder}: holds no picture")
+        raise FedReIDError(f"{folder}: contains no picture")
     return sorted(found)
 
 

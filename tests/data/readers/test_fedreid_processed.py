@@ -160,4 +160,4 @@ def test_two_folders_with_the_same_number(tmp_path):
 
 def test_images_outside_of_persons_folders(tmp_path):
     root = write(tmp_path, ["train_all/0002_c1s1_000451_03.jpg"])
-    assert f"{root / 'pytorch/train_all'}: holds no image in a folder of its person" in message(root)
+    assert f"{root / 'pytorch/train_all'}: contains no image in a folder of its person" in message(root)

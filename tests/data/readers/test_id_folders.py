@@ -112,9 +112,9 @@ def test_training_images_only(tmp_path):
 
 def test_an_empty_side(tmp_path):
     root = write(tmp_path, [*WITH_CAMERAS[:3], "query/1/readme.txt", "query/1_c1.jpg", "gallery/1/.hidden_c1.jpg"])
-    assert f"{root / 'query'}: holds no image in a folder of its person" in message(root)
+    assert f"{root / 'query'}: contains no image in a folder of its person" in message(root)
     write(root, ["query/1/1_c1.jpg"])
-    assert f"{root / 'gallery'}: holds no image in a folder of its person" in message(root)
+    assert f"{root / 'gallery'}: contains no image in a folder of its person" in message(root)
 
 
 SPELLINGS = ["{p:04d}_cam{c}_{k}", "{p:04d}_C{c}_{k}", "{p:04d}-c{c}-{k}", "cam0{c}_{p:04d}_{k}", "shot{k} camera {c}"]

@@ -99,7 +99,7 @@ def test_a_missing_or_an_empty_list(tmp_path, name):
     missing = write(tmp_path / "missing", **{name: None})
     assert f"{missing / f'list_{name}.txt'}: no such file; expected " in message(missing)
     empty = write(tmp_path / "empty", **{name: [""]})
-    assert f"{empty / f'list_{name}.txt'}: names no image" in message(empty)
+    assert f"{empty / f'list_{name}.txt'}: lists no image" in message(empty)
 
 
 @pytest.mark.parametrize(

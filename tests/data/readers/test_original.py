@@ -182,7 +182,7 @@ def test_the_error_names_a_missing_or_empty_folder(layout, tmp_path):
         touch(root, f"{folder}/readme.txt")
         if "multi_shot" not in folder:  # folders of single persons may be missing
             text = message_of(layout, root)
-            assert str(root / folder) in text and "holds no image" in text
+            assert str(root / folder) in text and "contains no image" in text
         shutil.rmtree(root / folder)
         (tmp_path / "away").rename(root / folder)
 

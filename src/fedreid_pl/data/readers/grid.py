@@ -86,9 +86,9 @@ def _official(file: Path, split: int) -> frozenset[int] | None:
     except FedReIDError:
         raise
     except Exception as error:  # scipy raises various exceptions for damaged files
-        raise FedReIDError(f"{file}: holds no readable trainIdxAll ({type(error).__name__}: {error})") from error
+        raise FedReIDError(f"{file}: contains no readable trainIdxAll ({type(error).__name__}: {error})") from error
     if not 0 <= split < len(splits):
-        raise FedReIDError(f"{file}: holds the splits 0 to {len(splits) - 1}, not {split}")
+        raise FedReIDError(f"{file}: contains the splits 0 to {len(splits) - 1}, not {split}")
     return splits[split]
 
 

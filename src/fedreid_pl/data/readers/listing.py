@@ -83,7 +83,7 @@ def image_names(folder: Path, expects: str) -> list[str]:
     if (looked := _looked.get()) is not None:
         looked.offered.add(os.path.normpath(folder))
     if not names:
-        raise FedReIDError(f"{folder}: holds no image ({', '.join(READ)})")
+        raise FedReIDError(f"{folder}: contains no image ({', '.join(READ)})")
     return names
 
 
@@ -101,7 +101,7 @@ def person_folders(folder: Path, expects: str) -> dict[str, list[str]]:
         if names:
             persons[person] = names
     if not persons:
-        raise FedReIDError(f"{folder}: holds no image in a folder of its person, such as 0001/NAME.jpg")
+        raise FedReIDError(f"{folder}: contains no image in a folder of its person, such as 0001/NAME.jpg")
     return persons
 
 

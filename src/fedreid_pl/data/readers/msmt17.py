@@ -88,7 +88,7 @@ def _read_list(file: Path, folder: str, split: int, shift: int, seen: set[str]) 
         rows.append((path, int(match["label"]) + shift, int(match["camera"]), split))
         numbers.append(number)
     if not rows:
-        raise FedReIDError(f"{file}: names no image")
+        raise FedReIDError(f"{file}: lists no image")
     missing = missing_files(file.parent, [row[0] for row in rows])
     if missing:
         raise FedReIDError(

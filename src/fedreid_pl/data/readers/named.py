@@ -75,7 +75,7 @@ def person_images(root: Path, folder: str, split: int, expects: str) -> list[Ima
             if not names  # if the person's folder has images, a subfolder such as "thumbnails" is not a camera
         ]
     if not images:
-        raise FedReIDError(f"{root / folder}: holds no image in a folder of its person, such as 0001/NAME.jpg")
+        raise FedReIDError(f"{root / folder}: contains no image in a folder of its person, such as 0001/NAME.jpg")
     return images
 
 

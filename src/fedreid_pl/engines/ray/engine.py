@@ -68,7 +68,7 @@ class RayEngine:
         for one, _, answer in self._pool.run(work):
             if isinstance(answer, Lost | RayTaskError):
                 reason = answer.reason if isinstance(answer, Lost) else last_line(answer)
-                raise FedReIDError(f"engine=ray: {one.what} cannot be done ({reason})")
+                raise FedReIDError(f"engine=ray: {one.what} failed ({reason})")
             found[places[id(one)]] = torch.from_numpy(answer.copy())
         yield from (found[place] for place in range(len(work)))
 
@@ -205,7 +205,7 @@ class RayEngine:
     def _send_from_now_on(self, slot: Slot) -> None:
         assert slot.facts is not None
         say(
-            f"warning: {slot.facts.machine} does not see the run's folder; the driver sends slot {slot.number} the "
+            f"warning: {slot.facts.machine} cannot read the run's folder; the driver sends slot {slot.number} the "
             "state of its clients (engine.client_state=driver)"
         )
         slot.facts = replace(slot.facts, sees_folder=False)
@@ -231,8 +231,8 @@ class RayEngine:
         machines = self.cluster.machines()
         say(
             f"Ray: {count} slot{'s' * (count > 1)} of {c.cpus_per_client} thread{'s' * (c.cpus_per_client > 1)} on "
-            f"{machines} machine{'s' * (machines > 1)}; the first was ready after {self._took:.1f} s, of which "
-            f"{waited:.1f} s were waited for"
+            f"{machines} machine{'s' * (machines > 1)}; the first was ready after {self._took:.1f} s, and the "
+            f"run waited for {waited:.1f} s of them"
         )
 
     def _slot_parts(self) -> SlotParts:

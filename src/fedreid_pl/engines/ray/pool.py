@@ -223,8 +223,8 @@ class SlotPool:
     def _check_patience(self, since: float) -> None:
         if time.monotonic() - since > PATIENCE:
             raise FedReIDError(
-                f"engine=ray: no slot was ready for {PATIENCE:.0f} s; are there processors and GPUs that nobody uses? "
-                "Lower engine.slots, engine.cpus_per_client or engine.gpus_per_client"
+                f"engine=ray: no slot was ready for {PATIENCE:.0f} s; free processors or GPUs, or lower "
+                "engine.slots, engine.cpus_per_client or engine.gpus_per_client"
             )
 
 

@@ -20,7 +20,7 @@ BEGINNING = "0" * 64
 class AuditLog:
     """Appends lines to `audit.jsonl`.
 
-    Each line holds the hash of the previous line. This reveals any change, removal or insertion of a line. To detect
+    Each line contains the hash of the previous line. This reveals any change, removal or insertion of a line. To detect
     lines that were removed at the end, compare the last hash with a hash that you have noted earlier.
 
     After a kill or a power cut, the next start removes a half-written last line and logs this as `recovered`.
@@ -59,7 +59,7 @@ class AuditLog:
                 os.fsync(file.fileno())
         except OSError as error:
             raise FedReIDError(
-                f"{self.path}: cannot be written ({error.strerror}); nothing is sent without it"
+                f"{self.path}: cannot be written ({error.strerror}); the silo sends no answer without the log"
             ) from error
         self.lines, self.last = self.lines + 1, digest
         if self.listener is not None:
@@ -82,7 +82,7 @@ def check_log(path: Path) -> tuple[int, str]:
         pass
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise FedReIDError(
-            f"{path}, line {number or 1}: is not as this silo wrote it; keep the file as evidence and move it elsewhere"
+            f"{path}, line {number or 1}: was altered; keep the file as evidence and move it elsewhere"
         ) from error
     return number, last
 

@@ -123,7 +123,7 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) or reserved:
         raise FedReIDError(
             f"name={printable(name)}: a silo's name has up to 63 lower-case letters, digits and hyphens, such as "
-            f"hospital-a; {COORDINATOR} and names that end with {NO_CAMERAS} are taken"
+            f"hospital-a; {COORDINATOR} and names that end with {NO_CAMERAS} are reserved"
         )
     return name
 
@@ -140,4 +140,6 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
     except OSError as error:
         raise FedReIDError(f"{printable(str(path), 300)}: cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise FedReIDError(f"{path}: is no {what} of a federation; give the file that fedreid-pl wrote") from error
+        raise FedReIDError(
+            f"{path}: is not a valid {what} of a federation; give the file that fedreid-pl wrote"
+        ) from error

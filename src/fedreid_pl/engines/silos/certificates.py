@@ -47,7 +47,7 @@ class Authority:
             self._key = serialization.load_pem_private_key(key, None)
             self._certificate = x509.load_pem_x509_certificate(certificate)
         except (ValueError, TypeError) as error:
-            raise FedReIDError("the federation's authority cannot be read; put ca.pem and ca.crt back") from error
+            raise FedReIDError("the federation's authority cannot be read; restore ca.pem and ca.crt") from error
         self.pem = certificate
 
     @classmethod
@@ -75,9 +75,9 @@ class Authority:
         try:
             key = serialization.load_pem_public_key(public.encode())
         except ValueError as error:
-            raise FedReIDError(f"silo {name}: its card holds no key for connections") from error
+            raise FedReIDError(f"silo {name}: its card contains no key for connections") from error
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-            raise FedReIDError(f"silo {name}: its key for connections is none of P-256")
+            raise FedReIDError(f"silo {name}: its key for connections is not a P-256 key")
         return self._issued(name, key, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(name)], days).decode()
 
     def for_coordinator(self, hosts: list[str], days: float = PARTY_DAYS) -> Credentials:
@@ -148,7 +148,7 @@ def _host(host: str) -> x509.GeneralName:
     try:
         return x509.DNSName(host)
     except ValueError as error:
-        raise FedReIDError(f"host={printable(host)}: is no name of a host; write it in ASCII") from error
+        raise FedReIDError(f"host={printable(host)}: is not a valid host name; write it in ASCII") from error
 
 
 def _public_pem(key: object) -> str:

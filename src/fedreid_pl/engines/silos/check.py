@@ -47,7 +47,7 @@ def check_silo(folder: SiloFolder, words: Sequence[str], address: str) -> Iterat
 
 def _keys(folder: SiloFolder) -> str:
     if folder.key.public != folder.card.signing_key:
-        raise FedReIDError(f"{folder.path}: the signing key is not the one on the card; put the file back")
+        raise FedReIDError(f"{folder.path}: the signing key does not match the card; restore the file")
     return f"{folder.name}, fingerprint {folder.card.fingerprint}"
 
 
@@ -79,7 +79,5 @@ def _route(folder: SiloFolder, address: str) -> str:
     place = address or folder.invitation.address
     difference = probe(place, folder.credentials)
     if abs(difference) > MOST_SECONDS:
-        raise FedReIDError(
-            f"{place} answers, but the clocks differ by {difference:.0f} s; certificates need right ones"
-        )
+        raise FedReIDError(f"{place} answers, but the clocks differ by {difference:.0f} s; set both by NTP")
     return f"{place} answers; the clocks differ by {abs(difference):.0f} s"

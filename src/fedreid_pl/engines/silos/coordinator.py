@@ -94,16 +94,16 @@ class SilosEngine(Exchange):
         while missing := [silo for silo in self.silos if silo not in self._joined and silo not in absent]:
             over = self.deadline is not None and time.monotonic() - begun >= self.deadline
             if over and least is not None and len(self._joined) >= least:
-                self.say(f"the run begins without {', '.join(missing)}; they may join later")
+                self.say(f"the run starts without {', '.join(missing)}; they may join later")
                 break
             if over:
                 raise FedReIDError(
                     f"silo {missing[0]}: has not joined within engine.deadline={self.deadline} s; start it with "
-                    "fedreid-pl silo run, or take it out with fedreid-pl federation revoke"
+                    "fedreid-pl silo run, or remove it with fedreid-pl federation revoke"
                 )
             if not asked and time.monotonic() - begun >= SILENCE:
                 asked = True
-                self.say(f"waiting for {', '.join(missing)}; fedreid-pl federation revoke goes on without a silo")
+                self.say(f"waiting for {', '.join(missing)}; to start without a silo, use fedreid-pl federation revoke")
             self._note_status()
             self._take(PATIENCE, strict=True)
             self._look_at_members()
@@ -185,7 +185,7 @@ class SilosEngine(Exchange):
             if strict:
                 raise
             self._not_before[silo] = time.monotonic() + AGAIN
-            self.say(f"warning: {error}; the run goes on without it")
+            self.say(f"warning: {error}; the run continues without it")
 
     # an engine's protocol
 
@@ -265,7 +265,7 @@ class SilosEngine(Exchange):
             if quiet > SILENCE and not waiting.said:
                 waiting.said = True
                 self.events("silent", "warning", silo=silo, seconds=round(quiet))
-                self.say(f"silo {silo} has not been heard of for {quiet:.0f} s; the round waits for it")
+                self.say(f"silo {silo} has sent nothing for {quiet:.0f} s; the round waits for it")
         over = [silo for silo, waiting in jobs.items() if self.deadline and now - waiting.since >= self.deadline]
         return [silo for silo in jobs if silo not in self.silos or silo in over]
 

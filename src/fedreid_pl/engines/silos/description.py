@@ -18,7 +18,7 @@ def describe_experiment(config: Config, digest: str, silos: int) -> str:
     return "\n".join(
         [
             f"Experiment {config.name}, number {digest[:16]}",
-            f"  silos         {silos}; a round is averaged over {config.min_clients} of them at least",
+            f"  silos         {silos}; a round averages at least {config.min_clients} of them",
             f"  computes      {config.rounds} rounds; in each, this silo trains {config.model.name} for "
             f"{turn} on its training pictures",
             f"  pictures      read here at {config.data.height} x {config.data.width} pixels, from "
@@ -52,7 +52,7 @@ def describe_messages(
     names = sorted(frozenset().union(*(part.exchanged(network) for part in callbacks.values())) & set(state))
     size = sum(state[name].numel() * state[name].element_size() for name in names)
     lines = [
-        "Every update from this silo holds:",
+        "Every update from this silo contains:",
         f"  tensors       {len(names)} of the network's entries, {size / 2**20:.1f} MiB:",
         *(f"                {name} {list(state[name].shape)}" for name in names[:most]),
         *([f"                and {len(names) - most} more"] if most is not None and len(names) > most else []),

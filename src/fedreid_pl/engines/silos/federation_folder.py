@@ -82,7 +82,7 @@ class FederationFolder:
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o700)
         except OSError as error:
-            raise FedReIDError(f"out={path}: cannot be made ({error.strerror})") from error
+            raise FedReIDError(f"out={path}: cannot be created ({error.strerror})") from error
         write_private(path / AUTHORITY_KEY, key)
         write_text(path / AUTHORITY, authority.pem.decode())
         SigningKey.new().save(path / SIGNING)
@@ -186,7 +186,9 @@ class FederationFolder:
         try:
             number = 1 + int(file.read_text(encoding="ascii")) if file.exists() else 1
         except (OSError, ValueError) as error:
-            raise FedReIDError(f"{file}: cannot be read; write into it a number above every earlier one") from error
+            raise FedReIDError(
+                f"{file}: cannot be read; write a number above all earlier ones into the file"
+            ) from error
         write_text(file, f"{number}\n")
         return number
 
@@ -211,10 +213,10 @@ class FederationFolder:
                 raise ValueError("fields")
         except FileNotFoundError as error:
             raise FedReIDError(
-                f"federation={self.path}: is no federation's folder; make one with fedreid-pl federation init"
+                f"federation={self.path}: is not a federation's folder; create one with fedreid-pl federation init"
             ) from error
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            raise FedReIDError(f"{file}: cannot be read as what federation init wrote; put the file back") from error
+            raise FedReIDError(f"{file}: is not a valid file of federation init; restore it from a backup") from error
         return number, host, port, listen, {item.name: item for item in members}
 
 

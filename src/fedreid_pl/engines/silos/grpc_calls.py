@@ -17,12 +17,12 @@ from fedreid_pl.errors import printable
 
 SERVICE, FETCH, PUSH = "fedreid_pl.Silos", "Fetch", "Push"
 CLOCK = "clock"
-"""Key of the trailing metadata of `Fetch` that holds the coordinator's time, in seconds since 1970."""
+"""Key of the trailing metadata of `Fetch` with the coordinator's time, in seconds since 1970."""
 PROTOCOL, SPOKEN = "protocol", (FORMAT,)
-"""Metadata of every call: the protocols that the caller speaks, and those of this program. The number grows when what
-travels changes so that an earlier program could not read it; a caller without the metadata speaks the first one."""
+"""Metadata key of every call, and the protocols of this program. The number grows with every change that earlier
+programs cannot read; a caller without this metadata uses the first protocol."""
 NO_COMMON = "no common protocol: "
-"""What the refusal of a caller of another protocol begins with."""
+"""Start of the error message for a caller without a common protocol."""
 WAIT = 20.0  # seconds that a call waits for a payload
 MOST_NOTE = 4096  # largest size of a JSON message in bytes
 KEEPALIVE = [
@@ -64,7 +64,7 @@ def note(**values: Any) -> bytes:
 
 
 def spoken_by_me() -> tuple[tuple[str, str]]:
-    """Returns the metadata that says which protocols this program speaks.
+    """Returns the metadata with the protocols of this program.
 
     >>> spoken_by_me()
     (('protocol', '1'),)

@@ -203,7 +203,7 @@ class GrpcLink:
         if not self._silent:
             self._silent = True
             self.events("unreachable", "warning", reason=code.name)
-            self.say(f"{self._address} does not answer ({details}); this silo goes on trying")
+            self.say(f"{self._address} does not answer ({details}); this silo keeps trying")
         time.sleep(pause * random.uniform(0.5, 1.5))
 
 
@@ -257,12 +257,12 @@ def probe(address: str, credentials: Credentials) -> float:
 
 
 def _check_protocol(address: str, error: grpc.RpcError) -> None:
-    """Raises an error where the coordinator speaks another protocol; other programs answer UNIMPLEMENTED as well."""
+    """Raises an error if the coordinator speaks another protocol; other programs answer UNIMPLEMENTED as well."""
     details = str(error.details())  # type: ignore[attr-defined]
     if error.code() is grpc.StatusCode.UNIMPLEMENTED and details.startswith(NO_COMMON):  # type: ignore[attr-defined]
         raise FedReIDError(
-            f"{address}: {printable(details, 200)}; install the same release of fedreid_pl at both, here it is "
-            f"{__version__}"
+            f"{address}: {printable(details, 200)}; install the same release of fedreid_pl on both sides; this "
+            f"silo has {__version__}"
         ) from error
 
 

@@ -80,8 +80,8 @@ class GrpcServer(Mailbox):
             self.port = self._server.add_secure_port(place, credentials)
         except RuntimeError as error:
             raise FedReIDError(
-                f"federation={federation.path}: {place} cannot be listened on; another program uses the port, or the "
-                "address is not this machine's"
+                f"federation={federation.path}: cannot listen on {place}: another program uses the port, or the "
+                "address belongs to another machine"
             ) from error
         self._server.start()
 

@@ -39,16 +39,14 @@ class SigningKey:
         """Reads a private key from a PEM file.
 
         Raises:
-            FedReIDError: if the file is missing or does not hold an Ed25519 key.
+            FedReIDError: if the file is missing or contains no Ed25519 key.
         """
         try:
             key = serialization.load_pem_private_key(read_bounded(path, MOST_BYTES), None)
         except (OSError, ValueError, TypeError) as error:
-            raise FedReIDError(
-                f"{path}: no key can be read from it; put the file back, or make a new folder"
-            ) from error
+            raise FedReIDError(f"{path}: contains no readable key; restore the file, or create a new folder") from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise FedReIDError(f"{path}: holds a key of another kind than Ed25519")
+            raise FedReIDError(f"{path}: contains a key that is not an Ed25519 key")
         return cls(key)
 
     def save(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The log of a coordinator or a silo as JSON, one object a line: what happened, never whose picture or which file."""
+"""The log of a coordinator or a silo as JSON, one object per line, without persons, images and file names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting.terminal import mute
 
 FIELDS = ("time", "level", "event", "federation", "silo", "round", "attempt", "kind", "bytes", "seconds", "reason")
-"""Fields of a line, in this order; those that an event does not have are left out."""
+"""Fields of a line, in this order; an event omits fields without a value."""
 LAST_ERROR = "last_error.txt"
 WORDS = {
     "the silo did not answer in time": "late",
@@ -29,7 +29,7 @@ WORDS = {
     "the silo was revoked": "revoked",
     "the silo left before it got the job": "gone",
 }
-"""The coordinator's own reasons, as words of the log."""
+"""Maps the coordinator's reasons to words of the log."""
 Emit = Callable[..., None]
 
 
@@ -39,8 +39,8 @@ class JsonLog:
 
     Args:
         federation: number of the federation.
-        silo: name of the silo whose log it is; empty at the coordinator.
-        stream: where lines go; `None`: stderr.
+        silo: name of the silo that writes the log; empty at the coordinator.
+        stream: stream for the lines; `None` uses stderr.
     """
 
     federation: str
@@ -51,9 +51,9 @@ class JsonLog:
         """Writes one line.
 
         Args:
-            event: what happened, in a word.
+            event: name of the event.
             level: `info`, `warning` or `error`.
-            values: of `FIELDS`; a `reason` is the kind of an error or a word of the protocol, never free text.
+            values: values of `FIELDS`; a `reason` is the kind of an error or a word of the protocol, never free text.
         """
         known = {"time": _now(), "level": level, "event": event, "federation": self.federation, "silo": self.silo}
         known |= values
@@ -63,13 +63,13 @@ class JsonLog:
 
 
 def quiet(event: str, level: str = "info", **values: Any) -> None:
-    """Writes nothing: who reads lines for people gets those."""
+    """Discards events: without `log=json` the program prints lines for people."""
 
 
 def reason_word(reason: object) -> str:
-    """Returns a reason if it is a word, such as the kind of an error or a key of the policy; else `other`.
+    """Returns a reason if it is one word, such as the kind of an error or a key of the policy; otherwise `other`.
 
-    Free text may name a file, a picture or a person, so none gets into a log.
+    Free text can name a file, a picture or a person, so the log never contains any.
 
     >>> reason_word("RejectedJob"), reason_word("policy.rounds_at_most"), reason_word("no such file /pictures/0001.jpg")
     ('RejectedJob', 'policy.rounds_at_most', 'other')
@@ -79,14 +79,14 @@ def reason_word(reason: object) -> str:
 
 
 def logged(emit: Emit, folder: Path, work: Callable[[], object]) -> int:
-    """Does the work of a service whose stderr holds events alone; returns the exit code.
+    """Runs a service that writes only events to stderr, and returns the exit code.
 
-    The words of an error may name files and persons: they go into `folder/last_error.txt`, and the log gets their kind.
+    An error's message can name files and persons: it is saved in `folder/last_error.txt`, and the log gets its kind.
 
     Args:
         emit: writes events.
-        folder: of the silo or of the federation.
-        work: what the service does.
+        folder: folder of the silo or of the federation.
+        work: the work of the service.
     """
     mute()
     logging.disable(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""A run of the coordinator as events of a log for programs."""
+"""Writes a coordinator's run as events of a log for programs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fedreid_pl.federation.server.observer import Observer
 
 
 class EventsObserver(Observer):
-    """Writes when a run starts and ends, every round with its seconds, and whose answers were left out.
+    """Writes start and end of a run, every round with its seconds, and refused answers.
 
     Args:
-        events: writes an event.
+        events: writer of the events.
     """
 
     def __init__(self, events: Emit) -> None:
@@ -24,12 +24,12 @@ class EventsObserver(Observer):
         self._known: set[tuple[str, str, int]] = set()
 
     def on_start(self, federation: RoundContext) -> None:
-        """Writes from where the run goes on; what was left out before is not told again."""
+        """Writes the round from which the run resumes; answers that were refused earlier are not written again."""
         self._since, self._known = time.monotonic(), _left_out(federation)
         self.events("started", round=federation.round)
 
     def on_round_end(self, federation: RoundContext, records: Sequence[Record]) -> None:
-        """Writes the round."""
+        """Writes an event for the round."""
         now = time.monotonic()
         for client, reason, round in sorted(_left_out(federation) - self._known):
             self.events("left_out", "warning", silo=client.removesuffix(NO_CAMERAS), round=round, reason=reason)
@@ -38,7 +38,7 @@ class EventsObserver(Observer):
         self.events("round", round=federation.round, attempt=federation.attempt, seconds=float(f"{seconds:.3f}"))
 
     def on_end(self, federation: RoundContext) -> None:
-        """Writes the last round that is saved."""
+        """Writes the last saved round."""
         self.events("finished", round=federation.round)
 
 

@@ -133,9 +133,9 @@ class Mailbox:
         box = self._boxes[silo]
         box.seen = time.monotonic()
         if box.ready is None or box.ready.envelope.digest != answers:
-            raise Unwanted("this answer is not waited for")
+            raise Unwanted("the coordinator does not expect this answer")
         if envelope.size > box.most:
-            raise Unwanted(f"the answer has {envelope.size} bytes, at most {box.most} are taken")
+            raise Unwanted(f"the answer has {envelope.size} bytes, but at most {box.most} are accepted")
         part = self._part(silo, envelope)
         return part.stat().st_size if part.exists() else 0
 
@@ -207,7 +207,7 @@ def _append(
         for piece in pieces:
             written += len(piece)
             if written > envelope.size or len(piece) > PIECE:
-                raise Unwanted("more bytes came than were announced")
+                raise Unwanted("more bytes arrived than announced")
             digest.update(piece)
             with box.sending:
                 _check_newest(box, number)
@@ -218,7 +218,7 @@ def _append(
 
 def _check_newest(box: Box, number: int) -> None:
     if box.upload != number:
-        raise Unwanted("a newer upload took the place of this one")
+        raise Unwanted("a newer upload has replaced this one")
 
 
 def read_pieces(payload: Payload, offset: int) -> Iterator[bytes]:

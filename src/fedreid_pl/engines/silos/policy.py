@@ -20,7 +20,7 @@ NAME = "policy.yaml"
 class Policy:
     """The keys of `policy.yaml`; `TEXT` explains them to the operator.
 
-    Lists hold patterns such as `fedpav*` and `train/*`.
+    Lists contain patterns such as `fedpav*` and `train/*`.
     """
 
     algorithms: tuple[str, ...] = ("*",)
@@ -53,7 +53,7 @@ class Policy:
         if present < self.minimum_silos:
             raise PolicyRefusal(
                 "minimum_silos",
-                f"a round may end with {present} silos (min_clients={config.min_clients}), the policy asks for "
+                f"a round may end with {present} silos (min_clients={config.min_clients}), but the policy requires "
                 f"{self.minimum_silos}",
             )
         if self.secure_aggregation == "required":
@@ -61,7 +61,8 @@ class Policy:
         noise = _noise(config.callbacks.get("differential_privacy"))
         if noise < self.dp_noise_at_least:
             raise PolicyRefusal(
-                "dp_noise_at_least", f"noise_multiplier is {noise:g}, the policy asks for {self.dp_noise_at_least:g}"
+                "dp_noise_at_least",
+                f"noise_multiplier is {noise:g}, but the policy requires {self.dp_noise_at_least:g}",
             )
         if config.rounds > self.rounds_at_most:
             raise PolicyRefusal("rounds_at_most", f"rounds={config.rounds}, the policy allows {self.rounds_at_most}")
@@ -74,7 +75,7 @@ class Policy:
         """
         for name in names:
             if not matches(name, self.metrics):
-                raise PolicyRefusal("metrics", f"the update holds the number {printable(name)}")
+                raise PolicyRefusal("metrics", f"the update contains the number {printable(name)}")
 
 
 class PolicyRefusal(FedReIDError):
@@ -137,7 +138,7 @@ def _noise(options: Any) -> float:
 
 TEXT = """\
 # What this silo allows. The silo refuses everything else, before it reads any picture.
-# Patterns: * stands for any text. A change of this file applies to the next experiment and to every further job.
+# Patterns: * matches any text. A change of this file applies to the next experiment and to every further job.
 
 # Experiments, by name (fedpav, fedpav_rw, scaffold, ...).
 algorithms: ["*"]

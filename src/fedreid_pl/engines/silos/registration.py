@@ -61,7 +61,7 @@ def refusal_of(silo: str, reason: str) -> str:
     reason = printable(reason, 60)
     key = reason.removeprefix("policy.")
     if key == reason:
-        return f"silo {silo}: cannot join ({reason}); its operator sees why on the silo's screen"
+        return f"silo {silo}: cannot join ({reason}); the silo's log contains the reason"
     advice = " (set min_clients=2 or more)" if key == "minimum_silos" else ""
     return f"silo {silo}: its policy does not allow this experiment ({key}){advice}; ask its operator"
 
@@ -75,13 +75,15 @@ def registration_of(silo: str, header: Header) -> Registration:
     values = header.values
     kinds = {"client": str, "images": int, "tests": str, "synthetic": bool, "version": str, "torch": str}
     if any(type(values.get(name)) is not kind for name, kind in kinds.items()):
-        raise FedReIDError(f"silo {silo}: joined with a message that is none; use the same version of fedreid_pl")
+        raise FedReIDError(f"silo {silo}: its registration is not valid; use the same version of fedreid_pl")
     client, tests = str(values["client"]), tuple(name for name in str(values["tests"]).split("/") if name)
     if client not in (silo, silo + NO_CAMERAS):
-        raise FedReIDError(f"silo {silo}: joined as client {printable(client)}; a silo is the client of its own name")
+        raise FedReIDError(f"silo {silo}: joined as client {printable(client)}; the client must have the silo's name")
     own = {client, f"val:{client}"}
     images = values["images"]
     if not set(tests) <= own or not isinstance(images, int) or not 2 <= images <= 2**40:
-        raise FedReIDError(f"silo {silo}: joined with {images} images and test sets that are not its own")
+        raise FedReIDError(
+            f"silo {silo}: joined with {images} images and test sets {printable(str(tests), 80)}, which is not valid"
+        )
     versions = (printable(str(values["version"]), 40), printable(str(values["torch"]), 40))
     return Registration(silo, client, images, tests, bool(values["synthetic"]), *versions)

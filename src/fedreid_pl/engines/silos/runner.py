@@ -39,7 +39,7 @@ def run_silo(
     service = SiloService(folder, own_config(words, folder.name), say)
     service.audit.listener = Events(events)
     events("started")
-    say(f"silo {folder.name} calls {address}; nothing listens here. Ctrl-C ends it")
+    say(f"silo {folder.name} calls {address} and opens no port. Press Ctrl-C to stop")
     with closing(GrpcLink(address, folder.credentials, folder.path / "spool", say)) as link:
         link.events = events
         serve(service, link)
@@ -47,7 +47,7 @@ def run_silo(
 
 
 class Events:
-    """Writes the lines of an audit log as events; free text of theirs stays in the audit log.
+    """Writes the lines of an audit log as events, without their free text.
 
     Args:
         emit: writes an event.
@@ -57,7 +57,7 @@ class Events:
         self._emit, self._since = emit, time.monotonic()
 
     def __call__(self, event: str, values: Mapping[str, Any]) -> None:
-        """Writes an event with the seconds since the one before."""
+        """Writes an event with the seconds since the previous event."""
         now = time.monotonic()
         seconds, self._since = round(now - self._since, 3), now
         known = {
@@ -79,7 +79,7 @@ def leave_run(folder: SiloFolder, address: str, say: Callable[[str], None]) -> N
     with closing(GrpcLink(address, folder.credentials, folder.path / "spool", say)) as link:
         leave(folder, link, say)
     del lock
-    say(f"silo {folder.name} has left; it comes back with fedreid-pl silo run")
+    say(f"silo {folder.name} has left; to rejoin, use fedreid-pl silo run")
 
 
 def serve(service: SiloService, link: GrpcLink, over: Event | None = None) -> None:

@@ -128,7 +128,7 @@ class SiloService:
         except (OSError, ValueError, TypeError) as error:
             raise FedReIDError(
                 f"{self.folder.path / 'launch.json'}: cannot be read; without it an old experiment could be replayed: "
-                "put the file back, or make a new silo"
+                "restore the file, or create a new silo"
             ) from error
 
     def _session_folder(self, name: str) -> Path:
@@ -142,7 +142,7 @@ class SiloService:
         header, envelope = opened.header, sent.envelope
         folder = self._session_folder(header.session)
         if not (folder / "experiment.json").exists():
-            unknown = NotJoined("the job is of an experiment that this silo has not joined")
+            unknown = NotJoined("the job belongs to an experiment that this silo has not joined")
             return self._failed(header, sent, self._sessions, unknown)
         kept = {kind: KeptAnswer(folder, kind) for kind in ("fit", "evaluate")}
         last = [found for answer in kept.values() if (found := answer.last()) is not None]
@@ -169,7 +169,7 @@ class SiloService:
         if session is None or session.header.session != header.session:
             session = self._joined_again(folder)
         if session.header.experiment != header.experiment:
-            raise NotJoined("the job is of another experiment than this silo has joined")
+            raise NotJoined("the job belongs to another experiment than the one that this silo has joined")
         self.session = session
         return session
 
@@ -178,9 +178,9 @@ class SiloService:
             envelope = Envelope(**json.loads((folder / "experiment.json").read_text(encoding="utf-8")))
             opened = open_payload(Payload(folder / "experiment.safetensors", envelope), self.invitation.coordinator_key)
         except (OSError, ValueError, TypeError, BadPayload) as error:
-            raise NotJoined("the job is of an experiment that this silo has not joined") from error
+            raise NotJoined("the job belongs to an experiment that this silo has not joined") from error
         if envelope.digest != self._launch()[1]:
-            raise NotJoined("the job is of an experiment that this silo has joined, but a newer one took its place")
+            raise NotJoined("the job belongs to an experiment that a newer one has replaced at this silo")
         session = Session(folder, self.folder.name, self.own, opened, self.folder.policy, self.say)
         self._check_same_data(folder, session)
         self.audit.add("resumed", experiment=opened.header.experiment, session=opened.header.session)

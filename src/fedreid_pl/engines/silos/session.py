@@ -135,7 +135,7 @@ class Session:
         worker.initial = {name: value.clone() for name, value in worker.backbone.state_dict().items()}
         worker.session, worker.look_at = self.header.session, None
         if parts.data.unvalidated:
-            self.say("no validation persons are held out here, for want of persons seen by two cameras")
+            self.say("no validation persons here, because too few training persons are in two cameras")
         self._look_at_persons(worker, parts.data)
         return worker
 

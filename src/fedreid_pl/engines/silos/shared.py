@@ -45,8 +45,8 @@ def check_shareable(config: Config) -> None:
         )
     if config.data.leave_out is not None:
         raise FedReIDError(
-            f"data.leave_out={config.data.leave_out}: with engine=silos a place that takes no part has no pictures "
-            "here; train without it, then fedreid-pl evaluate run=FOLDER data.root=ITS_PICTURES"
+            f"data.leave_out={config.data.leave_out}: with engine=silos the coordinator has no pictures of this "
+            "dataset; train without the key, then fedreid-pl evaluate run=FOLDER data.root=ITS_PICTURES"
         )
     if is_import_path(config.model.name):
         raise FedReIDError(
@@ -102,7 +102,7 @@ def own_words(words: Sequence[str]) -> list[str]:
             continue
         section = name.startswith("callbacks.") or name in ("exp", "engine", "federation")
         if section or name in flat(asdict(Config())):
-            raise FedReIDError(f"{word}: the coordinator decides {name}; a silo sets data.* and trainer.* of its own")
+            raise FedReIDError(f"{word}: the coordinator sets {name}; a silo sets only its data.* and trainer.*")
         raise FedReIDError(f"{word}: no such key of a silo{nearest(name, known)}")
     return list(words)
 
@@ -111,7 +111,7 @@ def own_config(words: Sequence[str], name: str) -> Config:
     """Returns a silo's configuration of its data and devices; its single dataset gets the silo's name.
 
     Raises:
-        FedReIDError: if a word sets another key, the data folder is missing, or it holds several datasets.
+        FedReIDError: if a word sets another key, the data folder is missing, or it contains several datasets.
     """
     config = compose(own_words(words))
     if config.trainer.devices > 1 or config.trainer.num_nodes > 1:
@@ -121,7 +121,7 @@ def own_config(words: Sequence[str], name: str) -> Config:
     folders = dataset_folders(config.data, root)
     if len(folders) != 1:
         raise FedReIDError(
-            f"data.root={root}: holds {len(folders)} datasets ({', '.join(list(folders)[:5])}), and a silo is one "
+            f"data.root={root}: contains {len(folders)} datasets ({', '.join(list(folders)[:5])}), but a silo is one "
             f"client; name one of them, data.datasets=[{next(iter(folders))}]"
         )
     (folder,) = folders.values()
@@ -158,5 +158,7 @@ def client_name(silo: str, names: Mapping[str, object]) -> str:
     """
     found = list(names)
     if found not in ([silo], [silo + NO_CAMERAS]):
-        raise FedReIDError(f"{silo}: its data make the clients {', '.join(found) or 'none'}, not one of its own name")
+        raise FedReIDError(
+            f"{silo}: its data define the clients {', '.join(found) or 'none'}, expected one with the silo's name"
+        )
     return found[0]

@@ -33,7 +33,9 @@ class SiloFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not (path / CARD).is_file():
-            raise FedReIDError(f"{path}: is no silo's folder; make one with fedreid-pl silo init out={path} name=NAME")
+            raise FedReIDError(
+                f"{path}: is not a silo's folder; create one with fedreid-pl silo init out={path} name=NAME"
+            )
         self.card: Card = read_card(path / CARD)
         self.name = self.card.name
 
@@ -45,14 +47,14 @@ class SiloFolder:
             FedReIDError: if the folder already belongs to a silo, or cannot be written.
         """
         if (path / CARD).exists() or (path / SIGNING).exists():
-            raise FedReIDError(f"out={path}: is a silo's folder already; its keys are not drawn anew")
+            raise FedReIDError(f"out={path}: is a silo's folder already; choose another folder")
         key, (tls, public) = SigningKey.new(), new_tls_key()
         card = signed_card(name, key, public)  # checks the name
         try:
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o700)
         except OSError as error:
-            raise FedReIDError(f"out={path}: cannot be made ({error.strerror})") from error
+            raise FedReIDError(f"out={path}: cannot be created ({error.strerror})") from error
         key.save(path / SIGNING)
         write_private(path / TLS, tls)
         write_text(path / POLICY, TEXT)
@@ -82,7 +84,7 @@ class SiloFolder:
         if not file.is_file():
             raise FedReIDError(
                 f"{file}: is missing; give {self.path / CARD} to the coordinator, who returns a file "
-                f"invitations/{self.name}.json, and save that one as {file}"
+                f"invitations/{self.name}.json, and save that file as {file}"
             )
         found = read_invitation(file)
         if found.silo != self.name:
@@ -90,7 +92,7 @@ class SiloFolder:
         try:
             own = key_digest(found.certificate.encode()) == public_key_digest(self.card.tls_key)
         except ValueError as error:
-            raise FedReIDError(f"{file}: holds no certificate") from error
+            raise FedReIDError(f"{file}: contains no certificate") from error
         if not own:
             raise FedReIDError(f"{file}: its certificate is not for this silo's key; send the card to the coordinator")
         return found

@@ -86,7 +86,7 @@ def status_rows(folder: FederationFolder) -> tuple[str, list[list[str]]]:
     except FileNotFoundError:
         return "no coordinator has run yet", [_row(name, {}, known.revoked) for name, known in folder.everybody.items()]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise FedReIDError(f"{file}: cannot be read; delete it, the coordinator writes it anew") from error
+        raise FedReIDError(f"{file}: cannot be read; delete it, and the coordinator writes a new one") from error
     return f"{printable(line)}, the coordinator {'runs' if _runs(process) else 'does not run'}", rows
 
 

@@ -35,9 +35,9 @@ def check_trained(file: Path, data: FederatedData, keys: Mapping[str, bytes], be
     try:
         noted = read_bounded(file, MOST) if begun and file.exists() else b""
     except OSError as error:
-        raise FedReIDError(f"{file}: cannot be read ({error.strerror}); put the file back") from error
+        raise FedReIDError(f"{file}: cannot be read ({error.strerror}); restore the file") from error
     if len(noted) % SIZE:
-        raise FedReIDError(f"{file}: is damaged; put the file back")
+        raise FedReIDError(f"{file}: is damaged; restore the file")
     trained = {noted[start : start + SIZE] for start in range(0, len(noted), SIZE)}
     tests = {path for test in data.tests.values() for table in (test.query, test.gallery) for path in table.files()}
     found = sorted(path for path in tests if keys.get(path) in trained)

@@ -44,7 +44,7 @@ def answer_payload(sent: Parcel, node_config: Node, say: Say) -> Parcel:
         say: prints a line for the operator.
 
     Raises:
-        BadPayload: if the parcel holds no valid payload.
+        BadPayload: if the parcel contains no valid payload.
         FedReIDError: if `node_config` is invalid, or another process runs this silo.
     """
     from fedreid_pl.engines.silos.service import SiloService  # Lightning takes seconds: not for a question

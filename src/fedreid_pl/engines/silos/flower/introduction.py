@@ -1,8 +1,8 @@
 """Finds out which node of Flower is which silo: the coordinator asks each node, and the silo signs its answer.
 
 The number of a node does not identify a silo: Flower draws a new number whenever a SuperNode starts. The coordinator
-signs the question, which holds a random number for this node. The silo signs the answer. Neither message is valid for
-another node or at another time.
+signs the question, which contains a random number for this node. The silo signs the answer. Neither message is valid
+for another node or at another time.
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ app = make_{side}_app()
 
 
 def write_package(folder: Path) -> None:
-    """Writes the app into a new folder, or into a folder that holds only an earlier version of the app.
+    """Writes the app into a new folder, or into a folder that contains only an earlier version of the app.
 
     Raises:
-        FedReIDError: if the folder holds other files, or cannot be written.
+        FedReIDError: if the folder contains other files, or cannot be written.
     """
     files = {"pyproject.toml": PROJECT, "fedreid_app/__init__.py": '"""An experiment of fedreid_pl on Flower."""\n'}
     files |= {f"fedreid_app/{side}.py": MODULE.format(side=side) for side in ("server", "client")}
@@ -52,8 +52,8 @@ def write_package(folder: Path) -> None:
         (folder / "fedreid_app").mkdir(parents=True, exist_ok=True)
         found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         if other := sorted(name for name in found - set(files) if "__pycache__" not in name):
-            raise FedReIDError(f"out={folder}: holds other files ({other[0]}); name a folder of its own")
+            raise FedReIDError(f"out={folder}: contains other files ({other[0]}); choose a separate folder")
     except OSError as error:
-        raise FedReIDError(f"out={folder}: cannot be made ({error.strerror})") from error
+        raise FedReIDError(f"out={folder}: cannot be created ({error.strerror})") from error
     for name, text in files.items():
         write_text(folder / name, text)

@@ -38,7 +38,7 @@ class Post(Protocol):
         ...
 
     def send(self, node: int, action: str, parcel: Parcel) -> str | None:
-        """Sends a message; returns its number, `None` if Flower does not take it."""
+        """Sends a message; returns its number, `None` if Flower does not accept it."""
         ...
 
     def take(self, message: str) -> Reply | None:
@@ -61,7 +61,7 @@ class GridPost:
         return list(self.grid.get_node_ids())
 
     def send(self, node: int, action: str, parcel: Parcel) -> str | None:
-        """Sends a message; returns its number, `None` if Flower does not take it."""
+        """Sends a message; returns its number, `None` if Flower does not accept it."""
         from flwr.app import Message
 
         message = Message(record_of(parcel), dst_node_id=node, message_type=f"query.{action}")

@@ -141,7 +141,7 @@ class FlowerTransport:
             silo = introduced(parcel, asked, self.federation.members, node) if parcel is not None else None
             if silo is None:
                 self._strangers[node] = self._clock() + AGAIN
-                self.say(f"warning: node {node} of Flower is no silo of this federation ({_reason(reply)})")
+                self.say(f"warning: node {node} of Flower is not a silo of this federation ({_reason(reply)})")
                 continue
             if silo not in self._seen:
                 self.say(f"silo {silo} is node {node} of Flower")
@@ -159,7 +159,7 @@ class FlowerTransport:
                 continue
             ready.node, ready.message = node, self.post_office.send(node, PAYLOAD, pack(ready.payload))
             if ready.message is None:
-                self._later(silo, ready, "Flower does not take the message")
+                self._later(silo, ready, "Flower does not accept the message")
 
     def _take(self) -> None:
         for silo, ready in list(self._ready.items()):
@@ -198,5 +198,5 @@ def _reason(reply: object) -> str:
     """Returns the reason why there is no valid reply, made safe to print."""
     parcel = getattr(reply, "parcel", None)
     if parcel is None:
-        return printable(getattr(reply, "error", "") or "Flower does not take the message")
+        return printable(getattr(reply, "error", "") or "Flower does not accept the message")
     return printable(str(parcel.note.get("failed", "its message is not valid")))

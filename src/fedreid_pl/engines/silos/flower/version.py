@@ -23,4 +23,4 @@ def check_flower() -> None:
     if found == FLOWER:
         return
     what = f"flwr {printable(found, 40)} is installed, and only {FLOWER} is tested" if found else "flwr is missing"
-    raise FedReIDError(f"flower: {what}; install with pip install 'fedreid-pl[flower]', in an environment of its own")
+    raise FedReIDError(f"flower: {what}; install with pip install 'fedreid-pl[flower]', in a separate environment")
