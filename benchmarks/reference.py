@@ -1,20 +1,20 @@
-"""Compares a whole round of this program (`fidelity=code`) with the published code on the same images.
+"""A whole round of this program (`fidelity=code`) against the published code, on the same pictures, side by side.
 
     git clone https://github.com/cap-ntu/FedReID CHECKOUT
     python benchmarks/reference.py CHECKOUT [--repeats 3] [--threads 1]
 
-This repository does not contain the published code (commit 81a1729): CHECKOUT is your copy. Two clients train on 128
-drawn images of 256 x 128 each (four batches of 32), ResNet-50 from random weights, one local epoch; then the global
-model is tested on each client's 100 queries and 500 gallery images. Both sides compute in fp32.
+The published code (commit 81a1729) is not part of this repository: CHECKOUT is a copy of yours. Two clients train on
+128 drawn pictures of 256 x 128 each (four batches of 32), ResNet-50 from random weights, one local epoch; then the
+global model is tested on each client's 100 queries and 500 gallery pictures. Both sides compute in fp32.
 
-The script patches the published code in memory, as current packages or a machine without a GPU require:
-`pretrainedmodels`, which is imported but not used; `resnet50(pretrained=True)`, which would download weights;
-`numpy.in1d`, which was removed; `.cuda()` without a GPU; and `python evaluate.py`, which is started with the same
-patches. Loaders start their worker processes like the published code (spawn).
+What is patched in the published code, in memory, because today's packages or a machine without a GPU demand it:
+`pretrainedmodels`, which it imports and never uses; `resnet50(pretrained=True)`, which would download weights;
+`numpy.in1d`, which is gone; `.cuda()`, where there is no GPU; `python evaluate.py`, which is started with the same
+patches. Loaders start their worker processes as it does (spawn).
 
-Not counted: the start of the programs, drawing and reading the folders. This program's round is the training of round 1
-and the evaluation of the global model in round 2, because round 2 also evaluates local models, unlike the published
-code.
+Not counted: starting the programs, drawing and reading the folders. This program's round is the training of round 1 and
+the evaluation of the global model in round 2, because round 2 also evaluates local models, which the published code
+does not.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ HEIGHT, WIDTH = 256, 128
 
 
 def draw(folder: Path, images: int, queries: int, gallery: int) -> None:
-    """Writes drawn images in the layout of both programs: `DATASET/pytorch/SPLIT/PERSON/NAME.jpg`."""
+    """Writes drawn pictures in the layout that both programs read: `DATASET/pytorch/SPLIT/PERSON/NAME.jpg`."""
     draws = np.random.default_rng(0)
     for name in (*CLIENTS, PUBLIC):
         for person in range(1, PERSONS + 1):
             own = draws.integers(40, 216, (8, 4, 3))
-            # the first image of a person is for validation: train_all has one more than train
+            # the first picture of a person is held out: train_all has one more than train
             for number in range(images // PERSONS + 1):
                 splits = ["train_all"] + ["train"] * (number > 0)
                 _write(folder / name, splits, person, 1 + number % 2, number, _picture(own, draws))
@@ -68,7 +68,7 @@ def _write(dataset: Path, splits: list[str], person: int, camera: int, number: i
 
 
 def patch(checkout: Path) -> None:
-    """Patches the published code; see the module docstring."""
+    """Makes the published code run here; see the first lines of this file."""
     import torch
     import torchvision
 
@@ -85,7 +85,7 @@ def patch(checkout: Path) -> None:
 
 
 def published(checkout: Path, work: Path) -> dict[str, float]:
-    """Returns the seconds of the published code's round."""
+    """Seconds of the published code's round."""
     import multiprocessing
 
     import torch
@@ -116,7 +116,7 @@ def published(checkout: Path, work: Path) -> dict[str, float]:
 
 
 def ours(work: Path) -> dict[str, float]:
-    """Returns the seconds of this program's round."""
+    """Seconds of this program's round."""
     from fedreid_pl import train
     from fedreid_pl.reporting.run_folder import read_timings
 
@@ -143,7 +143,7 @@ def ours(work: Path) -> dict[str, float]:
 
 
 def in_turn(checkout: Path, work: Path, repeats: int, threads: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yields (side, seconds) of both sides in turn, each in a separate process."""
+    """(side, its seconds), the two sides one after the other, each in a process of its own."""
     for _ in range(repeats):
         for side in ("published", "ours"):
             answer = work / "seconds.json"
@@ -159,7 +159,7 @@ def in_turn(checkout: Path, work: Path, repeats: int, threads: int) -> Iterator[
 
 
 def main() -> int:
-    """Measures and prints the figures."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkout", type=Path, help="a copy of the published code")
     parser.add_argument("--repeats", type=int, default=3)
@@ -174,7 +174,7 @@ def main() -> int:
         parser.error(f"unknown words: {' '.join(rest)}")
     checkout = arguments.checkout.resolve()
     if not (checkout / "evaluate.py").is_file():
-        raise SystemExit(f"{checkout}: is not a copy of the published code (evaluate.py is missing)")
+        raise SystemExit(f"{checkout}: is no copy of the published code (no evaluate.py)")
     if arguments.side == "evaluate":
         patch(checkout)
         sys.argv = ["evaluate.py", *rest]
