@@ -304,7 +304,7 @@ def flip(draws: random.Random, file: File) -> Altered:
 
 
 MAKERS: dict[str, Maker] = {
-    "changed on the way": on_the_way,
+    "changed in transit": on_the_way,
     "signed with another key": stranger,
     "addressed to others": _address,
     "another round or attempt": _number,

@@ -30,7 +30,7 @@ def first_neighbor_clusters(features: Tensor) -> list[int]:
     [0, 1, 0, 1]
     """
     if features.ndim != 2:
-        raise ValueError(f"an [N, D] tensor wanted, got {tuple(features.shape)}")
+        raise ValueError(f"expected an [N, D] tensor, got {tuple(features.shape)}")
     rows = features.detach().to("cpu", torch.float64)
     directed = (rows.isfinite().all(1) & rows.any(1)).nonzero().flatten().tolist()
     labels = list(range(len(rows)))

@@ -61,5 +61,5 @@ def distillation_loss(student: Tensor, target: Tensor, normalize: bool = False) 
     tensor(2.)
     """
     if student.shape != target.shape or student.ndim != 2 or not student.numel():
-        raise ValueError(f"two equal [B, D] tensors wanted, got {tuple(student.shape)} and {tuple(target.shape)}")
+        raise ValueError(f"expected two equal [B, D] tensors, got {tuple(student.shape)} and {tuple(target.shape)}")
     return F.mse_loss(F.normalize(student, dim=1) if normalize else student, target.detach())

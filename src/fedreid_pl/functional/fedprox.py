@@ -31,7 +31,7 @@ def proximal_term(weights: Sequence[Tensor], start: Sequence[Tensor], mu: float)
     """
     shapes, wanted = [value.shape for value in weights], [value.shape for value in start]
     if shapes != wanted or not shapes:
-        raise ValueError(f"equal shapes wanted, got {[*map(tuple, shapes)]} and {[*map(tuple, wanted)]}")
+        raise ValueError(f"expected equal shapes, got {[*map(tuple, shapes)]} and {[*map(tuple, wanted)]}")
     return _Proximal.apply(mu, [value.detach() for value in start], *weights)  # type: ignore[no-any-return]
 
 

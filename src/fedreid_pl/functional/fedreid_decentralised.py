@@ -72,7 +72,7 @@ def expert_divergence(expert_logits: Tensor, logits: Tensor, temperature: float 
     """
     if expert_logits.shape != logits.shape or logits.dim() != 2:
         raise ValueError(
-            f"two equal shapes [B, identities] wanted, got {tuple(expert_logits.shape)} and {tuple(logits.shape)}"
+            f"expected two equal shapes [B, identities], got {tuple(expert_logits.shape)} and {tuple(logits.shape)}"
         )
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     target = F.log_softmax(expert_logits.detach().to(dtype) / temperature, dim=1)

@@ -32,7 +32,7 @@ def model_contrastive_loss(z: Tensor, z_global: Tensor, z_previous: Tensor, temp
     """
     if z.dim() != 2 or not z.shape == z_global.shape == z_previous.shape:
         shapes = [tuple(value.shape) for value in (z, z_global, z_previous)]
-        raise ValueError(f"three equal shapes [B, D] wanted, got {shapes}")
+        raise ValueError(f"expected three equal shapes [B, D], got {shapes}")
     dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
     wide, towards, away = z.to(dtype), z_global.detach().to(dtype), z_previous.detach().to(dtype)
     difference = F.cosine_similarity(wide, away, dim=1) - F.cosine_similarity(wide, towards, dim=1)

@@ -27,7 +27,7 @@ def cosine_distance(before: Tensor, after: Tensor) -> Tensor:
     tensor(1.)
     """
     if before.shape != after.shape or before.ndim != 2 or not len(before):
-        raise ValueError(f"two equal [B, C] tensors wanted, got {tuple(before.shape)} and {tuple(after.shape)}")
+        raise ValueError(f"expected two equal [B, C] tensors, got {tuple(before.shape)} and {tuple(after.shape)}")
     first, second = before.double(), after.double()
     norms = first.norm(dim=1) * second.norm(dim=1)
     cosine = (first * second).sum(1) / norms.clamp_min(torch.finfo(torch.float64).tiny)
