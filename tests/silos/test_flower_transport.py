@@ -122,7 +122,7 @@ def test_an_answer_that_another_silo_pushed_is_dropped_and_the_job_sent_again(pl
 @pytest.mark.parametrize(
     ("spoilt", "named"),
     [
-        (lambda place: place.answer_of("a", "b" * 64), "is to another payload"),
+        (lambda place: place.answer_of("a", "b" * 64), "belongs to another payload"),
         (lambda place: Reply(None, "error 4\x1b[2J"), "error 4?"),
         (lambda place: Parcel({"failed": "OutOfMemoryError"}), "OutOfMemoryError"),
         (lambda place: Parcel({}), "is not valid"),

@@ -119,7 +119,7 @@ def test_a_tensor_of_complex_numbers_is_refused_before_it_is_read(rounds: Rounds
     payload = write_payload(rounds.home / "complex", opened.header, rounds.silos["c"].key, backbone)
     without = rounds.average()
     found = rounds.average(payload)
-    assert "holds a tensor of a type that no network has" in rounds.said[-1]
+    assert "has a data type that no network uses" in rounds.said[-1]
     assert found.clients == ("a", "b")
     support.assert_equal(found.model, without.model)
 
