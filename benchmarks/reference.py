@@ -1,11 +1,12 @@
 """A whole round of this program (`fidelity=code`) against the published code, on the same pictures, side by side.
 
     git clone https://github.com/cap-ntu/FedReID CHECKOUT
-    python benchmarks/reference.py CHECKOUT [--repeats 3] [--threads 1]
+    python benchmarks/reference.py CHECKOUT [--repeats 3] [--threads 1] [--bf16]
 
 The published code (commit 81a1729) is not part of this repository: CHECKOUT is a copy of yours. Two clients train on
 128 drawn pictures of 256 x 128 each (four batches of 32), ResNet-50 from random weights, one local epoch; then the
-global model is tested on each client's 100 queries and 500 gallery pictures. Both sides compute in fp32.
+global model is tested on each client's 100 queries and 500 gallery pictures. Both sides compute in fp32; with
+`--bf16` this program's round is also measured with `trainer.precision=bf16-mixed`.
 
 What is patched in the published code, in memory, because today's packages or a machine without a GPU demand it:
 `pretrainedmodels`, which it imports and never uses; `resnet50(pretrained=True)`, which would download weights;
@@ -28,14 +29,20 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+if TYPE_CHECKING:
+    from figures import Report
+
 CLIENTS, PUBLIC, PERSONS, BATCH = ("one", "two"), "cuhk02", 16, 32
 HEIGHT, WIDTH = 256, 128
+OURS = {"ours": "32-true", "ours-bf16": "bf16-mixed"}  # precision of this program's sides
 
 
 def draw(folder: Path, images: int, queries: int, gallery: int) -> None:
@@ -115,8 +122,8 @@ def published(checkout: Path, work: Path) -> dict[str, float]:
     return {"train": marks[1] - marks[0], "evaluate": marks[2] - marks[1]}
 
 
-def ours(work: Path) -> dict[str, float]:
-    """Seconds of this program's round."""
+def ours(work: Path, precision: str) -> dict[str, float]:
+    """Seconds of this program's round in the precision of `trainer.precision`."""
     from fedreid_pl import train
     from fedreid_pl.reporting.run_folder import read_timings
 
@@ -135,6 +142,7 @@ def ours(work: Path) -> dict[str, float]:
         "rounds": 2,
         "evaluate_every": 2,
         "logger": "none",
+        "trainer.precision": precision,
     }
     run = train("fedpav_rw", "auto", output_dir=work / "run", resume="never", **settings)
     timings = read_timings(run.folder)
@@ -142,10 +150,12 @@ def ours(work: Path) -> dict[str, float]:
     return {"train": seconds["fit"][1] + seconds["aggregate"][1], "evaluate": seconds["evaluate"][2]}
 
 
-def in_turn(checkout: Path, work: Path, repeats: int, threads: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """(side, its seconds), the two sides one after the other, each in a process of its own."""
+def in_turn(
+    checkout: Path, work: Path, repeats: int, threads: int, sides: Sequence[str]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yields (side, its seconds), the sides one after the other, each in a process of its own."""
     for _ in range(repeats):
-        for side in ("published", "ours"):
+        for side in sides:
             answer = work / "seconds.json"
             answer.unlink(missing_ok=True)
             words = [sys.executable, __file__, str(checkout), "--side", side, "--work", str(work)]
@@ -167,7 +177,8 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=128, help="training pictures of a client")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--gallery", type=int, default=500)
-    parser.add_argument("--side", choices=("published", "ours", "evaluate"), help=argparse.SUPPRESS)
+    parser.add_argument("--bf16", action="store_true", help="measure this program in bf16-mixed too")
+    parser.add_argument("--side", choices=("published", *OURS, "evaluate"), help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments, rest = parser.parse_known_args()
     if rest and arguments.side != "evaluate":
@@ -181,8 +192,8 @@ def main() -> int:
         runpy.run_path(str(checkout / "evaluate.py"), run_name="__main__")
         return 0
     if arguments.side:
-        sides = {"published": lambda: published(checkout, arguments.work), "ours": lambda: ours(arguments.work)}
-        seconds = sides[arguments.side]()
+        work, precision = arguments.work, OURS.get(arguments.side)
+        seconds = ours(work, precision) if precision else published(checkout, work)
         (arguments.work / "seconds.json").write_text(json.dumps(seconds))
         return 0
     return _report(checkout, arguments)
@@ -192,19 +203,43 @@ def _report(checkout: Path, arguments: argparse.Namespace) -> int:
     from figures import Report, machine
 
     report = Report("A round of the published code and of this program")
-    found: dict[str, list[dict[str, float]]] = {"published": [], "ours": []}
+    sides = ("published", "ours", *(["ours-bf16"] if arguments.bf16 else []))
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as place:
         draw(Path(place) / "data", arguments.images, arguments.queries, arguments.gallery)
-        for side, seconds in in_turn(checkout, Path(place), arguments.repeats, arguments.threads):
+        for side, seconds in in_turn(checkout, Path(place), arguments.repeats, arguments.threads, sides):
             found[side].append(seconds)
             print(side, {name: round(value, 1) for name, value in seconds.items()}, file=sys.stderr, flush=True)
-    pairs = list(zip(found["published"], found["ours"], strict=True))
-    report.add("training, published / ours", [theirs["train"] / own["train"] for theirs, own in pairs], "at least 2.5")
-    report.add("evaluation, published / ours", [theirs["evaluate"] / own["evaluate"] for theirs, own in pairs])
-    whole = [sum(theirs.values()) / sum(own.values()) for theirs, own in pairs]
-    report.add("round with evaluation, published / ours", whole, "at least 3.5")
-    report.note(f"{arguments.threads} thread(s), fp32 on both sides; {machine()}")
+    for side in sides[1:]:
+        fp32 = side == "ours"
+        pairs = list(zip(found["published"], found[side], strict=True))
+        training = [theirs["train"] / own["train"] for theirs, own in pairs]
+        evaluation = [theirs["evaluate"] / own["evaluate"] for theirs, own in pairs]
+        whole = [sum(theirs.values()) / sum(own.values()) for theirs, own in pairs]
+        report.add(f"training, published / {side}", training, "at least 2.5" if fp32 else "")
+        report.add(f"evaluation, published / {side}", evaluation)
+        report.add(f"round with evaluation, published / {side}", whole, "at least 3.5" if fp32 else "")
+    report.note(f"{arguments.threads} thread(s), fp32 on both sides, except ours-bf16; {machine()}")
+    _bound(report, found, arguments)
     return 0
+
+
+def _bound(report: Report, found: Mapping[str, list[dict[str, float]]], arguments: argparse.Namespace) -> None:
+    """Notes how much arithmetic each side does in a second, beside the speed of a matrix product."""
+    from arithmetic import operations, product_rate
+
+    from fedreid_pl.models.trunks import build_trunk
+
+    image = operations(build_trunk("resnet50", 2), HEIGHT, WIDTH)  # the neck adds less than a thousandth
+    # a training step has a forward pass and a backward pass of twice the work; a test adds the mirrored image
+    work = {
+        "train": 3 * len(CLIENTS) * arguments.images * image,
+        "evaluate": 2 * len(CLIENTS) * (arguments.queries + arguments.gallery) * image,
+    }
+    for side in ("published", "ours"):
+        rates = [f"{phase} {amount / median(one[phase] for one in found[side]):.0f}" for phase, amount in work.items()]
+        report.note(f"{side}, GFLOP/s: {', '.join(rates)}")
+    report.note(f"matrix product, GFLOP/s: {product_rate(arguments.threads):.0f}")
 
 
 if __name__ == "__main__":
