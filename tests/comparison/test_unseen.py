@@ -95,7 +95,7 @@ def test_every_experiment_is_trained_once_without_each_target() -> None:
     [
         ("mini-vipr", [], "leave_out=mini-vipr: no such dataset, did you mean 'mini-viper'"),
         ("mini-viper,mini-viper", [], "twice"),
-        ("each", ["data.leave_out=mini-viper"], "beside data.leave_out"),
+        ("each", ["data.leave_out=mini-viper"], "conflicts with data.leave_out"),
         ("", [], "leave_out=: no such dataset"),
     ],
 )
