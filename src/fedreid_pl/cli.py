@@ -88,7 +88,7 @@ def _code(words: list[str]) -> int:
         complain(f"error: {printable(str(error.filename))}: this file name is too long; choose a shorter name")
         return 2
     except Interrupted:
-        complain("interrupted; finished rounds are saved, repeat the command to resume")
+        complain(_interrupted_line(words[0], words[1:2]))
         return 130
 
 
@@ -116,6 +116,18 @@ def _command_hint(command: str, rest: list[str]) -> str:
     if command in available("exp"):
         return f"; write fedreid-pl train exp={' '.join([command, *rest])}"
     return nearest(command, list(COMMANDS))
+
+
+def _interrupted_line(command: str, subcommand: list[str]) -> str:
+    """Returns the line for an interrupted command, which says how to continue."""
+    if command == "silo" and subcommand == ["run"]:
+        return (
+            "interrupted; the silo is still a member of the run: repeat the command to continue, or leave the run with "
+            "fedreid-pl silo leave"
+        )
+    if command in ("silo", "federation"):
+        return "interrupted; repeat the command"
+    return "interrupted; finished rounds are saved, repeat the command to resume"
 
 
 def _help(command: str, subcommand: str) -> str:

@@ -13,10 +13,12 @@ from silos.parties import make_parties
 
 from fedreid_pl.config import compose
 from fedreid_pl.engines.silos.coordinator import SilosEngine
+from fedreid_pl.engines.silos.federation_folder import FederationFolder
 from fedreid_pl.engines.silos.keys import SigningKey
 from fedreid_pl.engines.silos.loopback import Loopback
 from fedreid_pl.engines.silos.payload import Header, Opened, Payload, open_payload, write_payload
 from fedreid_pl.engines.silos.shared import shared_text
+from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.engines.silos.status import status_rows
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
@@ -175,3 +177,45 @@ def test_the_error_names_a_silo_that_did_not_join(tmp_path: Path) -> None:
     party.silent = True
     with pytest.raises(FedReIDError, match=r"silo a: has not joined within engine\.deadline=0\.3 s"):
         party.engine.join(MODEL, 1)
+
+
+def left(header: Header) -> Header:
+    return replace(header, kind="left", values={})
+
+
+def test_a_run_starts_without_a_silo_that_left_and_the_silo_can_come_back(tmp_path: Path) -> None:
+    party = Party(tmp_path, deadline=20)
+    party.change = left
+    assert list(party.engine.join(MODEL, 1)) == ["b"]
+    assert "silo a has left" in party.said
+    party.change = lambda header: header
+    assert list(party.engine.members()) == ["a", "b"]
+
+
+def test_a_silo_that_left_can_join_before_the_run_starts(tmp_path: Path) -> None:
+    party = Party(tmp_path, deadline=20)
+    kinds, honest = iter(["left", "joined"]), party.engine.transport.silos["b"]  # type: ignore[attr-defined]
+    answers: list[str] = []
+
+    def change(header: Header) -> Header:
+        answers.append(next(kinds, "joined"))
+        return left(header) if answers[-1] == "left" else header
+
+    party.change = change
+    waits = {"b": lambda sent: honest(sent) if "joined" in answers else party.engine._invite("b")}
+    party.engine.transport.silos.update(waits)  # type: ignore[attr-defined]
+    assert list(party.engine.join(MODEL, 1)) == ["a", "b"]
+
+
+def test_a_silo_that_is_added_while_the_coordinator_waits_is_invited(tmp_path: Path) -> None:
+    party = Party(tmp_path, deadline=20)
+    new = SiloFolder.new(tmp_path / "c", "c")
+    party.key["c"] = new.key
+    party.engine.transport.silos["c"] = party.answering("c")  # type: ignore[attr-defined]
+
+    def change(header: Header) -> Header:
+        FederationFolder(party.federation.path).add([new.card])
+        return header
+
+    party.change = change
+    assert list(party.engine.join(MODEL, 1)) == ["a", "b", "c"]

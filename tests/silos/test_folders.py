@@ -76,9 +76,9 @@ def test_the_commands_create_folders_from_exchanged_files(tmp_path: Path, capsys
         (["silo", "run", "{0}/silo", "data.root={0}", "coordinator=http://x"], "write https://HOST:PORT"),
         (["federation", "init", "out={0}/f", "host=x"], "silos=FILE,FILE"),
         (["federation", "init", "out={0}/f", "host=x", "silos={0}/none.json"], "none.json: cannot be read"),
-        (["federation", "init", "out={0}/f", "host=x", "silos={0}/bad.json"], "bad.json: is not a valid card"),
-        (["federation", "init", "out={0}/f", "host=x", "silos={0}/altered.json"], "not signed by its own key"),
-        (["federation", "init", "out={0}/f", "host=x y", "silos={0}/silo"], "https://HOST:PORT"),
+        (["federation", "init", "out={0}/f", "host=x", "silos={0}/bad.json"], "bad.json: is not the card of a silo"),
+        (["federation", "init", "out={0}/f", "host=x", "silos={0}/altered.json"], "altered.json: was changed"),
+        (["federation", "init", "out={0}/f", "host=x y", "silos={0}/silo"], "host=x y: is not HOST or HOST:PORT"),
         (["federation", "status", "{0}/nothing"], "is not a federation's folder"),
         (["federation", "revoke", "{0}/nothing", "name=a"], "is not a federation's folder"),
         (["train", "engine=silos"], "name the federation's folder"),
@@ -128,7 +128,7 @@ def test_an_invitation_for_another_silo_or_key_is_refused(tmp_path: Path) -> Non
     _, silos = make_parties(tmp_path, ["a", "b"])
     mine, theirs = (silos[name].path / "invitation.json" for name in ("a", "b"))
     mine.write_bytes(theirs.read_bytes())
-    with pytest.raises(FedReIDError, match="invites b, and this silo is a"):
+    with pytest.raises(FedReIDError, match="invites b, but this silo is a"):
         SiloFolder(silos["a"].path).invitation  # noqa: B018
     mine.write_text(json.dumps({**json.loads(theirs.read_text()), "silo": "a"}))
     with pytest.raises(FedReIDError, match="not for this silo's key"):

@@ -23,9 +23,10 @@ from fedreid_pl.engines.silos import grpc_server
 from fedreid_pl.engines.silos.certificates import Authority, Credentials, new_tls_key
 from fedreid_pl.engines.silos.federation_folder import FederationFolder
 from fedreid_pl.engines.silos.grpc_calls import FETCH, PUSH, SERVICE, note
-from fedreid_pl.engines.silos.grpc_link import GrpcLink, probe, target_of
+from fedreid_pl.engines.silos.grpc_link import GrpcLink, target_of
 from fedreid_pl.engines.silos.grpc_server import GrpcServer
 from fedreid_pl.engines.silos.payload import PIECE, Envelope, Payload
+from fedreid_pl.engines.silos.probe import probe
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
 from fedreid_pl.engines.silos.turns import Turns
 from fedreid_pl.errors import FedReIDError

@@ -12,7 +12,7 @@ from silos.place import Place
 from fedreid_pl import __version__
 from fedreid_pl.engines.silos import grpc_calls
 from fedreid_pl.engines.silos.grpc_calls import FETCH, SERVICE, disagreement, note
-from fedreid_pl.engines.silos.grpc_link import probe
+from fedreid_pl.engines.silos.probe import probe
 from fedreid_pl.errors import FedReIDError
 
 
@@ -26,7 +26,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def as_silo(monkeypatch: pytest.MonkeyPatch, *spoken: int) -> None:
     """Sets the silos' protocols; the coordinator's protocols, which the first call asks for, do not change."""
     text = ",".join(map(str, spoken))
-    monkeypatch.setattr("fedreid_pl.engines.silos.grpc_link.spoken_by_me", lambda: (("protocol", text),))
+    for module in ("grpc_link", "probe"):
+        monkeypatch.setattr(f"fedreid_pl.engines.silos.{module}.spoken_by_me", lambda: (("protocol", text),))
 
 
 @pytest.mark.parametrize("spoken", [(1,), (1, 2), (7, 1)])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from fedreid_pl.commands.words import check_extra, take
-from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.errors import FedReIDError, nearest, printable
 
 HELP = """\
 fedreid-pl federation init out=FED silos=FILE,FILE,... host=HOST[:PORT] [listen=ADDRESS]
@@ -113,13 +113,30 @@ def _files(text: str) -> list[Path]:
     paths = [Path(os.path.expanduser(part.strip())) for part in text.strip("[]").split(",") if part.strip()]
     if not paths:
         raise FedReIDError("silos=: name the silo.json of every silo, silos=FILE,FILE")
+    for path in paths:
+        if path.is_dir() and not (path / "silo.json").exists():
+            raise FedReIDError(
+                f"silos={printable(str(path), 300)}: is a folder without silo.json; name the files in it"
+            )
     return [path / "silo.json" if path.is_dir() else path for path in paths]
 
 
 def _place(text: str) -> tuple[str, int]:
+    """Returns host and port of the value of `host=HOST[:PORT]`."""
     from fedreid_pl.engines.silos.federation_folder import PORT
     from fedreid_pl.engines.silos.grpc_link import target_of
 
-    host, _, port = target_of(text if "://" in text else f"https://{text}").rpartition(":")
+    try:
+        host, _, port = target_of(text if "://" in text else f"https://{text}").rpartition(":")
+    except FedReIDError as error:
+        raise FedReIDError(
+            f"host={printable(text)}: is not HOST or HOST:PORT; give the address that silos call, such as "
+            f"host=fl.example.org:{PORT}"
+        ) from error
+    host = host.strip("[]")
+    if host in ("0.0.0.0", "::"):
+        raise FedReIDError(
+            f"host={printable(text)}: silos cannot call this address; give the name or the address of this machine"
+        )
     named = text.rstrip("/").endswith(f":{port}")
-    return host.strip("[]"), int(port) if named else PORT
+    return host, int(port) if named else PORT

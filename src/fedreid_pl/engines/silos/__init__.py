@@ -6,8 +6,13 @@ transport (`transport.py`), which knows only bytes and the names of silos.
 
 from __future__ import annotations
 
+import os
+
 from fedreid_pl.engines import EngineParts
 from fedreid_pl.engines.sequential import SequentialEngine
+
+# gRPC prints lines of its own before an error; this program prints the error. Set before the first import of grpc.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def make_engine(parts: EngineParts) -> SequentialEngine:

@@ -87,6 +87,15 @@ def check_log(path: Path) -> tuple[int, str]:
     return number, last
 
 
+def contains(path: Path, event: str) -> bool:
+    """Returns whether a log has a line of this event; `False` if there is no log. The lines are not verified."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return any(f'"event":"{event}"' in line for line in file)
+    except FileNotFoundError:
+        return False
+
+
 def _hash_of(text: str, number: int, before: str) -> str:
     line = json.loads(text)
     digest = line.pop("hash")

@@ -16,6 +16,11 @@ from fedreid_pl.errors import FedReIDError, printable
 
 FORMAT = 1
 COORDINATOR = "coordinator"
+WRONG = {
+    "card": "is not the card of a silo; give the file silo.json that fedreid-pl silo init wrote",
+    "invitation": "is not an invitation; save the file that fedreid-pl federation init wrote for this silo",
+}
+"""What is wrong with a file of another kind, and what to do."""
 Kind = TypeVar("Kind", "Card", "Invitation")
 
 
@@ -83,12 +88,12 @@ def read_card(path: Path) -> Card:
     """Reads a silo's card.
 
     Raises:
-        FedReIDError: if the file is not a card, or the card is not signed by its own key.
+        FedReIDError: if the file is not a card, or was changed: the signature of its own key is wrong.
     """
     card = _read(path, Card)
     check_name(card.name)
     if not verified(card.signing_key, card.signature, card._content()):
-        raise FedReIDError(f"{path}: is not signed by its own key; ask the silo for the file that silo init wrote")
+        raise FedReIDError(f"{path}: was changed after silo init wrote it; use the original file")
     return card
 
 
@@ -140,6 +145,4 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
     except OSError as error:
         raise FedReIDError(f"{printable(str(path), 300)}: cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise FedReIDError(
-            f"{path}: is not a valid {what} of a federation; give the file that fedreid-pl wrote"
-        ) from error
+        raise FedReIDError(f"{path}: {WRONG[what]}") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -113,9 +114,49 @@ def public_key_digest(public: str) -> str:
     return hashlib.sha256("".join(public.split()).encode()).hexdigest()
 
 
-def expires(certificate: bytes) -> datetime:
-    """Returns the time at which a certificate (PEM) expires."""
-    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+def check_certificate(certificate: bytes) -> datetime:
+    """Returns the time at which a silo's certificate (PEM) expires.
+
+    Raises:
+        FedReIDError: if the certificate has expired or is not valid yet.
+    """
+    found, now = x509.load_pem_x509_certificate(certificate), datetime.now(timezone.utc)
+    if now > found.not_valid_after_utc:
+        raise FedReIDError(
+            f"the certificate expired on {found.not_valid_after_utc:%Y-%m-%d}; ask the coordinator for a new "
+            "invitation (fedreid-pl federation add), or correct this machine's clock"
+        )
+    if now < found.not_valid_before_utc:
+        raise FedReIDError(
+            f"the certificate is valid from {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC, and this machine's clock "
+            f"is at {now:%Y-%m-%d %H:%M}; correct the clock"
+        )
+    return found.not_valid_after_utc
+
+
+def check_authority(authority: bytes, certificate: bytes) -> None:
+    """Checks that a federation's authority signed a certificate, both as PEM.
+
+    Raises:
+        ValueError: if `authority` is not a certificate, or is another authority's.
+    """
+    try:
+        signer = x509.load_pem_x509_certificate(authority)
+        x509.load_pem_x509_certificate(certificate).verify_directly_issued_by(signer)
+    except (InvalidSignature, TypeError) as error:
+        raise ValueError("another authority signed the certificate") from error
+
+
+def public_half(key: bytes) -> str:
+    """Returns the public half of a private key, both as PEM.
+
+    Raises:
+        ValueError: if `key` is not a private key without a password.
+    """
+    try:
+        return _public_pem(serialization.load_pem_private_key(key, None).public_key())
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("not a private key without a password") from error
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: object, days: float) -> x509.CertificateBuilder:

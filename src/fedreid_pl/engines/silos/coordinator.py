@@ -65,6 +65,7 @@ class SilosEngine(Exchange):
         self._joined: dict[str, Registration] = {}
         self._experiments: dict[str, Header] = {}
         self._not_before: dict[str, float] = {}
+        self._gone: set[str] = set()  # silos that left before they joined; `join` does not wait for them
         self._initial: State = {}
         self._launch = 0
         self.synthetic = False
@@ -91,7 +92,7 @@ class SilosEngine(Exchange):
         self._initial, self._launch, begun, asked = initial, launch, time.monotonic(), False
         for silo in self.silos:
             self._invite(silo)
-        while missing := [silo for silo in self.silos if silo not in self._joined and silo not in absent]:
+        while missing := [silo for silo in self.silos if silo not in {*self._joined, *absent, *self._gone}]:
             over = self.deadline is not None and time.monotonic() - begun >= self.deadline
             if over and least is not None and len(self._joined) >= least:
                 self.say(f"the run starts without {', '.join(missing)}; they may join later")
@@ -107,6 +108,7 @@ class SilosEngine(Exchange):
             self._note_status()
             self._take(PATIENCE, strict=True)
             self._look_at_members()
+            self._invite_others()
         if not self._joined:
             raise FedReIDError(f"federation={self.federation.path}: no silo has joined")
         return self._in_order()
@@ -114,13 +116,17 @@ class SilosEngine(Exchange):
     def members(self) -> dict[str, Member]:
         """Returns the clients of the next round; sends the experiment to silos that have not joined."""
         self._look_at_members()
+        self._invite_others()
+        while self._take(0.0):
+            pass
+        return {found.client: Member(found.images, found.tests) for found in self._in_order().values()}
+
+    def _invite_others(self) -> None:
+        """Sends the experiment to silos that are new in the federation, or that have left or refused it."""
         for silo in self.silos:
             due = time.monotonic() >= self._not_before.get(silo, 0.0)
             if silo not in self._joined and silo not in self._waiting and due:
                 self._invite(silo)
-        while self._take(0.0):
-            pass
-        return {found.client: Member(found.images, found.tests) for found in self._in_order().values()}
 
     def _in_order(self) -> dict[str, Registration]:
         return {silo: self._joined[silo] for silo in self.silos if silo in self._joined}
@@ -174,12 +180,14 @@ class SilosEngine(Exchange):
             if opened.header.kind == "refused":
                 raise FedReIDError(refusal_of(silo, str(opened.header.values.get("reason", ""))))
             if opened.header.kind == "left":
+                self._gone.add(silo)
                 self.say(f"silo {silo} has left")
                 return
             found = registration_of(silo, opened.header)
             if self.synthetic:
                 found.check_synthetic()
             self._joined[silo] = found
+            self._gone.discard(silo)
             self.say(f"silo {silo} has joined: {found.images} training images")
         except FedReIDError as error:
             if strict:

@@ -12,6 +12,7 @@ StartLimitIntervalSec=0
 [Service]
 ExecStart=/usr/bin/env fedreid-pl silo run {folder} data.root=/path/to/pictures
 Restart=always
+RestartPreventExitStatus=2
 RestartSec=5
 NoNewPrivileges=yes
 ProtectSystem=strict

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +75,7 @@ class FederationFolder:
             raise FedReIDError(
                 f"out={path}: is a federation's folder already; add silos with fedreid-pl federation add"
             )
+        _with_cards({}, cards)  # raises for invalid cards before any file is written
         number = secrets.token_hex(8)
         authority, key = Authority.new(number)
         authority.for_coordinator([host])  # raises for an invalid host before any file is written
@@ -142,19 +143,7 @@ class FederationFolder:
         Raises:
             FedReIDError: if a member with the same name has another key, or a member with another name the same key.
         """
-        members = dict(self._members)
-        for card in cards:
-            member = Member(card.name, card.signing_key, public_key_digest(card.tls_key), card.fingerprint)
-            known = members.get(card.name)
-            if known is not None and replace(known, revoked=False) != member:
-                raise FedReIDError(f"silo {card.name}: is a member with another key; give the new silo another name")
-            for other in members.values():
-                same = other.signing_key == member.signing_key or other.tls_key_sha256 == member.tls_key_sha256
-                if other.name != card.name and same:
-                    raise FedReIDError(f"silo {card.name}: {other.name} has the same key; each silo has its own")
-            members[card.name] = member
-        if len(members) > MOST_SILOS:
-            raise FedReIDError(f"silos: {len(members)} are more than {MOST_SILOS}")
+        members = _with_cards(self._members, cards)
         (self.path / "invitations").mkdir(exist_ok=True)
         for card in cards:
             certificate = self.authority.for_silo(card.name, card.tls_key)
@@ -213,7 +202,8 @@ class FederationFolder:
                 raise ValueError("fields")
         except FileNotFoundError as error:
             raise FedReIDError(
-                f"federation={self.path}: is not a federation's folder; create one with fedreid-pl federation init"
+                f"federation={self.path}: is not a federation's folder; check the path, or create a federation with "
+                "fedreid-pl federation init"
             ) from error
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise FedReIDError(f"{file}: is not a valid file of federation init; restore it from a backup") from error
@@ -224,3 +214,30 @@ def _write(path: Path, place: tuple[str, str, int, str], members: dict[str, Memb
     content = {"format": FORMAT, **dict(zip(("number", "host", "port", "listen"), place, strict=True))}
     silos = [asdict(member) for member in members.values()]
     write_text(path / NAME, json.dumps({**content, "silos": silos}, indent=2) + "\n")
+
+
+def _with_cards(members: Mapping[str, Member], cards: Sequence[Card]) -> dict[str, Member]:
+    """Returns the members with a member for each card; a known silo is no longer revoked.
+
+    Raises:
+        FedReIDError: if two cards have the same name, if a member with the same name has another key, or if another
+            member has the same key.
+    """
+    found = dict(members)
+    for card in cards:
+        if sum(card.name == other.name for other in cards) > 1:
+            raise FedReIDError(
+                f"silo {card.name}: two of the cards have this name; list each silo once, and give each its own name"
+            )
+        member = Member(card.name, card.signing_key, public_key_digest(card.tls_key), card.fingerprint)
+        known = found.get(card.name)
+        if known is not None and replace(known, revoked=False) != member:
+            raise FedReIDError(f"silo {card.name}: is a member with another key; give the new silo another name")
+        for other in found.values():
+            same = other.signing_key == member.signing_key or other.tls_key_sha256 == member.tls_key_sha256
+            if other.name != card.name and same:
+                raise FedReIDError(f"silo {card.name}: {other.name} has the same key; each silo needs its own key")
+        found[card.name] = member
+    if len(found) > MOST_SILOS:
+        raise FedReIDError(f"silos: {len(found)} are more than {MOST_SILOS}")
+    return found

@@ -15,13 +15,10 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from fedreid_pl import __version__
-from fedreid_pl.engines.silos.certificates import Credentials
+from fedreid_pl.engines.silos.certificates import Credentials, check_certificate
 from fedreid_pl.engines.silos.grpc_calls import (
     CLIENT_OPTIONS,
-    CLOCK,
     FETCH,
-    NO_COMMON,
     PUSH,
     SERVICE,
     envelope_of,
@@ -29,6 +26,7 @@ from fedreid_pl.engines.silos.grpc_calls import (
     read_note,
     spoken_by_me,
 )
+from fedreid_pl.engines.silos.grpc_errors import cause_of, check_refusal
 from fedreid_pl.engines.silos.log_lines import Emit, quiet
 from fedreid_pl.engines.silos.mailbox import read_pieces
 from fedreid_pl.engines.silos.payload import PIECE, BadPayload, Envelope, Payload
@@ -61,7 +59,7 @@ class GrpcLink:
             grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate),
             options=CLIENT_OPTIONS,
         )
-        self._address = address
+        self._address, self._certificate = address, credentials.certificate
         self._fetch = self._channel.unary_stream(f"/{SERVICE}/{FETCH}")
         self._push = self._channel.stream_unary(f"/{SERVICE}/{PUSH}")
 
@@ -69,7 +67,8 @@ class GrpcLink:
         """Returns the payload that waits for this silo, `None` if no payload arrives in time or the call fails.
 
         Raises:
-            FedReIDError: if the coordinator does not know this silo's key, or speaks another protocol.
+            FedReIDError: if the coordinator does not know this silo's key, or speaks another protocol, or if the call
+                fails and the silo's certificate has expired.
         """
         try:
             return self._fetched(have)
@@ -193,17 +192,12 @@ class GrpcLink:
             self.say(f"{self._address} answers again")
 
     def _failed(self, error: grpc.RpcError, pause: float = PAUSE) -> None:
-        code, details = error.code(), printable(str(error.details()), 200)  # type: ignore[attr-defined]
-        if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
-            raise FedReIDError(
-                f"{self._address}: the coordinator refuses this silo ({details}); ask the coordinator whether it was "
-                "revoked"
-            ) from error
-        _check_protocol(self._address, error)
+        check_refusal(self._address, error)
+        check_certificate(self._certificate)  # it may have expired since the start
         if not self._silent:
             self._silent = True
-            self.events("unreachable", "warning", reason=code.name)
-            self.say(f"{self._address} does not answer ({details}); this silo keeps trying")
+            self.events("unreachable", "warning", reason=error.code().name)  # type: ignore[attr-defined]
+            self.say(f"{self._address} does not answer ({cause_of(error)}); this silo keeps trying")
         time.sleep(pause * random.uniform(0.5, 1.5))
 
 
@@ -229,43 +223,6 @@ class Beating:
             self._link.beat()
 
 
-def probe(address: str, credentials: Credentials) -> float:
-    """Calls the coordinator once; returns the seconds that its clock is ahead of this machine's clock.
-
-    Raises:
-        FedReIDError: if the coordinator does not answer; the message gives the reason.
-    """
-    channel = grpc.secure_channel(
-        target_of(address),
-        grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate),
-        options=CLIENT_OPTIONS,
-    )
-    try:
-        stream = channel.unary_stream(f"/{SERVICE}/{FETCH}")(note(wait=False), timeout=BEAT, metadata=spoken_by_me())
-        for _ in stream:
-            pass
-        clock = dict(stream.trailing_metadata()).get(CLOCK, "0")
-        return float(clock) - time.time()
-    except grpc.RpcError as error:
-        _check_protocol(address, error)
-        details = printable(str(error.details()), 200)  # type: ignore[attr-defined]
-        raise FedReIDError(
-            f"{address}: no answer ({details}); is the coordinator running, and does a firewall let calls to it pass?"
-        ) from error
-    finally:
-        channel.close()
-
-
-def _check_protocol(address: str, error: grpc.RpcError) -> None:
-    """Raises an error if the coordinator speaks another protocol; other programs answer UNIMPLEMENTED as well."""
-    details = str(error.details())  # type: ignore[attr-defined]
-    if error.code() is grpc.StatusCode.UNIMPLEMENTED and details.startswith(NO_COMMON):  # type: ignore[attr-defined]
-        raise FedReIDError(
-            f"{address}: {printable(details, 200)}; install the same release of fedreid_pl on both sides; this "
-            f"silo has {__version__}"
-        ) from error
-
-
 def target_of(address: str) -> str:
     """Returns host and port of `https://HOST:PORT`.
 
@@ -277,7 +234,7 @@ def target_of(address: str) -> str:
     """
     try:
         parts = urlsplit(address)
-        port = parts.port or 443
+        port = 443 if parts.port is None else parts.port
     except ValueError:
         parts, port = urlsplit(""), 0
     named = re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]+", parts.hostname or "")
@@ -288,6 +245,7 @@ def target_of(address: str) -> str:
         or parts.path.strip("/")
         or parts.query
         or parts.username
+        or not port
     ):
         raise FedReIDError(f"coordinator={printable(address)}: write https://HOST:PORT")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

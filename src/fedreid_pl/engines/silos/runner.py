@@ -11,6 +11,7 @@ from typing import Any
 from fedreid_pl.engines.silos.grpc_link import Beating, GrpcLink, target_of
 from fedreid_pl.engines.silos.leaving import leave
 from fedreid_pl.engines.silos.log_lines import Emit, quiet
+from fedreid_pl.engines.silos.probe import probe
 from fedreid_pl.engines.silos.service import SiloService
 from fedreid_pl.engines.silos.shared import own_config
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
@@ -35,8 +36,11 @@ def run_silo(
     """
     address = address or folder.invitation.address
     target_of(address)  # raises for an invalid address before the search for pictures
+    own = own_config(words, folder.name)
+    folder.check_keys()
+    folder.check_certificate()
     lock = folder.lock()
-    service = SiloService(folder, own_config(words, folder.name), say)
+    service = SiloService(folder, own, say)
     service.audit.listener = Events(events)
     events("started")
     say(f"silo {folder.name} calls {address} and opens no port. Press Ctrl-C to stop")
@@ -71,10 +75,14 @@ def leave_run(folder: SiloFolder, address: str, say: Callable[[str], None]) -> N
     """Leaves the run: waits for the coordinator's next message and answers it with `left`.
 
     Raises:
-        FedReIDError: if the silo's process still runs, or the coordinator does not know this silo's key.
+        FedReIDError: if the silo's process still runs, or if the coordinator does not answer or does not know this
+            silo's key.
     """
     address = address or folder.invitation.address
+    folder.check_keys()
+    folder.check_certificate()
     lock = folder.lock()
+    probe(address, folder.credentials)  # without a coordinator there is no run to leave
     say(f"silo {folder.name} calls {address} to leave the run; this takes until the coordinator's next message")
     with closing(GrpcLink(address, folder.credentials, folder.path / "spool", say)) as link:
         leave(folder, link, say)

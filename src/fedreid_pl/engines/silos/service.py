@@ -27,7 +27,7 @@ from fedreid_pl.engines.silos.payload import (
 )
 from fedreid_pl.engines.silos.policy import PolicyRefusal
 from fedreid_pl.engines.silos.session import LINEAGE, Session
-from fedreid_pl.engines.silos.silo_folder import SiloFolder
+from fedreid_pl.engines.silos.silo_folder import LAUNCH, SiloFolder
 from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.client.worker import Diverged
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, RejectedJob
@@ -65,7 +65,7 @@ class SiloService:
         self.invitation, self.audit = folder.invitation, AuditLog(folder.path)
         self.session: Session | None = None
         self._sessions = folder.path / "sessions"
-        folder.policy  # noqa: B018 - raises now if the policy is invalid
+        folder.policy, folder.newest_launch()
 
     def answer(self, sent: Payload) -> Payload | None:
         """Returns the answer to a payload, `None` if the payload is not from the coordinator or is out of date.
@@ -87,7 +87,7 @@ class SiloService:
 
     def _experiment(self, opened: Opened, sent: Payload) -> Payload:
         header, launch = opened.header, opened.header.values.get("launch")
-        newest, digest = self._launch()
+        newest, digest = self.folder.newest_launch()
         if type(launch) is not int or launch < newest or (launch == newest and sent.envelope.digest != digest):
             raise BadPayload("the experiment is out of date: the coordinator has started a newer one")
         folder = self._session_folder(header.session)
@@ -99,7 +99,7 @@ class SiloService:
             if new:  # otherwise refused experiments would fill the disk
                 shutil.rmtree(folder, ignore_errors=True)
             return self._refusal(header, sent, error)
-        write_text(self.folder.path / "launch.json", json.dumps([launch, sent.envelope.digest]) + "\n")
+        write_text(self.folder.path / LAUNCH, json.dumps([launch, sent.envelope.digest]) + "\n")
         kept = Payload(folder / "experiment.safetensors", sent.envelope)
         os.replace(sent.path, kept.path)
         write_text(folder / LINEAGE, self.session.lineage + "\n")
@@ -117,19 +117,6 @@ class SiloService:
         )
         self.say(f"experiment {header.experiment[:16]} is refused: {error}")
         return self._written(self._sessions, reply_to(header, self.folder, "refused", sent, {"reason": reason}))
-
-    def _launch(self) -> tuple[int, str]:
-        """Returns launch number and digest of the newest experiment that this silo has joined."""
-        try:
-            launch, digest = json.loads((self.folder.path / "launch.json").read_text(encoding="utf-8"))
-            return int(launch), str(digest)
-        except FileNotFoundError:
-            return 0, ""
-        except (OSError, ValueError, TypeError) as error:
-            raise FedReIDError(
-                f"{self.folder.path / 'launch.json'}: cannot be read; without it an old experiment could be replayed: "
-                "restore the file, or create a new silo"
-            ) from error
 
     def _session_folder(self, name: str) -> Path:
         """Returns the folder of a session. `Header` has checked that the name is 16 hexadecimal digits."""
@@ -179,7 +166,7 @@ class SiloService:
             opened = open_payload(Payload(folder / "experiment.safetensors", envelope), self.invitation.coordinator_key)
         except (OSError, ValueError, TypeError, BadPayload) as error:
             raise NotJoined("the job belongs to an experiment that this silo has not joined") from error
-        if envelope.digest != self._launch()[1]:
+        if envelope.digest != self.folder.newest_launch()[1]:
             raise NotJoined("the job belongs to an experiment that a newer one has replaced at this silo")
         session = Session(folder, self.folder.name, self.own, opened, self.folder.policy, self.say)
         self._check_same_data(folder, session)
