@@ -237,7 +237,7 @@ def test_values_of_words(word: str, value: Any) -> None:
     ("word", "wanted"),
     [
         ("round=3", "unknown key 'round', did you mean 'rounds'?"),
-        ("optim.lr_backbon=1", "unknown key 'optim.lr_backbon', did you mean 'lr_backbone'?"),
+        ("optim.lr_backbon=1", "unknown key 'optim.lr_backbon', did you mean 'optim.lr_backbone'?"),
         ("model.zzz=1", "unknown key 'model.zzz'; known: channels_last, "),
         ("rounds.x=1", "rounds.x=1"),
         ("trainer=ddp", "'trainer' is a section, set trainer.KEY=VALUE"),
@@ -330,7 +330,7 @@ def test_words_with_punctuation_in_the_middle_of_a_run() -> None:
     ("text", "wanted"),
     [
         ("roundz: 3", "unknown key 'roundz', did you mean 'rounds'?"),
-        ("optim: {lr_bakbone: 0.1}", "unknown key 'optim.lr_bakbone', did you mean 'lr_backbone'?"),
+        ("optim: {lr_bakbone: 0.1}", "unknown key 'optim.lr_bakbone', did you mean 'optim.lr_backbone'?"),
         ("model: small", "'model' is a section"),
         ("model:", "'model' is a section"),
         ("rounds: many", "many"),

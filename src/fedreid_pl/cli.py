@@ -95,6 +95,8 @@ def _code(words: list[str]) -> int:
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         command, subcommand = (*words[1:], "", "")[:2]
+        if command and command not in COMMANDS:
+            raise FedReIDError(f"'{printable(command)}': no such command{nearest(command, list(COMMANDS))}")
         print(_help(command, subcommand), end="")
         return 0
     if {"-V", "--version"} & set(words):

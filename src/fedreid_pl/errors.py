@@ -32,6 +32,9 @@ def require(section: str, holds: bool, key: str, value: object, wanted: str) -> 
         raise FedReIDError(f"{section}.{key}={value}: must be {wanted}")
 
 
+MOST_NAMES = 100
+"""Largest number of names that a message lists."""
+
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode categories of characters that are invisible, change the reading direction, or control a terminal."""
 
@@ -61,6 +64,8 @@ def printable(text: str, most: int = 80) -> str:
 def nearest(word: str, known: list[str]) -> str:
     """Returns `", did you mean 'x'?"` for the closest name in `known`, or the list of all names if none is close.
 
+    Of more than `MOST_NAMES` names it lists the first three.
+
     >>> nearest("fedpaw", ["fedpav", "local"])
     ", did you mean 'fedpav'?"
     >>> nearest("zzz", ["fedpav", "local"])
@@ -68,5 +73,10 @@ def nearest(word: str, known: list[str]) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f", did you mean '{close[0]}'?" if close else "; known: " + ", ".join(sorted(known))
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
+    if close:
+        return f", did you mean '{close[0]}'?"
+    names = sorted(known)
+    if len(names) > MOST_NAMES:
+        return f"; {len(names):,} names are known, such as {', '.join(names[:3])}"
+    return "; known: " + ", ".join(names)

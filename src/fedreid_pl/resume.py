@@ -10,8 +10,9 @@ from typing import Any
 
 from fedreid_pl.bounded import refuse_links
 from fedreid_pl.config import Config, differences, lineage, load_config, may_change
+from fedreid_pl.config.values import whole_number
 from fedreid_pl.data.minireid.versions import check_resumed_version
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import RELEASE, Checkpoints, read_checkpoint
 from fedreid_pl.federation.storage import check_format, remove_leftovers, write_bytes
@@ -109,7 +110,7 @@ def recorded_precision(config: Config, folder: Path) -> str | None:
         return None
     source = folder
     if config.resume != "auto" and not (folder / "config.yaml").exists():
-        source = run_folder_of(find_checkpoint(Path(os.path.expanduser(config.resume))))
+        source = run_folder_of(_checkpoint_of(Path(os.path.expanduser(config.resume))))
     file = source / "config.yaml"
     return load_config(file).trainer.precision if file.exists() else None
 
@@ -119,8 +120,11 @@ def run_folder_of(checkpoint: Path) -> Path:
     return checkpoint.parent.parent
 
 
-def find_checkpoint(path: Path) -> Path:
+def find_checkpoint(path: Path, key: str = "") -> Path:
     """Returns the newest checkpoint of the run folder `path`, or `path` itself if it is a file.
+
+    Args:
+        key: key of the path, such as `resume=`; the beginning of the message.
 
     Raises:
         FedReIDError: if the folder contains no checkpoint.
@@ -129,11 +133,12 @@ def find_checkpoint(path: Path) -> Path:
         return path
     checkpoints = Checkpoints(path / "checkpoints")
     if not checkpoints.rounds():
-        raise FedReIDError(f"{path}: contains no checkpoint; give a run folder or a file checkpoints/round-N.ckpt")
+        what = "contains no checkpoint" if path.is_dir() else "no such file or folder"
+        raise FedReIDError(f"{key}{path}: {what}; give a run folder or a file checkpoints/round-N.ckpt")
     return checkpoints.path(checkpoints.rounds()[-1])
 
 
-def named_checkpoint(folder: Path, checkpoint: str | int) -> Path:
+def named_checkpoint(folder: Path, checkpoint: str | int | os.PathLike) -> Path:
     """Returns the file of a checkpoint that the user names.
 
     Args:
@@ -152,20 +157,32 @@ def named_checkpoint(folder: Path, checkpoint: str | int) -> Path:
         if type(best) is not int:
             raise FedReIDError(f"checkpoint=best: {folder} has no best round; give checkpoint=last")
         checkpoint = best
-    if isinstance(checkpoint, int) or (checkpoint.isascii() and checkpoint.isdecimal()):
-        if int(checkpoint) not in checkpoints.rounds():
+    number = whole_number(checkpoint) if isinstance(checkpoint, str) else checkpoint
+    if type(number) is int:
+        if number not in checkpoints.rounds():
             held = ", ".join(map(str, checkpoints.rounds())) or "none"
             raise FedReIDError(f"checkpoint={checkpoint}: {folder} has no such checkpoint; saved rounds: {held}")
-        return checkpoints.path(int(checkpoint))
-    file = Path(os.path.expanduser(checkpoint))
-    if not file.is_file():
-        raise FedReIDError(f"checkpoint={checkpoint}: give last, best, the number of a round, or a checkpoint's path")
+        return checkpoints.path(number)
+    file = Path(os.path.expanduser(checkpoint)) if isinstance(checkpoint, str | os.PathLike) else None
+    if file is None or not os.path.isfile(file):  # Path.is_file raises for a name that is too long
+        shown = printable(str(checkpoint), 300)
+        raise FedReIDError(f"checkpoint={shown}: give last, best, the number of a round, or a checkpoint's path")
     return file
+
+
+def _checkpoint_of(path: Path) -> Path:
+    """Returns the checkpoint that `resume=PATH` names, which is in a run folder."""
+    checkpoint = find_checkpoint(path, "resume=")
+    if not (run_folder_of(checkpoint) / "config.yaml").is_file():
+        raise FedReIDError(
+            f"resume={path}: is not in a run folder; give a run folder or a file RUN/checkpoints/round-N.ckpt"
+        )
+    return checkpoint
 
 
 def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None) -> None:
     source, round = _check_source(config, path, digests)
-    checkpoint = find_checkpoint(path)
+    checkpoint = _checkpoint_of(path)
     target = Checkpoints(folder / "checkpoints")
     if source.resolve() != folder.resolve():
         if target.rounds():  # the command was repeated after an interruption: resume its own rounds
@@ -187,7 +204,7 @@ def _take_over(config: Config, path: Path, folder: Path, digests: Digests | None
 
 def _check_source(config: Config, path: Path, digests: Digests | None) -> tuple[Path, int]:
     """Returns the folder and the round of the run that `resume=PATH` names, after checking both."""
-    checkpoint = find_checkpoint(path)
+    checkpoint = _checkpoint_of(path)
     source = run_folder_of(checkpoint)
     refuse_foreign(source)
     _check_same(config, source, checkpoint)

@@ -6,9 +6,7 @@ pandas.DataFrame(run.scores())
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +16,7 @@ from fedreid_pl.commands.words import run_folder
 from fedreid_pl.config import Config, compose
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.server.history import SCORED, statistics
+from fedreid_pl.python_settings import folder_of, setting_words, words_of
 from fedreid_pl.reporting.records import RunRecord
 from fedreid_pl.reporting.records import read_run as read_record
 from fedreid_pl.retrieval.loading import load
@@ -50,7 +49,7 @@ def train(exp: str | Path = "fedpav", data: str | Path | None = None, **settings
         FedReIDError: for unknown keys and names, wrong values, unreadable data, and every other error that the command
             reports.
     """
-    words = _words(exp, data, settings)
+    words = words_of(exp, data, settings)
     config = compose(words)
     if config.engine.name == "silos":
         raise FedReIDError("engine=silos: start the coordinator with fedreid-pl train exp=... engine=silos")
@@ -67,7 +66,7 @@ def read_run(folder: str | Path) -> Run:
     Raises:
         FedReIDError: if the folder is not a run folder, or one of its files cannot be read.
     """
-    return Run(read_record(Path(os.path.expanduser(folder))))
+    return Run(read_record(folder_of(folder)))
 
 
 def configure(exp: str | Path = "fedpav", data: str | Path | None = None, **settings: Any) -> Config:
@@ -79,7 +78,7 @@ def configure(exp: str | Path = "fedpav", data: str | Path | None = None, **sett
     >>> configure("fedprox", rounds=3, **{"callbacks.fedprox.mu": 0.1}).callbacks["fedprox"]
     {'mu': 0.1}
     """
-    return compose(_words(exp, data, settings))
+    return compose(words_of(exp, data, settings))
 
 
 def read_data(config: Config) -> FederatedData:
@@ -92,22 +91,9 @@ def read_data(config: Config) -> FederatedData:
     """
     from fedreid_pl.data.scenarios import load_federated_data
 
+    if not isinstance(config, Config):
+        raise FedReIDError(f"read_data: expected the result of fedreid_pl.configure, got {type(config).__name__}")
     return load_federated_data(config.data)
-
-
-def as_word(value: Any) -> str:
-    """Returns a Python value in the notation of the command line.
-
-    >>> [as_word(value) for value in (None, True, 0.01, "cuda", ["a", "b"], Path("runs"))]
-    ['null', 'true', '0.01', 'cuda', '["a", "b"]', 'runs']
-    """
-    if isinstance(value, os.PathLike):
-        return str(value)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (Mapping, list, tuple, bool, type(None))):
-        return json.dumps(value, default=as_word)
-    return str(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +218,7 @@ class Run:
         from fedreid_pl.scoring import asked_of, score
 
         words = [f"run={self.folder}", f"checkpoint={checkpoint}", *([] if data is None else [f"data={data}"])]
-        rows = score(asked_of(words + _setting_words(settings)), say).rows()
+        rows = score(asked_of(words + setting_words(settings)), say).rows()
         return [{"model": row.model, "test": row.test, **_means(row)} for row in rows]
 
     def figures(self, out: str | Path | None = None, columns: Sequence[int] = (1, 2)) -> list[Path]:
@@ -264,15 +250,6 @@ class Run:
     def __repr__(self) -> str:
         kind = ", synthetic data" if self.synthetic else ""
         return f"<Run {self.config.name} on {self.config.data.name}{kind}, round {self.round}, {self.folder}>"
-
-
-def _words(exp: str | Path, data: str | Path | None, settings: Mapping[str, Any]) -> list[str]:
-    words = [f"exp={os.fspath(exp)}", *([] if data is None else [f"data={os.fspath(data)}"])]
-    return words + _setting_words(settings)
-
-
-def _setting_words(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={as_word(value)}" for key, value in settings.items()]
 
 
 STATISTICS = ("last", "best", "best3", "fluctuation", "untrained")

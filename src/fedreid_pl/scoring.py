@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from fedreid_pl.commands.words import own_places, take, yes_or_no
 from fedreid_pl.config import Config, check_run_folder, lineage, load_config
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.config.values import whole_number
+from fedreid_pl.errors import FedReIDError, printable
 
 if TYPE_CHECKING:
     from fedreid_pl.data.federated import FederatedData
     from fedreid_pl.federation.server.history import History
     from fedreid_pl.reporting.tables import TransferScores
+
+MOST_SPLITS = 1000
 
 
 @dataclass(frozen=True)
@@ -81,20 +84,22 @@ def asked_of(words: list[str]) -> Asked:
     """
     options, rest = take(words, "run", "checkpoint", "splits", "rerank")
     if "run" not in options:
-        raise FedReIDError("evaluate: give the run's folder, run=FOLDER")
+        hint = next((f"; write run={word}" for word in rest if "=" not in word), "")
+        raise FedReIDError(f"evaluate: give the run's folder, run=FOLDER{hint}")
     folder = Path(os.path.expanduser(options["run"]))
     check_run_folder(folder, "run=")
-    splits = options.get("splits", "")
-    if "splits" in options and not (splits.isdecimal() and int(splits) > 1):
+    splits = whole_number(options.get("splits", "0"))
+    if splits is None or ("splits" in options and not 1 < splits <= MOST_SPLITS):
         raise FedReIDError(
-            f"splits={splits}: give the number of splits, 2 or more; splits=10 evaluates on the splits 0 to 9"
+            f"splits={printable(options['splits'])}: give the number of splits, 2 to {MOST_SPLITS}; splits=10 "
+            "evaluates on the splits 0 to 9"
         )
     if "rerank" in options:
         rest.append(f"report.rerank={str(yes_or_no('rerank', options['rerank'])).lower()}")
     config = own_places(load_config(folder / "config.yaml", rest), rest)
     if any(word.startswith(("data=", "data.datasets=")) for word in rest):  # evaluate on all of the other datasets
         config.data.leave_out = None
-    return Asked(folder, config, options.get("checkpoint", "last"), int(splits or 0))
+    return Asked(folder, config, options.get("checkpoint", "last"), splits)
 
 
 def score(asked: Asked, warn: Callable[[str], None]) -> Scored:

@@ -33,7 +33,7 @@ def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
     ("words", "hints"),
     [
         (["train", "round=3"], ["'round'", "did you mean 'rounds'"]),
-        (["train", "optim.lr_hed=1"], ["optim.lr_hed", "did you mean 'lr_head'"]),
+        (["train", "optim.lr_hed=1"], ["optim.lr_hed", "did you mean 'optim.lr_head'"]),
         (["train", "exp=fedpaw"], ["fedpaw", "did you mean 'fedpav'"]),
         (["train", "data=minired"], ["minired", "did you mean 'minireid'"]),
         (["train", "rounds=0"], ["rounds=0", "at least 1"]),

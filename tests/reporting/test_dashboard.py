@@ -90,7 +90,7 @@ def test_the_command_writes_a_file(run: Path, tmp_path: Path, capsys: pytest.Cap
         (["data=minireid", "out="], "out=FILE.json"),
         (["data=minireid", "out=/proc/none/view.json"], "cannot be written"),
         (["data=minireid"], "not logged in to wandb"),
-        (["data=minireid", "wandb.projekt=a"], "did you mean 'project'"),
+        (["data=minireid", "wandb.projekt=a"], "did you mean 'wandb.project'"),
     ],
 )
 def test_a_mistake_prints_one_line(

@@ -15,7 +15,8 @@ def dashboard(words: list[str]) -> int:
     options, rest = take(words, "run", "out")
     folder = Path(os.path.expanduser(options["run"])) if options.get("run") else None
     if folder is None and not any(word.startswith("data=") for word in rest):
-        raise FedReIDError("dashboard: give a run of the project, run=FOLDER, or its data, data=NAME")
+        hint = next((f"; write run={word}" for word in rest if "=" not in word), "")
+        raise FedReIDError(f"dashboard: give a run of the project, run=FOLDER, or its data, data=NAME{hint}")
     if "out" in options and not Path(options["out"]).name:
         raise FedReIDError("dashboard: out= names no file, give out=FILE.json")
     if folder is not None:
@@ -32,7 +33,7 @@ def dashboard(words: list[str]) -> int:
     from fedreid_pl.reporting.wandb_names import check_wandb_names, project_name
     from fedreid_pl.reporting.wandb_run import default_entity, logged_in
 
-    check_wandb_names(config)
+    check_wandb_names(config, used=True)
     names = names_of_data(config) if folder is None else names_of_run(folder)
     project = project_name(config)
     entity = config.wandb.entity or os.environ.get("WANDB_ENTITY") or ""

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from fedreid_pl.commands.words import take
 from fedreid_pl.config import compose
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, nearest, printable
+
+SHEETS = (".png", ".jpg", ".jpeg")
 
 
 def data(words: list[str]) -> int:
@@ -19,7 +21,11 @@ def data(words: list[str]) -> int:
     if words[:1] == ["cache"]:
         return _cache(words[1:])
     show = bool(words) and words[0] == "show"
-    options, rest = take(words[show:], "out")
+    if words and not show and "=" not in words[0]:
+        raise FedReIDError(
+            f"data {printable(words[0])}: no such command{nearest(words[0], ['cache', 'check', 'show'])}"
+        )
+    options, rest = take(words[show:], *["out"] * show)
     config = compose(rest)
     from fedreid_pl.data.federated import VALIDATION
     from fedreid_pl.data.locating import locate_root
@@ -32,12 +38,17 @@ def data(words: list[str]) -> int:
 
     if show:
         from fedreid_pl.data.minireid import contact_sheet
+        from fedreid_pl.federation.storage import check_output
 
         if config.data.source != "minireid":
             raise FedReIDError(f"data show: only draws the embedded MiniReID benchmark, not data={config.data.name}")
+        sheet = Path(os.path.expanduser(options.get("out", "minireid.png")))
+        if sheet.suffix.lower() not in SHEETS:
+            raise FedReIDError(f"out={sheet}: the name must end with {', '.join(SHEETS)}")
+        check_output(sheet, "out")
         root = locate_root(config.data, status)
         status.done()
-        print(contact_sheet(root, Path(options.get("out", "minireid.png"))))
+        print(contact_sheet(root, sheet))
         return 0
     federated = load_federated_data(config.data, status)
     status.done()
@@ -74,9 +85,12 @@ def _check_data(words: list[str]) -> int:
     options, rest = take(words, "json")
     if "json" in options and not Path(options["json"]).name:
         raise FedReIDError("data check: json= names no file, give json=FILE.json")
+    from fedreid_pl.federation.storage import check_output, write_text
+
+    if "json" in options:
+        check_output(Path(os.path.expanduser(options["json"])), "json")
     config = compose(rest)
     from fedreid_pl.data.check import check_data
-    from fedreid_pl.federation.storage import write_text
     from fedreid_pl.reporting.data_check import check_text, verdict
     from fedreid_pl.reporting.status import Status
 
@@ -94,18 +108,25 @@ def _check_data(words: list[str]) -> int:
 
 def _cache(words: list[str]) -> int:
     clear = words[:1] == ["clear"]
+    if words and not clear and "=" not in words[0]:
+        raise FedReIDError(f"data cache {printable(words[0])}: no such command{nearest(words[0], ['clear'])}")
     config = compose(words[clear:])
     from fedreid_pl.data.cache_folder import chosen_folder, made_again
     from fedreid_pl.reporting.tables import text_table
 
     folder = chosen_folder(config.data.cache_dir)
+    if folder.exists() and not folder.is_dir():
+        raise FedReIDError(f"data.cache_dir={folder}: is not a folder; give the folder of the cache")
     rows = []
     for name, meaning in made_again(folder).items():
         files = [path for path in (folder / name).iterdir() if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         rows.append([name, meaning, f"{size / 1e9:.2f} GB", "deleted" if clear else ""])
         for path in files if clear else ():
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise FedReIDError(f"{path}: cannot be deleted ({error.strerror})") from error
     print(folder)
     print(text_table(["folder", "holds", "size", ""], rows, left=2) if rows else "the cache is empty")
     return 0

@@ -19,13 +19,15 @@ def embed(words: list[str]) -> int:
         raise FedReIDError("embed: give the file to write, out=features.safetensors (or .npz, .parquet)")
     out = Path(os.path.expanduser(options["out"]))
     flip = yes_or_no("flip", options.get("flip", "true"))
+    from fedreid_pl.federation.storage import check_output
     from fedreid_pl.reporting.status import Status
     from fedreid_pl.retrieval.features import SUFFIXES
 
     if out.suffix not in SUFFIXES:
         raise FedReIDError(f"out={out}: the name must end with {', '.join(SUFFIXES)}")
-    model = load_model(run, options)
-    status, batch = Status(), number("batch_size", options.get("batch_size", "64"))
+    check_output(out, "out")
+    batch = number("batch_size", options.get("batch_size", "64"))
+    model, status = load_model(run, options), Status()
     found = model.embed_files(folder, flip, batch, lambda done, all: status(f"embedding pictures: {done} of {all}"))
     status.done()
     name_damaged(found.damaged)

@@ -25,6 +25,6 @@ def figure(words: list[str]) -> int:
 
     default = folders[0] / "figures" if len(folders) == 1 else Path("figures")
     place = Path(os.path.expanduser(options["out"])) if options.get("out") else default
-    files = write_figures(folders, place, map(int, columns))
+    files = write_figures(folders, place, [int(column) for column in columns])
     print(f"{len(files)} files in {place}")
     return 0

@@ -20,6 +20,8 @@ def methods(words: list[str]) -> int:
     options, names = take(words, "out")
     if len(names) > 1 or any("=" in name for name in names):
         raise FedReIDError(f"methods: give one name, fedreid-pl methods NAME, not {' '.join(names)}")
+    if names and "out" in options:
+        raise FedReIDError(f"methods: out= writes the page of all methods; give {names[0]} or out=FILE, not both")
     from fedreid_pl.config import available
     from fedreid_pl.federation.storage import write_text
     from fedreid_pl.methods import list_methods, methods_page, methods_text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedreid_pl.commands.embed import load_model, model_words, name_damaged
 from fedreid_pl.commands.words import complain, number, yes_or_no
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, printable
 
 if TYPE_CHECKING:
     from fedreid_pl.retrieval.features import Features
@@ -31,16 +31,19 @@ def search(words: list[str]) -> int:
     for key, value, choices in (("group", group, ("row", "person")), ("pooling", pooling, ("best", "mean"))):
         if value not in choices:
             raise FedReIDError(f"{key}={value}: give {' or '.join(choices)}")
+    if pooling == "mean" and group == "row":
+        raise FedReIDError("pooling=mean: has no effect with group=row; add group=person, or leave it out")
     rerank = yes_or_no("rerank", options.get("rerank", "false"))
+    _check_places(place, query, options)
     given = _threshold(options["threshold"]) if "threshold" in options else None
     model = load_model(run, options)
     if given is not None:
         model.threshold, model.calibrated_on = given, None
-    gallery, pictures = _gallery(model, place, options)
     found = model.embed_files(_existing(query))
     name_damaged(found.damaged)
     if not len(found):
         raise FedReIDError(f"{query}: no picture can be read")
+    gallery, pictures = _gallery(model, place, options)
     answers = gallery.search(
         found.values,
         k,
@@ -53,6 +56,8 @@ def search(words: list[str]) -> int:
     # the threshold applies to the cosine similarity of two pictures only
     threshold = None if rerank or (group, pooling) == ("person", "mean") else model.threshold
     _print(gallery, found, answers, rerank, threshold)
+    if "camera" in options and options["camera"] not in gallery.cameras():
+        complain(f"note: camera={printable(options['camera'])} leaves out nothing: the gallery has no such camera")
     if threshold is None and model.threshold is not None:
         complain("note: the threshold is not applied, because it does not fit re-ranked distances or means over rows")
     elif threshold is None:
@@ -94,20 +99,35 @@ def _gallery(model: ReIDModel, place: str, options: dict[str, str]) -> tuple[Gal
     path = _existing(place)
     index, audit = options.get("index", "exact"), options.get("audit")
     if path.is_file():
-        if "save" in options:
-            raise FedReIDError(f"save={options['save']}: {path} is already a gallery file; leave save= out")
         return Gallery.load(path, index=index, audit=audit), None
     status = Status()
-    gallery = Gallery(options.get("save"), index=index, audit=audit)
-    if len(gallery):
-        raise FedReIDError(f"save={options['save']}: the file exists; give it as GALLERY, or choose another file name")
     found = model.embed_files(path, progress=lambda done, all: status(f"embedding pictures: {done} of {all}"))
     status.done()
     name_damaged(found.damaged)
     if not len(found):
         raise FedReIDError(f"{path}: no picture can be read")
+    gallery = Gallery(options.get("save"), index=index, audit=audit)  # creates the file, so it comes last
     gallery.add_features(found)
     return gallery, path
+
+
+def _check_places(place: str, query: str, options: dict[str, str]) -> None:
+    """Checks the files that the search reads and writes, before the model is loaded."""
+    from fedreid_pl.federation.storage import check_output
+    from fedreid_pl.retrieval.gallery import Gallery
+    from fedreid_pl.retrieval.index import check_index
+
+    path, _ = _existing(place), _existing(query)
+    check_index(options.get("index", "exact"))
+    for key in {"page", "audit", "save"} & set(options):
+        check_output(Path(os.path.expanduser(options[key])), key)
+    if "save" not in options:
+        return
+    save = Path(os.path.expanduser(options["save"]))
+    if path.is_file():
+        raise FedReIDError(f"save={options['save']}: {path} is already a gallery file; leave save= out")
+    if save.exists() and len(Gallery(save)):
+        raise FedReIDError(f"save={options['save']}: the file exists; give it as GALLERY, or choose another file name")
 
 
 def _existing(path: str) -> Path:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 from fedreid_pl.config import Config, compose, differences, fingerprint
 from fedreid_pl.config.launch import RANKS
+from fedreid_pl.config.values import whole_number
 from fedreid_pl.errors import FedReIDError, printable, visible
 
 
@@ -35,7 +38,17 @@ def own_places(config: Config, words: Sequence[str]) -> Config:
 
 
 def take(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:
-    """Returns the values of the words `NAME=VALUE` with these names, and the other words in order."""
+    """Returns the values of the words `NAME=VALUE` with these names, and the other words in order.
+
+    Raises:
+        FedReIDError: for a word whose key is no configuration key and resembles one of the names.
+    """
+    known = [item.name for item in fields(Config)]
+    for word in words:
+        key, equals, _ = word.partition("=")
+        near = get_close_matches(key, [*names, *known], n=1, cutoff=0.7) if equals and len(key) > 3 else []
+        if key not in (*names, *known) and set(near) & set(names):
+            raise FedReIDError(f"{printable(word)}: unknown key '{printable(key)}', did you mean '{near[0]}'?")
     options = {word.partition("=")[0]: word.partition("=")[2] for word in words if word.partition("=")[0] in names}
     return options, [word for word in words if word.partition("=")[0] not in names]
 
@@ -64,9 +77,10 @@ def yes_or_no(key: str, text: str) -> bool:
 
 def number(key: str, text: str) -> int:
     """Returns a text as a whole number of at least 1; raises `FedReIDError` for any other text."""
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise FedReIDError(f"{key}={text}: give a whole number, 1 or more")
-    return int(text)
+    value = whole_number(text)
+    if not value:
+        raise FedReIDError(f"{key}={printable(text)}: give a whole number, 1 or more")
+    return value
 
 
 def check_extra(extra: str, *packages: str) -> None:

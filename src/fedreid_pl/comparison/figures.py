@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fedreid_pl.comparison.report import report_of
@@ -11,7 +11,7 @@ from fedreid_pl.reporting.figures.plots import all_figures
 from fedreid_pl.reporting.figures.style import check_matplotlib, drawing, save
 
 
-def write_figures(folders: Sequence[Path], place: Path, columns: Iterable[int] = (1, 2)) -> list[Path]:
+def write_figures(folders: Sequence[Path], place: Path, columns: Collection[int] = (1, 2)) -> list[Path]:
     """Draws the figures of runs or comparisons as PNG and PDF and returns the paths of the files.
 
     Args:
@@ -22,6 +22,8 @@ def write_figures(folders: Sequence[Path], place: Path, columns: Iterable[int] =
     Raises:
         FedReIDError: if matplotlib is missing, a folder is not a run folder, or no run has an evaluation yet.
     """
+    if not (isinstance(columns, Collection) and columns and set(columns) <= {1, 2}):
+        raise FedReIDError(f"columns={columns}: must be (1,), (2,) or (1, 2), the widths in columns of a paper")
     check_matplotlib()
     runs = report_of(folders)
     files: list[Path] = []

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedreid_pl.config import Config, compose, load_config
+from fedreid_pl.config.values import whole_number
 from fedreid_pl.data.locating import dataset_folders, locate_root
 from fedreid_pl.data.minireid.versions import check_one_version
 from fedreid_pl.data.naming import dataset_names
-from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.errors import FedReIDError, nearest, printable
 
 OPTIONS = ("exps", "seeds", "splits", "jobs", "out", "statistic", "leave_out", "baseline")
 STATISTICS = {
@@ -21,6 +22,7 @@ STATISTICS = {
     "best": "best evaluation, selected on test data",
 }
 DEFAULT_BASELINE = "fedpav"
+MOST_SPLITS = 1000
 RESERVED = {
     "exp": 'a comparison names its experiments with exps="ONE TWO"',
     "seed": 'a comparison names its seeds with seeds="0 1"',
@@ -152,7 +154,8 @@ def make_plan(options: Mapping[str, str], words: Sequence[str], folder_of: Folde
     """
     experiments = options.get("exps", "").split()
     if not experiments:
-        raise FedReIDError('compare: give the experiments, exps="local fedpav" (make: EXPS="local fedpav")')
+        typed = " ".join(word for word in words if "=" not in word) or "local fedpav"
+        raise FedReIDError(f'compare: give the experiments, exps="{typed}" (make: EXPS="{typed}")')
     seeds, jobs = read_seeds(options.get("seeds", "0")), read_jobs(options.get("jobs", "1"))
     statistic = options.get("statistic", "last")
     if statistic not in STATISTICS:
@@ -192,6 +195,8 @@ def _planned(
     experiment: str, seed: int, split: int | None, target: str | None, words: Sequence[str], folder_of: FolderOf
 ) -> PlannedRun:
     name, overrides = split_experiment(experiment)
+    if "," in name and not os.path.exists(os.path.expanduser(name)):
+        raise FedReIDError(f'exps={name}: separate experiments by spaces, exps="{name.replace(",", " ")}"')
     for word in (*words, *overrides):
         key = word.partition("=")[0]
         if key in RESERVED:
@@ -230,9 +235,10 @@ def read_jobs(text: str) -> int:
     Raises:
         FedReIDError: unless it is a whole number of at least 1.
     """
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise FedReIDError(f"jobs={text}: must be a whole number of at least 1")
-    return int(text)
+    jobs = whole_number(text)
+    if not jobs:
+        raise FedReIDError(f"jobs={printable(text)}: must be a whole number of at least 1")
+    return jobs
 
 
 def read_switch(key: str, text: str) -> bool:
@@ -252,10 +258,10 @@ def read_seeds(text: str) -> list[int]:
     Raises:
         FedReIDError: unless they are distinct whole numbers.
     """
-    parts = text.replace(",", " ").split()
-    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
-        raise FedReIDError(f'seeds={text}: expected whole numbers, seeds="0 1 2"')
-    seeds = [int(part) for part in parts]
+    found = [whole_number(part) for part in text.replace(",", " ").split()]
+    seeds = [seed for seed in found if seed is not None]
+    if not seeds or len(seeds) < len(found):
+        raise FedReIDError(f'seeds={printable(text)}: expected whole numbers, seeds="0 1 2"')
     if len(set(seeds)) < len(seeds):
         raise FedReIDError(f"seeds={text}: a seed occurs twice; equal runs show no deviation")
     return seeds
@@ -264,11 +270,15 @@ def read_seeds(text: str) -> list[int]:
 def _splits(text: str | None, words: Sequence[str]) -> list[int | None]:
     if text is None:
         return [None]
-    if not (text.isascii() and text.isdigit() and int(text) > 1):
-        raise FedReIDError(f"splits={text}: give how many, 2 or more: splits=10 compares on the splits 0 to 9")
+    count = whole_number(text)
+    if count is None or not 1 < count <= MOST_SPLITS:
+        raise FedReIDError(
+            f"splits={printable(text)}: give the number of splits, 2 to {MOST_SPLITS}; splits=10 compares on the "
+            "splits 0 to 9"
+        )
     if any(word.startswith("data.split=") for word in words):
         raise FedReIDError(f"splits={text}: conflicts with data.split; remove one of them")
-    return list(range(int(text)))
+    return list(range(count))
 
 
 def _check_distinct(runs: Sequence[PlannedRun]) -> None:

@@ -18,6 +18,7 @@ from fedreid_pl.comparison.study_persons import add_persons, persons_path
 from fedreid_pl.comparison.study_rows import Key, Row, add_rows, read_rows, rows_of, run_key
 from fedreid_pl.errors import FedReIDError, visible
 from fedreid_pl.federation.client.trainer import quiet
+from fedreid_pl.federation.storage import check_output
 from fedreid_pl.reporting.status import duration
 
 THREADS = 1
@@ -91,6 +92,7 @@ def run_study(plan: StudyPlan, dry_run: bool = False) -> None:
         FedReIDError: before any training, if a run's configuration is invalid; at the end, if a run failed.
     """
     quiet()
+    check_output(plan.results, "results")
     missing = plan.missing()
     _announce(plan, missing)
     if dry_run or not missing:

@@ -11,8 +11,8 @@ from typing import Any
 
 from fedreid_pl.config import available
 from fedreid_pl.config.documents import Section, parse_document, read_document
-from fedreid_pl.config.values import Scalar
-from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.config.values import Scalar, whole_number
+from fedreid_pl.errors import FedReIDError, nearest, printable
 
 KEYS = ("words", "groups", "small")
 MOST_SEEDS = 1000
@@ -79,6 +79,8 @@ def chosen_groups(study: Study, names: Sequence[str]) -> Study:
         FedReIDError: if a name is not a group of the study.
     """
     known = [group.name for group in study.groups]
+    if not names:
+        raise FedReIDError(f"groups=: give groups of study {study.name}: {', '.join(known)}")
     for name in names:
         if name not in known:
             raise FedReIDError(f"groups={name}: study {study.name} has no such group{nearest(name, known)}")
@@ -132,6 +134,8 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 def _count(value: Any, where: str) -> int:
     text = value.text if isinstance(value, Scalar) else ""
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST_SEEDS):
-        raise FedReIDError(f"{where}: expected the number of seeds, 1 to {MOST_SEEDS}, found {text or 'nothing'}")
-    return int(text)
+    count = whole_number(text)
+    if count is None or not 0 < count <= MOST_SEEDS:
+        found = printable(text) or ("nothing" if value is None else "a list or a section")
+        raise FedReIDError(f"{where}: expected the number of seeds, 1 to {MOST_SEEDS}, found {found}")
+    return count

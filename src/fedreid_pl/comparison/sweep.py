@@ -15,7 +15,7 @@ from fedreid_pl.comparison.tables import Column, Table
 from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.trainer import quiet
 from fedreid_pl.federation.server.history import TESTS, VALIDATIONS, History
-from fedreid_pl.federation.storage import write_text
+from fedreid_pl.federation.storage import check_output, write_text
 from fedreid_pl.functional.paired import family, paired_difference
 from fedreid_pl.reporting.escaping import csv_text
 
@@ -52,6 +52,8 @@ def sweep(plan: SweepPlan) -> None:
     results = {place: result for place, run in plan.runs.items() if (result := read_result(run))}
     missing = [run for place, run in plan.runs.items() if place not in results]
     check_runs(missing)
+    if plan.out is not None:
+        check_output(plan.out, "out")
     if missing:
         there = f"{len(results)} of {len(plan.runs)} runs are there, " if results else ""
         print(f"{there}{len(missing)} to train", file=sys.stderr, flush=True)

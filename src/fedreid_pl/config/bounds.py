@@ -11,6 +11,7 @@ from fedreid_pl.config.schema import Config
 from fedreid_pl.errors import FedReIDError, printable, visible
 
 LONGEST = 4096  # characters of a text
+LARGEST = 10**15  # largest whole number; readers of a run's files accept no larger one
 
 
 def check_bounds(config: Any, prefix: str = "", origins: Mapping[str, str] | None = None) -> None:
@@ -40,6 +41,8 @@ def check_bounds(config: Any, prefix: str = "", origins: Mapping[str, str] | Non
             raise FedReIDError(f"{name}={value}: must be above {limits['above']}{where}")
         if limits["at_most"] is not None and not value <= limits["at_most"]:
             raise FedReIDError(f"{name}={value}: must be at most {limits['at_most']}{where}")
+        if type(value) is int and value > LARGEST:
+            raise FedReIDError(f"{name}={value}: must be at most {LARGEST}{where}")
         if isinstance(value, float) and value in (float("inf"), float("-inf")):
             raise FedReIDError(f"{name}={value}: must be finite{where}")
     if isinstance(config, Config):

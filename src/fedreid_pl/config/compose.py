@@ -219,7 +219,9 @@ def _choose(kind: str, name: str, origins: dict[str, str]) -> tuple[str, Values]
         path = Path(os.path.expanduser(name))
         return path.stem, of_document(read_document(path), str(path), origins)
     if name not in available(kind):
-        raise FedReIDError(f"{kind}={name}: no such configuration{nearest(name, available(kind))}")
+        own = "/" in name or os.path.exists(os.path.expanduser(name))
+        hint = "; the name of your own file must end with .yaml" if own else nearest(name, available(kind))
+        raise FedReIDError(f"{kind}={name}: no such configuration{hint}")
     return name, _load(f"{kind}/{name}.yaml")
 
 

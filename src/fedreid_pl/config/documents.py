@@ -123,8 +123,16 @@ def _compose(text: str, source: str) -> Any:
     except RecursionError as error:
         raise FedReIDError(f"{source[:300]}: not valid YAML (nested too deeply)") from error
     except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).replace('"<unicode string>", ', "").split())
-        raise FedReIDError(f"{source[:300]}: not valid YAML ({printable(reason, 300)})") from error
+        raise FedReIDError(f"{source[:300]}{_fault(error, text)}") from error
+
+
+def _fault(error: Exception, text: str) -> str:
+    """Returns the end of the message for a text that is not YAML: its line, the fault, and what to do."""
+    mark = getattr(error, "problem_mark", None)
+    reason = str(getattr(error, "problem", None) or error).replace('"<unicode string>", ', "")
+    line = f", line {min(mark.line, text.count(chr(10))) + 1}" if mark is not None and "\n" in text else ""
+    hint = "; indent with spaces instead of tabs" if "'\\t'" in reason else ""
+    return f"{line}: not valid YAML ({printable(' '.join(reason.split()), 300)}){hint}"
 
 
 def _name(node: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fedreid_pl.config.schema import Config
+from fedreid_pl.config.values import whole_number
 from fedreid_pl.errors import FedReIDError
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -132,4 +133,4 @@ def _remove(reason: str) -> None:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    return None if text is None else whole_number(text)

@@ -79,7 +79,7 @@ def _section(section: Any, schema: Any, prefix: str, source: str, origins: dict[
     for name, value in section.items():
         where = f"{source}, line {section.lines[name]}" if name in section.lines else source
         if name not in known:
-            raise FedReIDError(f"{where}: unknown key '{prefix}{name}'{nearest(str(name), list(known))}")
+            raise FedReIDError(f"{where}: unknown key '{prefix}{name}'{_key_hint(str(name), prefix, list(known))}")
         key = prefix + name
         if known[name].default_factory is dict or is_section(schema, name):
             if not isinstance(value, Mapping):
@@ -96,6 +96,21 @@ def _section(section: Any, schema: Any, prefix: str, source: str, origins: dict[
         origins[key] = where
         values[name] = _read(value, kinds[name], known[name], where, key)
     return values
+
+
+def _key_hint(name: str, prefix: str, known: list[str]) -> str:
+    """Returns the key that an unknown key may stand for: the same name in a section, else a similar name."""
+    if not prefix:
+        inside = [f"{section}.{name}" for section in known if is_section(Config, section) and name in _inner(section)]
+        if inside:
+            return f", did you mean {' or '.join(repr(key) for key in inside)}?"
+    hint = nearest(name, known)
+    return hint.replace("did you mean '", f"did you mean '{prefix}") if prefix else hint
+
+
+def _inner(section: str) -> dict[str, Field]:
+    schema: Any = _known(Config)[section].default_factory
+    return _known(schema)
 
 
 def _read(value: Any, kind: Any, item: Field, where: str, key: str) -> Any:

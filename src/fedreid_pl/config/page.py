@@ -73,7 +73,7 @@ def _meaning(item: Field[Any]) -> str:
     text = str(limits["help"]).replace("|", "\\|")
     bounds = [f"at least {limits['at_least']:g}"] if limits["at_least"] is not None else []
     bounds += [f"above {limits['above']:g}"] if limits["above"] is not None else []
-    bounds += [f"at most {limits['at_most']:g}"] if limits["at_most"] is not None else []
+    bounds += [f"at most {limits['at_most']:.10g}"] if limits["at_most"] is not None else []
     bounds += ["one of " + ", ".join(f"`{choice}`" for choice in limits["choices"])] if limits["choices"] else []
     return f"{text} Bounds: {'; '.join(bounds)}." if bounds else text
 

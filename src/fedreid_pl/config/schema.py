@@ -145,7 +145,7 @@ class Config:
         "paper: follow the paper; code: follow the published code wherever it departs from the paper.",
         choices=("paper", "code"),
     )
-    rounds: int = key(300, "Number of federated rounds.", at_least=1)
+    rounds: int = key(300, "Number of federated rounds.", at_least=1, at_most=10**6)
     seed: int = key(0, "Seed of all random numbers of the run.", at_least=0)
     batch_size: int = key(32, "Training images per step, over all devices together.", at_least=2)
     local_epochs: int = key(1, "Epochs that a client trains per round.", at_least=1)

@@ -87,8 +87,8 @@ class DataConfig:
         "dataset.",
         at_least=1,
     )
-    height: int = key(256, "Image height in pixels.", at_least=8)
-    width: int = key(128, "Image width in pixels.", at_least=8)
+    height: int = key(256, "Image height in pixels.", at_least=8, at_most=8192)
+    width: int = key(128, "Image width in pixels.", at_least=8, at_most=8192)
     pad: int = key(10, "Width in pixels of the black border that is added before the random crop.", at_least=0)
     flip: float = key(0.5, "Probability that a training image is mirrored.", at_least=0.0, at_most=1.0)
     erasing: float = key(
@@ -150,6 +150,7 @@ class DataConfig:
         "Number of random single-shot galleries (one image per person) over which the CMC is averaged; 10 is usual. "
         "0: no single-shot CMC.",
         at_least=0,
+        at_most=10_000,
     )
     keep_unmatched: bool = key(
         False,

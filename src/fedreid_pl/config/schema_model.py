@@ -28,6 +28,7 @@ class ModelConfig:
         512,
         "Size of the feature vector that is compared. With model.neck=bnneck the size is the backbone's own.",
         at_least=1,
+        at_most=16_384,
     )
     dropout: float = key(
         0.5, "Dropout probability after the bottleneck. model.neck=bnneck uses no dropout.", at_least=0.0, at_most=0.99

@@ -119,6 +119,15 @@ def plain(text: str) -> Any:
     return _plain_text(text)
 
 
+def whole_number(text: str) -> int | None:
+    """Returns the whole number, at least 0, that a text of decimal digits states; `None` for any other text.
+
+    >>> whole_number("032"), whole_number("-1"), whole_number("two"), whole_number("9" * 5000)
+    (32, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else None
+
+
 def _is_null(text: str, path: bool) -> bool:
     return text in (*NULLS, "") or (text == "~" and not path)
 

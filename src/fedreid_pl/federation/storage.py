@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -46,10 +47,33 @@ def write_bytes(path: Path, data: bytes) -> None:
         with made_whole(path) as temporary, open(temporary, "wb") as file:
             file.write(data)
     except OSError as error:
+        advice = {errno.EISDIR: "give the name of a file", errno.ENOSPC: "free disk space"}
+        advice |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that you may write to")
         raise FedReIDError(
             f"{path}: cannot be written ({error.strerror or error}); files that were saved earlier are intact. "
-            "Free disk space or choose another output_dir"
+            f"{advice.get(error.errno or 0, 'free disk space or choose another place').capitalize()}"
         ) from error
+
+
+def check_output(path: Path, key: str) -> None:
+    """Checks that a file can be written, before the work whose result it gets. Writes nothing.
+
+    Args:
+        path: the file; missing folders above it count as writable if they can be created.
+        key: key of the path, such as `out`; the message begins with it.
+
+    Raises:
+        FedReIDError: if the path is a folder, or the file cannot be created.
+    """
+    if path.is_dir():
+        raise FedReIDError(f"{key}={path}: is a folder; give the name of a file")
+    place = path.absolute().parent
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise FedReIDError(f"{key}={path}: {place} is not a folder; choose another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise FedReIDError(f"{key}={path}: {place} cannot be written to; choose another folder")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -84,6 +84,8 @@ class ReIDRetrieval(Metric):
             raise ValueError(f"ranks and chunk must be at least 1, got {tuple(ranks)} and {chunk}")
         if single_shot < 0:
             raise ValueError(f"single_shot must be at least 0, got {single_shot}")
+        if ties not in get_args(Ties):
+            raise ValueError(f"ties must be {' or '.join(get_args(Ties))}, got {ties}")
         self.ranks = tuple(ranks)
         self.keep_unmatched = keep_unmatched
         self.chunk = chunk

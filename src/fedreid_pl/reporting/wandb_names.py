@@ -15,13 +15,17 @@ def project_name(config: Config) -> str:
     return config.wandb.project or os.environ.get("WANDB_PROJECT") or f"fedreid_pl-{config.data.name}"
 
 
-def check_wandb_names(config: Config) -> None:
-    """Checks that wandb accepts the names of project and owner.
+def check_wandb_names(config: Config, used: bool = False) -> None:
+    """Checks that wandb accepts the names of project and owner, if a run logs to wandb.
+
+    Args:
+        config: configuration of the run.
+        used: whether the names are used in any case.
 
     Raises:
         FedReIDError: if a name is not valid; the message names the key or the variable, and the character.
     """
-    if config.logger != "wandb" or os.environ.get("WANDB_MODE") == "disabled":
+    if not used and (config.logger != "wandb" or os.environ.get("WANDB_MODE") == "disabled"):
         return
     project = "wandb.project" if config.wandb.project else "WANDB_PROJECT"
     project = (
@@ -32,7 +36,7 @@ def check_wandb_names(config: Config) -> None:
             hint = f"; write wandb.entity={name.split('/')[0]} wandb.project=..." if wrong[0] == "/" else ""
             raise FedReIDError(
                 f"{key}={printable(name)}: wandb does not allow '{wrong[0]}' in a name"
-                f"{hint or '; choose another name'}, or set logger=csv"
+                f"{hint or '; choose another name'}{'' if used else ', or set logger=csv'}"
             )
         if len(name) > LONGEST:
             raise FedReIDError(

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.storage import write_bytes, write_text
+from fedreid_pl.federation.storage import check_output, write_bytes, write_text
 from fedreid_pl.functional.randomness import generator
 from fedreid_pl.models.embedder import Embedder
 from fedreid_pl.retrieval.model import ReIDModel
@@ -65,6 +65,7 @@ def export(model: ReIDModel, out: str | Path, flip: bool = False, pictures: Tens
         raise FedReIDError(f"out={path}: the name must end with {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise FedReIDError(f"out={path}: there is no folder {path.parent}")
+    check_output(path, "out")
     with on_cpu(model):
         embedder = Embedder(model.backbone, flip).eval()
         inputs = random_pictures(model) if pictures is None else pictures

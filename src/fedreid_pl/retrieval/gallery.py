@@ -24,6 +24,7 @@ from fedreid_pl.retrieval.matching import (
     Pooling,
     best_persons,
     best_rows,
+    check_choices,
     matches_of,
     scores_in_parts,
     unit_features,
@@ -222,8 +223,9 @@ class Gallery:
         Raises:
             FedReIDError: if the queries do not fit the gallery.
         """
+        check_choices(k, group, pooling)
         self._refresh()
-        queries = self._queries(queries, k, header)
+        queries = self._queries(queries, header)
         allowed = self._held.allowed(camera)
         if not len(self._held) or not bool(allowed.any()):
             answers: list[list[Match]] = [[] for _ in range(len(queries))]
@@ -267,6 +269,11 @@ class Gallery:
             counts[row.person] = counts.get(row.person, 0) + 1
         return dict(sorted(counts.items()))
 
+    def cameras(self) -> set[str]:
+        """Returns the cameras of the rows; rows without a known camera have an empty name."""
+        self._refresh()
+        return {row.camera for row in self._held.rows}
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
@@ -278,9 +285,7 @@ class Gallery:
             self._held = HeldRows(*self._file.read())
             self._seen, self._index = state, None
 
-    def _queries(self, queries: Tensor, k: int, header: dict[str, Any] | None) -> Tensor:
-        if k < 1:
-            raise FedReIDError(f"k={k}: must be at least 1")
+    def _queries(self, queries: Tensor, header: dict[str, Any] | None) -> Tensor:
         queries = unit_features(queries)
         if len(self._held) and queries.shape[1] != self._held.features.shape[1]:
             raise FedReIDError(

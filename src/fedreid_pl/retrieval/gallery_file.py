@@ -56,8 +56,12 @@ class GalleryFile:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path or ":memory:", timeout=PATIENCE, isolation_level=None)
             self._prepare()
+        except OSError as error:
+            raise FedReIDError(f"{path}: cannot be created ({error.strerror})") from error
         except sqlite3.Error as error:
             raise FedReIDError(f"{path}: is not a gallery, or cannot be opened ({error})") from error
 

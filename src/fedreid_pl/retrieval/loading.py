@@ -46,6 +46,8 @@ def load(
     Raises:
         FedReIDError: if the folder is not a run folder, or has no such checkpoint, no such client, or no global model.
     """
+    if not isinstance(run, str | os.PathLike):
+        raise FedReIDError(f"run={run!r}: expected the path of a run folder")
     folder = Path(os.path.expanduser(run))
     check_run_folder(folder, hint="; give the folder of a run of fedreid-pl train")
     config = load_config(folder / "config.yaml", [] if network is None else [f"model.name={network}"])

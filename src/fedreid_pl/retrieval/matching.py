@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -36,6 +36,15 @@ class Match:
     source: str
     camera: str
     rows: int = 1
+
+
+def check_choices(k: int, group: str, pooling: str) -> None:
+    """Raises `FedReIDError` for a number of matches below 1, and for a group or a pooling that does not exist."""
+    if type(k) is not int or k < 1:
+        raise FedReIDError(f"k={k}: must be a whole number of at least 1")
+    for key, value, choices in (("group", group, get_args(Group)), ("pooling", pooling, get_args(Pooling))):
+        if value not in choices:
+            raise FedReIDError(f"{key}={value}: must be {' or '.join(choices)}")
 
 
 def scores_in_parts(queries: Tensor, features: Tensor, allowed: Tensor, rerank: bool) -> Iterator[Tensor]:
@@ -133,6 +142,8 @@ def unit_features(
         FedReIDError: if features have another shape, are not finite or not of length 1, or do not match the number of
             names.
     """
+    if not isinstance(features, Tensor):
+        raise FedReIDError(f"features must be a tensor [N, D], got {type(features).__name__}")
     if features.dim() != 2 or not features.is_floating_point():
         raise FedReIDError(f"features must be [N, D] floating point, got {list(features.shape)} {features.dtype}")
     for name, column in (("persons", persons), ("cameras", cameras), ("sources", sources)):

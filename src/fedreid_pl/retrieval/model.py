@@ -109,6 +109,8 @@ class ReIDModel:
         """
         try:
             self.device = torch.device(device)
+            if self.device.type == "meta":
+                raise NotImplementedError("a model on this device computes nothing")
             self.backbone = self.backbone.to(self.device).eval()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = (str(error).splitlines() or [""])[0]
@@ -136,7 +138,10 @@ class ReIDModel:
         Raises:
             FedReIDError: if a file cannot be read.
         """
-        pixels = [decode(str(file), self.card.height, self.card.width) for file in files]
+        try:
+            pixels = [decode(str(file), self.card.height, self.card.width) for file in files]
+        except UnreadableImage as error:
+            raise FedReIDError(f"{error.path}: {error.reason}; replace or remove the file") from error
         return self.preprocess(np.stack(pixels)) if pixels else self.preprocess([])
 
     def embed(
@@ -160,6 +165,7 @@ class ReIDModel:
             FedReIDError: if there is no such file or folder, or pictures have another shape or type.
         """
         embedder = Embedder(self.backbone, flip)
+        _check_batch_size(batch_size)
         if isinstance(pictures, (str, Path)) or are_paths(pictures):
             found, damaged = self._embed_paths(paths_of(pictures), embedder, batch_size, progress)
             if damaged:
@@ -189,6 +195,7 @@ class ReIDModel:
         Raises:
             FedReIDError: if there is no such file or folder, or no picture.
         """
+        _check_batch_size(batch_size)
         paths = paths_of(pictures)
         root = Path(os.path.expanduser(pictures)) if isinstance(pictures, (str, Path)) else None
         inside = root is not None and root.is_dir()
@@ -248,9 +255,16 @@ class ReIDModel:
                 f"a float tensor must be normalised pictures [N, {', '.join(map(str, wanted))}], got "
                 f"{list(inputs.shape)}; give uint8 pictures, or what model.preprocess returns"
             )
+        if not bool(inputs.isfinite().all()):
+            raise FedReIDError("a float tensor must be normalised pictures, got NaN or infinite values")
         if len(inputs) and bool(inputs.min() >= 0):
             raise FedReIDError(
                 "a float tensor must be normalised pictures, got values without a negative one; give uint8 pictures, "
                 "or what model.preprocess returns"
             )
         return inputs.float()
+
+
+def _check_batch_size(size: int) -> None:
+    if type(size) is not int or size < 1:
+        raise FedReIDError(f"batch_size={size}: must be a whole number of at least 1")

@@ -112,7 +112,13 @@ def as_arrays(pictures: Any) -> list[np.ndarray]:
         pictures = pictures.cpu().permute(0, 2, 3, 1).contiguous().numpy()
     if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
         pictures = pictures[None]
-    arrays = list(pictures)
+    try:
+        arrays = list(pictures)
+    except TypeError:
+        raise FedReIDError(
+            f"pictures: got {type(pictures).__name__}; give a path, paths, a tensor, or arrays [H, W, 3] uint8, such "
+            "as numpy.asarray(image) of a PIL image"
+        ) from None
     for number, array in enumerate(arrays):
         if not isinstance(array, np.ndarray) or array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
             got = f"{list(array.shape)} {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
