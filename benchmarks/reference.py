@@ -1,21 +1,21 @@
-"""A whole round of this program (`fidelity=code`) against the published code, on the same pictures, side by side.
+"""Compares a whole round of this program (`fidelity=code`) with the published code on the same images.
 
     git clone https://github.com/cap-ntu/FedReID CHECKOUT
     python benchmarks/reference.py CHECKOUT [--repeats 3] [--threads 1] [--bf16]
 
-The published code (commit 81a1729) is not part of this repository: CHECKOUT is a copy of yours. Two clients train on
-128 drawn pictures of 256 x 128 each (four batches of 32), ResNet-50 from random weights, one local epoch; then the
-global model is tested on each client's 100 queries and 500 gallery pictures. Both sides compute in fp32; with
+This repository does not contain the published code (commit 81a1729): CHECKOUT is your copy. Two clients train on 128
+drawn images of 256 x 128 each (four batches of 32), ResNet-50 from random weights, one local epoch; then the global
+model is tested on each client's 100 queries and 500 gallery images. Both sides compute in fp32; with
 `--bf16` this program's round is also measured with `trainer.precision=bf16-mixed`.
 
-What is patched in the published code, in memory, because today's packages or a machine without a GPU demand it:
-`pretrainedmodels`, which it imports and never uses; `resnet50(pretrained=True)`, which would download weights;
-`numpy.in1d`, which is gone; `.cuda()`, where there is no GPU; `python evaluate.py`, which is started with the same
-patches. Loaders start their worker processes as it does (spawn).
+The script patches the published code in memory, as current packages or a machine without a GPU require:
+`pretrainedmodels`, which is imported but not used; `resnet50(pretrained=True)`, which would download weights;
+`numpy.in1d`, which was removed; `.cuda()` without a GPU; and `python evaluate.py`, which is started with the same
+patches. Loaders start their worker processes like the published code (spawn).
 
-Not counted: starting the programs, drawing and reading the folders. This program's round is the training of round 1 and
-the evaluation of the global model in round 2, because round 2 also evaluates local models, which the published code
-does not.
+Not counted: the start of the programs, drawing and reading the folders. This program's round is the training of round 1
+and the evaluation of the global model in round 2, because round 2 also evaluates local models, unlike the published
+code.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ OURS = {"ours": "32-true", "ours-bf16": "bf16-mixed"}  # precision of this progr
 
 
 def draw(folder: Path, images: int, queries: int, gallery: int) -> None:
-    """Writes drawn pictures in the layout that both programs read: `DATASET/pytorch/SPLIT/PERSON/NAME.jpg`."""
+    """Writes drawn images in the layout of both programs: `DATASET/pytorch/SPLIT/PERSON/NAME.jpg`."""
     draws = np.random.default_rng(0)
     for name in (*CLIENTS, PUBLIC):
         for person in range(1, PERSONS + 1):
             own = draws.integers(40, 216, (8, 4, 3))
-            # the first picture of a person is held out: train_all has one more than train
+            # the first image of a person is for validation: train_all has one more than train
             for number in range(images // PERSONS + 1):
                 splits = ["train_all"] + ["train"] * (number > 0)
                 _write(folder / name, splits, person, 1 + number % 2, number, _picture(own, draws))
@@ -75,7 +75,7 @@ def _write(dataset: Path, splits: list[str], person: int, camera: int, number: i
 
 
 def patch(checkout: Path) -> None:
-    """Makes the published code run here; see the first lines of this file."""
+    """Patches the published code; see the module docstring."""
     import torch
     import torchvision
 
@@ -92,7 +92,7 @@ def patch(checkout: Path) -> None:
 
 
 def published(checkout: Path, work: Path) -> dict[str, float]:
-    """Seconds of the published code's round."""
+    """Returns the seconds of the published code's round."""
     import multiprocessing
 
     import torch
@@ -123,7 +123,7 @@ def published(checkout: Path, work: Path) -> dict[str, float]:
 
 
 def ours(work: Path, precision: str) -> dict[str, float]:
-    """Seconds of this program's round in the precision of `trainer.precision`."""
+    """Returns the seconds of this program's round with this `trainer.precision`."""
     from fedreid_pl import train
     from fedreid_pl.reporting.run_folder import read_timings
 
@@ -153,7 +153,7 @@ def ours(work: Path, precision: str) -> dict[str, float]:
 def in_turn(
     checkout: Path, work: Path, repeats: int, threads: int, sides: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yields (side, its seconds), the sides one after the other, each in a process of its own."""
+    """Yields (side, seconds) of all sides in turn, each in a separate process."""
     for _ in range(repeats):
         for side in sides:
             answer = work / "seconds.json"
@@ -169,7 +169,7 @@ def in_turn(
 
 
 def main() -> int:
-    """Measures and prints."""
+    """Measures and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkout", type=Path, help="a copy of the published code")
     parser.add_argument("--repeats", type=int, default=3)
@@ -185,7 +185,7 @@ def main() -> int:
         parser.error(f"unknown words: {' '.join(rest)}")
     checkout = arguments.checkout.resolve()
     if not (checkout / "evaluate.py").is_file():
-        raise SystemExit(f"{checkout}: is no copy of the published code (no evaluate.py)")
+        raise SystemExit(f"{checkout}: is not a copy of the published code (evaluate.py is missing)")
     if arguments.side == "evaluate":
         patch(checkout)
         sys.argv = ["evaluate.py", *rest]
