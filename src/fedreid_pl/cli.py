@@ -124,7 +124,7 @@ def _interrupted_line(command: str, subcommand: list[str]) -> str:
     """Returns the line for an interrupted command, which says how to continue."""
     if command == "silo" and subcommand == ["run"]:
         return (
-            "interrupted; the silo is still a member of the run: repeat the command to continue, or leave the run with "
+            "interrupted; to continue, repeat the command; to remove the silo from the current run, use "
             "fedreid-pl silo leave"
         )
     if command in ("silo", "federation"):

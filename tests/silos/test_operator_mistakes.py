@@ -107,6 +107,16 @@ def test_silo_run_ends_before_it_calls_the_coordinator(
     assert named in error_line(["silo", "run", str(parties[1][A].path), *silo_words(tiny_root, A)], capsys)
 
 
+def test_a_silo_without_a_folder_of_pictures_draws_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEDREID_PL_CACHE", str(tmp_path / "cache"))
+    _, silos = make_parties(tmp_path, [A, "other"], port=free_port())
+    line = error_line(["silo", "run", str(silos[A].path)], capsys)
+    assert "data.root: is missing; give the folder of this silo's pictures" in line
+    assert not (tmp_path / "cache").exists()
+
+
 def test_silo_check_names_the_cause_once(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parties = make_parties(tmp_path, [A, "other"], port=free_port())
     words = ["silo", "check", str(parties[1][A].path), *silo_words(tiny_root, A)]
@@ -195,7 +205,10 @@ def test_a_folder_without_a_card_is_named(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["silo", "run", "x"], "leave the run with fedreid-pl silo leave"),
+        (
+            ["silo", "run", "x"],
+            "repeat the command; to remove the silo from the current run, use fedreid-pl silo leave",
+        ),
         (["silo", "check", "x"], "interrupted; repeat the command"),
         (["federation", "init"], "interrupted; repeat the command"),
         (["train"], "interrupted; finished rounds are saved"),

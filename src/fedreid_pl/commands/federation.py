@@ -86,7 +86,7 @@ def _status(words: list[str]) -> int:
     from fedreid_pl.reporting.terminal import columns
 
     line, rows = status_rows(FederationFolder(Path(os.path.expanduser(words[0]))))
-    header = ["silo", "last seen", "state", "MiB to it", "MiB from it", "refused"]
+    header = ["silo", "last seen", "state", "MiB sent", "MiB received", "refused"]
     print(line)
     print(text_table(header, rows, left=3, width=columns(sys.stdout)))
     return 0
@@ -101,7 +101,7 @@ def _print_members(folder: object) -> None:
         print(f"{name:<13}{member.fingerprint}  give {folder.path / 'invitations' / name}.json to this silo")
     invitations = [folder.path / "invitations" / f"{name}.json" for name in folder.members]
     if invitations:
-        print(f"Every silo sees the federation's fingerprint: {read_invitation(invitations[0]).fingerprint}")
+        print(f"Fingerprint of the federation, the same for every silo: {read_invitation(invitations[0]).fingerprint}")
     print(
         "Compare all fingerprints by telephone. Then: fedreid-pl train exp=fedpav_rw engine=silos min_clients=2 "
         f"federation={folder.path}"

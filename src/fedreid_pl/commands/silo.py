@@ -47,8 +47,8 @@ def _init(words: list[str]) -> int:
     made = SiloFolder.new(Path(os.path.expanduser(options["out"])), options["name"])
     print(f"silo         {made.name}")
     print(f"fingerprint  {made.card.fingerprint}")
-    print(f"Give {made.path / 'silo.json'} to the coordinator, and read the fingerprint to them by telephone.")
-    print(f"Save the file that they return as {made.path / 'invitation.json'}.")
+    print(f"Send {made.path / 'silo.json'} to the coordinator, and compare the fingerprint by telephone.")
+    print(f"Save the invitation that the coordinator returns as {made.path / 'invitation.json'}.")
     print(f"Read and edit {made.path / 'policy.yaml'}: this file states what the silo allows.")
     print(f"Then: fedreid-pl silo check {made.path} data.root=FOLDER")
     return 0

@@ -22,8 +22,9 @@ def describe_experiment(config: Config, digest: str, silos: int) -> str:
             f"  computes      {config.rounds} rounds; in each, this silo trains {config.model.name} for "
             f"{turn} on its training pictures",
             f"  pictures      read here at {config.data.height} x {config.data.width} pixels, from "
-            f"{config.data.root} ({', '.join(config.data.datasets)}); they never leave",
-            f"  evaluates     every {config.evaluate_every} rounds on this silo's test pictures; the scores leave",
+            f"{config.data.root} ({', '.join(config.data.datasets)}); they stay here",
+            f"  evaluates     every {config.evaluate_every} rounds on this silo's test pictures; the coordinator gets "
+            "the scores",
             f"  algorithm     {callbacks}",
         ]
     )
@@ -63,8 +64,8 @@ def describe_messages(
     return "\n".join(
         [
             *lines,
-            f"  numbers       that match {', '.join(policy.metrics)}; an update with another number is not sent",
+            f"  numbers       that match {', '.join(policy.metrics)}; this silo sends no update with another number",
             f"  images        {images}, the number of this silo's training pictures",
-            "  never         pictures, labels, names of persons, files or folders, the classifier (head)",
+            "  never sent    pictures, labels, names of persons, files or folders, the classifier (head)",
         ]
     )

@@ -67,7 +67,7 @@ class Session:
         parts = self.worker.make_callbacks()
         held = (self.worker.backbone, parts, policy, self.samples)
         write_text(folder / "experiment.txt", "\n".join([about, describe_messages(*held), ""]))
-        say(f"{describe_messages(*held, most=SHOWN)}\n  all names     {folder / 'experiment.txt'}")
+        say(f"{describe_messages(*held, most=SHOWN)}\n  full list     {folder / 'experiment.txt'}")
 
     def _checked_lineage(self) -> str:
         """Returns the lineage of the coordinator's configuration, which may not change within a session.

@@ -111,11 +111,14 @@ def own_config(words: Sequence[str], name: str) -> Config:
     """Returns a silo's configuration of its data and devices; its single dataset gets the silo's name.
 
     Raises:
-        FedReIDError: if a word sets another key, the data folder is missing, or it contains several datasets.
+        FedReIDError: if a word sets another key, `data.root` is not set, or its folder is missing or contains several
+            datasets.
     """
     config = compose(own_words(words))
     if config.trainer.devices > 1 or config.trainer.num_nodes > 1:
         raise FedReIDError(f"trainer.devices={config.trainer.devices}: a silo trains in one process; set 1")
+    if not config.data.root:  # otherwise a forgotten key would draw synthetic pictures
+        raise FedReIDError("data.root: is missing; give the folder of this silo's pictures, data.root=FOLDER")
     config.data.public = None
     root = locate_root(config.data)
     folders = dataset_folders(config.data, root)

@@ -87,7 +87,7 @@ def status_rows(folder: FederationFolder) -> tuple[str, list[list[str]]]:
         return "no coordinator has run yet", [_row(name, {}, known.revoked) for name, known in folder.everybody.items()]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise FedReIDError(f"{file}: cannot be read; delete it, and the coordinator writes a new one") from error
-    return f"{printable(line)}, the coordinator {'runs' if _runs(process) else 'does not run'}", rows
+    return f"{printable(line)}, the coordinator {'is running' if _runs(process) else 'is not running'}", rows
 
 
 def _row(name: str, entry: dict[str, Any], revoked: bool) -> list[str]:
