@@ -120,7 +120,7 @@ class HostileCoordinator:
         if refused and not opened.backbone and not opened.extras and self._kept() == self.kept:
             return f"{kind}: {what}", "refused"
         if maker is flip and opened.header.kind == "joined":
-            self.base["experiment"] = self.coordinator.experiment(self.service._launch()[0] + 1)
+            self.base["experiment"] = self.coordinator.experiment(self.service.folder.newest_launch()[0] + 1)
             return f"{kind}: {what}", "lie"
         return f"{kind}: {what}", "accepted"
 
@@ -131,7 +131,7 @@ class HostileCoordinator:
     def honest(self) -> dict[str, torch.Tensor]:
         """Returns the silo's update of round 2 to an honest job."""
         self.coordinator.count += 1
-        opened = self.answer(self.coordinator.experiment(self.service._launch()[0] + 1))
+        opened = self.answer(self.coordinator.experiment(self.service.folder.newest_launch()[0] + 1))
         assert opened is not None and opened.header.kind == "joined", opened
         opened = self.answer(self.coordinator.payload("fit", 2, self.coordinator.initial))
         assert opened is not None and opened.header.kind == "update", opened
