@@ -249,7 +249,7 @@ def test_datasets_that_cannot_be_used_together(root: Path, capsys: pytest.Captur
 def test_invalid_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for words, part in (
         (["data.datasets=[mine=mine]", "json="], "json= names no file"),
-        (["data.datasets=[mine=mine]", f"json={tmp_path}"], f"{tmp_path}: cannot be written"),
+        (["data.datasets=[mine=mine]", f"json={tmp_path}"], f"{tmp_path}: is a folder; give the name of a file"),
         (["data.layuot=auto"], "data.layuot"),
         (["data.layout=markt1501"], "did you mean 'market1501'"),
     ):

@@ -117,8 +117,8 @@ def test_an_unknown_layout(root, layout, hint):
 
 
 def test_folders_in_no_known_layout_are_refused(root):
-    assert f"{root / 'notes'}: is in no layout" in refused(root, layout="auto", datasets=["market", "notes"])
-    assert f"{root / 'notes'}: is in no layout" in refused(root, layout="auto", datasets=["market"], public="notes")
+    assert f"{root / 'notes'}: has no layout" in refused(root, layout="auto", datasets=["market", "notes"])
+    assert f"{root / 'notes'}: has no layout" in refused(root, layout="auto", datasets=["market"], public="notes")
     assert f"data.root={root / 'notes'}: contains no dataset in a known layout" in refused(
         root / "notes", layout="auto"
     )

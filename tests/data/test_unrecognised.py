@@ -29,13 +29,16 @@ def lines(root: Path, **options) -> dict[str, str]:
         (["Bounding_Box_Train/a.jpg"], "market1501 (has Bounding_Box_Train for bounding_box_train; lacks query, bound"),
         (["train/1/a.jpg", "gallery/1/a.jpg"], "id_folders (has train, gallery; lacks query)"),
         (["meta.json"], "dgd (has meta.json; lacks split.json)"),
-        (["cam_a/odd.png", "cam_b/odd.png"], "viper (has cam_a, cam_b, but does not hold cam_a and cam_b with images"),
+        (
+            ["cam_a/odd.png", "cam_b/odd.png"],
+            "viper (has cam_a, cam_b, but does not contain cam_a and cam_b with images",
+        ),
         (["single_shot/cam_a/x.png"], "prid2011 (has single_shot/cam_a; lacks single_shot/cam_b)"),
         (
             ["queries/1/a.jpg"],
-            "none comes close; it holds queries; if it holds crops of persons, name it with data=crops data.root=",
+            "no layout is similar; it contains queries; for a folder of person crops, set data=crops data.root=",
         ),
-        ([], "none comes close; it holds nothing"),
+        ([], "no layout is similar; it contains no files"),
     ],
 )
 def test_a_folder_is_listed_with_the_closest_layouts(tmp_path, paths, expected):
@@ -51,7 +54,7 @@ def test_a_folder_in_another_layout_or_one_deeper(tmp_path):
     write(tmp_path, "VIPeR", "other")
     write(tmp_path / "deeper", "VIPeR", "inner")
     found = lines(tmp_path, layout="market1501")
-    assert "is in the layout viper, not market1501; data.layout=auto reads it" in found["other"]
+    assert "has the layout viper, not market1501; data.layout=auto reads it" in found["other"]
     assert "data.datasets=[deeper/inner]" in found["deeper"]
     assert "other" not in lines(tmp_path)
 
@@ -61,7 +64,7 @@ def test_pictures_in_the_root_and_folders_of_systems(tmp_path):
     touch(tmp_path, "b.jpg", "a.jpg", "notes.txt", "__MACOSX/x", ".git/x")
     found = lines(tmp_path)
     assert len(found) == 1
-    assert f"{tmp_path}: 2 pictures that lie in it directly are not read, such as a.jpg" in found[tmp_path.name]
+    assert f"{tmp_path}: 2 pictures directly in this folder are not read, such as a.jpg" in found[tmp_path.name]
 
 
 def test_with_named_datasets_other_folders_are_ignored(tmp_path):
@@ -80,7 +83,7 @@ def test_a_root_without_any_dataset(tmp_path):
 def test_every_layout_comes_closest_to_its_own_dataset(tmp_path, dataset):
     root = write(tmp_path, dataset)
     assert any(line.startswith(f"{key} (") for line in closest_layouts(root) for key in MARKS)
-    assert "is in the layout" in why_not(root)
+    assert "has the layout" in why_not(root)
 
 
 def test_every_layout_that_can_be_recognised_has_marks():

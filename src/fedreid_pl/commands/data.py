@@ -128,5 +128,5 @@ def _cache(words: list[str]) -> int:
             except OSError as error:
                 raise FedReIDError(f"{path}: cannot be deleted ({error.strerror})") from error
     print(folder)
-    print(text_table(["folder", "holds", "size", ""], rows, left=2) if rows else "the cache is empty")
+    print(text_table(["folder", "content", "size", ""], rows, left=2) if rows else "the cache is empty")
     return 0

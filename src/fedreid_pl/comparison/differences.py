@@ -18,7 +18,7 @@ SWAPPED = {"better": "worse", "worse": "better", "cannot tell": "cannot tell"}
 METRIC = "difference_to_"
 """Beginning of the metric in the tidy rows; the baseline follows."""
 VERDICTS = (
-    "'cannot tell': the interval holds zero, or the difference is not significant after Holm's correction over the "
+    "'cannot tell': the interval contains zero, or the difference is not significant after Holm's correction over the "
     "experiments of a measure."
 )
 OVER_SEEDS = f"95 % bootstrap interval of the mean paired difference over seeds. {VERDICTS}"

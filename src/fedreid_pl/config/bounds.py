@@ -57,7 +57,9 @@ def check_texts(config: Config) -> None:
     """
     for key, value in _texts(asdict(config), ""):
         if len(value) > LONGEST or visible(value) != value:
-            raise FedReIDError(f"{key}={printable(value)}: is too long, or holds a line break or a control character")
+            raise FedReIDError(
+                f"{key}={printable(value)}: is too long, or contains a line break or a control character"
+            )
     for key, name in (("name", config.name), ("data.name", config.data.name)):
         if "/" in name or "\\" in name or name.startswith(".") or len(name) > 100:
             raise FedReIDError(

@@ -49,7 +49,11 @@ def unrecognised(root: Path, layout: Layout | None, used: set[Path]) -> list[str
     except OSError:
         return lines
     if loose:
-        what = f"{len(loose):,} pictures that lie in it directly" if len(loose) > 1 else "a picture that lies in it"
+        what = (
+            f"{len(loose):,} pictures directly in this folder"
+            if len(loose) > 1
+            else "a picture directly in this folder"
+        )
         lines.append(f"{root}: {what} {'are' if len(loose) > 1 else 'is'} not read, such as {printable(min(loose))}")
     return lines
 
@@ -61,24 +65,20 @@ def why_not(folder: Path, layout: Layout | None = None) -> str:
     found = recognise_layout(folder)
     if found is not None:
         wanted = f", not {layout.key}" if layout is not None else ""
-        return f"it is in the layout {found.key}{wanted}; data.layout=auto reads it"
+        return f"has the layout {found.key}{wanted}; data.layout=auto reads it"
     for inner in subfolders(folder):
         if recognise_layout(inner) is not None:
             return f"the dataset is one folder deeper; name it, data.datasets=[{folder.name}/{inner.name}]"
     close = closest_layouts(folder)
     if close:
-        return f"is in no layout that data.layout=auto recognises; closest: {'; '.join(close)}"
+        return f"has no layout that data.layout=auto recognises; closest: {'; '.join(close)}"
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     held = ", ".join(map(printable, names[:SHOWN])) + (
         f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     )
-    crops = (
-        f"; if it holds crops of persons, name it with data=crops data.root={folder}"
-        if holds_pictures(folder, 3)
-        else ""
-    )
-    none = "is in no layout that data.layout=auto recognises, and none comes close"
-    return f"{none}; it holds {held or 'nothing'}{crops}"
+    crops = f"; for a folder of person crops, set data=crops data.root={folder}" if holds_pictures(folder, 3) else ""
+    none = "has no layout that data.layout=auto recognises, and no layout is similar"
+    return f"{none}; it contains {held or 'no files'}{crops}"
 
 
 def closest_layouts(folder: Path) -> list[str]:
@@ -99,7 +99,7 @@ def _described(key: str, found: Mapping[str, str]) -> str:
     if lacks:
         return f"{key} (has {has}; lacks {lacks})"
     expects = find_layouts()[key].expects
-    return f"{key} (has {has}, but does not hold {expects})"
+    return f"{key} (has {has}, but does not contain {expects})"
 
 
 def _near(mark: str, present: Mapping[str, str], marks: Sequence[str]) -> str | None:
