@@ -16,6 +16,7 @@ from fedreid_pl.config.values import fitting
 from fedreid_pl.errors import FedReIDError, nearest
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.capabilities import LOOP, SEQUENTIAL, Part, check_combination, check_names
+from fedreid_pl.federation.own_callbacks import check_class
 from fedreid_pl.installed import check_not_shipped, installed_names, load_installed
 
 
@@ -40,6 +41,12 @@ def find_callback(name: str) -> type[FederationCallback]:
         kind = _shipped(name)
     else:
         kind = _installed(name)
+        check_class(name, kind)
+        try:
+            check_names(kind)
+        except TypeError as error:
+            raise FedReIDError(f"callbacks.{name}: {error}") from error
+        return kind
     check_names(kind)
     return kind
 
@@ -63,7 +70,9 @@ def _installed(name: str) -> type[FederationCallback]:
         kind = load_installed("callbacks", name)
     except KeyError:
         known = [*known_callbacks(), *installed_names("callbacks")]
-        raise FedReIDError(f"callbacks.{name}: no such callback{nearest(name, known)}") from None
+        hint = nearest(name, known)
+        hint += "; for a callback of your own, install its package" * hint.startswith(";")
+        raise FedReIDError(f"callbacks.{name}: no such callback{hint}") from None
     if not (inspect.isclass(kind) and issubclass(kind, FederationCallback)):
         raise FedReIDError(
             f"callbacks.{name}: the entry point of an installed package refers to {kind!r}, which is not a subclass of "
@@ -90,7 +99,7 @@ def callback_factory(
     parts = [(name, find_callback(name)) for name in specs]
     _check(dict(parts), engine, provides)
     options = {name: _options(name, kind, specs[name]) for name, kind in parts}
-    make = lambda: {name: kind(**options[name]) for name, kind in parts}  # noqa: E731
+    make = lambda: {name: _built(name, kind, options[name]) for name, kind in parts}  # noqa: E731
     made = make()  # constructors check values: errors appear now and not in the first round
     _check(made, engine, provides)  # an option may need capabilities that the class does not need
     return make
@@ -106,6 +115,13 @@ def callbacks_of(config: Config) -> Callable[[], dict[str, FederationCallback]]:
     return callback_factory(config.callbacks, engine, SEQUENTIAL if engine == "sequential" else ())
 
 
+def _built(name: str, kind: type[FederationCallback], options: Mapping[str, Any]) -> FederationCallback:
+    try:
+        return kind(**options)
+    except (TypeError, ValueError) as error:
+        raise FedReIDError(f"callbacks.{name}: {' '.join(str(error).split())}; correct its options") from error
+
+
 def _check(parts: Mapping[str, Part], engine: str, provides: Collection[str]) -> None:
     check_combination(
         {f"callbacks.{name}": part for name, part in parts.items()},
@@ -118,7 +134,12 @@ def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str,
     if not isinstance(given, Mapping):
         raise FedReIDError(f"callbacks.{name}={given}: expected options; write callbacks.{name}.KEY=VALUE")
     signature = inspect.signature(kind.__init__)
-    hints = get_type_hints(kind.__init__)
+    try:
+        hints = get_type_hints(kind.__init__)
+    except NameError as error:
+        raise FedReIDError(
+            f"callbacks.{name}: a type of its constructor cannot be read ({error}); import it"
+        ) from error
     wanted = {key: item for key, item in list(signature.parameters.items())[1:] if item.kind is not item.VAR_KEYWORD}
     if kind.__init__ is FederationCallback.__init__:
         wanted = {}
@@ -127,6 +148,11 @@ def _options(name: str, kind: type[FederationCallback], given: Any) -> dict[str,
         if key not in wanted:
             hint = nearest(str(key), list(wanted)) if wanted else "; this callback has no options"
             raise FedReIDError(f"callbacks.{name}.{key}: no such option{hint}")
+        if key not in hints:
+            raise FedReIDError(
+                f"callbacks.{name}.{key}: this option has no type in the constructor of {kind.__name__}; write "
+                f"{key}: float = ..., or another type"
+            )
         try:
             options[str(key)] = fitting(value, hints[key])
         except ValueError as error:

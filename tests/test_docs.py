@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -94,3 +95,26 @@ def test_add_an_algorithm_works_as_written(tmp_path: Path, tiny_root: Path) -> N
         rows = (tmp_path / name / "metrics.csv").read_text().splitlines()
         scores[name] = [row for row in rows if ",weights," in row]
     assert scores["power"] == scores["fedpav"] != scores["equal"]
+
+
+def test_the_callback_that_sends_tensors_trains_and_resumes(
+    tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from support import quick
+
+    from fedreid_pl import callbacks
+    from fedreid_pl.cli import main
+
+    text = (ROOT / "docs" / "add_an_algorithm.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M)
+    page: dict[str, Any] = {}
+    exec(block, page)
+    monkeypatch.setattr(callbacks, "load_installed", lambda group, name: page["MeanFeature"])
+    words = ["train", "exp=fedpav", "callbacks.mean_feature={}"]
+    assert main([*words, *quick(tiny_root, tmp_path / "whole")]) == 0
+    for rounds in (1, 2):
+        assert main([*words, *quick(tiny_root, tmp_path / "parts", f"rounds={rounds}")]) == 0
+    whole, parts = ((tmp_path / name / "metrics.csv").read_text() for name in ("whole", "parts"))
+    assert whole == parts
+    rows = [line.split(",") for line in whole.splitlines() if ",mean_feature," in line and ",distance," in line]
+    assert len(rows) == 6 and all(float(row[-1]) > 0 for row in rows), "three clients in two rounds"

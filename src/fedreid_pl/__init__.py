@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fedreid_pl.federation.callback import FederationCallback as FederationCallback
     from fedreid_pl.federation.messages import ClientJob as ClientJob
     from fedreid_pl.federation.messages import ClientUpdate as ClientUpdate
+    from fedreid_pl.federation.messages import DeclaredTensor as DeclaredTensor
     from fedreid_pl.federation.method import Method as Method
     from fedreid_pl.federation.server.context import RoundContext as RoundContext
     from fedreid_pl.federation.server.loop import FederationLoop as FederationLoop
@@ -46,6 +47,7 @@ _PUBLIC = {
     "ClientJob": "federation.messages",
     "ClientUpdate": "federation.messages",
     "Config": "config",
+    "DeclaredTensor": "federation.messages",
     "FedReIDError": "errors",
     "FederatedData": "data.federated",
     "FederationCallback": "federation.callback",

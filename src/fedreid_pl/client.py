@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from fedreid_pl.config import LossConfig, OptimConfig
 from fedreid_pl.data.batch import TrainBatch
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.functional.batch_part import current_part, working_on
 from fedreid_pl.functional.randomness import derive_seed, seed_generators, undisturbed
 from fedreid_pl.functional.schedule import rate_factor
@@ -221,6 +222,8 @@ class ReIDClient(TestedModule):
             for name, (weight, term) in self._added.items():
                 value = term(self, batch, embeddings, features, logits)
                 if value is not None:
+                    if not isinstance(value, Tensor) or value.numel() != 1:
+                        raise FedReIDError(f"callbacks.{name}: training_loss must return a scalar tensor or None")
                     loss = loss + weight * value
                 self._record.add_term(name, loss.new_zeros(()) if value is None else value.detach())
         else:

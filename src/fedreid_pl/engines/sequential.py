@@ -9,6 +9,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.client.store import LostState
 from fedreid_pl.federation.client.worker import ClientWorker, Diverged, Look
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, RejectedJob
+from fedreid_pl.federation.own_callbacks import place_of
 
 FINAL = (Diverged, RejectedJob)
 """Errors that occur again if the same job is repeated."""
@@ -76,5 +77,6 @@ def make_engine(parts: EngineParts) -> SequentialEngine:
 
 def failure(job: ClientJob, error: Exception) -> ClientFailure:
     """Returns the failure that an engine yields in place of an update if the client's turn raised `error`."""
-    detail = " ".join(str(error).split())
+    detail, place = " ".join(str(error).split()), place_of(error.__traceback__)
+    detail += f" ({place})" if place else ""
     return ClientFailure(job.round, job.client, type(error).__name__, detail, isinstance(error, FINAL))

@@ -59,12 +59,17 @@ def check_job(
             f"the job contains tensor '{short(min(unknown))}', which this client's backbone does not have"
         )
     extras = [tensor for callback in callbacks.values() for tensor in callback.declared_extras(network)]
-    for reason in (
-        misfit(job.backbone, declared_like({name: like[name] for name in job.exchanged})),
-        misfit(job.extras, {tensor.name: tensor for tensor in extras}, optional=True),
-    ):
-        if reason is not None:
-            raise RejectedJob(reason)
+    reason = misfit(job.backbone, declared_like({name: like[name] for name in job.exchanged}))
+    if reason is not None:
+        raise RejectedJob(reason)
+    reason = misfit(job.extras, {tensor.name: tensor for tensor in extras}, optional=True)
+    if reason is not None:
+        hint = (
+            ""
+            if set(job.extras) <= {tensor.name for tensor in extras}
+            else "; a callback declares it in declared_extras"
+        )
+        raise RejectedJob(reason + hint)
 
 
 def _check_turn(job: ClientJob, last: Mapping[str, Any] | None, session: str | None) -> None:
@@ -94,7 +99,10 @@ def _check_config(job: ClientJob, callbacks: Mapping[str, FederationCallback]) -
         known |= callback.job_config
     for name, value in job.config.items():
         if name not in known:
-            raise RejectedJob(f"the job contains the value '{short(name)}', which no callback of this client declares")
+            raise RejectedJob(
+                f"the job contains the value '{short(name)}', which no callback of this client declares; a "
+                "callback declares it in job_config"
+            )
         if type(value) is not known[name]:
             raise RejectedJob(
                 f"the job's value '{name}' has type {type(value).__name__}, expected {known[name].__name__}"

@@ -19,6 +19,7 @@ from fedreid_pl.federation.client.states import ClientStates, MakeCallbacks
 from fedreid_pl.federation.client.store import KeptState, LostState
 from fedreid_pl.federation.client.time_limit import TimeLimit
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, RejectedJob
+from fedreid_pl.federation.own_callbacks import check_state
 from fedreid_pl.functional.finite import first_not_finite
 from fedreid_pl.functional.randomness import derive_seed, seed_generators
 from fedreid_pl.metrics.retrieval import RankedSets
@@ -118,7 +119,10 @@ class ClientWorker:
             trained = {"head": module.head.state_dict(), "backbone": self.backbone.state_dict()}
             _check_finite({**trained, "clones": module.clones.state_dict()})
             kept: dict[str, Any] = {"head": trained["head"]} if job.exchanged else dict(trained)
-            states = {name: callback.client_state_dict() for name, callback in callbacks.items()}
+            states = {
+                name: check_state(name, "client_state_dict", callback.client_state_dict())
+                for name, callback in callbacks.items()
+            }
             kept["callbacks"] = {name: state for name, state in states.items() if state}
             if self.config.optimizer_state == "keep":
                 kept["optimizer"] = module.optimizer_state()

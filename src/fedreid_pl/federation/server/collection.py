@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.engine import Engine
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, DeclaredTensor, Plain, RejectedUpdate
@@ -84,8 +85,10 @@ class Collection:
                 "keeps": context.keeps,
             }
             job = ClientJob("fit", context.session, context.round, context.attempt, client, config=config)
-            for callback in self.callbacks.values():
+            for name, callback in self.callbacks.items():
                 job = callback.on_distribute(context, job)
+                if not isinstance(job, ClientJob):
+                    raise FedReIDError(f"callbacks.{name}: on_distribute returned no job; end with `return job`")
             context.count("down", client, job.nbytes)
             yield job
 

@@ -12,6 +12,7 @@ from fedreid_pl.errors import FedReIDError
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.engine import Engine
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
+from fedreid_pl.federation.own_callbacks import check_new_models, check_state
 from fedreid_pl.federation.server.attempts import Attempts
 from fedreid_pl.federation.server.checkpoint import Checkpoints, check_models
 from fedreid_pl.federation.server.collection import Collection
@@ -195,6 +196,7 @@ class FederationLoop:
         models: dict[str, State] = {}
         for callback in self.callbacks.values():
             models = callback.aggregate(context, updates, context.weights, models)
+        check_new_models(models, context.initial_backbone, self.callbacks, context.round)
         context.models = models
         for callback in self.callbacks.values():
             callback.on_aggregation_end(context, updates)
@@ -226,7 +228,10 @@ class FederationLoop:
             "turns": dict(context.turns),
             "threads": torch.get_num_threads(),
             **context.ledger.state_dict(),
-            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
+            "callbacks": {
+                name: check_state(name, "state_dict", callback.state_dict())
+                for name, callback in self.callbacks.items()
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
