@@ -394,7 +394,8 @@ def test_a_failed_evaluation_does_not_affect_the_next_client(
     with monkeypatch.context() as patch:
         patch.setattr("fedreid_pl.client.ReIDClient.test_step", fail)
         (outcome,) = SequentialEngine(shaken).evaluate([asked(shaken, B)])
-    assert outcome == ClientFailure(1, B, "RuntimeError", "out of memory")
+    place = f"test_worker.py, line {fail.__code__.co_firstlineno + 1}"
+    assert outcome == ClientFailure(1, B, "RuntimeError", f"out of memory ({place})")
     assert_same(shaken.fit(job(shaken, A)).backbone, expected.backbone)
 
 
