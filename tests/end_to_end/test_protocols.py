@@ -213,7 +213,7 @@ def test_the_same_scores_as_on_a_clients_own_data(
     ("words", "hint"),
     [
         (["splits=3"], "the run was trained on mini-market1501"),
-        (["splits=1"], "splits=1: give the number of splits, 2 or more"),
+        (["splits=1"], "splits=1: give the number of splits, 2 to"),
         (["splits=ten"], "splits=ten: give the number of splits"),
         (["data=grid"], "data.root"),
         (["data=market_layout", "data.datasets=[renamed=renamed]", "splits=2"], "renamed has only one split"),
