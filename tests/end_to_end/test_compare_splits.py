@@ -69,8 +69,8 @@ def test_every_experiment_on_every_split(
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        (["splits=1"], "splits=1: give how many, 2 or more"),
-        (["splits=ten"], "splits=ten: give how many"),
+        (["splits=1"], "splits=1: give the number of splits, 2 to 1000"),
+        (["splits=ten"], "splits=ten: give the number of splits"),
         (["splits=2", "data.split=1"], "splits=2: conflicts with data.split"),
     ],
 )
