@@ -35,6 +35,16 @@ def test_a_project_from_the_environment_or_the_data_is_checked_too(monkeypatch: 
         check_wandb_names(compose(["data.name=a:b"]))
 
 
+def test_a_mode_that_wandb_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offlien")
+    with pytest.raises(FedReIDError, match="WANDB_MODE=offlien: choose online, offline or disabled"):
+        check_wandb_names(Config())
+    check_wandb_names(compose(["logger=csv"]))
+    for mode in ("", "online", "offline", "disabled"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        check_wandb_names(Config())
+
+
 def part(*persons: int) -> SampleTable:
     size = len(persons)
     paths = tuple(f"{row}.jpg" for row in range(size))

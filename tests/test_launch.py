@@ -92,6 +92,8 @@ def test_variables_of_an_active_launcher_are_not_changed(
         (SRUN | {"SLURM_NNODES": "2"}, ["trainer.devices=2"], "set trainer.num_nodes=2"),
         (SRUN | {"SLURM_NTASKS_PER_NODE": "1"}, ["trainer.devices=2"], "make the two equal"),
         (BY_HAND, ["trainer.devices=4"], "another launcher started 2"),
+        ({}, ["trainer.num_nodes=2"], "start the command on every machine with torchrun"),
+        ({"MASTER_ADDR": "head"}, ["trainer.num_nodes=2"], "trainer.num_nodes=2: no launcher started this process"),
     ],
 )
 def test_numbers_that_differ_are_refused(

@@ -49,6 +49,7 @@ from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, write_splits
 from fedreid_pl.reporting.status import Status
+from fedreid_pl.reporting.wandb_names import check_wandb_names
 from fedreid_pl.resume import check_folder, prepare_folder, recorded_precision
 from fedreid_pl.start import initial_backbone, start_record
 
@@ -155,6 +156,7 @@ def check_coordination(config: Config, federation: FederationFolder) -> tuple[Ma
     """
     check_shareable(config)
     check_devices(config)
+    check_wandb_names(config)
     make_callbacks = callback_factory(config.callbacks, "silos", ())
     public, members = load_public(config.data), federation.members
     check_selection(config, len(members))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedreid_pl.commands.words import own_places, take, yes_or_no
+from fedreid_pl.commands.words import own_places, refuse_training_keys, take, yes_or_no
 from fedreid_pl.config import Config, check_run_folder, lineage, load_config
 from fedreid_pl.config.values import whole_number
 from fedreid_pl.errors import FedReIDError, printable
@@ -94,6 +94,7 @@ def asked_of(words: list[str]) -> Asked:
             f"splits={printable(options['splits'])}: give the number of splits, 2 to {MOST_SPLITS}; splits=10 "
             "evaluates on the splits 0 to 9"
         )
+    refuse_training_keys(rest, "evaluate")
     if "rerank" in options:
         rest.append(f"report.rerank={str(yes_or_no('rerank', options['rerank'])).lower()}")
     config = own_places(load_config(folder / "config.yaml", rest), rest)

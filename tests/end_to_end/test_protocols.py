@@ -216,6 +216,7 @@ def test_the_same_scores_as_on_a_clients_own_data(
         (["splits=1"], "splits=1: give the number of splits, 2 to"),
         (["splits=ten"], "splits=ten: give the number of splits"),
         (["data=grid"], "data.root"),
+        (["batch_size=8"], "batch_size=8: evaluate evaluates a trained run"),
         (["data=market_layout", "data.datasets=[renamed=renamed]", "splits=2"], "renamed has only one split"),
         (["data=market_layout", "data.root=/nowhere"], "/nowhere"),
     ],

@@ -176,6 +176,8 @@ def test_figures_without_matplotlib_give_one_error_line(
         (["report", "EMPTY"], "is not a run folder: it has no config.yaml"),
         (["report", "RUN", "report.image=true"], "unknown key 'report.image'"),
         (["report", "RUN", "RUN2", "report.images=true"], "applies to a single run only"),
+        (["report", "RUN", "rounds=3"], "rounds=3: report evaluates a trained run, on which this key has no effect"),
+        (["report", "RUN", "optim.lr_head=0.1"], "optim.lr_head=0.1: report evaluates a trained run"),
         (["report", "RUN", "data=fedreidbench"], "data.root"),
         (["report", "RUN", "out=RUN/config.yaml/x.html"], "cannot be written"),
         (["report", "BROKEN"], "metrics.csv: has another format than a run writes"),

@@ -115,6 +115,16 @@ def test_a_dry_run_contacts_no_silo_and_writes_no_file(
     assert not (tmp_path / "run").exists() and not (federation.path / "launches").exists()
 
 
+def test_names_for_wandb_are_checked_before_any_silo_is_called(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation, _ = make_parties(tmp_path, ["a", "b"])
+    words = coordinator_words(tiny_root, tmp_path / "run", federation, "logger=wandb", "wandb.project=a/b")
+    assert main(["train", *words]) == 2
+    assert "wandb.project=a/b: wandb does not allow '/'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_name_one_key(tmp_path: Path) -> None:
     federation, _ = make_parties(tmp_path, ["a", "b"])
     other = SiloFolder.new(tmp_path / "second", "a")

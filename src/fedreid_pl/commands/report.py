@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedreid_pl.commands.words import complain, first_process, folders_of, own_places, take
+from fedreid_pl.commands.words import complain, first_process, folders_of, own_places, refuse_training_keys, take
 from fedreid_pl.config import load_config
 from fedreid_pl.config.launch import check_launch
 from fedreid_pl.errors import FedReIDError
@@ -17,6 +17,7 @@ def report(words: list[str]) -> int:
     folders, settings = folders_of(rest, "report")
     if settings and (len(folders) > 1 or not (folders[0] / "config.yaml").is_file()):
         raise FedReIDError(f"{settings[0]}: applies to a single run only; give one folder with a config.yaml")
+    refuse_training_keys(settings, "report")
     if settings:
         _inspect(folders[0], settings)
     if not first_process():  # the other processes only take part in the evaluation

@@ -15,6 +15,12 @@ from fedreid_pl.config.launch import RANKS
 from fedreid_pl.config.values import whole_number
 from fedreid_pl.errors import FedReIDError, printable, visible
 
+TRAINING = (
+    *("rounds", "batch_size", "local_epochs", "local_steps", "optimizer_state", "clients_per_round", "min_clients"),
+    *("client_timeout", "client_retries", "evaluate_every", "output_dir", "resume", "logger", "wandb", "optim", "loss"),
+)
+"""Keys, and sections of keys, that have no effect on the evaluation of a trained run."""
+
 
 def run_folder(config: Config, words: Sequence[str]) -> Path:
     """Returns the run folder: `output_dir`, or `runs/DATA/EXP/seedN` with a suffix if words change other keys."""
@@ -35,6 +41,20 @@ def own_places(config: Config, words: Sequence[str]) -> Config:
     if not any(word.startswith("data.cache_dir=") for word in words):
         config.data.cache_dir = None
     return config
+
+
+def refuse_training_keys(words: Sequence[str], command: str) -> None:
+    """Checks that no word sets a key that only training reads, because the command evaluates a trained run.
+
+    Raises:
+        FedReIDError: for the first such word.
+    """
+    for word in words:
+        if word.partition("=")[0].partition(".")[0] in TRAINING:
+            raise FedReIDError(
+                f"{printable(word)}: {command} evaluates a trained run, on which this key has no effect; remove it, "
+                "or train a run with it"
+            )
 
 
 def take(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:

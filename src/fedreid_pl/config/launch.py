@@ -61,6 +61,12 @@ def check_launch(config: Config) -> None:
     """
     c, launcher = config.trainer, find_launcher()
     wanted = c.devices * c.num_nodes
+    nodes_started = {"NODE_RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)  # by hand, once on every machine
+    if launcher is None and c.num_nodes > 1 and not nodes_started:
+        raise FedReIDError(
+            f"trainer.num_nodes={c.num_nodes}: no launcher started this process, and the program starts processes on "
+            "one machine only; start the command on every machine with torchrun --nnodes or srun"
+        )
     if launcher is None or launcher.name == "fedreid-pl":
         return
     if launcher.name == "SLURM":

@@ -1,4 +1,4 @@
-"""Checks names for wandb before training starts. Imports no wandb."""
+"""Checks names and mode of wandb before training starts. Imports no wandb."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.errors import FedReIDError, printable
 
 FORBIDDEN, LONGEST = "/\\#?%:", 128
+MODES = ("online", "offline", "disabled")
 
 
 def project_name(config: Config) -> str:
@@ -16,15 +17,18 @@ def project_name(config: Config) -> str:
 
 
 def check_wandb_names(config: Config, used: bool = False) -> None:
-    """Checks that wandb accepts the names of project and owner, if a run logs to wandb.
+    """Checks that wandb accepts the names of project and owner, and `WANDB_MODE`, if a run logs to wandb.
 
     Args:
         config: configuration of the run.
         used: whether the names are used in any case.
 
     Raises:
-        FedReIDError: if a name is not valid; the message names the key or the variable, and the character.
+        FedReIDError: if a name or the mode is not valid; the message names the key or the variable.
     """
+    mode = os.environ.get("WANDB_MODE", "")
+    if (used or config.logger == "wandb") and mode not in ("", *MODES):
+        raise FedReIDError(f"WANDB_MODE={printable(mode)}: choose {', '.join(MODES[:-1])} or {MODES[-1]}")
     if not used and (config.logger != "wandb" or os.environ.get("WANDB_MODE") == "disabled"):
         return
     project = "wandb.project" if config.wandb.project else "WANDB_PROJECT"

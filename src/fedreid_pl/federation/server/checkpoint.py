@@ -70,7 +70,8 @@ def check_models(models: Mapping[str, Any], like: Mapping[str, Tensor]) -> None:
         tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
         if not tensors or {name: (value.shape, value.dtype) for name, value in state.items()} != wanted:
             raise FedReIDError(
-                f"the checkpoint's {model} model does not fit the network of this run; use a checkpoint of this run"
+                f"the checkpoint's {model} model does not fit the network of the configuration; use a checkpoint of "
+                "this run and the model.* keys that the run was trained with"
             )
 
 

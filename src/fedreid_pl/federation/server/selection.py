@@ -24,7 +24,7 @@ def check_selection(config: Config, clients: int) -> None:
     present = config.clients_per_round or clients
     if config.min_clients > present:
         raise FedReIDError(
-            f"min_clients={config.min_clients}: only {present} clients take part in a round; choose at most that number"
+            f"min_clients={config.min_clients}: a round has {present} of {clients} clients; choose at most {present}"
         )
 
 
