@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 
 from fedreid_pl.functional.paired import Difference
+
+NOTHING = "not measured yet"
 
 
 def between(text: str, begin: str, end: str, body: str) -> str:
@@ -24,3 +27,22 @@ def difference_cells(found: Difference) -> tuple[str, str]:
     if found.seeds == 1:
         return f"{found.mean:+.1f}", "one seed"
     return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]", found.verdict
+
+
+def section(title: str, claim: str, refuted: str, table: str = "") -> str:
+    """Returns a section with a claim and what would refute it."""
+    parts = [f"### {title}", f"**{claim[0].upper()}{claim[1:]}.** Refuted by: {refuted}."]
+    return "\n\n".join([*parts, table] if table else parts)
+
+
+def claimed(found: Difference | None) -> str:
+    """Returns a difference, its interval and the verdict as a claim."""
+    return NOTHING if found is None else ", ".join(difference_cells(found))
+
+
+def mean_cell(values: Mapping[int, float]) -> str:
+    """Returns the mean of the seeds' values with the sample standard deviation."""
+    if not values:
+        return "-"
+    known = list(values.values())
+    return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")

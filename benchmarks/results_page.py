@@ -11,11 +11,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
-from pages import between, difference_cells, markdown
+from pages import NOTHING, between, claimed, difference_cells, markdown, mean_cell, section
 from results_differences import FEDERATED, GLOBAL, KINDS, STANDALONE, cells_judged, tests_judged
 from results_figures import figures
+from results_rounds import longer, which_round
 
 from fedreid_pl.comparison.study_file import read_study
 from fedreid_pl.comparison.study_persons import persons_path, read_study_persons
@@ -26,7 +27,6 @@ from fedreid_pl.functional.paired import Difference, family, paired_difference
 ROOT = Path(__file__).parent.parent
 PAGE, ROWS, README = ROOT / "docs" / "results.md", ROOT / "results" / "study.csv", ROOT / "README.md"
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
-NOTHING = "not measured yet"
 FIRST, RATES = "callbacks.backbone_sync.batch_norm=first", "optim.lr_backbone=0.01+optim.lr_head=0.1"
 FACTORS = ("statistics of one client", "CDW", "KD", "double rates")
 FRACTION = {
@@ -49,7 +49,6 @@ RATE = "optim.lr_backbone=0.02"
 OTHERS = ("rates", "clients", "methods", "batch_norm", "code")
 """Groups of the study that are compared with FedPav in a table of their own."""
 ONE = "data.datasets=[mini-market1501]"
-LONGER = "fedpav+rounds=90"
 CAMERA, IDENTITY = (f"fedpav+{ONE}+data.scenario={name}" for name in ("by_camera", "by_identity"))
 EPOCHS = {
     "1": "fedpav",
@@ -83,8 +82,8 @@ def measured(results: StudyResults, confirmed: StudyResults | None = None) -> st
         results: results of the study `main`.
         confirmed: results of the study `imagenet`.
     """
-    parts = [_who_gains, _who_gains_tuned, _local_or_global, _fluctuation, _longer, _methods, _scenario, _epochs]
-    found = [part(results) for part in parts]
+    parts = [_who_gains, _who_gains_tuned, _local_or_global, _fluctuation, longer, _methods, _scenario, _epochs]
+    found = [part(results) for part in [*parts, which_round]]
     found.append(_confirmation(confirmed or StudyResults([])))
     return "\n\n".join([*found, _others(results), _all(results)])
 
@@ -105,14 +104,14 @@ def with_table(text: str, results: StudyResults) -> str:
             for score in ("rank1", "mAP")
         ]
         if any(scores):
-            lines.append([f"`{name}`", str(max(map(len, scores))), *(_mean(values) for values in scores)])
+            lines.append([f"`{name}`", str(max(map(len, scores))), *(mean_cell(values) for values in scores)])
     return between(text, BEGIN, END, markdown(lines))
 
 
 def _by_test(results: StudyResults, title: str, one: Models, other: Models, refuted: str, picture: str = "") -> str:
     judged, mean = tests_judged(results, one, other), results.difference(one, other, MEAN)
     if not judged and mean is None:
-        return _section(title, NOTHING, refuted)
+        return section(title, NOTHING, refuted)
     lines = [["client", "training images", "difference, points", "verdict"], ["---", "---:", "---:", "---"]]
     lines += [[name, f"{results.images(name):,}", *difference_cells(one_test)] for name, one_test in judged.items()]
     if mean is not None:
@@ -122,7 +121,7 @@ def _by_test(results: StudyResults, title: str, one: Models, other: Models, refu
         for word in ("better", "worse", "cannot tell")
         if (names := [name for name, one_test in judged.items() if one_test.verdict == word])
     ]
-    return _section(title, "; ".join(said), refuted, picture + markdown(lines))
+    return section(title, "; ".join(said), refuted, picture + markdown(lines))
 
 
 def _who_gains(results: StudyResults) -> str:
@@ -144,7 +143,7 @@ def _local_or_global(results: StudyResults) -> str:
 def _fluctuation(results: StudyResults) -> str:
     title = "(c) Does the global model fluctuate, and what causes it?"
     fedpav = results.values(GLOBAL, MEAN, "fluctuation")
-    said = f"FedPav: {_mean(fedpav)} points from one evaluation to the next" if fedpav else NOTHING
+    said = f"FedPav: {mean_cell(fedpav)} points from one evaluation to the next" if fedpav else NOTHING
     lines = [["factor", "effect on fluctuation, points", "more or less"], ["---", "---:", "---"]]
     words = {"better": "more", "worse": "less", "cannot tell": "cannot tell"}
     found = effects(results, "fluctuation")
@@ -153,22 +152,7 @@ def _fluctuation(results: StudyResults) -> str:
         lines.append([name, interval, words.get(verdict, verdict)])
     table = markdown(lines) if found else f"Factors: {NOTHING}."
     note = "Half fraction of sixteen runs: an effect is mixed with that of the other three factors together."
-    return _section(title, said, "an interval of another sign for a named factor", f"{table}\n\n{note}")
-
-
-def _longer(results: StudyResults) -> str:
-    """How flat the curve of FedPav is after 30 rounds: one run of 90 rounds."""
-    title = "(c) Do more rounds change the answer? FedPav, 90 rounds less 30, global model, one seed"
-    lines = [["test set", "difference in Rank-1, points", "verdict"], ["---", "---:", "---"]]
-    judged = tests_judged(results, (LONGER, "global"), GLOBAL)
-    lines += [[name, *difference_cells(one)] for name, one in judged.items()]
-    found = results.difference((LONGER, "global"), GLOBAL, MEAN)
-    if found is None:
-        return _section(title, NOTHING, "an interval that does not hold zero")
-    lines.append(["mean", *difference_cells(found)])
-    means = [_mean({0: results.values((name, "global"), MEAN, "fluctuation")[0]}) for name in ("fedpav", LONGER)]
-    note = f"Fluctuation from one evaluation to the next: {means[0]} points in 30 rounds, {means[1]} in 90."
-    return _section(title, _said(found), "an interval that does not hold zero", f"{note}\n\n{markdown(lines)}")
+    return section(title, said, "an interval of another sign for a named factor", f"{table}\n\n{note}")
 
 
 def _methods(results: StudyResults) -> str:
@@ -187,7 +171,7 @@ def _others(results: StudyResults) -> str:
 def _against_fedpav(results: StudyResults, title: str, names: Sequence[str], note: str) -> str:
     judged = cells_judged(results, names)
     if not judged:
-        return _section(title, NOTHING, "an interval of another sign")
+        return section(title, NOTHING, "an interval of another sign")
     kinds = {kind: f"{kind[0]} {'Rank-1' if kind[1] == 'rank1' else kind[1]}" for kind in KINDS}
     lines = [["experiment", *kinds.values()], ["---", *["---:"] * len(KINDS)]]
     for name in names:
@@ -197,13 +181,13 @@ def _against_fedpav(results: StudyResults, title: str, names: Sequence[str], not
     clear = [f"{name}, {kinds[kind]}" for (name, kind), one in judged.items() if one.verdict != "cannot tell"]
     said = f"clear after Holm's correction over the {len(judged)} cells: {'; '.join(clear) or 'none'}"
     calm = "For fluctuation better means higher, so worse means calmer."
-    return _section(title, said, "an interval of another sign", f"{note}\n\n{markdown(lines)}\n\n{calm}")
+    return section(title, said, "an interval of another sign", f"{note}\n\n{markdown(lines)}\n\n{calm}")
 
 
 def _scenario(results: StudyResults) -> str:
     title = "(e) Does it matter how one dataset is shared out? By identity less by camera, global model, Rank-1"
     found = results.difference((IDENTITY, "global"), (CAMERA, "global"), MEAN)
-    return _section(title, _said(found), "an interval at or below zero")
+    return section(title, claimed(found), "an interval at or below zero")
 
 
 def _epochs(results: StudyResults) -> str:
@@ -213,10 +197,12 @@ def _epochs(results: StudyResults) -> str:
         if values := results.values((name, "global"), MEAN, "rank1"):
             size = fmean(results.values((name, "global"), MEAN, "bytes").values()) / 1e6
             found = results.difference((name, "global"), GLOBAL, MEAN) if epochs != "1" else None
-            lines.append([epochs, f"{size:.1f}", _mean(values), *(difference_cells(found) if found else ("-", "-"))])
+            lines.append(
+                [epochs, f"{size:.1f}", mean_cell(values), *(difference_cells(found) if found else ("-", "-"))]
+            )
     if len(lines) < 4:
-        return _section(title, NOTHING, "an interval above zero for a larger E")
-    return _section(title, "see the table", "an interval above zero for a larger E", markdown(lines))
+        return section(title, NOTHING, "an interval above zero for a larger E")
+    return section(title, "see the table", "an interval above zero for a larger E", markdown(lines))
 
 
 def _confirmation(results: StudyResults) -> str:
@@ -244,29 +230,13 @@ def _all(results: StudyResults) -> str:
     lines.append(["---", *["---:"] * (len(columns) + 3)])
     for name in names:
         own = {row.seed: row for row in results.rows if row.experiment == name}
-        cells = [_mean(results.values((name, section), MEAN, score)) for _, section, score in columns]
+        cells = [mean_cell(results.values((name, section), MEAN, score)) for _, section, score in columns]
         size, seconds = fmean(row.bytes for row in own.values()) / 1e6, fmean(row.seconds for row in own.values())
         lines.append([f"`{name}`", str(len(own)), *cells, f"{size:.1f}", f"{seconds:.0f}"])
     note = (
         "Synthetic data; percent, mean ± sample standard deviation over seeds, last round. Seconds beside other work."
     )
     return f"### All experiments\n\n{note}\n\n{markdown(lines)}"
-
-
-def _section(title: str, claim: str, refuted: str, table: str = "") -> str:
-    parts = [f"### {title}", f"**{claim[0].upper()}{claim[1:]}.** Refuted by: {refuted}."]
-    return "\n\n".join([*parts, table] if table else parts)
-
-
-def _said(found: Difference | None) -> str:
-    return NOTHING if found is None else ", ".join(difference_cells(found))
-
-
-def _mean(values: dict[int, float]) -> str:
-    if not values:
-        return "-"
-    known = list(values.values())
-    return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
 
 
 def main(words: Sequence[str]) -> int:

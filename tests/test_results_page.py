@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fedreid_pl.comparison.study_rows import Row
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 page = pytest.importorskip("results_page")
+from results_rounds import LONGER, REPORTED  # noqa: E402
 
 
 def row(experiment: str, seed: int, section: str, test: str, rank1: float, moved: float = 1.0, images: int = 0) -> Row:
@@ -53,7 +55,7 @@ def test_the_difference_of_means_is_over_the_test_sets_that_both_have() -> None:
 
 def test_without_rows_every_answer_is_not_measured_yet() -> None:
     text = page.measured(StudyResults([]))
-    assert all(f"### ({letter})" in text for letter in "abcdef") and text.count("ot measured yet") >= 7
+    assert all(f"### ({letter})" in text for letter in "abcdefg") and text.count("ot measured yet") >= 7
     assert "better" not in text and "worse" not in text
 
 
@@ -71,6 +73,20 @@ def test_gains_of_clients_are_paired_by_seed_and_ordered_by_size() -> None:
     assert "| +0.0 [" in large and large.endswith("| cannot tell |")
     assert "| +20.0 [" in small and small.endswith("| better |")
     assert "**Better: small; cannot tell: large.**" in text
+
+
+def test_choices_of_the_round_are_compared_within_each_run() -> None:
+    rows = []
+    for seed in range(4):
+        last = 40.0 + 9 * seed
+        rows.append(row("fedpav", seed, "global", "mean", last))
+        rows[-1] = replace(rows[-1], rank1_best3=last + 2.0 + 0.1 * (-1) ** seed)
+        name = "fedpav+data.val_ids=0.1"
+        rows.append(replace(row(name, seed, "global", "mean", last), rank1_best3=last, rank1_validated=last - 3.0))
+    text = page.which_round(StudyResults(rows))
+    assert "**FedPav: three best rounds on test data +2.0 [" in text and "], better; the validated round -3.0 [" in text
+    (held_out,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` | 4 | 53.5 ± 11.6 | +0.0 [")]
+    assert "-3.0 [-3.0, -3.0], worse |" in held_out
 
 
 def test_the_half_fraction_is_balanced_and_finds_the_planted_effects() -> None:
@@ -92,4 +108,13 @@ def test_the_experiments_of_the_page_are_those_of_the_study() -> None:
     from fedreid_pl.comparison.study_file import read_study
 
     trained = {name for group in read_study("main").groups for name in group.experiments}
-    assert {*page.FRACTION, *page.METHODS, page.CAMERA, page.IDENTITY, *page.EPOCHS.values(), "local"} <= trained
+    assert {
+        *page.FRACTION,
+        *page.METHODS,
+        page.CAMERA,
+        page.IDENTITY,
+        *page.EPOCHS.values(),
+        "local",
+        LONGER,
+        *REPORTED,
+    } <= trained

@@ -101,6 +101,32 @@ def test_a_row_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (mean.seconds, mean.bytes, mean.threads) == (50.0, 42, 1)
 
 
+def test_the_validated_round_is_the_best_one_on_validation_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "train_runs", trainer([]))
+    run = plan().runs[0]
+    write_run(run)
+    chosen = {1: (0.3, 0.1), 2: (0.1, 0.9), 3: (0.2, 0.2), 4: (0.4, 0.4)}  # round 2 has the highest mean, 0.5
+    with (run.folder / "metrics.csv").open("a") as file:
+        for round, (a, b) in chosen.items():
+            file.write(f"{round},val_local,a,rank1,{a}\n{round},val_local,b,rank1,{b}\n")
+    run_study(plan(keep=True))
+    rows = read_rows(RESULTS)
+    one, two, mean = (row for row in rows if row.key == run_key(run))
+    assert (one.rank1_validated, two.rank1_validated, mean.rank1_validated) == (30.0, 15.0, 22.5)
+    assert (one.mAP_validated, mean.mAP_validated) == (15.0, 11.25)
+    assert all(row.rank1_validated is None for row in rows if row.key != run_key(run)), "no validation persons"
+
+
+def test_an_older_table_has_no_columns_of_the_validated_round() -> None:
+    add_rows(RESULTS, [row("local", 0)])
+    lines = RESULTS.read_text().splitlines()
+    assert lines[0].endswith(",rank1_validated,mAP_validated") and lines[1].endswith(",,")
+    RESULTS.write_text("".join(line.rsplit(",", 2)[0] + "\n" for line in lines))
+    assert add_rows(RESULTS, [row("local", 1)])
+    assert read_rows(RESULTS) == [row("local", 0), row("local", 1)]
+    assert RESULTS.read_text().splitlines()[:2] == lines
+
+
 def test_a_failed_run_is_reported_and_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "train_runs", trainer([], failing=["local seed 1"]))
     with pytest.raises(FedReIDError, match="study own: 1 runs have no row: local seed 1"):

@@ -12,7 +12,7 @@ from fedreid_pl.comparison.persons import Persons, read_persons
 from fedreid_pl.comparison.plan import PlannedRun
 from fedreid_pl.config import differences, load_config
 from fedreid_pl.errors import FedReIDError
-from fedreid_pl.federation.server.history import History, summarize
+from fedreid_pl.federation.server.history import History, best_round, summarize
 from fedreid_pl.reporting.run_folder import read_history
 from fedreid_pl.reporting.summary_file import read_summary
 
@@ -58,6 +58,18 @@ class Result:
         """Returns a score of the run in percent, `None` if it was not measured."""
         value = self.scores[section].get(test, {}).get(metric, {}).get(statistic)
         return None if value is None else 100 * value
+
+    def validated(self, section: str, test: str, metric: str) -> float | None:
+        """Returns a score in percent in the round that the validation sets chose, `None` without validation sets.
+
+        `test` may be "mean".
+        """
+        round, by = best_round(self.history)
+        if round is None or by != "validation":
+            return None
+        mean = test == "mean"
+        series = self.history.mean_series(section, metric) if mean else self.history.series(section, test, metric)
+        return 100 * series[round] if round in series else None
 
     def trained(self, section: str, test: str) -> list[float]:
         """Returns Rank-1 in percent for each evaluation after the start of training, in order."""

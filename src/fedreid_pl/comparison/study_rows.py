@@ -40,6 +40,7 @@ class Row:
         seconds: duration of the run with `threads` threads, on a machine that may do other work.
         bytes: bytes that clients sent and received.
         start: first digits of the SHA-256 of the pretrained weights if this program made them, otherwise empty.
+        rank1_validated, mAP_validated: scores of the round that validation persons chose; `None` without them.
     """
 
     experiment: str
@@ -61,6 +62,8 @@ class Row:
     version: str
     start: str
     fingerprint: str
+    rank1_validated: float | None = None
+    mAP_validated: float | None = None
 
     @property
     def key(self) -> Key:
@@ -69,6 +72,8 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+LATER = ("rank1_validated", "mAP_validated")
+"""Last columns, which older tables do not have."""
 TEXTS = ("experiment", "section", "test", "version", "start", "fingerprint")
 WHOLE = ("seed", "rounds", "images", "bytes", "threads")
 
@@ -108,6 +113,8 @@ def rows_of(result: Result, threads: int) -> list[Row]:
                     version=__version__,
                     start=(result.start or "")[:12],
                     fingerprint=fingerprint(result.run.config),
+                    rank1_validated=result.validated(section, test, "rank1"),
+                    mAP_validated=result.validated(section, test, "mAP"),
                 )
             )
     return rows
@@ -126,7 +133,7 @@ def read_rows(path: Path) -> list[Row]:
     except (OSError, ValueError) as error:
         raise FedReIDError(f"results={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
+    if tuple(reader.fieldnames or ()) not in (COLUMNS, COLUMNS[: -len(LATER)]):
         raise FedReIDError(f"results={path}: is not a table of a study; give another file, results=FILE.csv")
     try:
         return [Row(**{name: _value(name, cell) for name, cell in line.items()}) for line in reader]
