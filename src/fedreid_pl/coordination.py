@@ -28,7 +28,7 @@ from fedreid_pl.engines.silos.log_observer import EventsObserver
 from fedreid_pl.engines.silos.registration import Registration, check_validated
 from fedreid_pl.engines.silos.shared import check_shareable, shared_text
 from fedreid_pl.engines.silos.transport import Transport
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 from fedreid_pl.experiment import prepare_images, resume_loop
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
@@ -237,8 +237,8 @@ def _introduce(config: Config, registered: Iterable[Registration], folder: Path)
     images = sum(found.images for found in registered)
     kind = ", synthetic data" if config.data.synthetic else ""
     terminal.say(
-        f"{config.name}: {len(registered)} silos, {images} training images{kind}, {config.rounds} rounds, seed "
-        f"{config.seed}, folder {folder}"
+        f"{config.name}: {counted(len(registered), 'silo')}, {counted(images, 'training image')}{kind}, "
+        f"{counted(config.rounds, 'round')}, seed {config.seed}, folder {folder}"
     )
     for found in registered:
         if (found.version, found.torch) != (__version__, str(torch.__version__)):

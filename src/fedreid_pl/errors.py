@@ -61,6 +61,15 @@ def printable(text: str, most: int = 80) -> str:
     return plain if len(plain) <= most else plain[: most - 3] + "..."
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, which gets an s unless the number is 1.
+
+    >>> counted(1, "picture"), counted(1200, "picture")
+    ('1 picture', '1,200 pictures')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def nearest(word: str, known: list[str]) -> str:
     """Returns `", did you mean 'x'?"` for the closest name in `known`, or the list of all names if none is close.
 

@@ -21,7 +21,7 @@ from fedreid_pl.data.scenarios import load_federated_data
 from fedreid_pl.data.synthetic import with_found
 from fedreid_pl.engines import check_engine, on_driver, started_engine, trains_here
 from fedreid_pl.engines.peers import peers_of
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.client.trainer import check_devices, launch, quiet
 from fedreid_pl.federation.precision import precision_warning, resolve_precision
@@ -164,12 +164,12 @@ def _compare_start(config: Config, folder: Path, say: Say) -> None:
 def prepare_images(config: Config, pool: ImagePool, say: Say) -> None:
     """Decodes the images that fit into memory, and prints how many images do not."""
     if kept := pool.load():
-        say(f"{kept} images decoded into memory")
+        say(f"{counted(kept, 'image')} decoded into memory")
     count, size = pool.undecoded()
     if count and config.data.cache == "auto":
         say(
-            f"{count:,} images do not fit into memory and are decoded at every use; data.cache=disk decodes them once "
-            f"and needs {size / 1e9:.1f} GB on disk"
+            f"not in memory and decoded at every use: {counted(count, 'image')}; data.cache=disk decodes every image "
+            f"once and needs {size / 1e9:.1f} GB on disk"
         )
 
 
@@ -192,9 +192,9 @@ def other_threads(state: Mapping[str, Any]) -> str | None:
     if before in (None, now):
         return None
     return (
-        f"the run was computed with {before} threads per client, this process uses {now}; the run continues, but is "
-        f"not bit-reproducible. To reproduce it, set OMP_NUM_THREADS={before}, or engine.cpus_per_client={before} with "
-        "engine=ray"
+        f"the run was computed with {counted(before, 'thread')} per client, this process uses {now}; the run goes on, "
+        f"but is not bit-reproducible. To reproduce it, set OMP_NUM_THREADS={before}, or "
+        f"engine.cpus_per_client={before} with engine=ray"
     )
 
 

@@ -12,7 +12,7 @@ from fedreid_pl.bounded import refuse_links
 from fedreid_pl.config import Config, differences, lineage, load_config, may_change
 from fedreid_pl.config.values import whole_number
 from fedreid_pl.data.minireid.versions import check_resumed_version
-from fedreid_pl.errors import FedReIDError, printable
+from fedreid_pl.errors import FedReIDError, counted, printable
 from fedreid_pl.federation.client.store import ClientStore
 from fedreid_pl.federation.server.checkpoint import RELEASE, Checkpoints, read_checkpoint
 from fedreid_pl.federation.storage import check_format, remove_leftovers, write_bytes
@@ -81,7 +81,8 @@ def _check_own(config: Config, folder: Path, digests: Digests | None) -> None:
     _check_same_pictures(config, folder, digests)
     if done and done[-1] > config.rounds:
         raise FedReIDError(
-            f"rounds={config.rounds}: {folder} already has {done[-1]} rounds; set another output_dir or resume=never"
+            f"rounds={config.rounds}: {folder} already has {counted(done[-1], 'round')}; set another output_dir "
+            "or resume=never"
         )
 
 

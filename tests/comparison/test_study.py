@@ -129,7 +129,7 @@ def test_an_older_table_has_no_columns_of_the_validated_round() -> None:
 
 def test_a_failed_run_is_reported_and_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "train_runs", trainer([], failing=["local seed 1"]))
-    with pytest.raises(FedReIDError, match="study own: 1 runs have no row: local seed 1"):
+    with pytest.raises(FedReIDError, match="study own: 1 run without a row: local seed 1"):
         run_study(plan())
     assert [run.name for run in plan().missing()] == ["local seed 1"]
 

@@ -74,7 +74,7 @@ def test_a_root_selects_the_data_configuration(drawn, tmp_path):
     ("files", "said"),
     [
         (["anna/1.jpg", "bo/1.jpg"], "there are 2 folders, such as anna with images in it: set data=crops"),
-        (["0001_c1_1.jpg"], "there are 1 images, such as 0001_c1_1.jpg: set data=crops"),
+        (["0001_c1_1.jpg"], "the folder contains 1 image, such as 0001_c1_1.jpg: set data=crops"),
         (["notes.txt"], "there is notes.txt"),
     ],
 )

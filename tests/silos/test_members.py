@@ -344,7 +344,7 @@ def test_a_silo_rejoins_with_more_images_and_persons(returning: Returning) -> No
     assert (failure.header.kind, failure.header.values["reason"]) == ("failure", "DataChanged")
     joined = returning.send(returning.coordinator.experiment())
     assert joined.header.kind == "joined" and joined.header.values["images"] == count + 3
-    assert "1 persons are new since round 1" in "\n".join(returning.lines)
+    assert "1 new person since round 1" in "\n".join(returning.lines)
     head, now = returning.head(2), returning.persons()
     assert now[:-1] == old[1:] and now[-1] not in old, "the first person is gone, the last is new"
     for name, value in head.items():
@@ -363,7 +363,7 @@ def test_a_training_image_cannot_become_a_test_image(returning: Returning) -> No
     answer = returning.send(returning.coordinator.experiment())
     assert answer.header.kind == "refused" and answer.header.values == {"reason": "FedReIDError"}
     line = returning.lines[-1]
-    assert f"1 pictures that this run was trained on are test pictures now, such as {query}; make" in line
+    assert f"this run was trained on 1 picture that the test sets contain now, such as {query}; make" in line
     assert "\n" not in line
 
 

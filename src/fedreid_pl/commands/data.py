@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedreid_pl.commands.words import take
 from fedreid_pl.config import compose
-from fedreid_pl.errors import FedReIDError, nearest, printable
+from fedreid_pl.errors import FedReIDError, counted, nearest, printable
 
 SHEETS = (".png", ".jpg", ".jpeg")
 
@@ -77,7 +77,7 @@ def data(words: list[str]) -> int:
     print(f"{locate_root(config.data)}{' (synthetic)' if federated.synthetic else ''}\n")
     print(text_table(header, rows, width=columns(sys.stdout)))
     if federated.public is not None:
-        print(f"\npublic set {federated.public.name}: {len(federated.public):,} images, labels are not used")
+        print(f"\npublic set {federated.public.name}: {counted(len(federated.public), 'image')}, labels are not used")
     return 0
 
 

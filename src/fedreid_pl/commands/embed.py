@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedreid_pl.commands.words import complain, number, take, yes_or_no
-from fedreid_pl.errors import FedReIDError, nearest
+from fedreid_pl.errors import FedReIDError, counted, nearest
 
 EMBED = ("out", "checkpoint", "client", "device", "flip", "batch_size", "model.name")
 
@@ -34,7 +34,7 @@ def embed(words: list[str]) -> int:
     if not len(found):
         raise FedReIDError(f"{folder}: no picture can be read, so no file was written")
     found.save(out)
-    print(f"{len(found)} pictures, {model.card.dim} values each: {out}")
+    print(f"{counted(len(found), 'picture')}, {model.card.dim} values each: {out}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedreid_pl.commands.words import complain, first_process, title
 from fedreid_pl.config import load_config
 from fedreid_pl.config.launch import check_launch
+from fedreid_pl.errors import counted
 from fedreid_pl.scoring import Asked, asked_of, score
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _thresholds(thresholds: Mapping[str, Mapping[str, Any]]) -> str:
         return "no threshold: train with data.val_ids=0.1 to hold out validation persons and calibrate a threshold"
     lines = []
     for model, entry in thresholds.items():
-        persons = f"validation persons of {entry['clients']} client{'s' * (entry['clients'] > 1)}"
+        persons = f"validation persons of {counted(entry['clients'], 'client')}"
         lines.append(
             f"threshold of the {model} model: cosine similarity {entry['value']:.4f} ({entry['far']:.0%} false alarms "
             f"in {entry['queries']} searches for {persons}, at most {entry['persons']} in a gallery)"

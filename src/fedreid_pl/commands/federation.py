@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from fedreid_pl.commands.words import check_extra, take
-from fedreid_pl.errors import FedReIDError, nearest, printable
+from fedreid_pl.errors import FedReIDError, counted, nearest, printable
 
 HELP = """\
 fedreid-pl federation init out=FED silos=FILE,FILE,... host=HOST[:PORT] [listen=ADDRESS]
@@ -48,7 +48,7 @@ def _init(words: list[str]) -> int:
     cards = [read_card(path) for path in _files(options["silos"])]
     folder = Path(os.path.expanduser(options["out"]))
     made = FederationFolder.new(folder, host, port, cards, options.get("listen", ""))
-    print(f"federation   {made.number}, {len(made.members)} silos, {made.address}")
+    print(f"federation   {made.number}, {counted(len(made.members), 'silo')}, {made.address}")
     _print_members(made)
     return 0
 

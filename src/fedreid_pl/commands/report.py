@@ -8,7 +8,7 @@ from pathlib import Path
 from fedreid_pl.commands.words import complain, first_process, folders_of, own_places, refuse_training_keys, take
 from fedreid_pl.config import load_config
 from fedreid_pl.config.launch import check_launch
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 
 
 def report(words: list[str]) -> int:
@@ -28,7 +28,7 @@ def report(words: list[str]) -> int:
     made = report_of(folders)
     default = folders[0] / NAME if len(folders) == 1 else Path(NAME)
     path = write_report(made, Path(os.path.expanduser(options["out"])) if options.get("out") else default)
-    print(f"{len(made.runs)} run{'s' * (len(made.runs) != 1)}, report in {path}")
+    print(f"{counted(len(made.runs), 'run')}, report in {path}")
     for name in made.missing:
         complain(f"warning: {name} is missing")
     return 0

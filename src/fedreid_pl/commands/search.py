@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedreid_pl.commands.embed import load_model, model_words, name_damaged
 from fedreid_pl.commands.words import complain, number, yes_or_no
-from fedreid_pl.errors import FedReIDError, printable
+from fedreid_pl.errors import FedReIDError, counted, printable
 
 if TYPE_CHECKING:
     from fedreid_pl.retrieval.features import Features
@@ -68,7 +68,7 @@ def search(words: list[str]) -> int:
     elif model.calibrated_on is not None and len(gallery.persons()) > model.calibrated_on:
         complain(
             f"note: the threshold was calibrated on galleries of up to {model.calibrated_on} persons; with "
-            f"{len(gallery.persons())} persons, expect more false matches of absent persons"
+            f"{counted(len(gallery.persons()), 'person')}, expect more false matches of absent persons"
         )
     if "page" in options:
         from fedreid_pl.retrieval.page import write_page
@@ -145,7 +145,7 @@ def _print(
     column = "distance" if rerank else "similarity"
     rows, persons = len(gallery), len(gallery.persons())
     for name, matches in zip(found.names, answers, strict=True):
-        print(f"{name}: {rows} rows of {persons} persons searched")
+        print(f"{name}: searched {counted(rows, 'row')} of {counted(persons, 'person')}")
         if not matches:
             print("  no match: no gallery row may be compared with this query")
             continue

@@ -16,7 +16,7 @@ from fedreid_pl.comparison.runner import train_runs
 from fedreid_pl.comparison.study_file import Study
 from fedreid_pl.comparison.study_persons import add_persons, persons_path
 from fedreid_pl.comparison.study_rows import Key, Row, add_rows, read_rows, rows_of, run_key
-from fedreid_pl.errors import FedReIDError, visible
+from fedreid_pl.errors import FedReIDError, counted, visible
 from fedreid_pl.federation.client.trainer import quiet
 from fedreid_pl.federation.storage import check_output
 from fedreid_pl.reporting.status import duration
@@ -114,8 +114,8 @@ def run_study(plan: StudyPlan, dry_run: bool = False) -> None:
     if missing := plan.missing():
         names = ", ".join(run.name for run in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise FedReIDError(
-            f"study {plan.name}: {len(missing)} runs have no row: {names}; read train.log in the folders below "
-            f"{plan.work}, and repeat the command"
+            f"study {plan.name}: {counted(len(missing), 'run')} without a row: {names}; read train.log in the folders "
+            f"below {plan.work}, and repeat the command"
         )
 
 

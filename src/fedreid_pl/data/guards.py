@@ -8,7 +8,7 @@ import numpy as np
 
 from fedreid_pl.config import DataConfig
 from fedreid_pl.data.samples import SampleTable
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 
 
 def check_no_shared_images(tables: Sequence[SampleTable]) -> None:
@@ -44,7 +44,7 @@ def guarded_public(config: DataConfig, public: SampleTable, tables: Sequence[Sam
     reason = f"data.public={public.name}: its part P1 shows the test persons of {tested[0].name}"
     if config.public_overlap == "refuse":
         raise FedReIDError(
-            f"{reason}; data.public_overlap=drop removes its {int(overlap.sum()):,} images, "
+            f"{reason}; data.public_overlap=drop removes its {counted(int(overlap.sum()), 'image')}, "
             "data.public_overlap=keep keeps them"
         )
     if not overlap.any():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedreid_pl.errors import printable
+from fedreid_pl.errors import counted, printable
 
 SHOWN = 10  # number of names in a log line; splits.json and `data check json=FILE` contain all names
 KINDS = {"system": "files of an operating system", "text": "text files", "empty": "empty files"}
@@ -50,7 +50,7 @@ class Inventory:
         """Returns one line about the files that are skipped on purpose; empty if there are none."""
         parts = [f"{count:,} {KINDS[kind]}" for kind, count in self.skipped.items()]
         if self.unused:
-            parts.append(f"{self.unused:,} pictures that the layout's protocol does not use")
+            parts.append(f"{counted(self.unused, 'picture')} that the layout's protocol does not use")
         return ", ".join(parts)
 
     def named(self) -> str:

@@ -262,7 +262,7 @@ def _taking_part(config: DataConfig, parts: list[Part]) -> list[Part]:
     kept = [part for part in parts if (len(part[2]) >= middle) == (config.clients == "large")]
     if not kept:
         raise FedReIDError(
-            f"data.clients={config.clients}: none of the {len(parts)} clients has fewer training images than the "
+            f"data.clients={config.clients}: no client has fewer training images than the "
             f"median, {middle:g}; set data.clients=all"
         )
     return kept

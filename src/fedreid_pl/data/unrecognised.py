@@ -13,7 +13,7 @@ from fedreid_pl.data.readers.crops import holds_pictures
 from fedreid_pl.data.readers.msmt17 import LISTS
 from fedreid_pl.data.readers.original import FLAT, FOLDERS
 from fedreid_pl.data.readers.picture_files import is_picture, is_system_folder
-from fedreid_pl.errors import printable
+from fedreid_pl.errors import counted, printable
 
 CLOSEST = 2  # number of layouts in a message
 SHOWN = 5  # number of names of a folder in a message
@@ -50,7 +50,7 @@ def unrecognised(root: Path, layout: Layout | None, used: set[Path]) -> list[str
         return lines
     if loose:
         what = (
-            f"{len(loose):,} pictures directly in this folder"
+            f"{counted(len(loose), 'picture')} directly in this folder"
             if len(loose) > 1
             else "a picture directly in this folder"
         )

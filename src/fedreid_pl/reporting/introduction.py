@@ -9,6 +9,7 @@ from pathlib import Path
 from fedreid_pl.config import Config, departures
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.layouts import find_layouts
+from fedreid_pl.errors import counted
 from fedreid_pl.functional.schedule import frozen_share, run_factors
 from fedreid_pl.reporting.tables import text_table
 from fedreid_pl.reporting.terminal import columns, fill, say
@@ -56,7 +57,8 @@ def _introduction(config: Config, data: FederatedData, folder: Path) -> str:
     images = sum(len(client.train) for client in data.clients.values())
     kind = ", synthetic data" if config.data.synthetic else ""
     return (
-        f"{config.name}: {len(data.clients)} clients, {images} training images{kind}, {config.rounds} rounds, "
+        f"{config.name}: {counted(len(data.clients), 'client')}, {counted(images, 'training image')}{kind}, "
+        f"{counted(config.rounds, 'round')}, "
         f"seed {config.seed}, folder {folder}"
     )
 

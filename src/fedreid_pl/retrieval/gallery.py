@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 from fedreid_pl.retrieval.audit import write_audit
 from fedreid_pl.retrieval.features import Features
 from fedreid_pl.retrieval.gallery_file import GalleryFile, Row
@@ -180,7 +180,7 @@ class Gallery:
             raise FedReIDError(f"{pictures}: no picture can be read ({found.damaged[0][1]})")
         if found.damaged:
             named = "; ".join(f"{name}: {reason}" for name, reason in found.damaged)
-            warnings.warn(f"{len(found.damaged)} pictures cannot be read and are left out: {named}", stacklevel=2)
+            warnings.warn(f"left out {counted(len(found.damaged), 'unreadable picture')}: {named}", stacklevel=2)
         return self.add_features(found, person, camera, expires_at)
 
     def remove(self, person: str | None = None, source: str | None = None) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fedreid_pl.data.augmentation import MEAN, STD, normalize
 from fedreid_pl.data.decoding import UnreadableImage, decode
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 from fedreid_pl.models.embedder import Embedder
 from fedreid_pl.retrieval.features import Features
 from fedreid_pl.retrieval.pictures import Pictures, are_paths, as_arrays, paths_of, read_ahead
@@ -170,7 +170,7 @@ class ReIDModel:
             found, damaged = self._embed_paths(paths_of(pictures), embedder, batch_size, progress)
             if damaged:
                 named = "; ".join(f"{path}: {reason}" for path, reason in damaged.values())
-                warnings.warn(f"{len(damaged)} pictures cannot be read, their rows are NaN: {named}", stacklevel=2)
+                warnings.warn(f"{counted(len(damaged), 'unreadable picture')} with rows of NaN: {named}", stacklevel=2)
             return found
         if isinstance(pictures, Tensor) and pictures.is_floating_point():
             inputs = self._checked(pictures)

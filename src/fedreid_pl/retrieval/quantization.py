@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 from fedreid_pl.federation.storage import write_bytes, write_text
 from fedreid_pl.models.embedder import Embedder
 from fedreid_pl.retrieval.export import INPUT, Exported, Run, agreement_of, export, on_cpu, onnx_session, quietly
@@ -42,7 +42,7 @@ def quantize(model: ReIDModel, out: str | Path, flip: bool, folder: str | Path) 
     path, root = Path(os.path.expanduser(out)), Path(os.path.expanduser(folder))
     files = paths_of(root)[: 2 * MOST]
     if len(files) < FEWEST:
-        raise FedReIDError(f"pictures={folder}: {len(files)} pictures; give at least {FEWEST}")
+        raise FedReIDError(f"pictures={folder}: {counted(len(files), 'picture')}; give at least {FEWEST}")
     inputs = model.read(files)
     persons, _ = persons_of([file.relative_to(root).as_posix() for file in files])
     with tempfile.TemporaryDirectory() as place, on_cpu(model):

@@ -69,7 +69,7 @@ def test_the_rule(tmp_path):
     assert not len(TestSet("x", found.split("query"), found.split("gallery")).unmatched)
     assert found.remarks == (
         "split by seed 0, split 0: of 6 persons in at least two cameras, 3 are test persons and 3 training persons; "
-        "2 persons in one camera are used for training only",
+        "training only: 2 persons in one camera",
     )
 
 

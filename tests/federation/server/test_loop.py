@@ -245,7 +245,7 @@ def test_only_the_drawn_clients_take_part(tmp_path: Path) -> None:
         assert {r.name for r in loop.context.history.of_round(round) if r.metric == "weight"} == set(team)
     with pytest.raises(FedReIDError, match=r"clients_per_round=8: there are 7 clients"):
         make_loop(tmp_path, "clients_per_round=8", sizes=sizes)
-    with pytest.raises(FedReIDError, match=r"min_clients=4: only 3 clients"):
+    with pytest.raises(FedReIDError, match=r"min_clients=4: a round has 3 of 7 clients; choose at most 3"):
         make_loop(tmp_path, "clients_per_round=3", "min_clients=4", sizes=sizes)
 
 

@@ -146,7 +146,7 @@ def test_a_checkpoint_without_a_ledger_counts_its_clients_as_members_from_the_st
 
 def test_too_few_members_stop_the_run_at_the_saved_round(tmp_path: Path) -> None:
     engine = Changing()
-    with pytest.raises(FedReIDError, match=r"round 3: 2 clients remain, but min_clients=3\. The last saved round is 2"):
+    with pytest.raises(FedReIDError, match=r"round 3: 2 clients left, but min_clients=3\. The last saved round is 2"):
         loop = run(tmp_path, engine, callbacks={"sync": BackboneSync()})
         loop.context.config.min_clients = 2
         loop.context.round = 0

@@ -34,7 +34,7 @@ from fedreid_pl.data.readers.named import Image, person_images, read_named
 from fedreid_pl.data.readers.table_rows import read_lines
 from fedreid_pl.data.readers.tables import find_tables, read_table
 from fedreid_pl.data.samples import GALLERY, QUERY, TRAIN, SampleTable
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 
 EXPECTS = (
     "PERSON/IMAGE, PERSON/CAMERA/IMAGE, images with person and camera in their names, or a table of path and identity"
@@ -104,7 +104,7 @@ def split_by_rule(
     remark = (
         f"split by seed {options.seed}, split {options.split}: of {len(several)} persons {kind}, {len(tested)} are "
         f"test persons and {len(several) - len(tested)} training persons"
-        + (f"; {alone} persons {one} are used for training only" if alone else "")
+        + (f"; training only: {counted(alone, 'person')} {one}" if alone else "")
     )
     return split, remark
 
@@ -227,7 +227,8 @@ def describe_folder(root: Path) -> str:
     if tables := find_tables(root, COLUMNS):
         return f"there is the table {tables[0]}: set data=crops to read it"
     if names:
-        return f"there are {len(names):,} images, such as {names[0]}: set data=crops if they are crops of persons"
+        listed = f"{counted(len(names), 'image')}, such as {names[0]}"
+        return f"the folder contains {listed}: set data=crops for crops of persons"
     for folder in folders:
         if holds_pictures(root / folder, 3) or find_tables(root / folder, COLUMNS):
             return (

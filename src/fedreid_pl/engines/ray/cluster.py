@@ -15,7 +15,7 @@ from fedreid_pl.config import Config
 from fedreid_pl.config.launch import find_launcher
 from fedreid_pl.engines.ray.leftovers import end_leftovers, mark_session
 from fedreid_pl.engines.ray.signals import held_signals
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 
 EARLY = 16  # slots that are started before the number of clients is known
 FOR_SLOTS = ("CUBLAS_", "NVIDIA_TF32", "TORCH_", "PYTORCH_", "ATEN_", "MKL_", "ONEDNN_", "DNNL_", "GLIBC_", "MALLOC_")
@@ -211,7 +211,7 @@ class Cluster:
         )
         where = "this machine" if c.address is None else f"the cluster at {c.address}"
         asked = f"engine.slots={c.slots}" if c.slots else "engine=ray"
-        slots = f"{capacity} slot{'s' * (capacity != 1)}"
+        slots = f"{counted(capacity, 'slot')}"
         return f"{asked}: {where} has room for {slots} of {share}; set fewer, or a smaller share"
 
 

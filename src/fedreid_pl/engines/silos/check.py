@@ -16,7 +16,7 @@ from fedreid_pl.engines.silos.audit import NAME, check_log
 from fedreid_pl.engines.silos.probe import probe
 from fedreid_pl.engines.silos.shared import own_config
 from fedreid_pl.engines.silos.silo_folder import SiloFolder
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 
 ROOM = 4 * 2**30  # bytes of free disk: enough for a few copies of the largest models
 SOON = 30  # days before the end of a certificate from which the check mentions a new invitation
@@ -32,7 +32,10 @@ def check_silo(folder: SiloFolder, words: Sequence[str], address: str) -> Iterat
     failed: list[str] = []
     for name, look in (
         ("keys", lambda: _keys(folder)),
-        ("policy", lambda: f"{', '.join(folder.policy.callbacks)}; at least {folder.policy.minimum_silos} silos"),
+        (
+            "policy",
+            lambda: f"{', '.join(folder.policy.callbacks)}; at least {counted(folder.policy.minimum_silos, 'silo')}",
+        ),
         ("invitation", lambda: f"federation {folder.invitation.federation}, {folder.invitation.fingerprint}"),
         ("certificate", lambda: _certificate(folder)),
         ("audit log", lambda: _log(folder)),
@@ -70,7 +73,8 @@ def _log(folder: SiloFolder) -> str:
 def _data(config: Config) -> str:
     data = load_federated_data(config.data)
     (client,) = data.clients.values()
-    return f"{len(client.train):,} training pictures of {client.train.num_identities():,} persons in {config.data.root}"
+    persons = counted(client.train.num_identities(), "person")
+    return f"{counted(len(client.train), 'training picture')} of {persons} in {config.data.root}"
 
 
 def _disk(folder: SiloFolder) -> str:

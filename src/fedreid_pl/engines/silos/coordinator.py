@@ -13,7 +13,7 @@ from fedreid_pl.engines.silos.payload import METRIC, Header, Opened, Payload
 from fedreid_pl.engines.silos.registration import Registration, refusal_of, registration_of
 from fedreid_pl.engines.silos.status import Traffic
 from fedreid_pl.engines.silos.transport import Transport
-from fedreid_pl.errors import FedReIDError, printable
+from fedreid_pl.errors import FedReIDError, counted, printable
 from fedreid_pl.federation.engine import Member
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate, Plain, State
 
@@ -188,7 +188,7 @@ class SilosEngine(Exchange):
                 found.check_synthetic()
             self._joined[silo] = found
             self._gone.discard(silo)
-            self.say(f"silo {silo} has joined: {found.images} training images")
+            self.say(f"silo {silo} has joined: {counted(found.images, 'training image')}")
         except FedReIDError as error:
             if strict:
                 raise

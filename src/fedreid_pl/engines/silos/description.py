@@ -8,23 +8,25 @@ from torch import nn
 
 from fedreid_pl.config import Config
 from fedreid_pl.engines.silos.policy import Policy
+from fedreid_pl.errors import counted
 from fedreid_pl.federation.callback import FederationCallback
 
 
 def describe_experiment(config: Config, digest: str, silos: int) -> str:
     """Returns the description of an experiment that needs no pictures."""
     callbacks = ", ".join(config.callbacks) or "none; nothing is averaged"
-    turn = f"{config.local_epochs} epochs" if config.local_steps is None else f"{config.local_steps} optimizer steps"
+    steps, every = config.local_steps, config.evaluate_every
+    turn = counted(config.local_epochs, "epoch") if steps is None else counted(steps, "optimizer step")
     return "\n".join(
         [
             f"Experiment {config.name}, number {digest[:16]}",
             f"  silos         {silos}; a round averages at least {config.min_clients} of them",
-            f"  computes      {config.rounds} rounds; in each, this silo trains {config.model.name} for "
+            f"  computes      {counted(config.rounds, 'round')}; in each, this silo trains {config.model.name} for "
             f"{turn} on its training pictures",
             f"  pictures      read here at {config.data.height} x {config.data.width} pixels, from "
             f"{config.data.root} ({', '.join(config.data.datasets)}); they stay here",
-            f"  evaluates     every {config.evaluate_every} rounds on this silo's test pictures; the coordinator gets "
-            "the scores",
+            f"  evaluates     every {'round' if every == 1 else f'{every} rounds'} on this silo's test pictures; the "
+            "coordinator gets the scores",
             f"  algorithm     {callbacks}",
         ]
     )

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from fedreid_pl.config import Config
 from fedreid_pl.config.documents import read_document
 from fedreid_pl.config.values import typed
-from fedreid_pl.errors import FedReIDError, nearest, printable
+from fedreid_pl.errors import FedReIDError, counted, nearest, printable
 
 NAME = "policy.yaml"
 
@@ -53,8 +53,8 @@ class Policy:
         if present < self.minimum_silos:
             raise PolicyRefusal(
                 "minimum_silos",
-                f"a round may end with {present} silos (min_clients={config.min_clients}), but the policy requires "
-                f"{self.minimum_silos}",
+                f"a round may end with {counted(present, 'silo')} (min_clients={config.min_clients}), but the "
+                f"policy requires {self.minimum_silos}",
             )
         if self.secure_aggregation == "required":
             raise PolicyRefusal("secure_aggregation", "the coordinator sees the update of every single silo")

@@ -187,8 +187,8 @@ class SiloService:
         changed = [name for name in ("client", "images", "tests") if before.get(name, now[name]) != now[name]]
         if changed:
             raise DataChanged(
-                f"this silo joined with {before.get('images')} training images and has {now['images']} now; it joins "
-                "again"
+                f"this silo joined with {before.get('images')} training images, and the number is "
+                f"{now['images']} now; it joins again"
             )
 
     def _done(self, opened: Opened, sent: Payload, folder: Path) -> tuple[Payload, bool]:

@@ -23,6 +23,7 @@ from fedreid_pl.engines.silos.payload import BadPayload, Opened, Payload, read_b
 from fedreid_pl.engines.silos.policy import Policy
 from fedreid_pl.engines.silos.shared import client_name, experiment_digest, silo_config
 from fedreid_pl.engines.silos.trained import TRAINED, check_trained
+from fedreid_pl.errors import counted
 from fedreid_pl.federation.client.worker import ClientWorker
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, Plain, RejectedJob
 from fedreid_pl.federation.storage import write_text
@@ -110,7 +111,7 @@ class Session:
             Exception: any error of the worker.
         """
         if job.round > self.config.rounds:  # the policy has checked config.rounds
-            raise RejectedJob(f"the job has round {job.round}, but the run has {self.config.rounds} rounds")
+            raise RejectedJob(f"the job has round {job.round}, but the run has {counted(self.config.rounds, 'round')}")
         if (problem := self._too_far(job, policy.largest_change)) is not None:
             raise RejectedJob(problem)
         update = self.worker.do(job)
@@ -144,7 +145,7 @@ class Session:
         before = worker.store.newest(self.client)
         check_trained(self.folder / TRAINED, data, byte_keys(self.config.data, data.datasets), begun=before is not None)
         if new := worker.states.check_persons(self.client):
-            self.say(f"{new} persons are new since round {before}; the known ones keep their rows of the head")
+            self.say(f"{counted(new, 'new person')} since round {before}; the known ones keep their rows of the head")
         layouts = find_layouts()
         for table in data.datasets:  # lets the operator keep a drawn split when pictures are added
             if table.layout in layouts and layouts[table.layout].drawn:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedreid_pl.bounded import read_bounded
 from fedreid_pl.data.federated import FederatedData
 from fedreid_pl.data.file_digests import SIZE
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 from fedreid_pl.federation.storage import write_bytes
 
 TRAINED = "trained"
@@ -43,9 +43,9 @@ def check_trained(file: Path, data: FederatedData, keys: Mapping[str, bytes], be
     found = sorted(path for path in tests if keys.get(path) in trained)
     if found:
         raise FedReIDError(
-            f"{len(found)} pictures that this run was trained on are test pictures now, such as {found[0]}; make them "
-            f"training pictures again. If the split was drawn, copy {file.parent}/splits/NAME.csv into the dataset's "
-            "folder as samples.csv and add the new pictures to it"
+            f"this run was trained on {counted(len(found), 'picture')} that the test sets contain now, such as "
+            f"{found[0]}; make them training pictures again. If the split was drawn, copy {file.parent}/splits/NAME.csv"
+            " into the dataset's folder as samples.csv and add the new pictures to it"
         )
     trained |= {keys[path] for client in data.clients.values() for path in client.train.files() if path in keys}
     write_bytes(file, b"".join(sorted(trained - {bytes(SIZE)})))

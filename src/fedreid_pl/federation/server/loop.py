@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 from fedreid_pl.federation.callback import FederationCallback
 from fedreid_pl.federation.engine import Engine
 from fedreid_pl.federation.messages import ClientJob, ClientUpdate, State
@@ -150,8 +150,8 @@ class FederationLoop:
                 callback.on_members_change(context, changes)
         if len(context.clients) < least:
             raise FedReIDError(
-                f"round {context.round}: {len(context.clients)} clients remain, but min_clients={least}. The last "
-                f"saved round is {context.round - 1}; run the same command again when more clients are available"
+                f"round {context.round}: {counted(len(context.clients), 'client')} left, but min_clients={least}. The "
+                f"last saved round is {context.round - 1}; run the same command again when more clients are available"
             )
 
     def _summarize(self) -> None:
