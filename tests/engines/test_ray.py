@@ -167,7 +167,7 @@ def test_a_resume_with_another_number_of_threads_gives_a_warning(
         assert main([*command, "rounds=2"]) == 0
     finally:
         torch.set_num_threads(1)
-    assert "warning: the run was computed with 1 threads per client, this process uses 2" in capfd.readouterr().err
+    assert "warning: the run was computed with 1 thread per client, this process uses 2" in capfd.readouterr().err
 
 
 def listening(process: int) -> list[str]:
