@@ -33,5 +33,4 @@ def cells_judged(results: StudyResults, names: Sequence[str]) -> dict[tuple[str,
         for kind in KINDS
         if (one := results.difference((name, kind[0]), ("fedpav", kind[0]), MEAN, kind[1]))
     }
-    judged = family({str(place): one for place, one in found.items()})
-    return {place: judged[str(place)] for place in found}
+    return family(found)

@@ -82,8 +82,9 @@ def measured(results: StudyResults, confirmed: StudyResults | None = None) -> st
         results: results of the study `main`.
         confirmed: results of the study `imagenet`.
     """
-    parts = [_who_gains, _who_gains_tuned, _local_or_global, _fluctuation, longer, _methods, _scenario, _epochs]
-    found = [part(results) for part in [*parts, which_round]]
+    clients = [_who_gains, _who_gains_tuned, _local_or_global]
+    settings = [_fluctuation, longer, _methods, _scenario, _epochs, which_round]
+    found = [part(results) for part in [*clients, *settings]]
     found.append(_confirmation(confirmed or StudyResults([])))
     return "\n\n".join([*found, _others(results), _all(results)])
 

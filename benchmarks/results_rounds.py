@@ -44,8 +44,7 @@ def chosen_rounds(results: StudyResults) -> dict[tuple[str, str], Difference]:
             values = results.values((name, "global"), MEAN, score)
             if seeds := sorted(last.keys() & values.keys()):
                 found[name, score] = paired_difference([values[seed] - last[seed] for seed in seeds])
-    judged = family({str(place): one for place, one in found.items()})
-    return {place: judged[str(place)] for place in found}
+    return family(found)
 
 
 def which_round(results: StudyResults) -> str:

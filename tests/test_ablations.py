@@ -26,7 +26,7 @@ def test_the_median_separates_large_and_small_clients(tiny_root: Path) -> None:
     merged = load_federated_data(replace(config, clients="small", scenario="merged"))
     (smallest,) = [name for name, size in sizes.items() if size < middle]
     assert list(merged.tests) == [smallest] and len(merged.clients["merged"].train) == sizes[smallest]
-    with pytest.raises(FedReIDError, match=r"data\.clients=small: no client has fewer"):
+    with pytest.raises(FedReIDError, match=r"data\.clients=small: no client has fewer training images than the median"):
         load_federated_data(replace(config, clients="small", datasets=["mini-viper"]))
 
 

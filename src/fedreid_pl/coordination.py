@@ -45,6 +45,7 @@ from fedreid_pl.federation.server.selection import check_selection
 from fedreid_pl.federation.storage import write_text
 from fedreid_pl.reporting import terminal
 from fedreid_pl.reporting.html.report import ReportFile
+from fedreid_pl.reporting.introduction import introduction_line
 from fedreid_pl.reporting.loggers import make_observer
 from fedreid_pl.reporting.progress import ProgressLine
 from fedreid_pl.reporting.run_folder import RunFiles, write_splits
@@ -235,11 +236,7 @@ def _observers(config: Config, folder: Path, data: FederatedData, events: Emit |
 def _introduce(config: Config, registered: Iterable[Registration], folder: Path) -> None:
     registered = list(registered)
     images = sum(found.images for found in registered)
-    kind = ", synthetic data" if config.data.synthetic else ""
-    terminal.say(
-        f"{config.name}: {counted(len(registered), 'silo')}, {counted(images, 'training image')}{kind}, "
-        f"{counted(config.rounds, 'round')}, seed {config.seed}, folder {folder}"
-    )
+    terminal.say(introduction_line(config, counted(len(registered), "silo"), images, folder))
     for found in registered:
         if (found.version, found.torch) != (__version__, str(torch.__version__)):
             terminal.say(

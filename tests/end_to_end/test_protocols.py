@@ -213,7 +213,7 @@ def test_the_same_scores_as_on_a_clients_own_data(
     ("words", "hint"),
     [
         (["splits=3"], "the run was trained on mini-market1501"),
-        (["splits=1"], "splits=1: give the number of splits, 2 to"),
+        (["splits=1"], "splits=1: give the number of splits, 2 to 1000"),
         (["splits=ten"], "splits=ten: give the number of splits"),
         (["data=grid"], "data.root"),
         (["batch_size=8"], "batch_size=8: evaluate evaluates a trained run"),

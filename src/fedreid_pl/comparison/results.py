@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -64,12 +65,18 @@ class Result:
 
         `test` may be "mean".
         """
-        round, by = best_round(self.history)
-        if round is None or by != "validation":
+        if self.validated_round is None:
             return None
         mean = test == "mean"
         series = self.history.mean_series(section, metric) if mean else self.history.series(section, test, metric)
-        return 100 * series[round] if round in series else None
+        value = series.get(self.validated_round)
+        return None if value is None else 100 * value
+
+    @cached_property
+    def validated_round(self) -> int | None:
+        """The round that the validation sets chose, `None` without validation sets."""
+        round, by = best_round(self.history)
+        return round if by == "validation" else None
 
     def trained(self, section: str, test: str) -> list[float]:
         """Returns Rank-1 in percent for each evaluation after the start of training, in order."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+Name = TypeVar("Name", bound=Hashable)
 Verdict = Literal["better", "worse", "cannot tell"]
 DRAWS = 10_000
 _LEAST, _MOST = 1e-6, 1.0  # smallest and largest p value
@@ -108,7 +109,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def family(found: Mapping[str, Difference], level: float = 0.95) -> dict[str, Difference]:
+def family(found: Mapping[Name, Difference], level: float = 0.95) -> dict[Name, Difference]:
     """Returns the differences of a family of comparisons with `adjusted` and `verdict` after Holm's correction.
 
     Args:

@@ -55,10 +55,14 @@ def introduce(config: Config, data: FederatedData, folder: Path) -> None:
 def _introduction(config: Config, data: FederatedData, folder: Path) -> str:
     """Returns one line: experiment, number of clients, images and rounds, seed, folder."""
     images = sum(len(client.train) for client in data.clients.values())
+    return introduction_line(config, counted(len(data.clients), "client"), images, folder)
+
+
+def introduction_line(config: Config, parties: str, images: int, folder: Path) -> str:
+    """Returns the first line of a run: experiment, clients or silos, training images, rounds, seed and folder."""
     kind = ", synthetic data" if config.data.synthetic else ""
     return (
-        f"{config.name}: {counted(len(data.clients), 'client')}, {counted(images, 'training image')}{kind}, "
-        f"{counted(config.rounds, 'round')}, "
+        f"{config.name}: {parties}, {counted(images, 'training image')}{kind}, {counted(config.rounds, 'round')}, "
         f"seed {config.seed}, folder {folder}"
     )
 

@@ -26,10 +26,12 @@ def check_wandb_names(config: Config, used: bool = False) -> None:
     Raises:
         FedReIDError: if a name or the mode is not valid; the message names the key or the variable.
     """
+    if not used and config.logger != "wandb":
+        return
     mode = os.environ.get("WANDB_MODE", "")
-    if (used or config.logger == "wandb") and mode not in ("", *MODES):
+    if mode not in ("", *MODES):
         raise FedReIDError(f"WANDB_MODE={printable(mode)}: choose {', '.join(MODES[:-1])} or {MODES[-1]}")
-    if not used and (config.logger != "wandb" or os.environ.get("WANDB_MODE") == "disabled"):
+    if not used and mode == "disabled":
         return
     project = "wandb.project" if config.wandb.project else "WANDB_PROJECT"
     project = (

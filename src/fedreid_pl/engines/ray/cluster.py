@@ -211,8 +211,7 @@ class Cluster:
         )
         where = "this machine" if c.address is None else f"the cluster at {c.address}"
         asked = f"engine.slots={c.slots}" if c.slots else "engine=ray"
-        slots = f"{counted(capacity, 'slot')}"
-        return f"{asked}: {where} has room for {slots} of {share}; set fewer, or a smaller share"
+        return f"{asked}: {where} has room for {counted(capacity, 'slot')} of {share}; set fewer, or a smaller share"
 
 
 def _why(config: Config, error: BaseException) -> str:

@@ -23,7 +23,7 @@ from fedreid_pl.engines.ray.slot import place_of
 from fedreid_pl.engines.ray.states import DriverStates
 from fedreid_pl.engines.ray.wire import Reply, SlotJob, SlotParts, pack, unpack
 from fedreid_pl.engines.sequential import failure
-from fedreid_pl.errors import FedReIDError
+from fedreid_pl.errors import FedReIDError, counted
 from fedreid_pl.federation.client.store import LostState
 from fedreid_pl.federation.forward import ForwardPass
 from fedreid_pl.federation.messages import ClientFailure, ClientJob, ClientUpdate
@@ -230,8 +230,8 @@ class RayEngine:
         self.parts.measure("slots", "start_seconds", self._took)
         machines = self.cluster.machines()
         say(
-            f"Ray: {count} slot{'s' * (count > 1)} of {c.cpus_per_client} thread{'s' * (c.cpus_per_client > 1)} on "
-            f"{machines} machine{'s' * (machines > 1)}; the first was ready after {self._took:.1f} s, and the "
+            f"Ray: {counted(count, 'slot')} of {counted(c.cpus_per_client, 'thread')} on "
+            f"{counted(machines, 'machine')}; the first was ready after {self._took:.1f} s, and the "
             f"run waited for {waited:.1f} s of them"
         )
 

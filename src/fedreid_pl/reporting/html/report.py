@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 import fedreid_pl
+from fedreid_pl.errors import counted
 from fedreid_pl.federation.server.context import RoundContext
 from fedreid_pl.federation.server.observer import Observer
 from fedreid_pl.federation.storage import write_text
@@ -96,7 +97,7 @@ class Report:
         data = " and ".join(dict.fromkeys(run.config.data.name for run in self.runs))
         if len(self.runs) == 1:
             return f"{self.runs[0].config.name} on {data}"
-        return f"{len(self.experiments)} experiment{'s' * (len(self.experiments) > 1)} on {data}"
+        return f"{counted(len(self.experiments), 'experiment')} on {data}"
 
     def _head(self) -> Markup:
         flags = [
